@@ -1,0 +1,124 @@
+"""`vae-compare`: finished runs side by side."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from vae_runner.console import console
+from vae_runner.errors import UserError
+from vae_runner.evaluation.embeddings import decode, reconstruct
+from vae_runner.figures.comparison import Compared, comparison
+from vae_runner.run_directory import RunDirectory, save_figure, write_whole
+
+SHOWN_IMAGES = 8
+SAMPLES = 32
+SEED = 0  # of the samples: every run decodes the same draws, as far as its latent space has their dimensions
+
+
+def compare(paths: Sequence[Path], out: Path) -> None:
+    """Draw the runs into `out` and write their metrics, as a table to the terminal and as CSV next to the picture.
+
+    Raises:
+        UserError: one of `paths` is no finished run, the runs are of different images, or `out` cannot be written.
+    """
+    if out.suffix != ".png":
+        raise UserError(f"--out {out}: the name must end in .png")
+    if not out.parent.is_dir():
+        raise UserError(f"--out {out}: there is no folder {out.parent}; make it first")
+    runs = [_Run.open(path) for path in paths]
+    for run in runs[1:]:
+        if not np.array_equal(run.images, runs[0].images):
+            raise UserError(
+                f"{run.directory.path} and {runs[0].directory.path} have other test images: compare runs of the same "
+                "dataset, with the same dataset.limit, dataset.test_fraction and image size"
+            )
+    rows = _table(runs)
+    save_figure(
+        comparison(
+            runs[0].images[:SHOWN_IMAGES],
+            runs[0].label_names,
+            [run.computed(rows[i]) for i, run in enumerate(runs)],
+        ),
+        out,
+    )
+    table_file = out.with_suffix(".csv")
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, rows[0])
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(table_file, buffer.getvalue().encode())
+    _print(rows)
+    print(f"{len(runs)} runs in {out}, their metrics in {table_file}")
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What is read of a run directory."""
+
+    directory: RunDirectory
+    info: dict[str, Any]
+    config: Any
+    images: np.ndarray[Any, Any]
+    label_names: list[str]
+
+    @classmethod
+    def open(cls, path: Path) -> "_Run":
+        directory = RunDirectory.open_finished(path)
+        kept = directory.load_arrays("test_images")
+        return cls(directory, directory.info, directory.config, kept["images"], kept["label_names"].tolist())
+
+    def computed(self, row: dict[str, Any]) -> Compared:
+        """What is drawn of the run."""
+        autoencoder = self.directory.load_autoencoder()
+        embeddings = self.directory.load_arrays("embeddings")
+        z = np.random.default_rng(SEED).standard_normal((SAMPLES, autoencoder.latent), np.float32)
+        return Compared(
+            title=f"{row['run']}\n{row['loss']}, {row['latent']}-D, test loss {row['test/loss']:.2f}",
+            embeddings=embeddings["mean"],
+            labels=embeddings.get("labels"),
+            reconstructions=reconstruct(autoencoder, self.images[:SHOWN_IMAGES]),
+            samples=decode(autoencoder, z),
+        )
+
+
+def _table(runs: Sequence[_Run]) -> list[dict[str, Any]]:
+    """One row a run: what it is, and its final metrics; the same columns in every row."""
+    rows: list[dict[str, Any]] = []
+    for run in runs:
+        config = run.config
+        rows.append(
+            {
+                "run": str(run.directory.path),
+                "dataset": _name(config.dataset),
+                "model": _name(config.model),
+                "loss": _name(config.loss),
+                "latent": config.latent,
+                "seed": config.seed,
+                "epoch": run.info["epoch"],
+                **run.info["metrics"],
+            }
+        )
+    columns = dict.fromkeys(key for row in rows for key in row)
+    return [{key: row.get(key, "") for key in columns} for row in rows]
+
+
+def _name(component: Any) -> str:
+    """`vae` of vae_runner.losses.vae.Vae, `conv` of vae_runner.models.conv.build."""
+    return str(component._target_).split(".")[-2]
+
+
+def _print(rows: Sequence[dict[str, Any]]) -> None:
+    """The metrics, one column a run, as they fit a terminal."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for row in rows:
+        table.add_column(str(row["run"]), justify="right", overflow="fold")
+    for key in list(rows[0])[1:]:
+        table.add_row(key, *(f"{row[key]:.4g}" if isinstance(row[key], float) else str(row[key]) for row in rows))
+    console.print(table)

@@ -1,0 +1,358 @@
+"""The typed schema of the whole configuration, and the checks that need nothing but the configuration.
+
+Every key of `conf/` has its type, allowed values and unit here; its value and a comment are in the YAML. The
+dataclasses are registered with Hydra as `schema/<group>/<name>`, which the YAML of a component names in its defaults
+list. A YAML of the user's own that names none is taken as it is.
+"""
+
+import dataclasses
+import inspect
+import math
+import operator
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from vae_runner.errors import UserError, did_you_mean
+
+MAX_SEED = 2**32 - 1  # what NumPy's legacy seeding, and so Keras's, accepts
+COMPARISONS = {
+    "at least": operator.ge,
+    "greater than": operator.gt,
+    "at most": operator.le,
+    "less than": operator.lt,
+}
+
+
+def key(
+    default: Any = MISSING,
+    *,
+    minimum: float | None = None,
+    above: float | None = None,
+    maximum: float | None = None,
+    below: float | None = None,
+    choices: tuple[Any, ...] = (),
+    unit: str = "",
+) -> Any:
+    """A dataclass field and the values it allows: `minimum` and `maximum` themselves too, `above` and `below` not."""
+    bounds = dict(zip(COMPARISONS, (minimum, above, maximum, below), strict=True))
+    allowed = {"bounds": {word: bound for word, bound in bounds.items() if bound is not None}}
+    metadata = allowed | {"choices": choices, "unit": unit}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+# --- datasets -------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class DatasetConfig:
+    """What every dataset has."""
+
+    _target_: str = MISSING
+    limit: int | None = key(None, minimum=1, unit="images of each split")
+    validation_fraction: float = key(0.0, minimum=0, below=1, unit="of the training images")
+
+
+@dataclass
+class DigitsConfig(DatasetConfig):
+    """scikit-learn's bundled digits."""
+
+    test_fraction: float = key(0.2, above=0, below=1, unit="of all images")
+
+
+@dataclass
+class IdxConfig(DatasetConfig):
+    """A dataset of four IDX files: MNIST, Fashion-MNIST."""
+
+    root: str | None = None
+    data_dir: str = "${data_dir}"
+    url: str = MISSING
+
+
+@dataclass
+class FolderConfig(DatasetConfig):
+    """A folder of image files."""
+
+    root: str | None = None
+    data_dir: str = "${data_dir}"
+    image_size: Any = MISSING  # an integer or [height, width]
+    channels: int = key(3, choices=(1, 3))
+    background: Any = "white"  # a colour name, "#rrggbb", or [r, g, b]
+    crop: bool = False
+    labels: str | None = key(None, choices=("folders",))
+    test_fraction: float = key(0.1, above=0, below=1, unit="of all images")
+    on_error: str = key("stop", choices=("stop", "skip"))
+
+
+@dataclass
+class CartoonConfig(FolderConfig):
+    """Google's Cartoon Set."""
+
+    variant: str = key("10k", choices=("10k", "100k"))
+    url: str = MISSING
+
+
+# --- models ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class ConvConfig:
+    """The tutorial's family of convolutional networks."""
+
+    _target_: str = MISSING
+    depth: int | None = key(None, minimum=1, maximum=32, unit="blocks")
+    downsamplings: int | None = key(None, minimum=0, maximum=32, unit="blocks of stride 2")
+    filters: Any = None  # None, an integer, or a list with one integer a block
+    kernel_size: int = key(3, minimum=1, maximum=15, unit="pixels")
+    normalization: str = key("batch", choices=("batch", "layer", "none"))
+    batch_norm_momentum: float = key(0.9, minimum=0, below=1)
+    leaky_relu_slope: float = key(0.2, minimum=0, maximum=1)
+
+
+@dataclass
+class MlpConfig:
+    """Dense layers only."""
+
+    _target_: str = MISSING
+    depth: int = key(2, minimum=1, maximum=32, unit="hidden layers")
+    width: int = key(512, minimum=1, maximum=65536, unit="units a hidden layer")
+    normalization: str = key("none", choices=("batch", "layer", "none"))
+    batch_norm_momentum: float = key(0.9, minimum=0, below=1)
+    leaky_relu_slope: float = key(0.2, minimum=0, maximum=1)
+
+
+# --- losses, optimizers, learning-rate schedules --------------------------------------------------------------
+
+
+@dataclass
+class AeConfig:
+    """The plain autoencoder's loss."""
+
+    _target_: str = MISSING
+    reconstruction_weight: float = key(1000.0, minimum=0)
+
+
+@dataclass
+class VaeConfig(AeConfig):
+    """The variational autoencoder's loss."""
+
+    kl_weight: float = key(1.0, minimum=0)
+    kl_warmup_epochs: float = key(0.0, minimum=0, unit="epochs")
+
+
+@dataclass
+class AdamConfig:
+    """Adam and AdamW."""
+
+    _target_: str = MISSING
+    learning_rate: float = key(5e-4, above=0)
+    beta_1: float = key(0.9, minimum=0, below=1)
+    beta_2: float = key(0.999, minimum=0, below=1)
+    epsilon: float = key(1e-7, above=0)
+    weight_decay: float | None = key(None, minimum=0)
+    clipnorm: float | None = key(None, above=0)
+    clipvalue: float | None = key(None, above=0)
+    global_clipnorm: float | None = key(None, above=0)
+
+
+@dataclass
+class ConstantConfig:
+    """The learning rate stays what it is."""
+
+    _target_: str = MISSING
+    _partial_: bool = True
+    warmup_epochs: float = key(0.0, minimum=0, unit="epochs")
+
+
+@dataclass
+class CosineConfig(ConstantConfig):
+    """The learning rate falls along half a cosine."""
+
+    final_factor: float = key(0.0, minimum=0, maximum=1)
+
+
+@dataclass
+class ExponentialConfig(ConstantConfig):
+    """The learning rate is multiplied by `decay` every epoch."""
+
+    decay: float = key(0.95, above=0, maximum=1)
+
+
+# --- the rest -------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class EarlyStoppingConfig:
+    """When to stop before the last epoch."""
+
+    metric: str | None = None
+    patience: int = key(5, minimum=1, unit="epochs")
+    min_delta: float = key(0.0, minimum=0)
+
+
+@dataclass
+class HardwareConfig:
+    """Where and how the arithmetic runs."""
+
+    device: str = key("auto", choices=("auto", "cpu", "gpu"))
+    gpus: list[int] | None = None
+    memory_growth: bool = True
+    memory_limit_mb: int | None = key(None, minimum=1, unit="MB of each GPU")
+    xla: Any = key("auto", choices=("auto", True, False))
+    precision: str = key("float32", choices=("float32", "mixed_bfloat16", "mixed_float16"))
+    tensor_float32: bool = True
+    deterministic: bool = False
+    intra_op_threads: int = key(0, minimum=0, maximum=1024, unit="threads")
+    inter_op_threads: int = key(0, minimum=0, maximum=1024, unit="threads")
+
+
+@dataclass
+class FiguresConfig:
+    """Which pictures are drawn, and when."""
+
+    every: int = key(5, minimum=0, unit="epochs")
+    periodic: dict[str, Any] = field(default_factory=dict)
+    final: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Config:
+    """One run."""
+
+    latent: int = key(2, minimum=1, maximum=65536, unit="dimensions")
+    epochs: int = key(10, minimum=1)
+    batch_size: int = key(128, minimum=1, unit="images")
+    seed: int = key(0, minimum=0, maximum=MAX_SEED)
+    data_dir: str = MISSING
+    dataset: Any = MISSING
+    model: Any = MISSING
+    posterior: Any = MISSING
+    loss: Any = MISSING
+    optimizer: Any = MISSING
+    schedule: Any = MISSING
+    early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    figures: FiguresConfig = field(default_factory=FiguresConfig)
+
+
+SCHEMAS: dict[str, type] = {
+    "dataset/digits": DigitsConfig,
+    "dataset/idx": IdxConfig,
+    "dataset/folder": FolderConfig,
+    "dataset/cartoon": CartoonConfig,
+    "model/conv": ConvConfig,
+    "model/mlp": MlpConfig,
+    "loss/ae": AeConfig,
+    "loss/vae": VaeConfig,
+    "optimizer/adam": AdamConfig,
+    "schedule/constant": ConstantConfig,
+    "schedule/cosine": CosineConfig,
+    "schedule/exponential": ExponentialConfig,
+}
+
+
+def register_schemas() -> None:
+    """Make the dataclasses known to Hydra, under `schema/`, so that YAML files can name them."""
+    store = ConfigStore.instance()
+    store.store(group="schema", name="config", node=Config)
+    for path, schema in SCHEMAS.items():
+        group, name = path.split("/")
+        store.store(group=f"schema/{group}", name=name, node=schema)
+
+
+def check(config: DictConfig) -> None:
+    """Refuse what can be seen to be wrong from the configuration alone; resolves its interpolations in place.
+
+    Raises:
+        UserError: an interpolation leads nowhere, a key is unknown or without a value, a number is out of its range, or
+            a word is none of those allowed.
+    """
+    try:
+        OmegaConf.resolve(config)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
+    for path, value, schema_field in _typed_keys(config, ""):
+        _check_value(path, value, schema_field)
+    _check_filters(config)
+    if config.hardware.gpus is not None and config.hardware.device == "cpu":
+        raise UserError("hardware.gpus chooses GPUs, but hardware.device=cpu uses none: leave one of them out")
+
+
+def _typed_keys(node: DictConfig, prefix: str) -> Iterator[tuple[str, Any, dataclasses.Field[Any]]]:
+    """Each key below `node` that has a schema: its dotted path, value and dataclass field."""
+    schema = OmegaConf.get_type(node)
+    fields = {f.name: f for f in dataclasses.fields(schema)} if dataclasses.is_dataclass(schema) else {}
+    for key_ in node:
+        name = str(key_)
+        path = f"{prefix}{name}"
+        if fields and name not in fields:
+            raise UserError(f"there is no key '{path}'{did_you_mean(name, fields)} Leave it out.")
+        if OmegaConf.is_missing(node, name):
+            raise UserError(f"{path} has no value: give it one ({path}=…)")
+        value = node[name]
+        if name in fields:
+            yield path, value, fields[name]
+        if isinstance(value, DictConfig):
+            yield from _typed_keys(value, f"{path}.")
+
+
+def _check_value(path: str, value: Any, schema_field: dataclasses.Field[Any]) -> None:
+    choices = schema_field.metadata.get("choices", ())
+    if (
+        value is not None
+        and choices
+        and not any(value is c or (value == c and type(value) is type(c)) for c in choices)
+    ):
+        shown = [str(c).lower() if isinstance(c, bool) else str(c) for c in choices]
+        raise UserError(f"{path}={value}: must be one of {', '.join(shown)}{did_you_mean(str(value), shown)}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return
+    unit = f" ({schema_field.metadata['unit']})" if schema_field.metadata.get("unit") else ""
+    if not math.isfinite(value):
+        raise UserError(f"{path}={value}: must be a finite number{unit}")
+    for word, bound in schema_field.metadata.get("bounds", {}).items():
+        if not COMPARISONS[word](value, bound):
+            raise UserError(f"{path}={value}: must be {word} {bound:g}{unit}")
+
+
+def _check_filters(config: DictConfig) -> None:
+    filters = OmegaConf.select(config, "model.filters")
+    if filters is None or OmegaConf.get_type(config.model) is not ConvConfig:
+        return
+    values = list(filters) if isinstance(filters, ListConfig) else [filters]
+    if not values or not all(type(v) is int and 1 <= v <= 65536 for v in values):
+        raise UserError(
+            f"model.filters={filters}: must be an integer from 1 to 65536, or a list with one such integer a block"
+        )
+
+
+def build(node: DictConfig, **arguments: Any) -> Any:
+    """The object that `node` describes: its `_target_`, called with its keys and `arguments`.
+
+    With `_partial_: true` it is not called: the target itself, or with the node's keys filled in.
+
+    Raises:
+        UserError: there is no such target, or it does not take these keys.
+    """
+    where = str(node._get_full_key(None))
+    if "_target_" not in node:
+        raise UserError(f"{where} names nothing to build: its YAML needs a _target_")
+    try:
+        target = instantiate(OmegaConf.to_container(node), _partial_=True, _convert_="all")
+    except InstantiationException as error:
+        raise UserError(f"{where}._target_={node._target_} cannot be found: {error.__cause__ or error}") from error
+    if node.get("_partial_"):
+        return target if target.keywords else target.func
+    try:
+        inspect.signature(target.func).bind(**(target.keywords | arguments))
+    except TypeError as error:
+        raise UserError(f"{where}: {node._target_} does not fit its configuration: {error}") from error
+    return target(**arguments)

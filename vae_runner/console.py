@@ -1,0 +1,80 @@
+"""The terminal: one rich console that log messages and progress bars share, so that neither writes over the other."""
+
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+console = Console()
+
+
+@contextmanager
+def native_messages_to_log() -> Iterator[None]:
+    """Keep what native code writes to the standard error from the terminal; with `hydra.verbose=true` it is logged.
+
+    TensorFlow's C++ parts tell of missing CUDA libraries there, before any of its own settings for that apply.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            kept.seek(0)
+            for line in kept.read().decode(errors="replace").splitlines():
+                logging.getLogger("tensorflow.native").debug(line)
+
+
+class ConsoleHandler(logging.Handler):
+    """Log messages, as they are, above a bar that may be running."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the message; warnings and errors in colour."""
+        style = "red" if record.levelno >= logging.ERROR else "yellow" if record.levelno >= logging.WARNING else None
+        console.print(self.format(record), style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+class Bar:
+    """A progress bar for work of a known number of `unit`, or an unknown one (None); silent without a terminal."""
+
+    def __init__(self, title: str, total: int | None, unit: str) -> None:
+        amount = (
+            [DownloadColumn(), TransferSpeedColumn()] if unit == "bytes" else [MofNCompleteColumn(), TextColumn(unit)]
+        )
+        self._progress = Progress(
+            TextColumn(title), BarColumn(), TaskProgressColumn(), *amount, TimeRemainingColumn(),
+            console=console, disable=not console.is_terminal, transient=True,
+        )  # fmt: skip
+        self._task = self._progress.add_task(title, total=total)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def advance(self, amount: int) -> None:
+        """So much more is done."""
+        self._progress.advance(self._task, amount)

@@ -1,0 +1,100 @@
+"""Sources of images. Each file has a `load` that its YAML names, and returns a `Dataset`.
+
+To add one: a function that returns a `Dataset`, and a YAML whose `_target_` names it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vae_runner.errors import UserError
+
+SPLIT_SEED = 0  # splits do not follow the run's seed: runs with other seeds are compared on the same test images
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images, and their classes where there are any.
+
+    `images` is uint8 `[n, height, width, channels]`: an array or anything indexed like one without being loaded whole.
+    `labels` is int64 `[n]`.
+    """
+
+    images: Any
+    labels: np.ndarray[Any, Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def first(self, count: int) -> "Split":
+        """The first `count` images."""
+        return Split(self.images[:count], None if self.labels is None else self.labels[:count])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The splits of a dataset, and the names of its classes (empty where it has none)."""
+
+    train: Split
+    test: Split
+    validation: Split | None = None
+    label_names: Sequence[str] = ()
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
+        height, width, channels = self.train.images.shape[1:]
+        return height, width, channels
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits by name, those that are there."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: split for name, split in named.items() if split is not None}
+
+
+def split_sizes(count: int, fraction: float, what: str) -> tuple[int, int]:
+    """How many of `count` images stay, and how many are split off as `fraction`.
+
+    Raises:
+        UserError: a fraction above zero would leave one of the two without an image.
+    """
+    part = round(count * fraction)
+    if fraction > 0 and not 0 < part < count:
+        raise UserError(f"dataset.{what}={fraction:g} of {count} images is {part}: both parts need at least one image")
+    return count - part, part
+
+
+def check_limit(limit: int | None, sizes: dict[str, int]) -> None:
+    """Refuse to take more images of a split than it has."""
+    for name, size in sizes.items():
+        if limit is not None and size and limit > size:
+            raise UserError(f"dataset.limit={limit}: there are only {size} {name} images; give at most {size}")
+
+
+def fixed_order(count: int) -> np.ndarray[Any, Any]:
+    """A random order of `count` things that is the same in every run."""
+    return np.random.default_rng(SPLIT_SEED).permutation(count)
+
+
+def make_dataset(
+    train: Split, test: Split, label_names: Sequence[str], limit: int | None, validation_fraction: float
+) -> Dataset:
+    """A dataset of arrays in memory: validation images taken from the training images, each split cut to `limit`."""
+    kept, part = split_sizes(len(train), validation_fraction, "validation_fraction")
+    check_limit(limit, {"training": kept, "validation": part, "test": len(test)})
+    validation = None
+    if part:
+        order = fixed_order(len(train))
+        validation = _pick(train, np.sort(order[:part]))
+        train = _pick(train, np.sort(order[part:]))
+    if limit is not None:
+        train, test = train.first(limit), test.first(limit)
+        validation = None if validation is None else validation.first(limit)
+    return Dataset(train, test, validation, label_names)
+
+
+def _pick(split: Split, indices: np.ndarray[Any, Any]) -> Split:
+    return Split(split.images[indices], None if split.labels is None else split.labels[indices])

@@ -1,0 +1,34 @@
+"""Google's Cartoon Set: cartoon faces, 500×500 RGBA with a transparent background (Google LLC, CC BY 4.0)."""
+
+import tarfile
+from pathlib import Path
+from typing import Any
+
+from vae_runner.datasets import Dataset, folder
+from vae_runner.datasets.download import download, unpack
+
+MAX_BYTES = 20_000_000_000  # of an unpacked archive: several times what the larger variant holds
+MAX_MEMBERS = 1_000_000
+
+
+def load(*, variant: str, root: str | None, data_dir: str, url: str, **preprocessing: Any) -> Dataset:
+    """The faces in `root`, else `data_dir`/cartoonset<variant>, else downloaded there; the rest is `folder.load`'s."""
+    if root is None:
+        root = str(_downloaded(f"cartoonset{variant}", Path(data_dir).expanduser(), url))
+    return folder.load(root=root, data_dir=data_dir, **preprocessing)
+
+
+def _downloaded(name: str, data_dir: Path, url: str) -> Path:
+    target = data_dir / name
+    if not target.is_dir():
+        archive = data_dir / f"{name}.tgz"
+        if not archive.exists():
+            advice = f"or unpack it into {target}, or use dataset=digits, which needs no download"
+            download(f"{url.rstrip('/')}/{name}.tgz", archive, _check_archive, advice)
+        unpack(archive, target, MAX_BYTES, MAX_MEMBERS)
+        archive.unlink()
+    return target
+
+
+def _check_archive(path: Path) -> str | None:
+    return None if tarfile.is_tarfile(path) else "is no tar archive"

@@ -1,0 +1,140 @@
+"""Downloads that are whole or not there, and archives that stay in their folder."""
+
+import logging
+import shutil
+import tarfile
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from http.client import HTTPException
+from pathlib import Path
+
+from vae_runner.console import Bar
+from vae_runner.errors import UserError
+
+log = logging.getLogger(__name__)
+
+BLOCK = 1 << 18
+ATTEMPTS = 5  # of one file; each goes on where the last one broke off
+TIMEOUT = 30  # seconds without an answer or a byte
+
+
+class _BrokenTransferError(Exception):
+    """A transfer that ended early; the next attempt may go on from there."""
+
+
+def download(url: str, target: Path, check: Callable[[Path], str | None], advice: str) -> None:
+    """Fetch `url` into `target`, with a progress bar; the file gets its name only when it is whole and `check` passes.
+
+    A broken transfer is resumed where the server can (HTTP ranges), else restarted; what an earlier process left in
+    `target.part` is resumed too.
+
+    Args:
+        url: an https address, or http on this machine.
+        target: where the file goes.
+        check: says what is wrong with the file, or None.
+        advice: what else the user can do where the file cannot be had.
+
+    Raises:
+        UserError: the server cannot be reached or does not have the file, its content is not what it should be, or it
+            cannot be written.
+    """
+    _check_address(url)
+    part = target.with_name(target.name + ".part")
+    by_hand = f"put it at {target} by hand, {advice}"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        error = _fetch(url, part)
+    except OSError as problem:
+        raise UserError(f"cannot write {part} ({problem.strerror}): give another data_dir") from problem
+    if error is not None:
+        raise UserError(f"cannot download {url} ({error}): {by_hand}")
+    complaint = check(part)
+    if complaint is not None:
+        part.unlink()
+        raise UserError(f"what {url} gave {complaint}: {by_hand}")
+    part.replace(target)
+
+
+def _check_address(url: str) -> None:
+    address = urllib.parse.urlsplit(url)
+    if address.scheme == "https" or (
+        address.scheme == "http" and address.hostname in ("127.0.0.1", "localhost", "::1")
+    ):
+        return
+    raise UserError(f"dataset.url={url}: only https addresses are downloaded from")
+
+
+def _fetch(url: str, part: Path) -> str | None:
+    """Get the whole of `url` into `part`, in several attempts; what kept us from it, or None."""
+    problem = ""
+    for _ in range(ATTEMPTS):
+        try:
+            _transfer(url, part)
+            return None
+        except urllib.error.HTTPError as error:
+            if error.code == 416:  # what we have is longer than the file: it is another one
+                part.unlink(missing_ok=True)
+            elif error.code < 500:
+                return f"the server answers {error.code} {error.reason}"
+            problem = f"the server answers {error.code} {error.reason}"
+        except urllib.error.URLError as error:
+            problem = str(error.reason)
+            if isinstance(error.reason, OSError) and not isinstance(error.reason, (TimeoutError, ConnectionError)):
+                return problem  # no such host, no network: trying again will not help
+        except (_BrokenTransferError, HTTPException, TimeoutError, ConnectionError) as error:
+            problem = str(error) or type(error).__name__
+    return f"{problem}, {ATTEMPTS} times"
+
+
+def _transfer(url: str, part: Path) -> None:
+    """One attempt: from where `part` ends to the end of the file."""
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"User-Agent": "vae-runner"})
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+        resumed = answer.status == 206
+        start = have if resumed else 0
+        length = answer.headers.get("Content-Length")
+        total = start + int(length) if length else None
+        with (
+            part.open("ab" if resumed else "wb") as file,
+            Bar(f"Downloading {part.stem}", total, "bytes") as bar,
+        ):
+            bar.advance(start)
+            while block := answer.read(BLOCK):
+                file.write(block)
+                bar.advance(len(block))
+            got = file.tell()
+    if total is not None and got < total:
+        raise _BrokenTransferError(f"the transfer broke off after {got} of {total} bytes")
+
+
+def unpack(archive: Path, folder: Path, max_bytes: int, max_members: int) -> None:
+    """Unpack a .tgz of plain files into `folder`, which gets its name only when everything is in it.
+
+    Raises:
+        UserError: the archive is damaged, too large, or has a member that is no plain file or folder below `folder`.
+    """
+    working = folder.with_name(folder.name + ".unpacking")
+    shutil.rmtree(working, ignore_errors=True)
+    try:
+        with tarfile.open(archive, "r:gz") as tar, Bar(f"Unpacking {archive.name}", None, "files") as bar:
+            size = count = 0
+            for member in tar:
+                size, count = size + member.size, count + 1
+                if size > max_bytes or count > max_members:
+                    raise UserError(
+                        f"{archive} holds more than {max_members} files or {max_bytes} bytes: it is not unpacked"
+                    )
+                if not (member.isfile() or member.isdir()):
+                    raise UserError(f"{archive} holds {member.name!r}, which is no plain file: it is not unpacked")
+                tar.extract(member, working, filter="data")
+                bar.advance(1)
+        working.replace(folder)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise UserError(f"{archive} cannot be unpacked ({error}): delete it and get it again") from error
+    finally:
+        shutil.rmtree(working, ignore_errors=True)

@@ -1,0 +1,51 @@
+"""From a split's images to the batches of an epoch."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+RESIDENT_BYTES = 1 << 30  # an array up to this size is handed to TensorFlow whole
+
+
+class Batches:
+    """The images of a split in batches, the last one smaller where they do not divide.
+
+    What an iterator yields is an *element*; inside the compiled step, `images` makes uint8 images of it. An array in
+    memory is resident: it lies in TensorFlow's memory once, elements are indices, and the step gathers. Anything else
+    (a memory map) is streamed: images are read ahead of the step, in the background, and elements are the images.
+
+    The order of an epoch is a function of `(seed, epoch)` alone; without a seed it is that of the images.
+    """
+
+    def __init__(self, images: Any, batch_size: int, seed: int | None = None) -> None:
+        self.count = len(images)
+        self.batch_size = batch_size
+        self._images = images
+        self._seed = seed
+        in_memory = type(images) is np.ndarray and images.nbytes <= RESIDENT_BYTES
+        self._resident = tf.constant(images) if in_memory else None
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch."""
+        return -(-self.count // self.batch_size)
+
+    def epoch(self, epoch: int = 0) -> Iterator[tf.Tensor]:
+        """The elements of one epoch, counted from 0."""
+        order = np.arange(self.count)
+        if self._seed is not None:
+            order = np.random.default_rng([self._seed, epoch]).permutation(self.count)
+        elements = tf.data.Dataset.from_tensor_slices(order).batch(self.batch_size)
+        if self._resident is None:
+            elements = elements.map(self._read, num_parallel_calls=2, deterministic=True)
+        return iter(elements.prefetch(4))
+
+    def images(self, element: tf.Tensor) -> tf.Tensor:
+        """The images of an element: uint8 `[batch, height, width, channels]`."""
+        return element if self._resident is None else tf.gather(self._resident, element)
+
+    def _read(self, indices: tf.Tensor) -> tf.Tensor:
+        images = tf.numpy_function(lambda chosen: np.asarray(self._images[chosen]), [indices], tf.uint8, stateful=False)
+        return tf.ensure_shape(images, (None, *self._images.shape[1:]))

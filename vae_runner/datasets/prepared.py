@@ -1,0 +1,221 @@
+"""Image files, decoded and resized once into one memory-mapped array.
+
+`data_dir/prepared/<key>/` holds `images.u8`, the raw bytes of a uint8 array, and `manifest.json`, which says its shape and
+which files were skipped. The key is a digest of the files (path, size, modification time) and of the preprocessing. The
+folder gets its name when everything is in it, so it is whole or not there.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
+
+from vae_runner.console import Bar
+from vae_runner.errors import UserError
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1  # of the folder, and of what the preprocessing does to a pixel: raise it when either changes
+MAX_PIXELS = 89_478_485  # of one image; where Pillow too begins to speak of a decompression bomb
+SPARE_BYTES = 64 << 20  # left free on the disk
+WINDOW = 64  # images in work or waiting at a time, so that memory stays flat
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What is done to an image: put on a background, brought to a size and a number of channels."""
+
+    height: int
+    width: int
+    channels: int
+    background: tuple[int, int, int]
+    crop: bool
+
+    @classmethod
+    def parse(
+        cls, image_size: int | Sequence[int], channels: int, background: str | Sequence[int], crop: bool
+    ) -> "Preprocessing":
+        """From the values of the configuration.
+
+        Raises:
+            UserError: a size below 8 or above 4096, or a background that is no colour.
+        """
+        size = [image_size, image_size] if isinstance(image_size, int) else image_size
+        if (
+            isinstance(size, str)
+            or not isinstance(size, Sequence)
+            or len(size) != 2
+            or not all(type(side) is int and 8 <= side <= 4096 for side in size)
+        ):
+            raise UserError(
+                f"dataset.image_size={image_size}: must be an integer or [height, width], each from 8 to 4096 pixels"
+            )
+        try:
+            colour = ImageColor.getrgb(background) if isinstance(background, str) else tuple(background)
+        except (ValueError, TypeError):
+            colour = ()
+        if len(colour) != 3 or not all(type(value) is int and 0 <= value <= 255 for value in colour):
+            raise UserError(
+                f"dataset.background={background}: must be a colour: a name, '#rrggbb', or [r, g, b] from 0 to 255"
+            )
+        return cls(size[0], size[1], channels, colour, crop)
+
+    def __call__(self, path: Path) -> np.ndarray[Any, Any]:
+        """The image in a file, uint8 `[height, width, channels]`; of an animation, the first frame.
+
+        Raises:
+            UserError: the file cannot be read, is no image, is damaged, or has more than `MAX_PIXELS` pixels.
+        """
+        try:
+            with Image.open(path) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise UserError(
+                        f"{path} has {image.width}×{image.height} pixels, more than {MAX_PIXELS:,}: make it smaller, "
+                        "or pass over it with dataset.on_error=skip"
+                    )
+                image.draft(
+                    "RGB", (2 * self.width, 2 * self.height)
+                )  # a large JPEG is decoded at a fraction of its size
+                return np.asarray(self._convert(image)).reshape(self.height, self.width, self.channels)
+        except UserError:
+            raise
+        except Image.DecompressionBombError as error:
+            raise UserError(f"{path} is too large ({error}): make it smaller, or use dataset.on_error=skip") from error
+        except (OSError, SyntaxError, ValueError, EOFError, UnidentifiedImageError) as error:
+            what = "is empty" if path.exists() and path.stat().st_size == 0 else f"cannot be read as an image ({error})"
+            raise UserError(f"{path} {what}: replace it, or pass over it with dataset.on_error=skip") from error
+
+    def _convert(self, image: Image.Image) -> Image.Image:
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+            image = image.convert("F").point(lambda value: value / 257).convert("L")  # 16-bit grey
+        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+            image = image.convert("RGBA")
+            canvas = Image.new("RGBA", image.size, (*self.background, 255))
+            image = Image.alpha_composite(canvas, image)
+        image = image.convert("L" if self.channels == 1 else "RGB")
+        size = (self.width, self.height)
+        if self.crop:
+            return ImageOps.fit(image, size, Image.Resampling.BILINEAR)
+        return image.resize(size, Image.Resampling.BILINEAR)
+
+
+def prepare(
+    files: Sequence[Path], preprocessing: Preprocessing, data_dir: Path, on_error: str
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """The prepared images of `files`, made now or opened from an earlier run.
+
+    Returns:
+        images: a read-only memory map, uint8 `[n, height, width, channels]`.
+        kept: int64 `[n]`, the index in `files` of each image; all of them but for those skipped.
+
+    Raises:
+        UserError: an image is broken and `on_error` is "stop"; the disk has no room, or `data_dir` cannot be written.
+    """
+    folder = data_dir / "prepared" / _key(files, preprocessing)
+    if not (folder / "manifest.json").exists():
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            _check_room(len(files), preprocessing, folder)
+            _make(files, preprocessing, folder, on_error)
+        except OSError as error:
+            raise UserError(f"cannot write {folder} ({error.strerror}): make room, or give another data_dir") from error
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    skipped = manifest["skipped"]
+    if skipped and on_error == "stop":
+        raise UserError(f"{skipped[0][1]}")
+    if skipped:
+        log.info("Skipped %d of %d images; the first: %s", len(skipped), len(files), skipped[0][1])
+    kept = np.setdiff1d(np.arange(len(files)), [index for index, _ in skipped])
+    if len(kept) == 0:
+        raise UserError(f"none of the {len(files)} images can be used; the first: {skipped[0][1]}")
+    images = np.memmap(folder / "images.u8", np.uint8, "r", shape=tuple(manifest["shape"]))
+    log.info("Images: %d prepared as %s in %s", len(images), _shape_text(preprocessing), folder)
+    return images, kept
+
+
+def _key(files: Sequence[Path], preprocessing: Preprocessing) -> str:
+    digest = hashlib.sha256(json.dumps([FORMAT, asdict(preprocessing)]).encode())
+    for path in files:
+        status = path.stat()
+        digest.update(f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()[:20]
+
+
+def _shape_text(preprocessing: Preprocessing) -> str:
+    return f"{preprocessing.height}×{preprocessing.width}×{preprocessing.channels}"
+
+
+def _check_room(count: int, preprocessing: Preprocessing, folder: Path) -> None:
+    size = count * preprocessing.height * preprocessing.width * preprocessing.channels
+    free = shutil.disk_usage(folder.parent).free
+    log.info("Preparing %d images as %s in %s: %.1f MB", count, _shape_text(preprocessing), folder, size / 1e6)
+    if size + SPARE_BYTES > free:
+        raise UserError(
+            f"preparing {count} images takes {size / 1e6:,.0f} MB, and {folder.parent} has {free / 1e6:,.0f} MB free: "
+            "make room, give another data_dir, or take fewer with dataset.limit"
+        )
+
+
+def _make(files: Sequence[Path], preprocessing: Preprocessing, folder: Path, on_error: str) -> None:
+    """Decode all files into a new folder, and give it its name."""
+    working = Path(tempfile.mkdtemp(prefix="unfinished-", dir=folder.parent))
+    try:
+        skipped: list[tuple[int, str]] = []
+        count = 0
+        with (working / "images.u8").open("wb") as file, Bar("Preparing images", len(files), "images") as bar:
+            for index, result in enumerate(_decoded(files, preprocessing)):
+                if isinstance(result, UserError):
+                    if on_error == "stop":
+                        raise result
+                    skipped.append((index, str(result)))
+                else:
+                    file.write(result.data)
+                    count += 1
+                bar.advance(1)
+            file.flush()
+            os.fsync(file.fileno())
+        shape = (count, preprocessing.height, preprocessing.width, preprocessing.channels)
+        manifest = {"shape": shape, "skipped": skipped, "preprocessing": asdict(preprocessing)}
+        (working / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+        try:
+            working.rename(folder)
+        except OSError:
+            if not (folder / "manifest.json").exists():  # another process made the same one meanwhile: take that
+                raise
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+
+
+def _decoded(files: Sequence[Path], preprocessing: Preprocessing) -> Iterator[np.ndarray[Any, Any] | UserError]:
+    """The images in order, decoded by all cores (Pillow lets go of Python's lock), a few at a time."""
+
+    def decode(path: Path) -> np.ndarray[Any, Any] | UserError:
+        try:
+            return np.ascontiguousarray(preprocessing(path))
+        except UserError as error:
+            return error
+
+    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        warnings.simplefilter(
+            "ignore"
+        )  # Pillow warns of large images and odd metadata; what matters is refused by name
+        waiting = [pool.submit(decode, path) for path in files[:WINDOW]]
+        try:
+            for index in range(len(files)):
+                yield waiting[index % WINDOW].result()
+                if index + WINDOW < len(files):
+                    waiting[index % WINDOW] = pool.submit(decode, files[index + WINDOW])
+        finally:
+            pool.shutdown(cancel_futures=True)

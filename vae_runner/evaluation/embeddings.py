@@ -1,0 +1,50 @@
+"""Embeddings: where a trained encoder puts images."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from vae_runner.models.autoencoder import Autoencoder, to_unit_interval
+
+ACTIVATION_VALUES = 50_000_000  # of a batch's pixels times a generous width: keeps a batch's memory below a gigabyte
+
+
+def batch_size_for(autoencoder: Autoencoder) -> int:
+    """How many images to pass through a network at once."""
+    height, width, _ = autoencoder.image_shape
+    return int(min(max(ACTIVATION_VALUES // (height * width * 64), 1), 512))
+
+
+def posterior_of(autoencoder: Autoencoder, pixels: Any) -> dict[str, np.ndarray[Any, Any]]:
+    """The posterior's parameters (`mean`, …) of uint8 images, each float32 `[n, latent]`."""
+    size = batch_size_for(autoencoder)
+    batches = []
+    for start in range(0, len(pixels), size):
+        images = to_unit_interval(tf.constant(np.asarray(pixels[start : start + size])))
+        posterior = autoencoder.encode(images)
+        batches.append({name: getattr(posterior, name).numpy() for name in autoencoder.posterior.parameters})
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in autoencoder.posterior.parameters}
+
+
+def information(autoencoder: Autoencoder, parameters: dict[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    """How much each latent dimension tells of an image, float32 `[latent]`.
+
+    The mean KL in nats; for a posterior without one, the variance of the embedding.
+    """
+    if not hasattr(autoencoder.posterior, "kl"):
+        return parameters["mean"].var(axis=0)
+    posterior = autoencoder.posterior.of({name: tf.constant(value) for name, value in parameters.items()})
+    return posterior.kl().numpy().mean(axis=0)
+
+
+def decode(autoencoder: Autoencoder, z: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Images decoded from latents `[n, latent]`: float32 in [0, 1], `[n, height, width, channels]`."""
+    size = batch_size_for(autoencoder)
+    z = np.asarray(z, np.float32)
+    return np.concatenate([autoencoder.decode(tf.constant(z[i : i + size])).numpy() for i in range(0, len(z), size)])
+
+
+def reconstruct(autoencoder: Autoencoder, pixels: Any) -> np.ndarray[Any, Any]:
+    """Images decoded from the embeddings of uint8 images: float32 in [0, 1], `[n, height, width, channels]`."""
+    return decode(autoencoder, posterior_of(autoencoder, pixels)["mean"])

@@ -1,0 +1,70 @@
+"""Where the encoder puts the test images."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vae_runner.figures import Trained
+
+MAX_LEGEND = 20  # classes; more cannot be told apart by colour
+
+
+def latent_space(trained: Trained) -> Figure:
+    """A scatter of the test embeddings, in their own two dimensions or by t-SNE, coloured by class."""
+    figure = Figure(figsize=(7.2, 6), layout="constrained")
+    axes = figure.add_subplot()
+    points, names = plane(trained.posterior["mean"])
+    scatter(axes, points, trained.embedded.labels, trained.label_names)
+    axes.set(xlabel=names[0], ylabel=names[1])
+    figure.suptitle(
+        f"Embeddings of {len(points):,} test images ({trained.autoencoder.latent}-D latent space)",
+        fontsize=10,
+    )
+    return figure
+
+
+def plane(embeddings: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], tuple[str, str]]:
+    """Embeddings `[n, latent]` as points of a plane `[n, 2]`, and the names of its axes."""
+    count, latent = embeddings.shape
+    if latent == 2:
+        return embeddings, ("$z_1$", "$z_2$")
+    if latent == 1:  # spread over the second axis at random, so that dense places show
+        spread = np.random.default_rng(0).uniform(size=(count, 1))
+        return np.concatenate([embeddings, spread], axis=1), ("$z_1$", "random, to spread the points")
+    if count < 3:
+        return embeddings[:, :2], ("$z_1$", "$z_2$")
+    from sklearn.manifold import TSNE  # takes a second to import, and 2-D latents do not need it
+
+    tsne = TSNE(perplexity=min(30.0, (count - 1) / 3), init="pca", random_state=0)
+    return tsne.fit_transform(embeddings), ("t-SNE 1", "t-SNE 2")
+
+
+def scatter(
+    axes: Axes, points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any] | None, names: Sequence[str]
+) -> None:
+    """Points `[n, 2]`, coloured by class where there is one, with a legend where the classes can be told apart."""
+    style: dict[str, Any] = {
+        "s": float(np.clip(12_000 / len(points), 4, 24)),
+        "alpha": 0.6,
+        "linewidths": 0,
+        "rasterized": True,
+    }
+    if labels is None or not names:
+        axes.scatter(points[:, 0], points[:, 1], color="tab:blue", **style)
+    elif len(names) > MAX_LEGEND:
+        axes.scatter(points[:, 0], points[:, 1], c=labels, cmap="turbo", **style)
+    else:
+        colours = matplotlib.colormaps["tab10" if len(names) <= 10 else "tab20"]
+        for index, name in enumerate(names):
+            x, y = points[labels == index].T
+            axes.scatter(x, y, color=colours(index), label=name, **style)
+        legend = axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8, markerscale=2.5)
+        for handle in legend.legend_handles:
+            if handle is not None:
+                handle.set_alpha(1)
+    axes.set_aspect("equal", "datalim")
+    axes.grid(alpha=0.2, linewidth=0.5)

@@ -1,0 +1,26 @@
+"""How training went."""
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from vae_runner.figures import Trained
+
+SPLITS = {"train": "tab:blue", "validation": "tab:green", "test": "tab:orange"}
+
+
+def loss_curves(trained: Trained) -> Figure:
+    """Loss and every term over the epochs, on training, validation and test images, each in its own panel."""
+    history = trained.history
+    names = [key.removeprefix("test/") for key in history[0] if key.startswith("test/")]
+    figure = Figure(figsize=(4 * len(names) + 0.4, 3.4), layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        for split, colour in SPLITS.items():
+            key = f"{split}/{name}"
+            if key in history[0]:
+                values = [row[key] for row in history]
+                axes.plot([row["epoch"] for row in history], values, marker=".", color=colour, label=split)
+        axes.set(title=name, xlabel="epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    return figure

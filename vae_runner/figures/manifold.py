@@ -1,0 +1,28 @@
+"""A 2-D latent space, decoded."""
+
+from statistics import NormalDist
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from vae_runner.evaluation.embeddings import decode
+from vae_runner.figures import Trained
+from vae_runner.figures.grid import image_grid
+
+
+def manifold(trained: Trained, side: int) -> Figure | None:
+    """A grid of decoded prior quantiles (Kingma & Welling, 2014, figure 4); for 2-D latents only.
+
+    The unit square in equal steps, through the inverse of the normal distribution function: equal areas of the picture
+    hold equal mass of the prior.
+    """
+    if trained.autoencoder.latent != 2:
+        return None
+    quantiles = np.array([NormalDist().inv_cdf((i + 0.5) / side) for i in range(side)])
+    x, y = np.meshgrid(quantiles, quantiles[::-1])
+    images = decode(trained.autoencoder, np.stack([x.ravel(), y.ravel()], axis=1))
+    ticks = [f"{value:.1f}" for value in quantiles]
+    return image_grid(
+        images, side, "Decoded quantiles of the prior: $z_1$ to the right, $z_2$ up", row_labels=ticks[::-1],
+        column_labels=ticks, gap=0, cell_inches=0.42,
+    )  # fmt: skip

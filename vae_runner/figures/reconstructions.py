@@ -1,0 +1,18 @@
+"""Test images and what is left of them after encoding and decoding."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from vae_runner.evaluation.embeddings import reconstruct
+from vae_runner.figures import Trained
+from vae_runner.figures.grid import image_grid
+
+
+def reconstructions(trained: Trained, images: int) -> Figure:
+    """The first test images, captioned with their class, above the images decoded from their embeddings."""
+    originals = np.asarray(trained.test.images[:images])
+    count = len(originals)
+    both = np.concatenate([originals / np.float32(255), reconstruct(trained.autoencoder, originals)])
+    labels = [trained.label(i) for i in range(count)] + [""] * count if trained.label_names else ()
+    title = f"Test images and their reconstructions, after epoch {trained.epoch}"
+    return image_grid(both, count, title, captions=labels, row_labels=["image", "reconstruction"])

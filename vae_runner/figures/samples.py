@@ -1,0 +1,34 @@
+"""What the decoder makes of latents that no image gave."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from vae_runner.evaluation.embeddings import decode
+from vae_runner.figures import Trained
+from vae_runner.figures.grid import image_grid
+
+
+def samples(trained: Trained, rows: int, columns: int) -> Figure:
+    """Decoded draws from the prior N(0, I): the same latents at every epoch, so that training can be watched."""
+    z = trained.random(0).standard_normal((rows * columns, trained.autoencoder.latent))
+    title = f"Samples: z ~ N(0, I), after epoch {trained.epoch}"
+    return image_grid(decode(trained.autoencoder, z), columns, title)
+
+
+def samples_normal(trained: Trained, rows: int, columns: int) -> Figure:
+    """Decoded draws from N(0, I), captioned with z where it is 2-D."""
+    z = trained.random(1).standard_normal((rows * columns, trained.autoencoder.latent))
+    return _captioned(trained, z, columns, "z from the standard normal")
+
+
+def samples_uniform(trained: Trained, rows: int, columns: int) -> Figure:
+    """Decoded draws from the box that the test embeddings fill, uniform in each dimension."""
+    embeddings = trained.posterior["mean"]
+    low, high = embeddings.min(axis=0), embeddings.max(axis=0)
+    u = trained.random(2).random((rows * columns, trained.autoencoder.latent))
+    return _captioned(trained, low + u * (high - low), columns, "z uniform in the box of the test embeddings")
+
+
+def _captioned(trained: Trained, z: np.ndarray, columns: int, title: str) -> Figure:
+    captions = [f"{a:.2f}, {b:.2f}" for a, b in z] if z.shape[1] == 2 else ()
+    return image_grid(decode(trained.autoencoder, z), columns, title, captions=captions)

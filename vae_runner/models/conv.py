@@ -1,0 +1,134 @@
+"""The tutorial's family of convolutional networks: blocks of convolution, normalisation and LeakyReLU."""
+
+from collections.abc import Sequence
+
+import keras
+
+from vae_runner.errors import UserError
+from vae_runner.models.autoencoder import Autoencoder
+from vae_runner.models.layers import heads, normalization
+from vae_runner.models.posterior import Posterior
+
+SMALLEST_BOTTLENECK = 7  # pixels: by default an image is halved as long as its smaller side stays at least this
+SPARE_BLOCKS = 2  # by default a network has so many blocks that keep the size,
+DEFAULT_DEPTH = 4  # but no more than make it this deep
+
+
+def build(
+    image_shape: tuple[int, int, int],
+    latent: int,
+    posterior: type[Posterior],
+    *,
+    depth: int | None = None,
+    downsamplings: int | None = None,
+    filters: int | Sequence[int] | None = None,
+    kernel_size: int = 3,
+    normalization: str = "batch",
+    batch_norm_momentum: float = 0.9,
+    leaky_relu_slope: float = 0.2,
+) -> Autoencoder:
+    """An encoder of `depth` blocks, `downsamplings` of them with stride 2, and the decoder that mirrors it.
+
+    Raises:
+        UserError: these numbers do not make a network for images of this shape.
+    """
+    strides = block_strides(image_shape[:2], depth, downsamplings)
+    widths = block_widths(len(strides), filters)
+    block = _Block(kernel_size, normalization, batch_norm_momentum, leaky_relu_slope)
+
+    # The sizes of the maps between the blocks: the decoder walks them back, so that odd sides come out as they went in.
+    sizes = [(image_shape[0], image_shape[1])]
+    for stride in strides:
+        sizes.append((-(-sizes[-1][0] // stride), -(-sizes[-1][1] // stride)))
+
+    images = x = keras.Input(image_shape, name="images")
+    for i, (width, stride) in enumerate(zip(widths, strides, strict=True), start=1):
+        x = block(keras.layers.Conv2D, x, width, stride, f"{i}")
+    bottleneck = (*sizes[-1], widths[-1])
+    x = keras.layers.Flatten(name="flatten")(x)
+    encoder = keras.Model(images, heads(x, latent, posterior.parameters), name="encoder")
+
+    z = keras.Input((latent,), name="z")
+    x = keras.layers.Dense(bottleneck[0] * bottleneck[1] * bottleneck[2], name="dense")(z)
+    x = keras.layers.Reshape(bottleneck, name="reshape")(x)
+    for i in range(len(strides) - 1, 0, -1):
+        x = block(keras.layers.Conv2DTranspose, x, widths[i - 1], strides[i], f"transpose_{len(strides) - i}")
+        x = _crop(x, sizes[i])
+    # The last convolution makes the image itself, in float32 also in mixed precision: the loss is taken on it.
+    x = keras.layers.Conv2DTranspose(
+        image_shape[2], kernel_size, strides[0], padding="same", activation="sigmoid", dtype="float32",
+        name=f"conv_transpose_{len(strides)}",
+    )(x)  # fmt: skip
+    decoder = keras.Model(z, _crop(x, sizes[0]), name="decoder")
+    return Autoencoder(encoder, decoder, posterior)
+
+
+def block_strides(size: tuple[int, int], depth: int | None, downsamplings: int | None) -> list[int]:
+    """The stride of each encoder block.
+
+    `downsamplings` defaults to as many halvings as leave the smaller side at least 7, and `depth` to two blocks
+    more than that, or to 4 where that is less, but never to fewer than the halvings. Blocks beyond the downsamplings
+    keep the size, and go first and last, in turn.
+
+    Raises:
+        UserError: more downsamplings than blocks, or than the image can be halved.
+    """
+    natural = 0
+    while -(-min(size) // 2 ** (natural + 1)) >= SMALLEST_BOTTLENECK:
+        natural += 1
+    depth = max(natural, min(natural + SPARE_BLOCKS, DEFAULT_DEPTH), downsamplings or 0) if depth is None else depth
+    downsamplings = min(natural, depth) if downsamplings is None else downsamplings
+    if downsamplings > depth:
+        raise UserError(
+            f"model.downsamplings={downsamplings} does not fit model.depth={depth}: each downsampling is one of the "
+            f"blocks; give at most {depth}, or a larger depth"
+        )
+    possible = (min(size) - 1).bit_length()
+    if downsamplings > possible:
+        raise UserError(
+            f"model.downsamplings={downsamplings} does not fit images of {size[0]}×{size[1]}: after {possible} "
+            f"halvings one pixel is left; give at most {possible}"
+        )
+    extra = depth - downsamplings
+    return [1] * (extra - extra // 2) + [2] * downsamplings + [1] * (extra // 2)
+
+
+def block_widths(depth: int, filters: int | Sequence[int] | None) -> list[int]:
+    """The number of filters of each encoder block: by default 32, then 64s.
+
+    Raises:
+        UserError: a list whose length is not the depth.
+    """
+    if filters is None:
+        return [32] + [64] * (depth - 1)
+    if isinstance(filters, int):
+        return [filters] * depth
+    if len(filters) != depth:
+        raise UserError(
+            f"model.filters={list(filters)} has {len(filters)} widths for model.depth={depth} blocks: give one a block"
+        )
+    return list(filters)
+
+
+class _Block:
+    """A convolution, its normalisation and LeakyReLU."""
+
+    def __init__(self, kernel_size: int, kind: str, momentum: float, slope: float) -> None:
+        self.kernel_size, self.kind, self.momentum, self.slope = kernel_size, kind, momentum, slope
+
+    def __call__(
+        self, convolution: type[keras.layers.Layer], x: keras.KerasTensor, width: int, stride: int, name: str
+    ) -> keras.KerasTensor:
+        # Batch normalisation subtracts the mean, and a bias with it: there is none where it could do nothing.
+        x = convolution(
+            width, self.kernel_size, stride, padding="same", use_bias=self.kind != "batch", name=f"conv_{name}"
+        )(x)  # fmt: skip
+        for layer in normalization(self.kind, self.momentum, f"norm_{name}"):
+            x = layer(x)
+        return keras.layers.LeakyReLU(self.slope, name=f"leaky_relu_{name}")(x)
+
+
+def _crop(x: keras.KerasTensor, size: tuple[int, int]) -> keras.KerasTensor:
+    """A transposed convolution of stride 2 makes even sides; where the mirrored side is odd, its last line goes."""
+    surplus = (x.shape[1] - size[0], x.shape[2] - size[1])
+    return x if surplus == (0, 0) else keras.layers.Cropping2D(((0, surplus[0]), (0, surplus[1])))(x)

@@ -1,0 +1,56 @@
+"""What a network consists of, and what it costs."""
+
+import math
+from typing import NamedTuple
+
+import keras
+
+BACKWARD = 2  # the backward pass of a product takes two products: one for the weights' gradient, one for the inputs'
+
+
+class LayerSummary(NamedTuple):
+    """One layer of a network."""
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    parameters: int
+    flops: int  # of the forward pass of one image, counting a multiplication and an addition as two
+
+
+def summarize(model: keras.Model) -> list[LayerSummary]:
+    """The layers of a Keras model that compute something."""
+    return [
+        LayerSummary(
+            layer.name,
+            _kind(layer),
+            tuple(layer.output.shape[1:]),
+            layer.count_params(),
+            forward_flops(layer),
+        )
+        for layer in model.layers
+        if not isinstance(layer, keras.layers.InputLayer)
+    ]
+
+
+def training_flops(*models: keras.Model) -> int:
+    """Arithmetic of one image in one training step, forward and backward, of the matrix products and convolutions."""
+    return (1 + BACKWARD) * sum(forward_flops(layer) for model in models for layer in model.layers)
+
+
+def forward_flops(layer: keras.layers.Layer) -> int:
+    """Arithmetic of a layer's matrix product or convolution for one image; 0 for the other layers."""
+    if isinstance(layer, keras.layers.Dense):
+        return 2 * math.prod(layer.kernel.shape)
+    # A transposed convolution scatters each pixel of its input; a convolution gathers for each pixel of its output.
+    if isinstance(layer, keras.layers.Conv2DTranspose):
+        return 2 * math.prod(layer.kernel.shape) * math.prod(layer.input.shape[1:3])
+    if isinstance(layer, keras.layers.Conv2D):
+        return 2 * math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:3])
+    return 0
+
+
+def _kind(layer: keras.layers.Layer) -> str:
+    strides = getattr(layer, "strides", (1, 1))
+    name = type(layer).__name__.removeprefix("Fused")
+    return f"{name} /{strides[0]}" if strides[0] > 1 else name

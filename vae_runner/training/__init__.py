@@ -1,0 +1,1 @@
+"""Training: the inner loop is compiled, the outer loop is plain Python."""
