@@ -5,11 +5,13 @@ becomes one line on standard error and exit status 2; what is our fault keeps it
 """
 
 import argparse
+import importlib
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 import hydra
@@ -43,9 +45,7 @@ def sample() -> None:
 
     def work() -> None:
         arguments = parser.parse_args()
-        from vae_runner.sample import sample
-
-        sample(arguments.run, arguments.number, arguments.out, arguments.seed)
+        _import("sample").sample(arguments.run, arguments.number, arguments.out, arguments.seed)
 
     _command("vae-sample", work)
 
@@ -68,9 +68,7 @@ def compare() -> None:
 
     def work() -> None:
         arguments = parser.parse_args()
-        from vae_runner.compare import compare
-
-        compare(arguments.runs, arguments.out)
+        _import("compare").compare(arguments.runs, arguments.out)
 
     _command("vae-compare", work)
 
@@ -86,6 +84,19 @@ def _command(name: str, work: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def _import(name: str) -> ModuleType:
+    """A module of ours that needs TensorFlow, without TensorFlow's notes on how it was built and what it lacks."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from vae_runner.console import native_messages_to_log
+
+    with native_messages_to_log():
+        module = importlib.import_module(f"vae_runner.{name}")
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()  # looks for GPUs now, and not in the middle of a progress bar
+    return module
 
 
 def _refuse(name: str, message: str) -> NoReturn:
@@ -139,13 +150,7 @@ def _run() -> None:
         nonlocal in_task
         in_task = True
         config.check(cfg)
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's own notes on how it was built
-        from vae_runner.console import native_messages_to_log
-
-        with native_messages_to_log():
-            from vae_runner.run import run
-
-        return run(cfg, Path(HydraConfig.get().runtime.output_dir))
+        return _import("run").run(cfg, Path(HydraConfig.get().runtime.output_dir))
 
     try:
         main()

@@ -84,6 +84,7 @@ class _Run:
             labels=embeddings.get("labels"),
             reconstructions=reconstruct(autoencoder, self.images[:SHOWN_IMAGES]),
             samples=decode(autoencoder, z),
+            metrics=self.info["metrics"],
         )
 
 
@@ -116,7 +117,7 @@ def _name(component: Any) -> str:
 def _print(rows: Sequence[dict[str, Any]]) -> None:
     """The metrics, one column a run, as they fit a terminal."""
     table = Table(box=None, pad_edge=False)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for row in rows:
         table.add_column(str(row["run"]), justify="right", overflow="fold")
     for key in list(rows[0])[1:]:

@@ -9,7 +9,6 @@ import keras
 import tensorflow as tf
 
 from vae_runner.config import HardwareConfig
-from vae_runner.console import native_messages_to_log
 from vae_runner.errors import UserError
 
 
@@ -59,8 +58,7 @@ def setup(config: HardwareConfig, seed: int) -> Hardware:
 
 
 def _choose_gpus(config: HardwareConfig) -> list[Any]:
-    with native_messages_to_log():
-        present = tf.config.list_physical_devices("GPU")
+    present = tf.config.list_physical_devices("GPU")
     if config.device == "cpu" or (config.device == "auto" and not present and config.gpus is None):
         return []
     if not present:

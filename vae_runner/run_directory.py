@@ -110,7 +110,7 @@ class RunDirectory:
             raise UserError(f"{path} {'is no directory' if path.exists() else 'does not exist'}: give a run directory")
         if not directory._info_file.is_file():
             raise UserError(
-                f"{path} is no run directory: it has no run.json; give outputs/<date>/<time>, or a folder below a sweep's"
+                f"{path} is no run directory: it has no run.json; give outputs/<date>/<time>, or a folder in a sweep's"
             )
         status = directory.info.get("status")
         if status != "finished":

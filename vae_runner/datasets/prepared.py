@@ -1,8 +1,8 @@
 """Image files, decoded and resized once into one memory-mapped array.
 
-`data_dir/prepared/<key>/` holds `images.u8`, the raw bytes of a uint8 array, and `manifest.json`, which says its shape and
-which files were skipped. The key is a digest of the files (path, size, modification time) and of the preprocessing. The
-folder gets its name when everything is in it, so it is whole or not there.
+`data_dir/prepared/<key>/` holds `images.u8`, the raw bytes of a uint8 array, and `manifest.json`, which says its shape
+and which files were skipped. The key is a digest of the files (path, size, modification time) and of the preprocessing.
+The folder gets its name when everything is in it, so it is whole or not there.
 """
 
 import hashlib

@@ -1,10 +1,11 @@
 """Finished runs, side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vae_runner.figures.grid import draw_grid
@@ -12,6 +13,7 @@ from vae_runner.figures.latent_space import plane, scatter
 
 COLUMN_INCHES = 4.2
 SAMPLE_COLUMNS = 8
+LINE_INCHES = 0.19
 
 
 @dataclass(frozen=True)
@@ -23,23 +25,26 @@ class Compared:
     labels: np.ndarray[Any, Any] | None  # [n]
     reconstructions: np.ndarray[Any, Any]  # of the images that all runs share
     samples: np.ndarray[Any, Any]
+    metrics: Mapping[str, float]
 
 
 def comparison(images: np.ndarray[Any, Any], label_names: Sequence[str], runs: Sequence[Compared]) -> Figure:
-    """One column a run: latent space (2-D ones on the same axes), reconstructions of the same `images`, samples."""
+    """One column a run: latent space (on the same axes if 2-D), reconstructions of the same `images`, samples, metrics."""
     height, width = images.shape[1:3]
     cell = COLUMN_INCHES / SAMPLE_COLUMNS
     grid_rows = [2, -(-len(runs[0].samples) // SAMPLE_COLUMNS)]
     heights = [COLUMN_INCHES * 0.95, *(rows * cell * height / width + 0.45 for rows in grid_rows)]
+    names = list(dict.fromkeys(name for run in runs for name in run.metrics))
+    heights.append(LINE_INCHES * len(names))
     figure = Figure(
         figsize=(COLUMN_INCHES * len(runs) + (1.4 if label_names else 0.2), sum(heights) + 0.8),
         layout="constrained",
     )
-    axes = figure.subplots(3, len(runs), squeeze=False, height_ratios=heights)
+    axes = figure.subplots(4, len(runs), squeeze=False, height_ratios=heights)
     for column, run in enumerate(runs):
-        points, names = plane(run.embeddings)
+        points, axis_names = plane(run.embeddings)
         scatter(axes[0, column], points, run.labels, label_names)
-        axes[0, column].set(xlabel=names[0], ylabel=names[1])
+        axes[0, column].set(xlabel=axis_names[0], ylabel=axis_names[1])
         axes[0, column].set_title(run.title, fontsize=9)
         if column < len(runs) - 1 and (legend := axes[0, column].get_legend()) is not None:
             legend.remove()
@@ -48,10 +53,26 @@ def comparison(images: np.ndarray[Any, Any], label_names: Sequence[str], runs: S
         axes[1, column].set_title("test images, reconstructions", fontsize=8)
         draw_grid(axes[2, column], run.samples, SAMPLE_COLUMNS)
         axes[2, column].set_title("samples, z ~ N(0, I)", fontsize=8)
-    planar = [axes[0, i] for i, run in enumerate(runs) if run.embeddings.shape[1] == 2]
-    for other in planar[1:]:
-        other.sharex(planar[0])
-        other.sharey(planar[0])
+        _list_metrics(axes[3, column], names, run.metrics)
+    planar = [column for column, run in enumerate(runs) if run.embeddings.shape[1] == 2]
     if planar:
-        planar[0].autoscale()
+        low, high = _square(np.concatenate([runs[column].embeddings for column in planar]))
+        for column in planar:
+            axes[0, column].set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal", adjustable="box")
     return figure
+
+
+def _list_metrics(axes: Axes, names: Sequence[str], metrics: Mapping[str, float]) -> None:
+    axes.set_axis_off()
+    for line, name in enumerate(names):
+        height = 1 - (line + 0.5) / len(names)
+        value = f"{metrics[name]:,.4g}" if name in metrics else "–"
+        axes.text(0.02, height, name, fontsize=8, va="center")
+        axes.text(0.98, height, value, fontsize=8, va="center", ha="right")
+
+
+def _square(points: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """The lower left and the upper right corner of a square around points `[n, 2]`, with a margin."""
+    centre = (points.min(axis=0) + points.max(axis=0)) / 2
+    half = 0.54 * np.ptp(points, axis=0).max()
+    return centre - half, centre + half
