@@ -6,24 +6,31 @@ becomes one line on standard error and exit status 2; what is our fault keeps it
 
 import argparse
 import importlib
+import logging
 import os
 import re
+import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_runner import config
-from vae_runner.errors import UserError, did_you_mean
+from vae_runner import config, refusals
+from vae_runner.errors import UserError
 
+log = logging.getLogger(__name__)
+
+# What Hydra lets through while it reads a command line that makes no sense to it.
+UNEXPLAINED = (OSError, ValueError, TypeError, AttributeError, KeyError, AssertionError)
 INTERRUPTED = 130  # the shell's status for a process ended by Ctrl-C
 
 
@@ -111,15 +118,7 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(prog=name, description=description, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(_explain_option(self, message))
-
-
-def _explain_option(parser: argparse.ArgumentParser, message: str) -> str:
-    unknown = re.match(r"unrecognized arguments: (\S+)", message)
-    if unknown is None:
-        return message
-    options = [option for action in parser._actions for option in action.option_strings]
-    return f"there is no option '{unknown[1]}'{did_you_mean(unknown[1], options)} --help lists them"
+        raise UserError(refusals.explain_option(self, message))
 
 
 def _positive(text: str) -> int:
@@ -138,26 +137,55 @@ def _natural(text: str) -> int:
 
 
 def _run() -> None:
-    """Compose the configuration with Hydra and run; Hydra's own refusals become ours, with the closest real name."""
+    """Compose the configuration with Hydra and run; refusals of Hydra's become ours, with the closest real name."""
     sys.argv[1:] = [_expand_home(argument) for argument in sys.argv[1:]]
     _check_options(sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises, and leaves the telling to us
     config.register_schemas()
-    in_task = False
-
-    @hydra.main(config_path="pkg://vae_runner.conf", config_name="config", version_base="1.3")
-    def main(cfg: DictConfig) -> float | None:
-        nonlocal in_task
-        in_task = True
-        config.check(cfg)
-        return _import("run").run(cfg, Path(HydraConfig.get().runtime.output_dir))
-
+    jobs = _Jobs()
     try:
-        main()
-    except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
-        if in_task:  # the configuration had been composed: what went wrong then is not Hydra's to explain
+        hydra.main(config_path="pkg://vae_runner.conf", config_name="config", version_base="1.3")(jobs.run)()
+    except (HydraException, OmegaConfBaseException, *UNEXPLAINED) as error:
+        if jobs.count:  # the configuration had been composed: what went wrong then is not the command line's fault
             raise
-        raise UserError(_explain(error)) from error
+        raise UserError(refusals.explain(error)) from error
+    if jobs.refusals:
+        more = f" ({len(jobs.refusals)} of {jobs.count} runs failed)" if jobs.count > 1 else ""
+        raise UserError(f"{jobs.refusals[0]}{more}")
+
+
+class _Jobs:
+    """The jobs of this command, one or those of a sweep. One that is refused does not keep the others from running."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.refusals: list[UserError] = []
+
+    def run(self, cfg: DictConfig) -> float | None:
+        self.count += 1
+        path = Path(HydraConfig.get().runtime.output_dir)
+        try:
+            _check(cfg, path)
+            return _import("run").run(cfg, path)
+        except UserError as error:
+            self.refusals.append(error)
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                log.error("%s", error)
+            return None
+
+
+def _check(cfg: DictConfig, path: Path) -> None:
+    """Refuse a bad configuration, and then leave nothing behind of the run directory that Hydra has made for it."""
+    try:
+        config.check(cfg)
+    except UserError:
+        if {entry.name for entry in path.iterdir()} <= {".hydra", "vae-run.log"}:
+            shutil.rmtree(path)
+            for folder in path.parents[:2]:  # <date>, and the outputs folder, where they were made for this run alone
+                if any(folder.iterdir()):
+                    break
+                folder.rmdir()
+        raise
 
 
 def _expand_home(argument: str) -> str:
@@ -172,53 +200,8 @@ def _check_options(arguments: list[str]) -> None:
     parser = get_args_parser()
 
     def error(message: str) -> NoReturn:
-        raise UserError(_explain_option(parser, message))
+        raise UserError(refusals.explain_option(parser, message))
 
     parser.error = error  # type: ignore[method-assign]
     options = [a for a in arguments if a not in ("--version", "--shell-completion", "-sc")]
     parser.parse_args(options)
-
-
-def _explain(error: Exception) -> str:
-    """Hydra's or OmegaConf's complaint about the command line, in one line."""
-    cause = error.__cause__ or error
-    text = str(error) or str(cause)
-    if isinstance(error, MissingConfigException) and (found := re.search(r"Could not find '(.+)/(.+)'", text)):
-        group, name = found.groups()
-        options = error.options or []
-        return (
-            f"{group}={name}: there is no such {group}{did_you_mean(name, options)} Choose from {', '.join(options)}."
-        )
-    if isinstance(error, OverrideParseException) or "Exception: " in text.splitlines()[0]:
-        override = getattr(error, "override", None) or text.splitlines()[0].partition(": ")[2]
-        return (
-            f"cannot read '{override}': write key=value; a value with spaces, brackets, commas or quotes needs quotes "
-            "of its own: 'key=\"a value\"'"
-        )
-    if isinstance(cause, OmegaConfBaseException) and cause.full_key and " not in '" in str(cause):
-        known = list(_key_paths(cause.parent_node._get_root())) if cause.parent_node is not None else []
-        return f"there is no key '{cause.full_key}'{_closest_key(cause.full_key, known)} (vae-run --cfg job lists all)"
-    if isinstance(cause, OmegaConfBaseException) and cause.full_key:
-        return f"{cause.full_key}: {str(cause).splitlines()[0]}"
-    return (
-        text.splitlines()[0] if len(text.splitlines()) == 1 else "; ".join(line.strip() for line in text.splitlines())
-    )
-
-
-def _key_paths(node: Any, prefix: str = "") -> Iterator[str]:
-    for name in node:
-        if not prefix and name == "hydra":
-            continue
-        yield f"{prefix}{name}"
-        child = node._get_node(name)
-        if isinstance(child, DictConfig) and not child._is_none() and not OmegaConf.is_missing(node, name):
-            yield from _key_paths(child, f"{prefix}{name}.")
-
-
-def _closest_key(wanted: str, known: list[str]) -> str:
-    """The key that was meant: the same last word elsewhere (`depth`, `model.depth`), else the closest spelling."""
-    last = wanted.rpartition(".")[2]
-    same = [path for path in known if path.rpartition(".")[2] == last]
-    if same:
-        return f"; did you mean '{same[0]}'?"
-    return did_you_mean(wanted, known) or did_you_mean(last, known)

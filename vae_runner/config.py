@@ -278,7 +278,8 @@ def check(config: DictConfig) -> None:
     try:
         OmegaConf.resolve(config)
     except OmegaConfBaseException as error:
-        raise UserError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
+        where = f"{error.full_key}: " if error.full_key else ""
+        raise UserError(f"{where}{str(error).splitlines()[0]}: write a value") from error
     for path, value, schema_field in _typed_keys(config, ""):
         _check_value(path, value, schema_field)
     _check_filters(config)
@@ -290,11 +291,13 @@ def _typed_keys(node: DictConfig, prefix: str) -> Iterator[tuple[str, Any, datac
     """Each key below `node` that has a schema: its dotted path, value and dataclass field."""
     schema = OmegaConf.get_type(node)
     fields = {f.name: f for f in dataclasses.fields(schema)} if dataclasses.is_dataclass(schema) else {}
+    for missing in fields.keys() - node.keys():
+        raise UserError(f"{prefix}{missing} was removed from the configuration: it needs a value")
     for key_ in node:
         name = str(key_)
         path = f"{prefix}{name}"
         if fields and name not in fields:
-            raise UserError(f"there is no key '{path}'{did_you_mean(name, fields)} Leave it out.")
+            raise UserError(f"there is no key '{path}'.{did_you_mean(name, fields)} Leave it out.")
         if OmegaConf.is_missing(node, name):
             raise UserError(f"{path} has no value: give it one ({path}=…)")
         value = node[name]
@@ -312,7 +315,7 @@ def _check_value(path: str, value: Any, schema_field: dataclasses.Field[Any]) ->
         and not any(value is c or (value == c and type(value) is type(c)) for c in choices)
     ):
         shown = [str(c).lower() if isinstance(c, bool) else str(c) for c in choices]
-        raise UserError(f"{path}={value}: must be one of {', '.join(shown)}{did_you_mean(str(value), shown)}")
+        raise UserError(f"{path}={value}: must be one of {', '.join(shown)}.{did_you_mean(str(value), shown)}")
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return
     unit = f" ({schema_field.metadata['unit']})" if schema_field.metadata.get("unit") else ""
@@ -320,7 +323,7 @@ def _check_value(path: str, value: Any, schema_field: dataclasses.Field[Any]) ->
         raise UserError(f"{path}={value}: must be a finite number{unit}")
     for word, bound in schema_field.metadata.get("bounds", {}).items():
         if not COMPARISONS[word](value, bound):
-            raise UserError(f"{path}={value}: must be {word} {bound:g}{unit}")
+            raise UserError(f"{path}={value}: must be {word} {bound:{'d' if isinstance(bound, int) else 'g'}}{unit}")
 
 
 def _check_filters(config: DictConfig) -> None:

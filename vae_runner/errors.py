@@ -15,6 +15,6 @@ class UserError(Exception):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'latent'?"` for the known word closest to `word`, or `""` where none is close."""
+    """`" Did you mean 'latent'?"` for the known word closest to `word`, or `""` where none is close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    return f" Did you mean '{close[0]}'?" if close else ""

@@ -29,7 +29,7 @@ class Compared:
 
 
 def comparison(images: np.ndarray[Any, Any], label_names: Sequence[str], runs: Sequence[Compared]) -> Figure:
-    """One column a run: latent space (on the same axes if 2-D), reconstructions of the same `images`, samples, metrics."""
+    """One column a run: latent space (if 2-D, on the same axes), reconstructions of `images`, samples, metrics."""
     height, width = images.shape[1:3]
     cell = COLUMN_INCHES / SAMPLE_COLUMNS
     grid_rows = [2, -(-len(runs[0].samples) // SAMPLE_COLUMNS)]

@@ -13,7 +13,7 @@ class EarlyStopping:
     def __init__(self, config: EarlyStoppingConfig, metrics: Sequence[str]) -> None:
         if config.metric is not None and config.metric not in metrics:
             raise UserError(
-                f"early_stopping.metric={config.metric}: there is no such metric"
+                f"early_stopping.metric={config.metric}: there is no such metric."
                 f"{did_you_mean(config.metric, metrics)} Choose from {', '.join(metrics)}."
             )
         self._config = config

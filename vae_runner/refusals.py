@@ -1,0 +1,97 @@
+"""What Hydra and OmegaConf have to say about a command line, in one line that says what to do."""
+
+import argparse
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
+
+from vae_runner.errors import did_you_mean
+
+KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "a word"}
+
+
+def explain_option(parser: argparse.ArgumentParser, message: str) -> str:
+    """The parser's complaint about an option, with the closest real one."""
+    unknown = re.match(r"unrecognized arguments: (\S+)", message)
+    if unknown is None:
+        return message
+    options = [option for action in parser._actions for option in action.option_strings]
+    return f"there is no option '{unknown[1]}'.{did_you_mean(unknown[1], options)} --help lists them."
+
+
+def explain(error: Exception) -> str:
+    """Hydra's or OmegaConf's complaint about the overrides, with the closest real name."""
+    cause = error.__cause__ or error
+    text = str(error) or str(cause)
+    first = text.splitlines()[0] if text else type(error).__name__
+    if isinstance(error, MissingConfigException):
+        return _missing(error, first)
+    if isinstance(error, OSError):
+        problem = f"the run directory {error.filename} cannot be made ({error.strerror})"
+        return f"{problem}: choose another with hydra.run.dir=DIR"
+    if isinstance(error, OverrideParseException) or re.match(r"\w*Exception: ", first):
+        override = getattr(error, "override", None) or first.partition(": ")[2]
+        return (
+            f"cannot read '{override}': write key=value; a value with spaces, brackets, commas or quotes needs quotes "
+            "of its own: 'key=\"a value\"'"
+        )
+    if ambiguous := re.match(r"Ambiguous value for argument '(.*)'", first):
+        return f"{ambiguous[1]}: several values are a sweep: add -m"
+    if isinstance(cause, OmegaConfBaseException):
+        return _explain_omegaconf(cause)
+    if isinstance(error, HydraException):
+        return first
+    return f"these overrides make no configuration ({first}): see vae-run --help for how they are written"
+
+
+def _explain_omegaconf(error: OmegaConfBaseException) -> str:
+    first = str(error).splitlines()[0]
+    where = error.full_key
+    if where is None or isinstance(error, InterpolationResolutionError):
+        return first
+    if " not in '" in first:
+        return _unknown_key(where, error.parent_node)
+    if isinstance(error, ValidationError):
+        if converted := re.match(r"Value '(.*)' of type '.*' could not be converted to (\w+)", first):
+            return f"{where}={converted[1]}: must be {KINDS.get(converted[2], converted[2])}"
+        if "is not Optional" in first:
+            return f"{where}=null: must have a value"
+    return f"{where}: {first}"
+
+
+def _missing(error: MissingConfigException, first: str) -> str:
+    found = re.search(r"Could not find '(.+)/(.*)'", first)
+    if found is None:
+        return first
+    group, name = found.groups()
+    options = error.options or []
+    return f"{group}={name}: there is no such {group}.{did_you_mean(name, options)} Choose from {', '.join(options)}."
+
+
+def _unknown_key(wanted: str, parent: Any) -> str:
+    """There is no key `wanted`; what was meant: a neighbour spelt like it, or the same word elsewhere in the tree."""
+    root = parent._get_root() if parent is not None else OmegaConf.create()
+    known = [path for path in _key_paths(root) if not path.startswith("hydra.") or wanted.startswith("hydra.")]
+    where, _, last = wanted.rpartition(".")
+    neighbours = [path for path in known if path.rpartition(".")[0] == where]
+    same_word = [path for path in known if path.rpartition(".")[2] == last]
+    hint = did_you_mean(wanted, neighbours)
+    if not hint and same_word:
+        hint = f" Did you mean '{same_word[0]}'?"
+    if not hint:
+        hint = did_you_mean(last, [path.rpartition(".")[2] for path in known])
+    if not hint and where:
+        hint = f" {where} has {', '.join(path.rpartition('.')[2] for path in neighbours)}."
+    return f"there is no key '{wanted}'.{hint} vae-run --cfg job lists all keys."
+
+
+def _key_paths(node: Any, prefix: str = "") -> Iterator[str]:
+    for name in node:
+        yield f"{prefix}{name}"
+        child = node._get_node(name)
+        if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
+            yield from _key_paths(child, f"{prefix}{name}.")
