@@ -1,6 +1,7 @@
 """What Hydra and OmegaConf have to say about a command line, in one line that says what to do."""
 
 import argparse
+import difflib
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -58,6 +59,8 @@ def _explain_omegaconf(error: OmegaConfBaseException) -> str:
     if isinstance(error, ValidationError):
         if converted := re.match(r"Value '(.*)' of type '.*' could not be converted to (\w+)", first):
             return f"{where}={converted[1]}: must be {KINDS.get(converted[2], converted[2])}"
+        if boolean := re.match(r"Value '(.*)' is not a valid bool", first):
+            return f"{where}={boolean[1]}: must be true or false"
         if "is not Optional" in first:
             return f"{where}=null: must have a value"
     return f"{where}: {first}"
@@ -77,15 +80,14 @@ def _unknown_key(wanted: str, parent: Any) -> str:
     root = parent._get_root() if parent is not None else OmegaConf.create()
     known = [path for path in _key_paths(root) if not path.startswith("hydra.") or wanted.startswith("hydra.")]
     where, _, last = wanted.rpartition(".")
-    neighbours = [path for path in known if path.rpartition(".")[0] == where]
-    same_word = [path for path in known if path.rpartition(".")[2] == last]
-    hint = did_you_mean(wanted, neighbours)
-    if not hint and same_word:
-        hint = f" Did you mean '{same_word[0]}'?"
-    if not hint:
-        hint = did_you_mean(last, [path.rpartition(".")[2] for path in known])
-    if not hint and where:
-        hint = f" {where} has {', '.join(path.rpartition('.')[2] for path in neighbours)}."
+    neighbours = {path.rpartition(".")[2]: path for path in known if path.rpartition(".")[0] == where}
+    elsewhere = {path.rpartition(".")[2]: path for path in reversed(known)}
+    close = difflib.get_close_matches(last, neighbours, n=1)
+    far = [last] if last in elsewhere else difflib.get_close_matches(last, elsewhere, n=1)
+    if close or far:
+        hint = f" Did you mean '{neighbours[close[0]] if close else elsewhere[far[0]]}'?"
+    else:
+        hint = f" {where} has {', '.join(neighbours)}." if neighbours and where else ""
     return f"there is no key '{wanted}'.{hint} vae-run --cfg job lists all keys."
 
 

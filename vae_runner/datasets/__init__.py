@@ -56,13 +56,13 @@ class Dataset:
 
 
 def split_sizes(count: int, fraction: float, what: str) -> tuple[int, int]:
-    """How many of `count` images stay, and how many are split off as `fraction`.
+    """How many of `count` images stay, and how many are split off as `fraction`: at least one, unless it is zero.
 
     Raises:
         UserError: a fraction above zero would leave one of the two without an image.
     """
-    part = round(count * fraction)
-    if fraction > 0 and not 0 < part < count:
+    part = max(1, round(count * fraction)) if fraction > 0 else 0
+    if part >= count:
         raise UserError(f"dataset.{what}={fraction:g} of {count} images is {part}: both parts need at least one image")
     return count - part, part
 

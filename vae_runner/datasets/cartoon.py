@@ -1,6 +1,7 @@
 """Google's Cartoon Set: cartoon faces, 500×500 RGBA with a transparent background (Google LLC, CC BY 4.0)."""
 
 import tarfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -31,4 +32,8 @@ def _downloaded(name: str, data_dir: Path, url: str) -> Path:
 
 
 def _check_archive(path: Path) -> str | None:
-    return None if tarfile.is_tarfile(path) else "is no tar archive"
+    try:
+        tarfile.open(path, "r:gz").close()
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        return f"is no .tgz archive ({error})"
+    return None

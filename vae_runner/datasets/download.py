@@ -2,13 +2,16 @@
 
 import logging
 import shutil
+import ssl
 import tarfile
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 from vae_runner.console import Bar
 from vae_runner.errors import UserError
@@ -83,7 +86,7 @@ def _fetch(url: str, part: Path) -> str | None:
             problem = str(error.reason)
             if isinstance(error.reason, OSError) and not isinstance(error.reason, (TimeoutError, ConnectionError)):
                 return problem  # no such host, no network: trying again will not help
-        except (_BrokenTransferError, HTTPException, TimeoutError, ConnectionError) as error:
+        except (_BrokenTransferError, HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as error:
             problem = str(error) or type(error).__name__
     return f"{problem}, {ATTEMPTS} times"
 
@@ -95,6 +98,7 @@ def _transfer(url: str, part: Path) -> None:
     if have:
         request.add_header("Range", f"bytes={have}-")
     with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+        _check_address(answer.url)  # where redirections led
         resumed = answer.status == 206
         start = have if resumed else 0
         length = answer.headers.get("Content-Length")
@@ -104,7 +108,7 @@ def _transfer(url: str, part: Path) -> None:
             Bar(f"Downloading {part.stem}", total, "bytes") as bar,
         ):
             bar.advance(start)
-            while block := answer.read(BLOCK):
+            for block in _blocks(answer):
                 file.write(block)
                 bar.advance(len(block))
             got = file.tell()
@@ -112,11 +116,21 @@ def _transfer(url: str, part: Path) -> None:
         raise _BrokenTransferError(f"the transfer broke off after {got} of {total} bytes")
 
 
+def _blocks(answer: Any) -> Iterator[bytes]:
+    """What the server sends. However the connection ends early, it is the transfer that broke, not the disk."""
+    try:
+        while block := answer.read(BLOCK):
+            yield block
+    except (OSError, HTTPException) as error:
+        raise _BrokenTransferError(str(error) or type(error).__name__) from error
+
+
 def unpack(archive: Path, folder: Path, max_bytes: int, max_members: int) -> None:
     """Unpack a .tgz of plain files into `folder`, which gets its name only when everything is in it.
 
     Raises:
-        UserError: the archive is damaged, too large, or has a member that is no plain file or folder below `folder`.
+        UserError: the archive is damaged, too large, or has a member that is no plain file or folder below `folder`;
+            or `folder` cannot be written.
     """
     working = folder.with_name(folder.name + ".unpacking")
     shutil.rmtree(working, ignore_errors=True)
@@ -129,12 +143,16 @@ def unpack(archive: Path, folder: Path, max_bytes: int, max_members: int) -> Non
                     raise UserError(
                         f"{archive} holds more than {max_members} files or {max_bytes} bytes: it is not unpacked"
                     )
-                if not (member.isfile() or member.isdir()):
-                    raise UserError(f"{archive} holds {member.name!r}, which is no plain file: it is not unpacked")
+                if not (member.isfile() or member.isdir()) or member.name.startswith("/"):
+                    raise UserError(f"{archive} holds {member.name!r}, no plain file below it: it is not unpacked")
                 tar.extract(member, working, filter="data")
                 bar.advance(1)
+            if count == 0:
+                raise tarfile.ReadError("it holds nothing")
         working.replace(folder)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
+        if isinstance(error, OSError) and error.strerror:  # of the disk, not of the archive
+            raise UserError(f"cannot write {folder} ({error.strerror}): make room, or give another data_dir") from error
         raise UserError(f"{archive} cannot be unpacked ({error}): delete it and get it again") from error
     finally:
         shutil.rmtree(working, ignore_errors=True)

@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import struct
+import zipfile
 import zlib
 from collections.abc import Sequence
 from functools import partial
@@ -51,23 +52,37 @@ def load_idx_dataset(
         UserError: a file is missing where it has to be, is damaged, or does not fit its companion; or there is no
             network to get it from.
     """
-    arrays = _keras_npz(name) if root is None and not _find(Path(data_dir).expanduser() / name, files) else None
-    if arrays is None:
+    parts = _keras_npz(name) if root is None and not _find(Path(data_dir).expanduser() / name, files) else None
+    if parts is None:
         folder = _folder(name, files, root, Path(data_dir).expanduser(), url)
-        arrays = {part: read_idx(_path(folder, file), 3 if "images" in part else 1) for part, file in files.items()}
-    splits = {}
-    for split in ("train", "test"):
-        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
-        if len(images) != len(labels):
-            names = files[f"{split}_images"].name, files[f"{split}_labels"].name
-            raise UserError(
-                f"{names[0]} holds {len(images)} images, {names[1]} {len(labels)} labels: they do not belong together; "
-                "get both again"
-            )
-        if len(labels) and labels.max() >= len(label_names):
-            raise UserError(f"{files[f'{split}_labels'].name} has class {labels.max()}: {name} has {len(label_names)}")
-        splits[split] = Split(images[..., np.newaxis], labels.astype(np.int64))
-    return make_dataset(splits["train"], splits["test"], label_names, limit, validation_fraction)
+        paths = {part: _path(folder, file) for part, file in files.items()}
+        parts = {part: (str(path), read_idx(path, 3 if "images" in part else 1)) for part, path in paths.items()}
+    train, test = (
+        _split(*parts[f"{split}_images"], *parts[f"{split}_labels"], len(label_names)) for split in ("train", "test")
+    )
+    if train.images.shape[1:] != test.images.shape[1:]:
+        sizes = ["×".join(map(str, split.images.shape[1:3])) for split in (train, test)]
+        raise UserError(
+            f"{parts['train_images'][0]} holds images of {sizes[0]} pixels, {parts['test_images'][0]} of {sizes[1]}: "
+            "they do not belong together; get both again"
+        )
+    return make_dataset(train, test, label_names, limit, validation_fraction)
+
+
+def _split(images_at: str, images: np.ndarray[Any, Any], labels_at: str, labels: np.ndarray[Any, Any], n: int) -> Split:
+    """A split of images and their labels, `n` classes of them, once they are seen to fit each other."""
+    if len(images) != len(labels):
+        raise UserError(
+            f"{images_at} holds {len(images)} images, {labels_at} {len(labels)} labels: they do not belong together; "
+            "get both again"
+        )
+    if images.size == 0:
+        raise UserError(f"{images_at} holds no image: it is another file; replace it")
+    if labels.max() >= n:
+        raise UserError(
+            f"{labels_at} has class {labels.max()}, but there are {n} from 0: it is another file; replace it"
+        )
+    return Split(images[..., np.newaxis], labels.astype(np.int64))
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray[Any, Any]:
@@ -147,21 +162,20 @@ def _check_md5(file: IdxFile, path: Path) -> str | None:
     return None
 
 
-def _keras_npz(name: str) -> dict[str, np.ndarray[Any, Any]] | None:
-    """MNIST as Keras caches it, or None."""
+def _keras_npz(name: str) -> dict[str, tuple[str, np.ndarray[Any, Any]]] | None:
+    """MNIST as Keras caches it, each array with where it is from, or None."""
     path = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "datasets" / f"{name}.npz"
     if name in KERAS_FOLDERS or not path.exists():
         return None
+    keys = {"train_images": "x_train", "train_labels": "y_train", "test_images": "x_test", "test_labels": "y_test"}
     try:
         with np.load(path, allow_pickle=False) as archive:
-            parts = {
-                "train_images": "x_train",
-                "train_labels": "y_train",
-                "test_images": "x_test",
-                "test_labels": "y_test",
-            }
-            return {part: archive[key].astype(np.uint8) for part, key in parts.items()}
-    except (OSError, ValueError, KeyError, EOFError, zlib.error) as error:
+            parts = {part: (f"{path} ({key})", archive[key].astype(np.uint8)) for part, key in keys.items()}
+        for part, (_, array) in parts.items():
+            if array.ndim != (3 if "images" in part else 1):
+                raise ValueError(f"{keys[part]} has {array.ndim} dimensions")
+        return parts
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
             f"{path}, which Keras keeps, cannot be read ({error}): delete it, or give dataset.root"
         ) from error

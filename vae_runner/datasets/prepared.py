@@ -27,6 +27,7 @@ from vae_runner.errors import UserError
 log = logging.getLogger(__name__)
 
 FORMAT = 1  # of the folder, and of what the preprocessing does to a pixel: raise it when either changes
+FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP"]  # whatever the suffix says
 MAX_PIXELS = 89_478_485  # of one image; where Pillow too begins to speak of a decompression bomb
 SPARE_BYTES = 64 << 20  # left free on the disk
 WINDOW = 64  # images in work or waiting at a time, so that memory stays flat
@@ -78,7 +79,7 @@ class Preprocessing:
             UserError: the file cannot be read, is no image, is damaged, or has more than `MAX_PIXELS` pixels.
         """
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise UserError(
                         f"{path} has {image.width}×{image.height} pixels, more than {MAX_PIXELS:,}: make it smaller, "
@@ -97,9 +98,13 @@ class Preprocessing:
             raise UserError(f"{path} {what}: replace it, or pass over it with dataset.on_error=skip") from error
 
     def _convert(self, image: Image.Image) -> Image.Image:
+        image.load()
+        image.getexif()  # remembers the orientation; without the rest, which may be damaged, Pillow writes none anew
+        for name in ("exif", "Raw profile type exif"):
+            image.info.pop(name, None)
         ImageOps.exif_transpose(image, in_place=True)
-        if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-            image = image.convert("F").point(lambda value: value / 257).convert("L")  # 16-bit grey
+        if image.mode.startswith("I"):
+            image = _eight_bits(image)
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             image = image.convert("RGBA")
             canvas = Image.new("RGBA", image.size, (*self.background, 255))
@@ -109,6 +114,15 @@ class Preprocessing:
         if self.crop:
             return ImageOps.fit(image, size, Image.Resampling.BILINEAR)
         return image.resize(size, Image.Resampling.BILINEAR)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """A 16-bit grey image as an 8-bit one; the grey value that stands for transparency becomes an alpha channel."""
+    transparent = image.info.pop("transparency", None)
+    converted = image.convert("F").point(lambda value: value / 257).convert("L")
+    if transparent is not None:
+        converted.putalpha(Image.fromarray(np.where(np.asarray(image) == transparent, 0, 255).astype(np.uint8)))
+    return converted
 
 
 def prepare(
@@ -148,8 +162,12 @@ def prepare(
 def _key(files: Sequence[Path], preprocessing: Preprocessing) -> str:
     digest = hashlib.sha256(json.dumps([FORMAT, asdict(preprocessing)]).encode())
     for path in files:
-        status = path.stat()
-        digest.update(f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+        try:
+            status = path.stat()
+            seen = f"{status.st_size}\0{status.st_mtime_ns}"
+        except OSError:  # gone, or a dangling link: decoding will say so
+            seen = "unreadable"
+        digest.update(f"{path.absolute()}\0{seen}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()[:20]
 
 

@@ -43,5 +43,5 @@ class Vae:
     def kl_weight_at(self, epoch: tf.Tensor) -> tf.Tensor:
         """The KL term's weight when `epoch` epochs are behind."""
         if self.kl_warmup_epochs == 0:
-            return tf.constant(self.kl_weight)
+            return tf.constant(self.kl_weight, tf.float32)
         return self.kl_weight * tf.minimum(epoch / self.kl_warmup_epochs, 1.0)

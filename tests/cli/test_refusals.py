@@ -1,0 +1,120 @@
+"""Bad input: one line that says what is wrong and what to do, exit status 2, nothing half-written."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import command
+from vae_runner import cli
+
+REFUSALS = [
+    (["latnt=3"], "there is no key 'latnt'. Did you mean 'latent'?"),
+    (["depth=6"], "there is no key 'depth'. Did you mean 'model.depth'?"),
+    (["model.dpeth=3"], "Did you mean 'model.depth'?"),
+    (["dataset.root=x"], "there is no key 'dataset.root'. dataset has"),
+    (["datset=fashion"], "Did you mean 'dataset'?"),
+    (["dataset=fashon"], "there is no such dataset. Did you mean 'fashion'? Choose from cartoon, digits"),
+    (["dataset="], "there is no such dataset. Choose from"),
+    (["--hlep"], "there is no option '--hlep'. Did you mean '--help'?"),
+    (["--cfg", "jb"], "invalid choice: 'jb'"),
+    (["--cfg", "job", "-m"], "Only one of"),
+    (["--config-dir", "/nowhere"], "'/nowhere' not found"),
+    (["--config-name", "nothing"], "Cannot find primary config 'nothing'"),
+    (["latent=abc"], "latent=abc: must be a whole number"),
+    (["latent=2.5"], "latent=2.5: must be a whole number"),
+    (["latent=0"], "latent=0: must be at least 1 (dimensions)"),
+    (["latent="], "latent=: must be a whole number"),
+    (["epochs=-1"], "epochs=-1: must be at least 1"),
+    (["optimizer.learning_rate=fast"], "optimizer.learning_rate=fast: must be a number"),
+    (["hardware.deterministic=perhaps"], "must be true or false"),
+    (["data_dir=null"], "data_dir=null: must have a value"),
+    (["latent=2,8"], "latent=2,8: several values are a sweep: add -m"),
+    (["latent"], "cannot read 'latent'"),
+    (["latent=(2"], "cannot read 'latent=(2'"),
+    (["+nonsense=1"], "there is no key 'nonsense'"),
+    (["model=[1,2]"], "make no configuration"),
+    (["loss.kl_weight=nan"], "must be a finite number"),
+    (["~latent"], "latent was removed"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSALS, ids=[" ".join(row[0]) for row in REFUSALS])
+def test_a_bad_command_line_is_refused(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["vae-run", *arguments])
+    with pytest.raises(SystemExit) as end:
+        cli.run()
+    said = capsys.readouterr().err
+    assert end.value.code == 2
+    assert said.startswith("vae-run: ")
+    assert said.count("\n") == 1, said
+    assert message in said
+    assert not list(tmp_path.iterdir()), "something was left behind"
+
+
+WORK_REFUSALS = [
+    (["dataset=folder"], "dataset.root is not given"),
+    (["dataset=folder", "dataset.root=nowhere"], "does not exist"),
+    (["dataset=folder", "dataset.root=empty"], "holds no image"),
+    (["dataset=folder", "dataset.root=broken"], ".png cannot be read as an image"),
+    (["dataset=fashion", "dataset.root=empty"], "there is no train-images-idx3-ubyte.gz"),
+    (["dataset=fashion", "dataset.url=http://127.0.0.1:9"], "http://127.0.0.1:9/train-images-idx3-ubyte.gz"),
+    (["dataset.limit=100000"], "there are only 1438 training images"),
+    (["model.downsamplings=3", "model.depth=2"], "model.downsamplings=3 does not fit model.depth=2"),
+    (["early_stopping.metric=test/los"], "Did you mean 'test/loss'?"),
+    (["posterior=point"], "loss=ae"),
+    (["hydra.run.dir=file/run"], "choose another with hydra.run.dir=DIR"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), WORK_REFUSALS, ids=[" ".join(row[0]) for row in WORK_REFUSALS])
+def test_what_only_the_work_shows_is_refused(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VAE_RUNNER_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("a file")
+    (tmp_path / "broken").mkdir()
+    for name in "abc":
+        (tmp_path / "broken" / f"{name}.png").write_text("no image")
+    monkeypatch.setattr(sys, "argv", ["vae-run", *arguments])
+    with pytest.raises(SystemExit) as end:
+        cli.run()
+    said = capsys.readouterr().err
+    assert end.value.code == 2
+    assert said.count("\n") == 1, said
+    assert message in said
+
+
+def test_the_installed_command_refuses_in_one_line_too(tmp_path: Path) -> None:
+    result = command("vae-run", "latnt=3", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == [
+        "vae-run: there is no key 'latnt'. Did you mean 'latent'? vae-run --cfg job lists all keys."
+    ]
+
+
+def test_a_fault_of_ours_keeps_its_traceback(tmp_path: Path) -> None:
+    (tmp_path / "conf" / "loss").mkdir(parents=True)
+    (tmp_path / "conf" / "loss" / "faulty.yaml").write_text("_target_: faulty.make\n")
+    (tmp_path / "faulty.py").write_text("def make():\n    raise RuntimeError('a fault')\n")
+    result = command(
+        "vae-run", "--config-dir", "conf", "loss=faulty", "hydra.run.dir=run", cwd=tmp_path, PYTHONPATH=str(tmp_path)
+    )
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+    assert "RuntimeError: a fault" in result.stderr
+    assert '"failed"' in (tmp_path / "run" / "run.json").read_text()

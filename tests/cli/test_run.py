@@ -1,0 +1,227 @@
+"""What `vae-run` leaves, seen from outside."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import COMMANDS, command
+
+FINAL_FIGURES = {
+    "latent_space",
+    "samples_uniform",
+    "samples_normal",
+    "manifold",
+    "traversals",
+    "interpolations",
+    "loss_curves",
+}
+
+
+def test_a_finished_run_has_the_designs_files(finished_run: Path) -> None:
+    names = {path.name for path in finished_run.iterdir()} - {"console.txt"}
+    assert names == {
+        *("run.json", "config.yaml", ".hydra", "metrics.csv", "vae-run.log", "tensorboard"),
+        *("models", "figures", "evaluation"),
+    }
+    assert {path.name for path in (finished_run / "models").iterdir()} == {"encoder.keras", "decoder.keras"}
+    assert list((finished_run / "tensorboard").glob("events.out.tfevents.*"))
+    assert not [path for path in finished_run.rglob("*") if "part" in path.name or "unfinished" in path.name]
+
+
+def test_the_metrics_table_has_the_promised_columns_and_training_learns(finished_run: Path) -> None:
+    with (finished_run / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [
+        *("epoch", "step", "train/loss", "train/reconstruction", "train/kl"),
+        *("test/loss", "test/reconstruction", "test/kl", "learning_rate", "train/images_per_second", "seconds"),
+    ]
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3]
+    assert [int(row["step"]) for row in rows] == [23, 46, 69]  # 1,438 images in batches of 64
+    assert float(rows[-1]["train/loss"]) < 0.8 * float(rows[0]["train/loss"])
+    for row in rows:
+        total = float(row["train/reconstruction"]) + float(row["train/kl"])
+        assert float(row["train/loss"]) == pytest.approx(total, rel=1e-5)
+
+
+def test_run_json_tells_status_versions_hardware_and_final_metrics(finished_run: Path) -> None:
+    info = json.loads((finished_run / "run.json").read_text())
+    assert info["status"] == "finished"
+    assert info["versions"].keys() >= {"vae_runner", "tensorflow", "keras", "python"}
+    assert info["hardware"]["device"] in ("cpu", "gpu")
+    with (finished_run / "metrics.csv").open(newline="") as file:
+        last = list(csv.DictReader(file))[-1]
+    assert info["metrics"]["test/loss"] == float(last["test/loss"])
+
+
+def test_figures_come_every_so_many_epochs_and_at_the_end(finished_run: Path) -> None:
+    figures = finished_run / "figures"
+    for name in ("samples", "reconstructions"):
+        assert {path.name for path in (figures / name).iterdir()} == {"epoch_0002.png", "epoch_0003.png"}
+    assert {path.stem for path in figures.glob("*.png")} == FINAL_FIGURES
+    for path in figures.rglob("*.png"):
+        pixels = np.asarray(Image.open(path).convert("L"))
+        assert pixels.std() > 5, f"{path.name} shows nothing"
+
+
+def test_without_a_terminal_there_is_one_line_an_epoch_and_the_summary(finished_run: Path) -> None:
+    lines = (finished_run / "console.txt").read_text().splitlines()
+    epochs = [line for line in lines if line.startswith("epoch ")]
+    assert len(epochs) == 3
+    assert epochs[0].startswith("epoch 1/3")
+    assert "images/s" in epochs[0]
+    assert any("Conv2DTranspose" in line and "8×8×1" in line for line in lines)
+    assert any("MFLOP an image" in line for line in lines)
+    assert lines[-1] == "Run directory: run"
+
+
+def test_the_same_command_gives_the_same_run(finished_run: Path, tmp_path: Path) -> None:
+    arguments = ("epochs=2", "figures=none", "hardware.deterministic=true", "dataset.limit=200")
+    tables = []
+    for name in ("a", "b"):
+        result = command("vae-run", *arguments, f"hydra.run.dir={name}", cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        with (tmp_path / name / "metrics.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        tables.append([{k: v for k, v in row.items() if "second" not in k} for row in rows])
+    assert tables[0] == tables[1]
+
+
+def test_other_parts_can_be_chosen_together(tmp_path: Path) -> None:
+    result = command(
+        "vae-run",
+        *("loss=ae", "model=mlp", "model.width=32", "optimizer=adamw", "schedule=cosine", "schedule.warmup_epochs=1"),
+        *("hardware.xla=true", "hardware.precision=mixed_float16", "latent=3", "epochs=9", "dataset.limit=64"),
+        *("dataset.validation_fraction=0.1", "early_stopping.metric=validation/loss", "early_stopping.patience=1"),
+        *("early_stopping.min_delta=1000000", "figures=none", "hydra.run.dir=run"),
+        cwd=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2  # the first is the best, the second no better
+    assert "validation/loss" in rows[0]
+    assert "train/kl" not in rows[0]
+    hardware = json.loads((tmp_path / "run" / "run.json").read_text())["hardware"]
+    assert hardware["xla"] is True
+    assert hardware["precision"] == "mixed_float16"
+
+
+def test_a_sweep_runs_every_combination_and_a_refused_one_does_not_stop_the_others(tmp_path: Path) -> None:
+    result = command(
+        "vae-run",
+        *("-m", "model.filters=4,[1,2,3]", "seed=0,1", "epochs=1", "dataset.limit=64", "figures=none"),
+        "hydra.sweep.dir=sweep",
+        cwd=tmp_path,
+    )
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].startswith("vae-run: model.filters=[1, 2, 3] has 3 widths")
+    assert "2 of 4 runs failed" in result.stderr
+    status = [json.loads((tmp_path / "sweep" / str(i) / "run.json").read_text())["status"] for i in range(4)]
+    assert status == ["finished", "finished", "failed", "failed"]
+
+
+def test_a_users_own_yaml_and_class_work_like_ours(tmp_path: Path) -> None:
+    (tmp_path / "conf" / "loss").mkdir(parents=True)
+    (tmp_path / "conf" / "loss" / "mine.yaml").write_text("_target_: my_loss.Mine\nweight: 3.0\n")
+    (tmp_path / "my_loss.py").write_text(
+        "import tensorflow as tf\n"
+        "class Mine:\n"
+        "    terms = ('absolute',)\n"
+        "    def __init__(self, weight):\n"
+        "        self.weight = weight\n"
+        "    def __call__(self, autoencoder, batch, training):\n"
+        "        z = autoencoder.encode(batch.images, training).mean\n"
+        "        error = tf.reduce_mean(tf.abs(batch.images - autoencoder.decode(z, training)))\n"
+        "        return self.weight * error, {'absolute': error}\n"
+    )
+    result = command(
+        "vae-run",
+        *("--config-dir", "conf", "loss=mine", "epochs=1", "dataset.limit=64", "figures=none", "hydra.run.dir=run"),
+        cwd=tmp_path,
+        PYTHONPATH=str(tmp_path),
+    )
+    assert result.returncode == 0, result.stderr
+    assert "train/absolute" in (tmp_path / "run" / "metrics.csv").read_text()
+
+
+def test_a_loss_that_stops_being_finite_ends_the_run_with_status_failed(tmp_path: Path) -> None:
+    result = command(
+        "vae-run",
+        *("optimizer.learning_rate=1e30", "epochs=3", "dataset.limit=200", "figures=none", "hydra.run.dir=run"),
+        cwd=tmp_path,
+    )
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert "stopped being finite at step" in result.stderr
+    info = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert info["status"] == "failed"
+    assert "stopped being finite" in info["error"]
+
+
+def test_ctrl_c_ends_in_one_line_and_run_json_says_so(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [COMMANDS / "vae-run", "epochs=1000", "figures=none", "hydra.run.dir=run"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    table = tmp_path / "run" / "metrics.csv"
+    deadline = time.monotonic() + 120
+    while not (table.exists() and table.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr == "vae-run: interrupted\n"
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
+
+
+@pytest.mark.parametrize("option", [["--help"], ["--cfg", "job"], ["--info", "defaults-tree"]])
+def test_questions_are_answered_without_importing_tensorflow(option: list[str], tmp_path: Path) -> None:
+    script = (
+        "import sys; sys.argv = ['vae-run', *sys.argv[1:]]\n"
+        "from vae_runner.cli import run\n"
+        "try:\n    run()\n"
+        "finally:\n"
+        "    heavy = {'tensorflow', 'keras', 'matplotlib', 'sklearn', 'rich'} & set(sys.modules)\n"
+        "    assert not heavy, heavy\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script, *option], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert "latent" in result.stdout or "dataset" in result.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_fashion_mnist_trains_from_the_real_files(real_data: Path, tmp_path: Path) -> None:
+    result = command(
+        "vae-run",
+        *("dataset=fashion", f"dataset.root={real_data / 'fashion-mnist'}", "dataset.limit=512", "epochs=1"),
+        *("model.filters=8", "figures.final={}", "hydra.run.dir=run"),
+        cwd=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "512 train, 512 test images of 28×28×1, 10 classes" in result.stdout
+    assert (tmp_path / "run" / "figures" / "reconstructions" / "epoch_0001.png").exists()
+
+
+def test_the_cartoon_set_trains_from_the_real_files(real_data: Path, tmp_path: Path) -> None:
+    arguments = (
+        *("dataset=cartoon", f"dataset.root={real_data / 'cartoonset'}", "latent=20", "epochs=1", "batch_size=8"),
+        *("model.filters=4", "hydra.run.dir=run"),
+    )
+    result = command("vae-run", *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "27 train, 3 test images of 256×256×3" in result.stdout
+    assert "Preparing 30 images as 256×256×3" in result.stdout
+    assert {path.stem for path in (tmp_path / "run" / "figures").glob("*.png")} == FINAL_FIGURES - {"manifold"}

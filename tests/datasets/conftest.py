@@ -1,0 +1,188 @@
+"""What the tests of the datasets share: a file server on loopback, small files of every kind, a disk that gets full."""
+
+import gzip
+import resource
+import struct
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vae_runner.errors import UserError
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Neither Keras's cache nor a proxy of the machine the tests run on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))
+        patch.setenv("no_proxy", "*")
+        yield
+
+
+@contextmanager
+def refused(*mentions: object) -> Iterator[None]:
+    """What happens inside raises a `UserError` of one line that names all of these."""
+    with pytest.raises(UserError) as caught:
+        yield
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    for mention in mentions:
+        assert str(mention) in message
+
+
+def tree(folder: Path) -> set[str]:
+    """Everything below a folder."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+@contextmanager
+def full_disk(size: int = 100) -> Iterator[None]:
+    """No file can grow beyond `size` bytes."""
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+
+# --- a server -------------------------------------------------------------------------------------------------
+
+
+class Request(NamedTuple):
+    path: str
+    range: str | None
+
+
+class FileServer(ThreadingHTTPServer):
+    """Serves `files` on 127.0.0.1, well or badly, and remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.files: dict[str, bytes] = {}
+        self.redirects: dict[str, str] = {}
+        self.requests: list[Request] = []
+        self.busy = 0  # answers so many requests with 503
+        self.breaks = 0  # breaks off so many answers half-way
+        self.resets = False  # breaks off with a reset, not an orderly end
+        self.ranges = True  # understands the Range header
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: FileServer
+
+    def do_GET(self) -> None:  # noqa: N802
+        server, asked = self.server, self.headers.get("Range")
+        server.requests.append(Request(self.path, asked))
+        if server.busy:
+            server.busy -= 1
+            self.send_error(503)
+        elif self.path in server.redirects:
+            self.send_response(302)
+            self.send_header("Location", server.redirects[self.path])
+            self.end_headers()
+        elif self.path not in server.files:
+            self.send_error(404)
+        else:
+            start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and server.ranges else 0
+            self._send(server.files[self.path], start)
+
+    def _send(self, content: bytes, start: int) -> None:
+        if start >= len(content) > 0:
+            self.send_error(416)
+            return
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        rest = content[start:]
+        if self.server.breaks:
+            self.server.breaks -= 1
+            rest = rest[: len(rest) // 2]
+        self.wfile.write(rest)
+        if self.server.resets and len(rest) < len(content) - start:
+            import socket
+
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    server = FileServer()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+# --- files ----------------------------------------------------------------------------------------------------
+
+
+def idx_bytes(array: np.ndarray[Any, Any]) -> bytes:
+    """An array of unsigned bytes in the IDX format."""
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+def idx_parts(value: int, count: int = 3) -> dict[str, np.ndarray[Any, Any]]:
+    """A small dataset, all of whose pixels have this value: `count` training images and one test image."""
+    return {
+        "train_images": np.full((count, 8, 9), value, np.uint8),
+        "train_labels": np.arange(count, dtype=np.uint8),
+        "test_images": np.full((1, 8, 9), value, np.uint8),
+        "test_labels": np.zeros(1, np.uint8),
+    }
+
+
+IDX_NAMES = {
+    "train_images": "train-images-idx3-ubyte",
+    "train_labels": "train-labels-idx1-ubyte",
+    "test_images": "t10k-images-idx3-ubyte",
+    "test_labels": "t10k-labels-idx1-ubyte",
+}
+
+
+def write_idx(folder: Path, parts: dict[str, np.ndarray[Any, Any]], *, zipped: bool = True) -> Path:
+    """The four files of a dataset, in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, array in parts.items():
+        content = idx_bytes(array)
+        name = IDX_NAMES[part]
+        if zipped:
+            (folder / f"{name}.gz").write_bytes(gzip.compress(content))
+        else:
+            (folder / name).write_bytes(content)
+    return folder
+
+
+def write_image(path: Path, colour: int | Sequence[int], size: tuple[int, int] = (12, 10)) -> Path:
+    """An image of one colour, grey or RGB or RGBA, `size` being (width, height)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    channels = [colour] if isinstance(colour, int) else list(colour)
+    mode = {1: "L", 3: "RGB", 4: "RGBA"}[len(channels)]
+    Image.new(mode, size, colour if isinstance(colour, int) else tuple(colour)).save(path)
+    return path
+
+
+def write_numbered(folder: Path, count: int) -> list[Path]:
+    """Images 00.png, 01.png, …; the grey value of each is its number."""
+    return [write_image(folder / f"{number:02}.png", number) for number in range(count)]
+
+
+def numbers(images: Any) -> list[int]:
+    """The numbers of images that `write_numbered` wrote, read from their pixels."""
+    return [int(image.flat[0]) for image in np.asarray(images)]

@@ -1,0 +1,235 @@
+"""Figures are checked for what they show: the pixels of their images, the points and labels of their axes."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from vae_runner.datasets import Split
+from vae_runner.evaluation.embeddings import decode, posterior_of, reconstruct
+from vae_runner.figures import Trained
+from vae_runner.figures.comparison import Compared, comparison
+from vae_runner.figures.grid import image_grid
+from vae_runner.figures.interpolations import interpolations
+from vae_runner.figures.latent_space import latent_space
+from vae_runner.figures.loss_curves import loss_curves
+from vae_runner.figures.manifold import manifold
+from vae_runner.figures.reconstructions import reconstructions
+from vae_runner.figures.samples import samples, samples_normal, samples_uniform
+from vae_runner.figures.traversals import traversals
+from vae_runner.models.mlp import build
+from vae_runner.models.posterior import DiagonalGaussian, Point
+from vae_runner.run_directory import save_figure
+
+NAMES = ("shirt", "shoe", "bag")
+
+
+def make(latent: int = 2, channels: int = 1, count: int = 60, posterior: type = DiagonalGaussian) -> Trained:
+    keras.utils.set_random_seed(1)
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (count, 64, 64, channels), np.uint8)
+    history = [{"epoch": e, "train/loss": 9 - e, "train/kl": e, "test/loss": 10 - e, "test/kl": e} for e in (1, 2, 3)]
+    autoencoder = build((64, 64, channels), latent, posterior, depth=1, width=16)
+    return Trained(autoencoder, Split(images, rng.integers(0, 3, count)), NAMES, history, epoch=3, seed=5)
+
+
+def cells(figure: Figure, rows: int, columns: int, caption: float = 0) -> np.ndarray:
+    """The 64×64 images that a grid's canvas is made of."""
+    canvas = np.asarray(figure.axes[0].images[0].get_array())
+    canvas = canvas[..., np.newaxis] if canvas.ndim == 2 else canvas
+    step_y, step_x = (canvas.shape[0] + 4) // rows, 68
+    band = step_y - 68
+    cut = [
+        canvas[r * step_y + band : r * step_y + band + 64, c * step_x : c * step_x + 64]
+        for r in range(rows)
+        for c in range(columns)
+    ]
+    return np.stack(cut)
+
+
+def texts(figure: Figure) -> list[str]:
+    axes = figure.axes[0]
+    return [t.get_text() for t in axes.texts]
+
+
+def nothing_clipped(figure: Figure, tmp_path: object) -> None:
+    """No ink touches the edge of the picture."""
+    path = f"{tmp_path}/figure.png"
+    figure.savefig(path, dpi=60)
+    pixels = np.asarray(Image.open(path).convert("L"))
+    for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]):
+        assert (edge > 250).all()
+
+
+def test_samples_are_decoded_draws_of_the_prior_the_same_at_every_epoch() -> None:
+    trained = make()
+    first = cells(samples(trained, 3, 4), 3, 4)
+    z = np.random.default_rng([5, 0]).standard_normal((12, 2))
+    np.testing.assert_allclose(first, decode(trained.autoencoder, z), atol=1e-6)
+    later = Trained(trained.autoencoder, trained.test, NAMES, trained.history, epoch=9, seed=5)
+    np.testing.assert_array_equal(first, cells(samples(later, 3, 4), 3, 4))
+
+
+def test_reconstructions_stand_below_their_images_with_the_classes_above() -> None:
+    trained = make(channels=3)
+    figure = reconstructions(trained, 5)
+    shown = cells(figure, 2, 5)
+    np.testing.assert_allclose(shown[:5], trained.test.images[:5] / 255, atol=1e-6)
+    np.testing.assert_allclose(shown[5:], reconstruct(trained.autoencoder, trained.test.images[:5]), atol=1e-6)
+    assert texts(figure)[:5] == [NAMES[label] for label in trained.test.labels[:5]]
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["image", "reconstruction"]
+
+
+def test_a_2d_latent_space_is_the_embeddings_coloured_by_class() -> None:
+    trained = make()
+    axes = latent_space(trained).axes[0]
+    embeddings = posterior_of(trained.autoencoder, trained.test.images)["mean"]
+    for index, collection in enumerate(axes.collections):
+        assert collection.get_label() == NAMES[index]
+        np.testing.assert_allclose(collection.get_offsets(), embeddings[trained.test.labels == index], atol=1e-6)
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == list(NAMES)
+    assert axes.get_xlabel() == "$z_1$"
+
+
+def test_other_latent_spaces_are_drawn_by_tsne_and_a_1d_one_as_it_is() -> None:
+    axes = latent_space(make(latent=5)).axes[0]
+    assert axes.get_xlabel() == "t-SNE 1"
+    assert sum(len(c.get_offsets()) for c in axes.collections) == 60
+    trained = make(latent=1)
+    x = np.concatenate([c.get_offsets()[:, 0] for c in latent_space(trained).axes[0].collections])
+    np.testing.assert_allclose(np.sort(x), np.sort(trained.posterior["mean"][:, 0]), atol=1e-6)
+
+
+def test_uniform_samples_lie_in_the_box_of_the_embeddings_and_are_captioned_with_z() -> None:
+    trained = make()
+    figure = samples_uniform(trained, 4, 4)
+    z = np.array([[float(part) for part in text.split(", ")] for text in texts(figure)])
+    embeddings = trained.posterior["mean"]
+    assert (z >= embeddings.min(axis=0) - 0.006).all()
+    assert (z <= embeddings.max(axis=0) + 0.006).all()
+    np.testing.assert_allclose(cells(figure, 4, 4), decode(trained.autoencoder, z), atol=0.02)
+    assert texts(samples_uniform(make(latent=3), 2, 2)) == []
+
+
+def test_normal_samples_are_other_draws_than_the_watched_ones() -> None:
+    trained = make()
+    z = np.random.default_rng([5, 1]).standard_normal((4, 2))
+    np.testing.assert_allclose(cells(samples_normal(trained, 2, 2), 2, 2), decode(trained.autoencoder, z), atol=1e-6)
+
+
+def test_the_manifold_decodes_prior_quantiles_with_z2_upwards() -> None:
+    trained = make()
+    canvas = np.asarray(manifold(trained, 3).axes[0].images[0].get_array())
+    q = 0.967421566  # Φ⁻¹(5/6)
+    assert canvas.shape == (192, 192)
+    np.testing.assert_allclose(canvas[:64, :64, None], decode(trained.autoencoder, [[-q, q]])[0], atol=1e-5)
+    np.testing.assert_allclose(canvas[128:, 64:128, None], decode(trained.autoencoder, [[0, -q]])[0], atol=1e-5)
+    assert manifold(make(latent=3), 3) is None
+
+
+def test_traversals_move_one_dimension_a_row_the_most_informative_first() -> None:
+    trained = make(latent=3)
+    figure = traversals(trained, rows=2, columns=3)
+    mean, log_var = trained.posterior["mean"], trained.posterior["log_var"]
+    kl = (-0.5 * (1 + log_var - mean**2 - np.exp(log_var))).mean(axis=0)
+    order = np.argsort(-kl)
+    labels = [t.get_text() for t in figure.axes[0].get_yticklabels()]
+    assert [label.split("}")[0].split("{")[1] for label in labels] == [str(d + 1) for d in order[:2]]
+    z = mean[0].copy()
+    z[order[1]] = np.percentile(mean[:, order[1]], 99.5)
+    np.testing.assert_allclose(cells(figure, 2, 3)[5], decode(trained.autoencoder, [z])[0], atol=1e-5)
+
+
+def test_traversals_of_a_point_posterior_go_by_variance() -> None:
+    trained = make(latent=3, posterior=Point)
+    label = traversals(trained, 1, 3).axes[0].get_yticklabels()[0].get_text()
+    assert f"{{{trained.posterior['mean'].var(axis=0).argmax() + 1}}}" in label
+
+
+def test_interpolations_go_from_image_to_image_along_a_line() -> None:
+    trained = make()
+    shown = cells(interpolations(trained, rows=2, columns=5), 2, 5)
+    ends = trained.test.images[:4]
+    mean = posterior_of(trained.autoencoder, ends)["mean"]
+    np.testing.assert_allclose(shown[5], ends[2] / 255, atol=1e-6)
+    np.testing.assert_allclose(shown[9], ends[3] / 255, atol=1e-6)
+    np.testing.assert_allclose(shown[7], decode(trained.autoencoder, [(mean[2] + mean[3]) / 2])[0], atol=1e-5)
+
+
+def test_loss_curves_have_a_panel_a_term_and_a_line_a_split() -> None:
+    figure = loss_curves(make())
+    assert [axes.get_title() for axes in figure.axes] == ["loss", "kl"]
+    lines = {line.get_label(): line.get_ydata().tolist() for line in figure.axes[0].lines}
+    assert lines == {"train": [8, 7, 6], "test": [9, 8, 7]}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_no_figure_is_clipped(channels: int, tmp_path: object) -> None:
+    for latent in (2, 12):
+        trained = make(latent=latent, channels=channels)
+        figures = [
+            samples(trained, 3, 4),
+            reconstructions(trained, 5),
+            latent_space(trained),
+            samples_uniform(trained, 3, 3),
+            samples_normal(trained, 3, 3),
+            manifold(trained, 5),
+            traversals(trained, 10, 5),
+            interpolations(trained, 3, 5),
+            loss_curves(trained),
+        ]
+        for figure in figures:
+            if figure is not None:
+                nothing_clipped(figure, tmp_path)
+
+
+def test_captions_do_not_overlap_their_neighbours() -> None:
+    figure = image_grid(np.zeros((6, 28, 28, 1)), 6, "title", captions=["T-shirt/top", "Ankle boot", "Pullover"] * 2)
+    figure.canvas.draw()
+    boxes = [t.get_window_extent() for t in figure.axes[0].texts]
+    for left, right in itertools.pairwise(boxes):
+        assert left.x1 <= right.x0
+
+
+def test_a_dataset_without_classes_and_with_few_images_has_its_figures() -> None:
+    trained = make()
+    bare = Trained(trained.autoencoder, Split(trained.test.images[:1]), (), trained.history, 1, 0)
+    for draw in (
+        lambda t: reconstructions(t, 10),
+        latent_space,
+        lambda t: traversals(t, 2, 3),
+        lambda t: samples(t, 2, 2),
+    ):
+        assert isinstance(draw(bare), Figure)
+    assert interpolations(bare, 3, 5) is None
+
+
+def test_comparison_puts_2d_latent_spaces_on_the_same_axes_and_metrics_in_line() -> None:
+    rng = np.random.default_rng(0)
+
+    def compared(scale: float, **metrics: float) -> Compared:
+        images = rng.random((8, 8, 8, 1))
+        return Compared("run", rng.normal(0, scale, (50, 2)), rng.integers(0, 3, 50), images, images, metrics)
+
+    images = rng.integers(0, 256, (8, 8, 8, 1), np.uint8)
+    runs = [compared(1, loss=1.5, kl=2.0), compared(10, loss=3.25)]
+    figure = comparison(images, NAMES, runs)
+    left, right = figure.axes[0], figure.axes[1]
+    assert left.get_xlim() == right.get_xlim()
+    assert left.get_ylim() == right.get_ylim()
+    for axes, run in zip((left, right), runs, strict=True):
+        points = run.embeddings
+        assert axes.get_xlim()[0] < points[:, 0].min() <= points[:, 0].max() < axes.get_xlim()[1]
+    assert [t.get_text() for t in figure.axes[7].texts] == ["loss", "3.25", "kl", "–"]
+
+
+def test_a_saved_figure_is_a_png(tmp_path: object) -> None:
+    from pathlib import Path
+
+    path = Path(f"{tmp_path}") / "sub" / "grid.png"
+    save_figure(image_grid(np.zeros((4, 8, 8, 3)), 2, "title"), path)
+    assert Image.open(path).format == "PNG"
+    assert [p.name for p in path.parent.iterdir()] == ["grid.png"]

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from vae_runner.losses import Batch
+from vae_runner.losses.ae import Ae
+from vae_runner.losses.vae import Vae
+from vae_runner.models.autoencoder import Autoencoder
+from vae_runner.models.mlp import build
+from vae_runner.models.posterior import DiagonalGaussian, Point
+
+
+@pytest.fixture
+def batch() -> Batch:
+    rng = np.random.default_rng(0)
+    images = rng.random((5, 8, 9, 3), np.float32)
+    return Batch(tf.constant(images), tf.constant(rng.normal(size=(5, 4)).astype(np.float32)), tf.constant(0.5))
+
+
+def by_hand(autoencoder: Autoencoder, batch: Batch) -> tuple[float, float]:
+    """1000 × mean squared error and KL, in NumPy, image by image."""
+    outputs = autoencoder.encoder(batch.images)
+    mean, log_var = outputs["mean"].numpy().astype(float), outputs["log_var"].numpy().astype(float)
+    z = mean + np.sqrt(np.exp(log_var)) * batch.noise.numpy()
+    decoded = autoencoder.decoder(z.astype(np.float32)).numpy().astype(float)
+    errors, divergences = [], []
+    for image, other, m, v in zip(batch.images.numpy(), decoded, mean, log_var, strict=True):
+        errors.append(np.mean([(a - b) ** 2 for a, b in zip(image.ravel(), other.ravel(), strict=True)]))
+        divergences.append(sum(-0.5 * (1 + lv - mu**2 - np.exp(lv)) for mu, lv in zip(m, v, strict=True)))
+    return 1000 * float(np.mean(errors)), float(np.mean(divergences))
+
+
+def test_vae_is_1000_times_mse_plus_kl(batch: Batch) -> None:
+    autoencoder = build((8, 9, 3), 4, DiagonalGaussian)
+    loss, terms = Vae()(autoencoder, batch, training=True)
+    reconstruction, kl = by_hand(autoencoder, batch)
+
+    np.testing.assert_allclose(terms["reconstruction"], reconstruction, rtol=1e-4)
+    np.testing.assert_allclose(terms["kl"], kl, rtol=1e-4)
+    np.testing.assert_allclose(loss, reconstruction + kl, rtol=1e-4)
+
+
+def test_weights_weigh_the_loss_and_the_kl_is_told_without_its_own(batch: Batch) -> None:
+    autoencoder = build((8, 9, 3), 4, DiagonalGaussian)
+    loss, terms = Vae(reconstruction_weight=10, kl_weight=4)(autoencoder, batch, training=True)
+    reconstruction, kl = by_hand(autoencoder, batch)
+
+    np.testing.assert_allclose(terms["reconstruction"], reconstruction / 100, rtol=1e-4)
+    np.testing.assert_allclose(terms["kl"], kl, rtol=1e-4)
+    np.testing.assert_allclose(loss, reconstruction / 100 + 4 * kl, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("epoch", "weight"), [(0, 0), (1, 1), (3, 3), (4, 4), (50, 4), (np.inf, 4)])
+def test_kl_warm_up_grows_the_weight_linearly_to_its_value(epoch: float, weight: float) -> None:
+    assert float(Vae(kl_weight=4, kl_warmup_epochs=4).kl_weight_at(tf.constant(epoch, tf.float32))) == weight
+
+
+def test_ae_is_the_reconstruction_term_of_the_mean_without_noise(batch: Batch) -> None:
+    autoencoder = build((8, 9, 3), 4, Point)
+    loss, terms = Ae()(autoencoder, batch, training=True)
+    error = (autoencoder.reconstruct(batch.images) - batch.images).numpy().astype(float)
+
+    np.testing.assert_allclose(loss, 1000 * np.mean(error**2), rtol=1e-4)
+    assert terms.keys() == {"reconstruction"}
+    louder, _ = Ae()(autoencoder, batch._replace(noise=100 * batch.noise), training=True)
+    assert float(louder) == float(loss)

@@ -1,0 +1,169 @@
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_module
+from omegaconf import DictConfig, OmegaConf
+
+from vae_runner import config as schema
+from vae_runner.config import build, check
+from vae_runner.errors import UserError
+
+CONF = Path(__file__).parents[1] / "conf"
+EXPERIMENTS = [path.stem for path in (CONF / "experiment").glob("*.yaml")]
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    schema.register_schemas()
+    with initialize_config_module("vae_runner.conf", version_base="1.3"):
+        yield
+
+
+def composed(*overrides: str) -> DictConfig:
+    return compose("config", overrides=list(overrides))
+
+
+def bounded_keys() -> list[tuple[str, str, float]]:
+    """Every numeric key with a bound: the overrides that select it, its path, and a value just outside."""
+    rows = []
+    places = [("", schema.Config), ("hardware.", schema.HardwareConfig), ("figures.", schema.FiguresConfig)]
+    places.append(("early_stopping.", schema.EarlyStoppingConfig))
+    for prefix, cls in places:
+        rows += [("", f"{prefix}{name}", value) for name, value in _outside(cls)]
+    for path, cls in schema.SCHEMAS.items():
+        group, name = path.split("/")
+        choice = f"{group}={'fashion' if name == 'idx' else name}"
+        rows += [(choice, f"{group}.{key}", value) for key, value in _outside(cls)]
+    return rows
+
+
+def _outside(cls: type) -> Iterator[tuple[str, float]]:
+    steps = {"at least": -1, "greater than": 0, "at most": 1, "less than": 0}
+    for field in dataclasses.fields(cls):
+        for word, bound in field.metadata.get("bounds", {}).items():
+            if bound is not None:
+                yield field.name, bound + steps[word]
+
+
+def test_the_defaults_pass() -> None:
+    check(composed())
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_passes(experiment: str) -> None:
+    cfg = composed(f"experiment={experiment}")
+    check(cfg)
+    assert cfg.latent == (2 if "fashion" in experiment else 200)
+    assert cfg.model.depth == (4 if "fashion" in experiment else 5)
+    assert cfg.posterior._target_.endswith("Point") is experiment.endswith("_ae")
+
+
+def test_every_yaml_of_a_group_composes_and_passes() -> None:
+    for group in ("dataset", "model", "loss", "optimizer", "schedule", "hardware", "figures"):
+        for path in (CONF / group).glob("*.yaml"):
+            check(composed(f"{group}={path.stem}"))
+
+
+def test_command_line_keys_win_over_what_a_dataset_or_experiment_sets() -> None:
+    assert composed("dataset=cartoon").latent == 200
+    assert composed("dataset=cartoon", "latent=3").latent == 3
+    assert composed("experiment=tutorial_fashion", "model.depth=6", "epochs=1").model.depth == 6
+
+
+@pytest.mark.parametrize(("choice", "path", "value"), bounded_keys(), ids=lambda value: str(value))
+def test_a_number_out_of_its_range_is_refused_by_name(choice: str, path: str, value: float) -> None:
+    cfg = composed(*filter(None, [choice]), f"{path}={value:g}" if isinstance(value, float) else f"{path}={value}")
+    with pytest.raises(UserError, match=rf"^{re.escape(path)}=.*must be (at|greater|less)"):
+        check(cfg)
+
+
+def test_every_numeric_key_has_a_bound() -> None:
+    for cls in [schema.Config, schema.HardwareConfig, schema.FiguresConfig, *schema.SCHEMAS.values()]:
+        for field in dataclasses.fields(cls):
+            if field.type in (int, float, int | None, float | None):
+                allowed = [*field.metadata["bounds"].values(), *field.metadata["choices"]]
+                assert any(a is not None for a in allowed), f"{cls.__name__}.{field.name}"
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_numbers_that_are_not_finite_are_refused(value: str) -> None:
+    with pytest.raises(UserError, match=r"loss\.kl_weight=.*finite"):
+        check(composed(f"loss.kl_weight={value}"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("hardware.precision=mixed_float8", r"one of float32, mixed_bfloat16, mixed_float16\. Did you mean"),
+        ("hardware.xla=maybe", r"hardware\.xla=maybe: must be one of auto, true, false"),
+        ("hardware.xla=1", r"hardware\.xla=1: must be one of"),
+        ("model.normalization=bach", r"Did you mean 'batch'\?"),
+        ("model.filters=[32,0]", r"model\.filters=.*one such integer a block"),
+        ("model.filters=abc", r"model\.filters=abc"),
+        ("+nonsense=1", r"there is no key 'nonsense'"),
+        ("+model.dpeth=1", r"there is no key 'model\.dpeth'\. Did you mean 'depth'\?"),
+        ("~latent", r"latent was removed"),
+        ("latent=${nowhere}", r"Interpolation key 'nowhere' not found"),
+    ],
+)
+def test_other_bad_values_are_refused_in_one_line(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as refusal:
+        check(composed(override))
+    assert "\n" not in str(refusal.value)
+
+
+def test_gpus_without_a_gpu_device_are_refused() -> None:
+    with pytest.raises(UserError, match=r"hardware\.gpus chooses GPUs"):
+        check(composed("hardware=cpu", "hardware.gpus=[0]"))
+
+
+def test_help_names_every_choice_of_every_group() -> None:
+    text = yaml.safe_load((CONF / "config.yaml").read_text())["hydra"]["help"]["template"]
+    for path in CONF.glob("*/*.yaml"):
+        assert re.search(rf"\b{path.parent.name}=.*\b{path.stem}\b", text), f"{path.parent.name}={path.stem}"
+
+
+def test_every_schema_key_is_in_a_yaml_with_its_value() -> None:
+    """A key that only the schema has would be one that nobody finds."""
+    for path, cls in schema.SCHEMAS.items():
+        group, name = path.split("/")
+        text = (CONF / group / f"{'fashion' if name == 'idx' else name}.yaml").read_text()
+        for field in dataclasses.fields(cls):
+            assert re.search(rf"^ *{field.name}:", text, re.MULTILINE), f"{path}: {field.name}"
+
+
+def made(**keys: Any) -> dict[str, Any]:
+    """Something to build."""
+    return keys
+
+
+def build_node(**node: Any) -> Any:
+    return OmegaConf.create({"part": node}).part
+
+
+def test_build_calls_the_target_with_its_keys_and_the_arguments() -> None:
+    assert build(build_node(_target_=f"{__name__}.made", a=1, b=[2]), c=(3,)) == {"a": 1, "b": [2], "c": (3,)}
+
+
+def test_build_of_a_partial_gives_the_target_or_fills_its_keys_in() -> None:
+    assert build(build_node(_target_=f"{__name__}.made", _partial_=True)) is made
+    assert build(build_node(_target_=f"{__name__}.made", _partial_=True, a=1))(b=2) == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        ({"a": 1}, r"part names nothing to build"),
+        ({"_target_": "nowhere.Thing"}, r"part\._target_=nowhere\.Thing cannot be found"),
+        ({"_target_": "vae_runner.models.conv.nothing"}, r"cannot be found"),
+        ({"_target_": "vae_runner.losses.vae.Vae", "kl": 1}, r"does not fit its configuration: .*'kl'"),
+    ],
+)
+def test_build_refuses_what_it_cannot_build(node: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build(build_node(**node))

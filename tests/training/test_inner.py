@@ -1,0 +1,220 @@
+"""The compiled loops against plain, eager code that does the same step by step."""
+
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from vae_runner.datasets import Dataset
+from vae_runner.datasets.pipeline import Batches
+from vae_runner.hardware import Hardware
+from vae_runner.losses.ae import Ae
+from vae_runner.losses.vae import Vae
+from vae_runner.models.autoencoder import Autoencoder
+from vae_runner.models.conv import build
+from vae_runner.models.layers import plain
+from vae_runner.models.posterior import DiagonalGaussian, Point
+from vae_runner.training.inner import InnerLoop
+from vae_runner.training.outer import DivergedError, Trainer
+from vae_runner.training.schedules import LearningRate, constant
+
+BATCH = 16
+SEED = 3
+
+
+def machine(xla: bool = False) -> Hardware:
+    return Hardware(tf.distribute.get_strategy(), xla, {})
+
+
+def make(
+    dataset: Dataset, loss: Vae | Ae | None = None, xla: bool = False, **optimizer: float
+) -> tuple[Autoencoder, InnerLoop]:
+    keras.utils.set_random_seed(SEED)
+    loss = loss or Vae()
+    posterior = Point if isinstance(loss, Ae) else DiagonalGaussian
+    autoencoder = build(dataset.image_shape, 2, posterior, filters=4)
+    adam = keras.optimizers.Adam(**{"learning_rate": 1e-3, **optimizer})
+    if keras.config.dtype_policy().name == "mixed_float16":
+        adam = keras.optimizers.LossScaleOptimizer(adam)
+    adam.build(autoencoder.trainable_variables)
+    return autoencoder, InnerLoop(autoencoder, loss, adam, machine(xla), SEED, steps_per_epoch=4)
+
+
+def weights(autoencoder: Autoencoder) -> list[np.ndarray]:
+    return [*autoencoder.encoder.get_weights(), *autoencoder.decoder.get_weights()]
+
+
+@pytest.fixture
+def policy(request: pytest.FixtureRequest) -> Iterator[str]:
+    keras.config.set_dtype_policy(request.param)
+    yield request.param
+    keras.config.set_dtype_policy("float32")
+
+
+def test_the_compiled_loop_equals_a_plain_loop_of_kerass_own_layers_over_an_epoch(small_dataset: Dataset) -> None:
+    autoencoder, inner = make(small_dataset)
+    encoder, decoder = plain(autoencoder.encoder), plain(autoencoder.decoder)
+    adam = keras.optimizers.Adam(1e-3)
+    variables = encoder.trainable_variables + decoder.trainable_variables
+    order = np.random.default_rng([SEED, 0]).permutation(50)
+    losses = []
+    for step in range(4):
+        images = small_dataset.train.images[order[step * BATCH : (step + 1) * BATCH]] / np.float32(255)
+        noise = tf.random.stateless_normal([len(images), 2], [SEED, step], alg="philox")
+        with tf.GradientTape() as tape:
+            outputs = encoder(images, training=True)
+            mean, log_var = outputs["mean"], outputs["log_var"]
+            decoded = decoder(mean + tf.exp(log_var / 2) * noise, training=True)
+            error = tf.reduce_mean((images - decoded) ** 2, axis=[1, 2, 3])
+            kl = tf.reduce_sum(-0.5 * (1 + log_var - mean**2 - tf.exp(log_var)), axis=1)
+            loss = tf.reduce_mean(1000 * error + kl)
+        adam.apply(tape.gradient(loss, [v.value for v in variables]), variables)
+        losses.append(float(loss) * len(images))
+
+    batches = Batches(small_dataset.train.images, BATCH, SEED)
+    sums = inner.train(batches, batches.epoch(0), 0, 4)
+
+    np.testing.assert_allclose(sums.terms[0], sum(losses), rtol=1e-4)
+    for ours, theirs in zip(weights(autoencoder), encoder.get_weights() + decoder.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=2e-5)
+
+
+def test_the_last_smaller_batch_counts(small_dataset: Dataset) -> None:
+    _, inner = make(small_dataset)
+    batches = Batches(small_dataset.train.images, BATCH, SEED)
+    assert batches.steps == 4
+    assert inner.train(batches, batches.epoch(0), 0, 4).images == 50
+
+
+def test_one_call_of_many_steps_equals_many_calls_of_one(small_dataset: Dataset) -> None:
+    batches = Batches(small_dataset.train.images, BATCH, SEED)
+    one, inner = make(small_dataset)
+    inner.train(batches, batches.epoch(0), 0, 4)
+    many, inner = make(small_dataset)
+    elements = batches.epoch(0)
+    for step in range(4):
+        inner.train(batches, elements, step, 1)
+    for a, b in zip(weights(one), weights(many), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_evaluation_is_the_mean_over_all_images_and_changes_nothing(small_dataset: Dataset) -> None:
+    autoencoder, inner = make(small_dataset, Ae())
+    before = weights(autoencoder)
+    result = inner.evaluate(Batches(small_dataset.test.images, 7))
+
+    images = small_dataset.test.images / np.float32(255)
+    error = np.mean((autoencoder.reconstruct(images).numpy() - images) ** 2)
+    np.testing.assert_allclose(result["loss"], 1000 * error, rtol=1e-5)
+    for a, b in zip(before, weights(autoencoder), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_evaluation_repeats_itself_and_takes_the_full_kl_weight_during_warm_up(small_dataset: Dataset) -> None:
+    _, inner = make(small_dataset, Vae(kl_weight=2, kl_warmup_epochs=100))
+    batches = Batches(small_dataset.test.images, 7)
+    result = inner.evaluate(batches)
+    assert result == inner.evaluate(batches)
+    np.testing.assert_allclose(result["loss"], result["reconstruction"] + 2 * result["kl"], rtol=1e-5)
+
+
+def test_kl_warm_up_follows_the_steps(small_dataset: Dataset) -> None:
+    _, inner = make(small_dataset, Vae(kl_warmup_epochs=2))
+    batches = Batches(small_dataset.train.images, BATCH, SEED)
+    elements = batches.epoch(0)
+    for step in range(4):
+        loss, reconstruction, kl = inner.train(batches, elements, step, 1).terms
+        np.testing.assert_allclose(loss, reconstruction + step / 8 * kl, rtol=1e-4)
+
+
+def test_xla_computes_the_same(small_dataset: Dataset) -> None:
+    batches = Batches(small_dataset.train.images, BATCH, SEED)
+    results = []
+    for xla in (False, True):
+        autoencoder, inner = make(small_dataset, xla=xla)
+        sums = inner.train(batches, batches.epoch(0), 0, 2)
+        results.append((sums.terms, weights(autoencoder)))
+    np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-4)
+    for a, b in zip(results[0][1], results[1][1], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"], indirect=True)
+def test_mixed_precision_trains_with_float32_weights(small_dataset: Dataset, policy: str) -> None:
+    autoencoder, inner = make(small_dataset)
+    assert {v.dtype for v in autoencoder.trainable_variables} == {"float32"}
+    assert autoencoder.encoder.get_layer("conv_1").compute_dtype == policy.removeprefix("mixed_")
+    batches = Batches(small_dataset.train.images, BATCH, SEED)
+    losses = [inner.train(batches, batches.epoch(e), 4 * e, 4).terms[0] for e in range(4)]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16"], indirect=True)
+def test_mixed_float16_scales_the_loss_and_skips_steps_that_overflow(small_dataset: Dataset, policy: str) -> None:
+    autoencoder, inner = make(small_dataset)
+    optimizer = inner._optimizer
+    assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    optimizer.dynamic_scale.assign(1e30)
+    before = [v.numpy() for v in autoencoder.trainable_variables]
+    batches = Batches(small_dataset.train.images, BATCH, SEED)
+    inner.train(batches, batches.epoch(0), 0, 1)
+    assert float(optimizer.dynamic_scale) == pytest.approx(5e29)
+    for a, b in zip(before, autoencoder.trainable_variables, strict=True):
+        np.testing.assert_array_equal(a, b.numpy())
+
+
+def test_gradient_clipping_is_the_optimizers_and_bounds_the_update(small_dataset: Dataset) -> None:
+    autoencoder, inner = make(small_dataset, global_clipnorm=1e-12, epsilon=1.0)
+    before = [v.numpy() for v in autoencoder.trainable_variables]
+    batches = Batches(small_dataset.train.images, BATCH, SEED)
+    inner.train(batches, batches.epoch(0), 0, 2)
+    for a, b in zip(before, autoencoder.trainable_variables, strict=True):
+        np.testing.assert_allclose(a, b.numpy(), atol=1e-9)
+
+
+def test_a_whole_run_traces_each_function_once(small_dataset: Dataset) -> None:
+    _, inner = make(small_dataset)
+    rate = LearningRate(1e-3, constant, 5, 4)
+    test = Batches(small_dataset.test.images, BATCH)
+    trainer = Trainer(inner, Batches(small_dataset.train.images, BATCH, SEED), {"test": test}, rate)
+    list(trainer.epochs(5, lambda progress: None))
+    for function in (
+        inner._compiled_train,
+        inner._compiled_evaluate,
+        inner._compiled_gradient_step,
+        inner._compiled_loss_only,
+    ):
+        assert function.experimental_get_tracing_count() == 1
+
+
+def test_an_epochs_result_has_the_metrics_of_the_table_in_order(small_dataset: Dataset) -> None:
+    _, inner = make(small_dataset)
+    rate = LearningRate(1e-3, constant, 2, 4)
+    evaluated = {name: Batches(small_dataset.test.images, BATCH) for name in ("validation", "test")}
+    trainer = Trainer(inner, Batches(small_dataset.train.images, BATCH, SEED), evaluated, rate)
+    progress = []
+    results = list(trainer.epochs(2, progress.append))
+
+    assert [(r.epoch, r.step) for r in results] == [(1, 4), (2, 8)]
+    assert list(results[0].metrics) == [
+        *("train/loss", "train/reconstruction", "train/kl"),
+        *("validation/loss", "validation/reconstruction", "validation/kl"),
+        *("test/loss", "test/reconstruction", "test/kl"),
+        *("learning_rate", "train/images_per_second", "seconds"),
+    ]
+    assert [p.images for p in progress if p.epoch == 1][-1] == 50
+    assert progress[-1].terms["loss"] == results[-1].metrics["train/loss"]
+    assert results[0].metrics["learning_rate"] == pytest.approx(1e-3)
+
+
+def test_a_loss_that_stops_being_finite_names_the_step_and_the_terms(small_dataset: Dataset) -> None:
+    autoencoder, inner = make(small_dataset)
+    trainer = Trainer(inner, Batches(small_dataset.train.images, BATCH, SEED), {}, LearningRate(1, constant, 2, 4))
+    epochs = trainer.epochs(2, lambda progress: None)
+    next(epochs)
+    autoencoder.trainable_variables[0].assign(np.nan * np.ones(autoencoder.trainable_variables[0].shape))
+    with pytest.raises(DivergedError, match=r"at step 5 \(epoch 2\): loss nan, reconstruction nan, kl nan"):
+        next(epochs)
