@@ -1,5 +1,6 @@
 """Downloads that are whole or not there, and archives that stay in their folder."""
 
+import gzip
 import logging
 import shutil
 import ssl
@@ -135,7 +136,11 @@ def unpack(archive: Path, folder: Path, max_bytes: int, max_members: int) -> Non
     working = folder.with_name(folder.name + ".unpacking")
     shutil.rmtree(working, ignore_errors=True)
     try:
-        with tarfile.open(archive, "r:gz") as tar, Bar(f"Unpacking {archive.name}", None, "files") as bar:
+        with (
+            gzip.open(archive) as stream,
+            tarfile.open(fileobj=stream, mode="r:") as tar,
+            Bar(f"Unpacking {archive.name}", None, "files") as bar,
+        ):
             size = count = 0
             for member in tar:
                 size, count = size + member.size, count + 1
@@ -144,9 +149,13 @@ def unpack(archive: Path, folder: Path, max_bytes: int, max_members: int) -> Non
                         f"{archive} holds more than {max_members} files or {max_bytes} bytes: it is not unpacked"
                     )
                 if not (member.isfile() or member.isdir()) or member.name.startswith("/"):
-                    raise UserError(f"{archive} holds {member.name!r}, no plain file below it: it is not unpacked")
+                    raise UserError(
+                        f"{archive} holds {member.name!r}, which is no plain file in it: it is not unpacked"
+                    )
                 tar.extract(member, working, filter="data")
                 bar.advance(1)
+            while stream.read(BLOCK):  # to the end, where gzip's checksum is
+                pass
             if count == 0:
                 raise tarfile.ReadError("it holds nothing")
         working.replace(folder)

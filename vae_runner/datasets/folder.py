@@ -60,8 +60,8 @@ def load(
         Split(images[start:end], None if classes is None else classes[kept][start:end])
         for start, end in zip(starts, ends, strict=True)
     ]
-    for name, split in {"test": splits[0], "training": splits[2]}.items():
-        if len(split) == 0:
+    for name, part, split in zip(("test", "validation", "training"), chosen, splits, strict=True):
+        if part and len(split) == 0:
             raise UserError(f"{root}: no {name} image is left: every one of them was broken and skipped")
     return Dataset(splits[2], splits[0], splits[1] if len(splits[1]) else None, names)
 
