@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from matplotlib.figure import Figure
+from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
@@ -33,7 +34,11 @@ def test_the_table_has_a_row_an_epoch_readable_while_the_run_goes_on(tmp_path: P
 @pytest.fixture
 def events(tmp_path: Path) -> EventAccumulator:
     with TensorBoard(tmp_path) as board:
-        board.configuration("latent: 2", {"latent": 2, "loss.kl_weight": 1.5, "dataset.root": "x"}, "trial")
+        board.configuration(
+            "latent: 2",
+            OmegaConf.create({"latent": 2, "loss": {"kl_weight": 1.5}, "dataset": {"root": "x", "limit": None}}),
+            "trial",
+        )
         for result in RESULTS:
             board.epoch(result)
         figure = Figure(figsize=(1, 1), facecolor="red")

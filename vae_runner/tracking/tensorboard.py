@@ -1,6 +1,5 @@
 """TensorBoard: scalars, pictures, the configuration as text, and hyperparameters for comparing the runs of a sweep."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -9,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from omegaconf import DictConfig
 from tensorboard.plugins.hparams import api as hparams
 
 from vae_runner.training.outer import EpochResult
@@ -28,12 +28,11 @@ class TensorBoard:
     ) -> None:
         self._writer.close()
 
-    def configuration(self, yaml: str, values: Mapping[str, Any], trial: str) -> None:
+    def configuration(self, yaml: str, config: DictConfig, trial: str) -> None:
         """The configuration as text, and its scalar values as hyperparameters."""
         with self._writer.as_default(step=0):
             tf.summary.text("config", f"```yaml\n{yaml}\n```")
-            allowed = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in values.items()}
-            hparams.hparams(allowed, trial_id=trial)
+            hparams.hparams(_scalars(config), trial_id=trial)
 
     def epoch(self, result: EpochResult) -> None:
         """An epoch's metrics."""
@@ -49,3 +48,15 @@ class TensorBoard:
         pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
         with self._writer.as_default(step=step):
             tf.summary.image(name, pixels[np.newaxis])
+
+
+def _scalars(node: DictConfig, prefix: str = "") -> dict[str, Any]:
+    """The values of the configuration by their dotted keys, as TensorBoard takes them; without the figures."""
+    values: dict[str, Any] = {}
+    for key, value in node.items():
+        path = prefix + str(key)
+        if isinstance(value, DictConfig):
+            values |= {} if path == "figures" else _scalars(value, f"{path}.")
+        elif value is not None:
+            values[path] = value if isinstance(value, (bool, int, float, str)) else str(value)
+    return values

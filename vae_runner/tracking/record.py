@@ -1,0 +1,46 @@
+"""run.json, kept current."""
+
+import platform
+import time
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import vae_runner
+from vae_runner.run_directory import RunDirectory
+
+
+class Record:
+    """Tells at any moment what a run is, how far it is, and how it ended."""
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self._directory = directory
+        self._start = time.time()
+        self._info: dict[str, Any] = {
+            "status": "running",
+            "started": _timestamp(self._start),
+            "versions": {
+                "vae_runner": vae_runner.__version__,
+                "tensorflow": tf.__version__,
+                "keras": keras.__version__,
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+        }
+        self.note()
+
+    def note(self, **entries: Any) -> None:
+        """Add or replace entries."""
+        self._info |= entries
+        self._directory.write_info(self._info)
+
+    def end(self, status: str, **entries: Any) -> None:
+        """The run is over: "finished", "failed" or "interrupted"."""
+        now = time.time()
+        self.note(status=status, ended=_timestamp(now), seconds=round(now - self._start, 3), **entries)
+
+
+def _timestamp(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(seconds))
