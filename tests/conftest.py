@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from vae_runner import cli
 from vae_runner.datasets import Dataset, Split
 
 REPOSITORY = Path(__file__).parents[1]
@@ -55,3 +57,21 @@ def small_dataset() -> Dataset:
         return Split(rng.integers(0, 256, (count, 8, 8, 1), np.uint8), rng.integers(0, 3, count))
 
     return Dataset(split(50), split(20), label_names=("a", "b", "c"))
+
+
+@pytest.fixture
+def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command in this process, which must refuse: one line on standard error, which it returns, and status 2."""
+
+    def run(name: str, *arguments: object, cwd: Path) -> str:
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            getattr(cli, name.removeprefix("vae-"))()
+        said = capsys.readouterr().err
+        assert end.value.code == 2, said
+        assert said.startswith(f"{name}: ")
+        assert said.count("\n") == 1, said
+        return said
+
+    return run

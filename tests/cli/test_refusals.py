@@ -1,12 +1,11 @@
 """Bad input: one line that says what is wrong and what to do, exit status 2, nothing half-written."""
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import command
-from vae_runner import cli
 
 REFUSALS = [
     (["latnt=3"], "there is no key 'latnt'. Did you mean 'latent'?"),
@@ -41,21 +40,9 @@ REFUSALS = [
 
 @pytest.mark.parametrize(("arguments", "message"), REFUSALS, ids=[" ".join(row[0]) for row in REFUSALS])
 def test_a_bad_command_line_is_refused(
-    arguments: list[str],
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    arguments: list[str], message: str, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["vae-run", *arguments])
-    with pytest.raises(SystemExit) as end:
-        cli.run()
-    said = capsys.readouterr().err
-    assert end.value.code == 2
-    assert said.startswith("vae-run: ")
-    assert said.count("\n") == 1, said
-    assert message in said
+    assert message in refusal("vae-run", *arguments, cwd=tmp_path)
     assert not list(tmp_path.iterdir()), "something was left behind"
 
 
@@ -79,10 +66,9 @@ def test_what_only_the_work_shows_is_refused(
     arguments: list[str],
     message: str,
     tmp_path: Path,
+    refusal: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VAE_RUNNER_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     (tmp_path / "empty").mkdir()
@@ -90,13 +76,7 @@ def test_what_only_the_work_shows_is_refused(
     (tmp_path / "broken").mkdir()
     for name in "abc":
         (tmp_path / "broken" / f"{name}.png").write_text("no image")
-    monkeypatch.setattr(sys, "argv", ["vae-run", *arguments])
-    with pytest.raises(SystemExit) as end:
-        cli.run()
-    said = capsys.readouterr().err
-    assert end.value.code == 2
-    assert said.count("\n") == 1, said
-    assert message in said
+    assert message in refusal("vae-run", *arguments, cwd=tmp_path)
 
 
 def test_the_installed_command_refuses_in_one_line_too(tmp_path: Path) -> None:
