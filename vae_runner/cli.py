@@ -181,8 +181,9 @@ def _check(cfg: DictConfig, path: Path) -> None:
     except UserError:
         if {entry.name for entry in path.iterdir()} <= {".hydra", "vae-run.log"}:
             shutil.rmtree(path)
-            for folder in path.parents[:2]:  # <date>, and the outputs folder, where they were made for this run alone
-                if any(folder.iterdir()):
+            # The folders conf/config.yaml puts it in, if they were made for this run alone; never one of the user's.
+            for folder, name in zip(path.parents, (r"\d{4}-\d\d-\d\d", "outputs"), strict=False):
+                if not re.fullmatch(name, folder.name) or any(folder.iterdir()):
                     break
                 folder.rmdir()
         raise

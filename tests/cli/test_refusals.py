@@ -46,6 +46,14 @@ def test_a_bad_command_line_is_refused(
     assert not list(tmp_path.iterdir()), "something was left behind"
 
 
+def test_a_refusal_leaves_the_users_own_empty_folders(tmp_path: Path, refusal: Callable[..., str]) -> None:
+    (tmp_path / "mine").mkdir()
+    refusal("vae-run", "latent=0", "hydra.run.dir=mine/run", cwd=tmp_path)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
+    refusal("vae-run", "latent=0", "hydra.run.dir=run", cwd=tmp_path / "mine")
+    assert (tmp_path / "mine").is_dir()
+
+
 WORK_REFUSALS = [
     (["dataset=folder"], "dataset.root is not given"),
     (["dataset=folder", "dataset.root=nowhere"], "does not exist"),
