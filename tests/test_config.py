@@ -83,7 +83,13 @@ def test_a_number_out_of_its_range_is_refused_by_name(choice: str, path: str, va
 
 
 def test_every_numeric_key_has_a_bound() -> None:
-    for cls in [schema.Config, schema.HardwareConfig, schema.FiguresConfig, *schema.SCHEMAS.values()]:
+    for cls in [
+        schema.Config,
+        schema.HardwareConfig,
+        schema.FiguresConfig,
+        schema.EarlyStoppingConfig,
+        *schema.SCHEMAS.values(),
+    ]:
         for field in dataclasses.fields(cls):
             if field.type in (int, float, int | None, float | None):
                 allowed = [*field.metadata["bounds"].values(), *field.metadata["choices"]]
@@ -108,6 +114,7 @@ def test_numbers_that_are_not_finite_are_refused(value: str) -> None:
         ("+nonsense=1", r"there is no key 'nonsense'"),
         ("+model.dpeth=1", r"there is no key 'model\.dpeth'\. Did you mean 'depth'\?"),
         ("~latent", r"latent was removed"),
+        ("figures.final.manifold.side=0", r"figures\.final\.manifold\.side=0: must be from 1 to"),
         ("latent=${nowhere}", r"Interpolation key 'nowhere' not found"),
     ],
 )
@@ -115,6 +122,16 @@ def test_other_bad_values_are_refused_in_one_line(override: str, message: str) -
     with pytest.raises(UserError, match=message) as refusal:
         check(composed(override))
     assert "\n" not in str(refusal.value)
+
+
+def test_two_ways_of_clipping_are_refused() -> None:
+    with pytest.raises(UserError, match=r"optimizer\.clipnorm and optimizer\.clipvalue exclude each other"):
+        check(composed("optimizer.clipnorm=1", "optimizer.clipvalue=1"))
+
+
+def test_a_partial_with_a_key_it_does_not_take_is_refused() -> None:
+    with pytest.raises(UserError, match=r"figures\.final\.manifold: .* 'sides'"):
+        build(composed("+figures.final.manifold.sides=3").figures.final.manifold)
 
 
 def test_gpus_without_a_gpu_device_are_refused() -> None:

@@ -5,11 +5,11 @@ becomes one line on standard error and exit status 2; what is our fault keeps it
 """
 
 import argparse
+import contextlib
 import importlib
 import logging
 import os
 import re
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import NoReturn
 
 import hydra
+import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -24,13 +25,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_runner import config, refusals
+from vae_runner import __version__, config, refusals
 from vae_runner.errors import UserError
 
 log = logging.getLogger(__name__)
 
 # What Hydra lets through while it reads a command line that makes no sense to it.
-UNEXPLAINED = (OSError, ValueError, TypeError, AttributeError, KeyError, AssertionError)
+UNEXPLAINED = (OSError, ValueError, TypeError, AttributeError, KeyError, AssertionError, yaml.YAMLError)
 INTERRUPTED = 130  # the shell's status for a process ended by Ctrl-C
 
 
@@ -166,7 +167,7 @@ class _Jobs:
         path = Path(HydraConfig.get().runtime.output_dir)
         try:
             _check(cfg, path)
-            return _import("run").run(cfg, path)
+            return _import("run").run(cfg, HydraConfig.get())
         except UserError as error:
             self.refusals.append(error)
             if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -175,15 +176,15 @@ class _Jobs:
 
 
 def _check(cfg: DictConfig, path: Path) -> None:
-    """Refuse a bad configuration, and then leave nothing behind of the run directory that Hydra has made for it."""
+    """Refuse a bad configuration, and leave nothing behind of the empty folders that Hydra has made for the run."""
     try:
         config.check(cfg)
     except UserError:
-        if {entry.name for entry in path.iterdir()} <= {".hydra", "vae-run.log"}:
-            shutil.rmtree(path)
-            # The folders conf/config.yaml puts it in, if they were made for this run alone; never one of the user's.
+        # The run's own, and those conf/config.yaml puts it in. rmdir refuses a folder that something is in.
+        with contextlib.suppress(OSError):
+            path.rmdir()
             for folder, name in zip(path.parents, (r"\d{4}-\d\d-\d\d", "outputs"), strict=False):
-                if not re.fullmatch(name, folder.name) or any(folder.iterdir()):
+                if not re.fullmatch(name, folder.name):
                     break
                 folder.rmdir()
         raise
@@ -204,5 +205,8 @@ def _check_options(arguments: list[str]) -> None:
         raise UserError(refusals.explain_option(parser, message))
 
     parser.error = error  # type: ignore[method-assign]
-    options = [a for a in arguments if a not in ("--version", "--shell-completion", "-sc")]
+    if "--version" in arguments:
+        print(f"vae-runner {__version__}")
+        sys.exit(0)
+    options = [a for a in arguments if a not in ("--shell-completion", "-sc")]
     parser.parse_args(options)

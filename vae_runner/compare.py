@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from omegaconf import OmegaConf
 from rich.table import Table
 
 from vae_runner.console import console
 from vae_runner.errors import UserError
 from vae_runner.evaluation.embeddings import decode, reconstruct
 from vae_runner.figures.comparison import Compared, comparison
-from vae_runner.run_directory import RunDirectory, save_figure, write_whole
+from vae_runner.run_directory import RunDirectory, check_writable, save_figure, write_whole
 
 SHOWN_IMAGES = 8
 SAMPLES = 32
@@ -29,11 +30,10 @@ def compare(paths: Sequence[Path], out: Path) -> None:
     """
     if out.suffix != ".png":
         raise UserError(f"--out {out}: the name must end in .png")
-    if not out.parent.is_dir():
-        raise UserError(f"--out {out}: there is no folder {out.parent}; make it first")
+    check_writable(out)
     runs = [_Run.open(path) for path in paths]
     for run in runs[1:]:
-        if not np.array_equal(run.images, runs[0].images):
+        if run.count != runs[0].count or not np.array_equal(run.images, runs[0].images):
             raise UserError(
                 f"{run.directory.path} and {runs[0].directory.path} have other test images: compare runs of the same "
                 "dataset, with the same dataset.limit, dataset.test_fraction and image size"
@@ -65,13 +65,21 @@ class _Run:
     info: dict[str, Any]
     config: Any
     images: np.ndarray[Any, Any]
+    count: int
     label_names: list[str]
 
     @classmethod
     def open(cls, path: Path) -> "_Run":
         directory = RunDirectory.open_finished(path)
         kept = directory.load_arrays("test_images")
-        return cls(directory, directory.info, directory.config, kept["images"], kept["label_names"].tolist())
+        return cls(
+            directory,
+            directory.info,
+            directory.config,
+            kept["images"],
+            int(kept["count"]),
+            kept["label_names"].tolist(),
+        )
 
     def computed(self, row: dict[str, Any]) -> Compared:
         """What is drawn of the run."""
@@ -96,11 +104,11 @@ def _table(runs: Sequence[_Run]) -> list[dict[str, Any]]:
         rows.append(
             {
                 "run": str(run.directory.path),
-                "dataset": _name(config.dataset),
-                "model": _name(config.model),
-                "loss": _name(config.loss),
-                "latent": config.latent,
-                "seed": config.seed,
+                "dataset": _name(config, "dataset"),
+                "model": _name(config, "model"),
+                "loss": _name(config, "loss"),
+                "latent": config.get("latent"),
+                "seed": config.get("seed"),
                 "epoch": run.info["epoch"],
                 **run.info["metrics"],
             }
@@ -109,9 +117,9 @@ def _table(runs: Sequence[_Run]) -> list[dict[str, Any]]:
     return [{key: row.get(key, "") for key in columns} for row in rows]
 
 
-def _name(component: Any) -> str:
+def _name(config: Any, part: str) -> str:
     """`vae` of vae_runner.losses.vae.Vae, `conv` of vae_runner.models.conv.build."""
-    return str(component._target_).split(".")[-2]
+    return ".".join(str(OmegaConf.select(config, f"{part}._target_")).split(".")[-2:-1])
 
 
 def _print(rows: Sequence[dict[str, Any]]) -> None:

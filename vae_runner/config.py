@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vae_runner.errors import UserError, did_you_mean
 
 MAX_SEED = 2**32 - 1  # what NumPy's legacy seeding, and so Keras's, accepts
+MAX_FIGURE_SIDE = 200  # images in a row or column
 COMPARISONS = {
     "at least": operator.ge,
     "greater than": operator.gt,
@@ -44,8 +45,6 @@ def key(
     bounds = dict(zip(COMPARISONS, (minimum, above, maximum, below), strict=True))
     allowed = {"bounds": {word: bound for word, bound in bounds.items() if bound is not None}}
     metadata = allowed | {"choices": choices, "unit": unit}
-    if isinstance(default, (list, dict)):
-        return field(default_factory=lambda: default, metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
@@ -164,6 +163,13 @@ class AdamConfig:
 
 
 @dataclass
+class AdamWConfig(AdamConfig):
+    """AdamW, whose weight decay is its point."""
+
+    weight_decay: float = key(0.004, minimum=0)
+
+
+@dataclass
 class ConstantConfig:
     """The learning rate stays what it is."""
 
@@ -253,6 +259,7 @@ SCHEMAS: dict[str, type] = {
     "loss/ae": AeConfig,
     "loss/vae": VaeConfig,
     "optimizer/adam": AdamConfig,
+    "optimizer/adamw": AdamWConfig,
     "schedule/constant": ConstantConfig,
     "schedule/cosine": CosineConfig,
     "schedule/exponential": ExponentialConfig,
@@ -283,6 +290,8 @@ def check(config: DictConfig) -> None:
     for path, value, schema_field in _typed_keys(config, ""):
         _check_value(path, value, schema_field)
     _check_filters(config)
+    _check_clipping(config)
+    _check_figures(config.figures)
     if config.hardware.gpus is not None and config.hardware.device == "cpu":
         raise UserError("hardware.gpus chooses GPUs, but hardware.device=cpu uses none: leave one of them out")
 
@@ -337,6 +346,20 @@ def _check_filters(config: DictConfig) -> None:
         )
 
 
+def _check_clipping(config: DictConfig) -> None:
+    given = [name for name in ("clipnorm", "global_clipnorm", "clipvalue") if config.optimizer.get(name) is not None]
+    if len(given) > 1:
+        raise UserError(f"optimizer.{given[0]} and optimizer.{given[1]} exclude each other: give one of them")
+
+
+def _check_figures(figures: DictConfig) -> None:
+    for when in ("periodic", "final"):
+        for name, node in figures[when].items():
+            for argument, value in (node or {}).items():
+                if type(value) is int and not 1 <= value <= MAX_FIGURE_SIDE:
+                    raise UserError(f"figures.{when}.{name}.{argument}={value}: must be from 1 to {MAX_FIGURE_SIDE}")
+
+
 def build(node: DictConfig, **arguments: Any) -> Any:
     """The object that `node` describes: its `_target_`, called with its keys and `arguments`.
 
@@ -353,6 +376,10 @@ def build(node: DictConfig, **arguments: Any) -> Any:
     except InstantiationException as error:
         raise UserError(f"{where}._target_={node._target_} cannot be found: {error.__cause__ or error}") from error
     if node.get("_partial_"):
+        try:
+            inspect.signature(target.func).bind_partial(**target.keywords)
+        except TypeError as error:
+            raise UserError(f"{where}: {node._target_} does not fit its configuration: {error}") from error
         return target if target.keywords else target.func
     try:
         inspect.signature(target.func).bind(**(target.keywords | arguments))

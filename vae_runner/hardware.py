@@ -30,8 +30,11 @@ def setup(config: HardwareConfig, seed: int) -> Hardware:
     """
     gpus = _choose_gpus(config)
     try:
-        tf.config.threading.set_intra_op_parallelism_threads(config.intra_op_threads)
-        tf.config.threading.set_inter_op_parallelism_threads(config.inter_op_threads)
+        # Setting what is already so would be refused too, once TensorFlow has started.
+        if tf.config.threading.get_intra_op_parallelism_threads() != config.intra_op_threads:
+            tf.config.threading.set_intra_op_parallelism_threads(config.intra_op_threads)
+        if tf.config.threading.get_inter_op_parallelism_threads() != config.inter_op_threads:
+            tf.config.threading.set_inter_op_parallelism_threads(config.inter_op_threads)
         tf.config.set_visible_devices(gpus, "GPU")
         for gpu in gpus:
             if config.memory_limit_mb is not None:
@@ -39,11 +42,14 @@ def setup(config: HardwareConfig, seed: int) -> Hardware:
                 tf.config.set_logical_device_configuration(gpu, [limit])
             else:
                 tf.config.experimental.set_memory_growth(gpu, config.memory_growth)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise UserError(
             f"hardware: devices, GPU memory and threads cannot change within one process ({error}): sweep over them in "
             "separate commands"
         ) from error
+    # What ~/.keras/keras.json may say otherwise.
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
     tf.config.experimental.enable_tensor_float_32_execution(config.tensor_float32)
     keras.config.set_dtype_policy(config.precision)
     keras.utils.set_random_seed(seed)  # the first weights
@@ -68,6 +74,8 @@ def _choose_gpus(config: HardwareConfig) -> list[Any]:
             "tensorflow[and-cuda] and a driver"
         )
     wanted = list(config.gpus) if config.gpus is not None else [0]
+    if len(wanted) != 1:
+        raise UserError(f"hardware.gpus={wanted}: a run uses one GPU; name it alone, like hardware.gpus=[0]")
     for number in wanted:
         if not 0 <= number < len(present):
             raise UserError(

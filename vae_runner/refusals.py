@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
@@ -29,6 +30,8 @@ def explain(error: Exception) -> str:
     cause = error.__cause__ or error
     text = str(error) or str(cause)
     first = text.splitlines()[0] if text else type(error).__name__
+    if isinstance(error, yaml.YAMLError):
+        return f"a YAML file of the configuration cannot be read: {text}"
     if isinstance(error, MissingConfigException):
         return _missing(error, first)
     if isinstance(error, OSError):

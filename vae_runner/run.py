@@ -32,14 +32,15 @@ log = logging.getLogger(__name__)
 KEPT_TEST_IMAGES = 16  # in the run directory, for vae-compare
 
 
-def run(config: DictConfig, path: Path) -> float:
-    """Train as configured, into the run directory `path`; returns the final test loss, which a sweep may minimise.
+def run(config: DictConfig, hydra: DictConfig) -> float:
+    """Train as configured, into the directory Hydra chose; returns the final test loss, which a sweep may minimise.
 
     Raises:
         UserError: the configuration does not fit the data or the machine, or training diverged.
     """
-    directory = RunDirectory.create(path, config)
-    record = Record(directory)
+    path = Path(hydra.runtime.output_dir)
+    directory = RunDirectory.create(path, config, hydra)
+    record = Record(directory.write_info)
     try:
         loss = _train(config, directory, record)
     except KeyboardInterrupt:
@@ -68,6 +69,8 @@ def _train(config: DictConfig, directory: RunDirectory, record: Record) -> float
         train = Batches(dataset.train.images, config.batch_size, config.seed)
         evaluated = {n: Batches(s.images, config.batch_size) for n, s in dataset.splits.items() if n != "train"}
         schedule = build(config.schedule)
+        if "learning_rate" not in config.optimizer:
+            raise UserError("optimizer has no learning_rate: its YAML needs that key, the highest one of the run")
         learning_rate = LearningRate(config.optimizer.learning_rate, schedule, config.epochs, train.steps)
         optimizer = build(config.optimizer, learning_rate=learning_rate)
         if config.hardware.precision == "mixed_float16":
@@ -84,7 +87,7 @@ def _train(config: DictConfig, directory: RunDirectory, record: Record) -> float
         TensorBoard(directory.tensorboard) as board,
         ProgressBar(config.epochs, train.count) as bar,
     ):
-        pictures = Pictures(config.figures, directory, board)
+        pictures = Pictures(config.figures, directory.save_figure, board)
         board.configuration(OmegaConf.to_yaml(config, resolve=True), config, str(directory.path))
         for result in trainer.epochs(config.epochs, bar.update):
             last = stopping.should_stop(result.metrics) or result.epoch == config.epochs
@@ -103,6 +106,15 @@ def _train(config: DictConfig, directory: RunDirectory, record: Record) -> float
 
 
 def _check_dataset(dataset: Dataset) -> None:
+    for name, split in dataset.splits.items():
+        shape, kind = split.images.shape, split.images.dtype
+        if kind != np.uint8 or len(shape) != 4 or len(split) == 0 or shape[1:] != dataset.train.images.shape[1:]:
+            raise UserError(
+                f"the dataset's {name} images are {kind} of shape {shape}: they must be uint8, "
+                "[n, height, width, channels], at least one, and of the same size in every split"
+            )
+        if split.labels is not None and len(split.labels) != len(split):
+            raise UserError(f"the dataset has {len(split)} {name} images and {len(split.labels)} labels of them")
     height, width, channels = dataset.image_shape
     if min(height, width) < 8 or channels not in (1, 3):
         raise UserError(
@@ -123,4 +135,6 @@ def _save_test_sample(trained: Trained, directory: RunDirectory) -> None:
         labels = {"labels": trained.embedded.labels}
     directory.save_arrays("embeddings", {**trained.posterior, **labels})
     names = np.array(trained.label_names, dtype=np.str_)
-    directory.save_arrays("test_images", {"images": np.asarray(first.images), "label_names": names})
+    directory.save_arrays(
+        "test_images", {"images": np.asarray(first.images), "label_names": names, "count": np.array(len(trained.test))}
+    )

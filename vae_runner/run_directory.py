@@ -12,11 +12,11 @@ evaluation/          embeddings.npz, test_images.npz: what comparing runs needs 
 ```
 """
 
-import csv
 import io
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,22 +45,28 @@ class RunDirectory:
     # --- while it runs ------------------------------------------------------------------------------------------------
 
     @classmethod
-    def create(cls, path: Path, config: DictConfig) -> "RunDirectory":
-        """A new run's directory, with its configuration.
+    def create(cls, path: Path, config: DictConfig, hydra: DictConfig | None = None) -> "RunDirectory":
+        """A new run's directory, with its configuration, and Hydra's as Hydra keeps it.
 
         Raises:
             UserError: there is a run in it already.
         """
         directory = cls(path)
-        if directory._info_file.exists():
-            raise UserError(f"{path} holds a run already: give another hydra.run.dir, or move it away")
         path.mkdir(parents=True, exist_ok=True)
+        try:
+            with directory._info_file.open("x") as file:  # whoever makes run.json has the directory
+                file.write('{"status": "running"}')
+        except FileExistsError as error:
+            raise UserError(f"{path} holds a run already: give another hydra.run.dir, or move it away") from error
+        if hydra is not None:
+            for name, part in (("config", config), ("hydra", {"hydra": hydra}), ("overrides", hydra.overrides.task)):
+                write_whole(path / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(part).encode())
         write_whole(path / "config.yaml", OmegaConf.to_yaml(config, resolve=True).encode())
         return directory
 
     def write_info(self, info: Mapping[str, Any]) -> None:
         """Replace run.json as a whole."""
-        write_whole(self._info_file, (json.dumps(info, indent=2) + "\n").encode())
+        write_whole(self._info_file, (json.dumps(info, indent=2, allow_nan=False) + "\n").encode())
 
     @property
     def metrics_file(self) -> Path:
@@ -80,6 +86,10 @@ class RunDirectory:
     def model_file(self, part: str) -> Path:
         """Where the "encoder" or "decoder" is."""
         return self.path / "models" / f"{part}.keras"
+
+    def save_figure(self, figure: Figure, name: str, epoch: int | None = None) -> None:
+        """Write a figure, that of an epoch or the final one."""
+        save_figure(figure, self.figure_file(name, epoch))
 
     def save_models(self, autoencoder: Autoencoder) -> None:
         """Save encoder and decoder as Keras models of Keras's own layers, which load without vae_runner."""
@@ -112,9 +122,12 @@ class RunDirectory:
             raise UserError(
                 f"{path} is no run directory: it has no run.json; give outputs/<date>/<time>, or a folder in a sweep's"
             )
-        status = directory.info.get("status")
+        info = directory.info
+        status = info.get("status")
         if status != "finished":
             raise UserError(f"{path} is not finished: its status is {status!r}; see its vae-run.log, or run it again")
+        if not isinstance(info.get("metrics"), dict) or "epoch" not in info:
+            raise UserError(f"{directory._info_file} tells no metrics: the run directory is damaged")
         return directory
 
     @property
@@ -136,13 +149,9 @@ class RunDirectory:
             config = OmegaConf.load(file)
         except Exception as error:
             raise UserError(f"{file} cannot be read ({type(error).__name__}): the run directory is damaged") from error
-        assert isinstance(config, DictConfig)
+        if not isinstance(config, DictConfig):
+            raise UserError(f"{file} is no configuration: the run directory is damaged")
         return config
-
-    def metrics(self) -> list[dict[str, float]]:
-        """The rows of metrics.csv."""
-        with self.metrics_file.open(newline="", encoding="utf-8") as file:
-            return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
     def load_autoencoder(self) -> Autoencoder:
         """The trained encoder and decoder, for inference."""
@@ -156,9 +165,8 @@ class RunDirectory:
         try:
             return keras.saving.load_model(file, compile=False, safe_mode=True)
         except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
-            raise UserError(
-                f"{file} cannot be loaded ({str(error).splitlines()[0]}): the run directory is damaged"
-            ) from error
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise UserError(f"{file} cannot be loaded ({reason}): the run directory is damaged") from error
 
     def load_arrays(self, name: str) -> dict[str, np.ndarray[Any, Any]]:
         """Arrays kept under `evaluation/`."""
@@ -166,12 +174,21 @@ class RunDirectory:
         try:
             with np.load(file, allow_pickle=False) as arrays:
                 return dict(arrays)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(f"{file} cannot be read ({error}): the run directory is damaged") from error
 
     @property
     def _info_file(self) -> Path:
         return self.path / "run.json"
+
+
+def check_writable(out: Path) -> None:
+    """Refuse, before any work, a file name that nothing can be written under."""
+    if not out.parent.is_dir():
+        raise UserError(f"--out {out}: there is no folder {out.parent}; make it first")
+    if out.is_dir() or not os.access(out.parent, os.W_OK):
+        what = "it is a folder" if out.is_dir() else f"{out.parent} cannot be written"
+        raise UserError(f"--out {out}: {what}; give another name")
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -185,8 +202,11 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole, or as it was before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -8,9 +8,10 @@ import numpy as np
 from vae_runner.errors import UserError
 from vae_runner.evaluation.embeddings import decode
 from vae_runner.figures.grid import image_grid
-from vae_runner.run_directory import RunDirectory, save_figure, write_whole
+from vae_runner.run_directory import RunDirectory, check_writable, save_figure, write_whole
 
-MAX_IMAGES_IN_PICTURE = 10_000
+MAX_PICTURE_PIXELS = 50_000_000
+MAX_ARRAY_PIXELS = 500_000_000
 
 
 def sample(run: Path, number: int, out: Path, seed: int) -> None:
@@ -21,11 +22,12 @@ def sample(run: Path, number: int, out: Path, seed: int) -> None:
     """
     if out.suffix not in (".png", ".npy"):
         raise UserError(f"--out {out}: the name must end in .png (a picture) or .npy (an array)")
-    if not out.parent.is_dir():
-        raise UserError(f"--out {out}: there is no folder {out.parent}; make it first")
-    if out.suffix == ".png" and number > MAX_IMAGES_IN_PICTURE:
-        raise UserError(f"-n {number}: a picture holds at most {MAX_IMAGES_IN_PICTURE}; write a .npy for more")
+    check_writable(out)
     autoencoder = RunDirectory.open_finished(run).load_autoencoder()
+    height, width, _ = autoencoder.image_shape
+    most = (MAX_PICTURE_PIXELS if out.suffix == ".png" else MAX_ARRAY_PIXELS) // (height * width)
+    if number > most:
+        raise UserError(f"-n {number}: a {out.suffix} holds at most {most} images of {height}×{width}; draw fewer")
     z = np.random.default_rng(seed).standard_normal((number, autoencoder.latent), np.float32)
     images = decode(autoencoder, z)
     if out.suffix == ".npy":

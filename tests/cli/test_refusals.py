@@ -87,6 +87,15 @@ def test_what_only_the_work_shows_is_refused(
     assert message in refusal("vae-run", *arguments, cwd=tmp_path)
 
 
+def test_a_second_run_in_a_runs_directory_changes_nothing_there(
+    finished_run: Path, tmp_path: Path, refusal: Callable[..., str]
+) -> None:
+    before = {path: path.read_bytes() for path in finished_run.rglob("*") if path.is_file()}
+    said = refusal("vae-run", "latent=7", f"hydra.run.dir={finished_run}", cwd=tmp_path)
+    assert "holds a run already" in said
+    assert {path: path.read_bytes() for path in finished_run.rglob("*") if path.is_file()} == before
+
+
 def test_the_installed_command_refuses_in_one_line_too(tmp_path: Path) -> None:
     result = command("vae-run", "latnt=3", cwd=tmp_path)
     assert result.returncode == 2

@@ -2,7 +2,9 @@
 
 import gzip
 import resource
+import socket
 import struct
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -78,11 +80,16 @@ class FileServer(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print what went wrong, unless the other side hung up."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
 
 class _Handler(BaseHTTPRequestHandler):
     server: FileServer
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         server, asked = self.server, self.headers.get("Range")
         server.requests.append(Request(self.path, asked))
         if server.busy:
@@ -111,8 +118,6 @@ class _Handler(BaseHTTPRequestHandler):
             rest = rest[: len(rest) // 2]
         self.wfile.write(rest)
         if self.server.resets and len(rest) < len(content) - start:
-            import socket
-
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def log_message(self, *_: Any) -> None:

@@ -22,9 +22,7 @@ LABEL_NAMES = list("abcde")
 
 
 def files_of(parts: dict[str, np.ndarray[Any, Any]]) -> dict[str, IdxFile]:
-    return {
-        part: IdxFile(IDX_NAMES[part], hashlib.md5(idx_bytes(array)).hexdigest()) for part, array in parts.items()
-    }
+    return {part: IdxFile(IDX_NAMES[part], hashlib.md5(idx_bytes(array)).hexdigest()) for part, array in parts.items()}
 
 
 def load(
@@ -183,7 +181,9 @@ def write_keras_cache(keras_home: Path, name: str, parts: dict[str, np.ndarray[A
         np.savez(folder / "mnist.npz", **renamed)
 
 
-NPZ_KEYS = {f"{x}_{split}": (split, what) for x, what in (("x", "images"), ("y", "labels")) for split in ("train", "test")}
+NPZ_KEYS = {
+    f"{x}_{split}": (split, what) for x, what in (("x", "images"), ("y", "labels")) for split in ("train", "test")
+}
 
 
 @pytest.mark.parametrize("name", ["fashion", "mnist"])

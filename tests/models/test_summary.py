@@ -3,7 +3,7 @@ from vae_runner.models.posterior import DiagonalGaussian
 from vae_runner.models.summary import summarize, training_flops
 
 
-def test_a_step_of_the_fashion_network_costs_89_mflop_an_image() -> None:
+def test_a_step_of_the_fashion_network_costs_90_mflop_an_image() -> None:
     autoencoder = build((28, 28, 1), 2, DiagonalGaussian)
     # Multiply-adds by hand: encoder 28²·9·32 + 14²·9·32·64 + 2·7²·9·64² + 2·3136·2, decoder the same with one dense.
     convolutions = 28**2 * 9 * 32 + 14**2 * 9 * 32 * 64 + 2 * 7**2 * 9 * 64**2

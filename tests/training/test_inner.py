@@ -100,6 +100,20 @@ def test_one_call_of_many_steps_equals_many_calls_of_one(small_dataset: Dataset)
         np.testing.assert_array_equal(a, b)
 
 
+def test_the_sums_of_an_epoch_do_not_depend_on_how_it_is_cut_into_calls(small_dataset: Dataset) -> None:
+    batches = Batches(small_dataset.train.images, 3, SEED)  # 17 steps
+    results = []
+    for cuts in ([17], [1, 16], [5, 5, 7], [1] * 17):
+        _, inner = make(small_dataset)
+        elements, step, sums = batches.epoch(0), 0, None
+        for steps in cuts:
+            sums = inner.train(batches, elements, step, steps, sums)
+            step += steps
+        results.append(sums.terms)
+    for other in results[1:]:
+        np.testing.assert_array_equal(results[0], other)
+
+
 def test_evaluation_is_the_mean_over_all_images_and_changes_nothing(small_dataset: Dataset) -> None:
     autoencoder, inner = make(small_dataset, Ae())
     before = weights(autoencoder)
@@ -218,3 +232,14 @@ def test_a_loss_that_stops_being_finite_names_the_step_and_the_terms(small_datas
     autoencoder.trainable_variables[0].assign(np.nan * np.ones(autoencoder.trainable_variables[0].shape))
     with pytest.raises(DivergedError, match=r"at step 5 \(epoch 2\): loss nan, reconstruction nan, kl nan"):
         next(epochs)
+
+
+def test_an_evaluation_that_is_not_finite_ends_the_run_too(small_dataset: Dataset) -> None:
+    autoencoder, inner = make(small_dataset)
+    averages = autoencoder.encoder.get_layer("norm_1").moving_mean
+    averages.assign(np.nan * np.ones(averages.shape))  # training does not read them
+    batches = Batches(small_dataset.train.images, 50, SEED)
+    rate = LearningRate(1, constant, 2, 1)
+    trainer = Trainer(inner, batches, {"test": Batches(small_dataset.test.images, BATCH)}, rate)
+    with pytest.raises(DivergedError, match=r"on the test images after epoch 1: loss nan"):
+        next(trainer.epochs(2, lambda progress: None))

@@ -10,6 +10,7 @@ from vae_runner.figures.grid import image_grid
 
 def interpolations(trained: Trained, rows: int, columns: int) -> Figure | None:
     """Pairs of test images at the ends of each row; between them, images decoded from the line between their z."""
+    columns = max(columns, 3)
     rows = min(rows, len(trained.test) // 2)
     if rows == 0:
         return None

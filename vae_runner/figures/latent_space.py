@@ -35,7 +35,7 @@ def plane(embeddings: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], tuple
     if latent == 1:  # spread over the second axis at random, so that dense places show
         spread = np.random.default_rng(0).uniform(size=(count, 1))
         return np.concatenate([embeddings, spread], axis=1), ("$z_1$", "random, to spread the points")
-    if count < 3:
+    if count < 3 or np.ptp(embeddings) == 0:  # t-SNE needs something to tell apart
         return embeddings[:, :2], ("$z_1$", "$z_2$")
     from sklearn.manifold import TSNE  # takes a second to import, and 2-D latents do not need it
 

@@ -44,9 +44,9 @@ class Autoencoder:
         """The images decoded from the posterior means."""
         return self.decode(self.encode(images).mean)
 
-    def sample(self, noise: tf.Tensor) -> tf.Tensor:
-        """Images decoded from draws of the prior N(0, I), `noise` `[n, latent]`."""
-        return self.decode(noise)
+    def sample(self, n: int, seed: int = 0) -> tf.Tensor:
+        """`n` images decoded from draws of the prior N(0, I)."""
+        return self.decode(tf.random.stateless_normal([n, self.latent], [seed, 0], alg="philox"))
 
 
 def to_unit_interval(pixels: tf.Tensor) -> tf.Tensor:

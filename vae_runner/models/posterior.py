@@ -45,7 +45,7 @@ class DiagonalGaussian:
         return cls(**outputs)
 
     def sample(self, noise: tf.Tensor) -> tf.Tensor:
-        """Z = mean + exp(log_var / 2) · noise: the reparameterisation (Kingma & Welling, 2014, section 2.4)."""
+        """Mean + exp(log_var / 2) · noise: reparameterised (Kingma & Welling, 2014, section 2.4)."""
         return self.mean + tf.exp(self.log_var / 2) * noise
 
     def kl(self) -> tf.Tensor:

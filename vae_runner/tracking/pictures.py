@@ -1,21 +1,22 @@
 """Figures, drawn when they are due, as PNG files and in TensorBoard."""
 
+from collections.abc import Callable
+
 from omegaconf import DictConfig
 
 from vae_runner.config import build
 from vae_runner.figures import Trained
-from vae_runner.run_directory import RunDirectory, save_figure
 from vae_runner.tracking.tensorboard import TensorBoard
 
 
 class Pictures:
-    """Draws the configured figures into the run directory, and the periodic ones into TensorBoard too."""
+    """Draws the configured figures for `save(figure, name, epoch)`, and the periodic ones for TensorBoard too."""
 
-    def __init__(self, config: DictConfig, directory: RunDirectory, board: TensorBoard) -> None:
+    def __init__(self, config: DictConfig, save: Callable[..., None], board: TensorBoard) -> None:
         self._every = config.every
         self._periodic = {str(name): build(node) for name, node in config.periodic.items() if node is not None}
         self._final = {str(name): build(node) for name, node in config.final.items() if node is not None}
-        self._directory = directory
+        self._save = save
         self._board = board
 
     def draw_periodic(self, trained: Trained, step: int, last: bool) -> None:
@@ -25,7 +26,7 @@ class Pictures:
         for name, draw in self._periodic.items():
             figure = draw(trained)
             if figure is not None:
-                save_figure(figure, self._directory.figure_file(name, trained.epoch))
+                self._save(figure, name, trained.epoch)
                 self._board.picture(name, figure, step)
 
     def draw_final(self, trained: Trained) -> None:
@@ -33,4 +34,4 @@ class Pictures:
         for name, draw in self._final.items():
             figure = draw(trained)
             if figure is not None:
-                save_figure(figure, self._directory.figure_file(name))
+                self._save(figure, name)

@@ -2,6 +2,7 @@
 
 import platform
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -9,14 +10,13 @@ import numpy as np
 import tensorflow as tf
 
 import vae_runner
-from vae_runner.run_directory import RunDirectory
 
 
 class Record:
     """Tells at any moment what a run is, how far it is, and how it ended."""
 
-    def __init__(self, directory: RunDirectory) -> None:
-        self._directory = directory
+    def __init__(self, write: Callable[[Mapping[str, Any]], None]) -> None:
+        self._write = write
         self._start = time.time()
         self._info: dict[str, Any] = {
             "status": "running",
@@ -34,7 +34,7 @@ class Record:
     def note(self, **entries: Any) -> None:
         """Add or replace entries."""
         self._info |= entries
-        self._directory.write_info(self._info)
+        self._write(self._info)
 
     def end(self, status: str, **entries: Any) -> None:
         """The run is over: "finished", "failed" or "interrupted"."""

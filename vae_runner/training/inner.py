@@ -14,13 +14,11 @@ from vae_runner.models.autoencoder import Autoencoder, to_unit_interval
 
 
 class Sums(NamedTuple):
-    """What one call of a loop adds up: divide by `images` for means over images."""
+    """What a loop has added up so far; divided by `images`, means over images."""
 
-    terms: np.ndarray[
-        Any, Any
-    ]  # float32 [1 + number of terms]: the loss, then its terms, each times the images of its batch
+    terms: np.ndarray[Any, Any]  # float64 [1 + number of terms]: loss and terms, each times the images of its batch
     images: float
-    bad_step: int  # the first step whose loss is not finite, or −1
+    bad_step: int  # the first step of the call whose loss is not finite, or −1
     bad_terms: np.ndarray[Any, Any]  # the loss and terms of that step
 
 
@@ -53,10 +51,27 @@ class InnerLoop:
         self._compiled_train = tf.function(self._train)
         self._compiled_evaluate = tf.function(self._evaluate)
 
-    def train(self, batches: Batches, elements: Iterator[tf.Tensor], first_step: int, steps: int) -> Sums:
-        """Take `steps` optimizer steps, numbered from `first_step`, on the next elements."""
-        step = tf.constant(first_step, tf.int64)
-        terms, images, bad_step, bad_terms = self._compiled_train(batches, elements, step, tf.constant(steps, tf.int64))
+    def train(
+        self,
+        batches: Batches,
+        elements: Iterator[tf.Tensor],
+        first_step: int,
+        steps: int,
+        before: Sums | None = None,
+    ) -> Sums:
+        """Take `steps` optimizer steps, numbered from `first_step`, on the next elements, and add to `before`.
+
+        The sums go in and come out, so that they do not depend on how an epoch is cut into calls.
+        """
+        terms, images = (np.zeros(len(self.names)), 0.0) if before is None else before[:2]
+        terms, images, bad_step, bad_terms = self._compiled_train(
+            batches,
+            elements,
+            tf.constant(first_step, tf.int64),
+            tf.constant(steps, tf.int64),
+            tf.constant(terms, tf.float64),
+            tf.constant(images, tf.float64),
+        )
         return Sums(terms.numpy(), float(images), int(bad_step), bad_terms.numpy())
 
     def evaluate(self, batches: Batches) -> dict[str, float]:
@@ -67,12 +82,16 @@ class InnerLoop:
     # --- compiled ----------------------------------------------------------------------------------------------
 
     def _train(
-        self, batches: Batches, elements: Iterator[tf.Tensor], first_step: tf.Tensor, steps: tf.Tensor
+        self,
+        batches: Batches,
+        elements: Iterator[tf.Tensor],
+        first_step: tf.Tensor,
+        steps: tf.Tensor,
+        sums: tf.Tensor,
+        images: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        sums = tf.zeros([len(self.names)])
-        images = tf.constant(0.0)
         bad_step = tf.constant(-1, tf.int64)
-        bad_terms = tf.zeros([len(self.names)])
+        bad_terms = tf.zeros([len(self.names)], tf.float64)
         for i in tf.range(steps):
             step = first_step + i
             values, count = self._strategy.run(self._train_step, args=(batches, next(elements), step))
@@ -87,8 +106,8 @@ class InnerLoop:
     def _evaluate(
         self, batches: Batches, elements: Iterator[tf.Tensor], steps: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        sums = tf.zeros([len(self.names)])
-        images = tf.constant(0.0)
+        sums = tf.zeros([len(self.names)], tf.float64)
+        images = tf.constant(0.0, tf.float64)
         for i in tf.range(steps):
             values, count = self._strategy.run(self._evaluation_step, args=(batches, next(elements), i))
             values, count = self._add_up(values, count)
@@ -129,8 +148,8 @@ class InnerLoop:
         return tf.random.stateless_normal(shape, seed, alg="philox")  # the same on every device
 
     def _weigh(self, values: tf.Tensor, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        count = tf.cast(tf.shape(pixels)[0], tf.float32)
-        return values * count, count
+        count = tf.cast(tf.shape(pixels)[0], tf.float64)
+        return tf.cast(values, tf.float64) * count, count
 
     def _add_up(self, values: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         add = tf.distribute.ReduceOp.SUM

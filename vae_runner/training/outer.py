@@ -1,11 +1,10 @@
 """The outer loop: epochs, in plain Python. Nothing in it runs once a step."""
 
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import NamedTuple, NoReturn
 
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.errors import UserError
@@ -59,7 +58,10 @@ class Trainer:
             start = time.monotonic()
             metrics, speed = self._train_epoch(epoch, on_progress)
             for split, batches in self._evaluated.items():
-                metrics |= {f"{split}/{name}": value for name, value in self._inner.evaluate(batches).items()}
+                means = self._inner.evaluate(batches)
+                if not all(math.isfinite(value) for value in means.values()):
+                    self._diverge(f"on the {split} images after epoch {epoch}", means.keys(), means.values())
+                metrics |= {f"{split}/{name}": value for name, value in means.items()}
             step = epoch * self._train.steps
             metrics |= {
                 "learning_rate": self._learning_rate.after(step),
@@ -71,25 +73,28 @@ class Trainer:
     def _train_epoch(self, epoch: int, on_progress: Callable[[Progress], None]) -> tuple[dict[str, float], float]:
         """One epoch's mean loss and terms as train/…, and its speed in images a second."""
         elements = self._train.epoch(epoch - 1)
-        sums = np.zeros(len(self._inner.names), np.float64)
-        done = images = 0
+        first = (epoch - 1) * self._train.steps
+        sums = None
+        done = 0
         pace = _Pace()
         while done < self._train.steps:
             steps = min(pace.steps_per_call, self._train.steps - done)
-            start = time.perf_counter()
-            result = self._inner.train(self._train, elements, (epoch - 1) * self._train.steps + done, steps)
-            pace.note(steps, int(result.images), time.perf_counter() - start)
-            if result.bad_step >= 0:
-                self._diverge(result.bad_step, result.bad_terms)
-            done, images, sums = done + steps, images + int(result.images), sums + result.terms
-            means = dict(zip(self._inner.names, (sums / images).tolist(), strict=True))
-            on_progress(Progress(epoch, images, means, pace.images_per_second))
+            before, start = sums.images if sums else 0, time.perf_counter()
+            sums = self._inner.train(self._train, elements, first + done, steps, sums)
+            pace.note(steps, int(sums.images - before), time.perf_counter() - start)
+            if sums.bad_step >= 0:
+                self._diverge(
+                    f"at step {sums.bad_step + 1} (epoch {epoch})", self._inner.names, sums.bad_terms.tolist()
+                )
+            done += steps
+            means = dict(zip(self._inner.names, (sums.terms / sums.images).tolist(), strict=True))
+            on_progress(Progress(epoch, int(sums.images), means, pace.images_per_second))
         return {f"train/{name}": value for name, value in means.items()}, pace.images_per_second
 
-    def _diverge(self, step: int, values: np.ndarray[Any, Any]) -> None:
-        terms = ", ".join(f"{name} {value:g}" for name, value in zip(self._inner.names, values.tolist(), strict=True))
+    def _diverge(self, where: str, names: Iterable[str], values: Iterable[float]) -> NoReturn:
+        terms = ", ".join(f"{name} {value:g}" for name, value in zip(names, values, strict=True))
         raise DivergedError(
-            f"the loss stopped being finite at step {step + 1} (epoch {step // self._train.steps + 1}): {terms}; "
+            f"the loss stopped being finite {where}: {terms}; "
             "try a lower optimizer.learning_rate, or optimizer.global_clipnorm=1"
         )
 
