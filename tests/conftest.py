@@ -64,6 +64,8 @@ def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     """Runs a command in this process, which must refuse: one line on standard error, which it returns, and status 2."""
 
     def run(name: str, *arguments: object, cwd: Path) -> str:
+        # Hydra's logging set-up closes every handler there is, and absl's closes with it the file pytest captures into.
+        monkeypatch.setattr("logging.config._clearExistingHandlers", lambda: None)
         monkeypatch.chdir(cwd)
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
