@@ -114,6 +114,7 @@ def test_numbers_that_are_not_finite_are_refused(value: str) -> None:
         ("+nonsense=1", r"there is no key 'nonsense'"),
         ("+model.dpeth=1", r"there is no key 'model\.dpeth'\. Did you mean 'depth'\?"),
         ("~latent", r"latent was removed"),
+        ("data_dir=", r"data_dir= is empty"),
         ("figures.final.manifold.side=0", r"figures\.final\.manifold\.side=0: must be from 1 to"),
         ("latent=${nowhere}", r"Interpolation key 'nowhere' not found"),
     ],

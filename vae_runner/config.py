@@ -289,6 +289,9 @@ def check(config: DictConfig) -> None:
         raise UserError(f"{where}{str(error).splitlines()[0]}: write a value") from error
     for path, value, schema_field in _typed_keys(config, ""):
         _check_value(path, value, schema_field)
+    for path in ("data_dir", "dataset.root"):
+        if OmegaConf.select(config, path) == "":
+            raise UserError(f"{path}= is empty: give a folder, or leave it out")
     _check_filters(config)
     _check_clipping(config)
     _check_figures(config.figures)

@@ -175,7 +175,7 @@ class RunDirectory:
             with np.load(file, allow_pickle=False) as arrays:
                 return dict(arrays)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise UserError(f"{file} cannot be read ({error}): the run directory is damaged") from error
+            raise UserError(f"{file} cannot be read ({type(error).__name__}): the run directory is damaged") from error
 
     @property
     def _info_file(self) -> Path:

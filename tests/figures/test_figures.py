@@ -14,7 +14,7 @@ from vae_runner.figures import Trained
 from vae_runner.figures.comparison import Compared, comparison
 from vae_runner.figures.grid import image_grid
 from vae_runner.figures.interpolations import interpolations
-from vae_runner.figures.latent_space import latent_space
+from vae_runner.figures.latent_space import latent_space, plane
 from vae_runner.figures.loss_curves import loss_curves
 from vae_runner.figures.manifold import manifold
 from vae_runner.figures.reconstructions import reconstructions
@@ -192,6 +192,23 @@ def test_captions_do_not_overlap_their_neighbours() -> None:
     boxes = [t.get_window_extent() for t in figure.axes[0].texts]
     for left, right in itertools.pairwise(boxes):
         assert left.x1 <= right.x0
+
+
+def test_class_names_that_are_formulas_or_very_long_are_drawn_as_text(tmp_path: object) -> None:
+    trained = make()
+    names = ("a$\\foo{$b", "$x_{y}^2$", "long " * 30)
+    odd = Trained(trained.autoencoder, trained.test, names, trained.history, 1, 0)
+    for figure in (reconstructions(odd, 5), latent_space(odd)):
+        nothing_clipped(figure, tmp_path)
+    legend = [t.get_text() for t in latent_space(odd).axes[0].get_legend().get_texts()]
+    assert legend[1] == r"\$x_{y}^2\$"
+    assert len(legend[2]) == 24
+
+
+@pytest.mark.parametrize("count", [4, 40])
+def test_embeddings_that_are_all_the_same_have_a_latent_space(count: int) -> None:
+    points, _ = plane(np.ones((count, 5), np.float32))
+    np.testing.assert_array_equal(points, np.ones((count, 2)))
 
 
 def test_a_dataset_without_classes_and_with_few_images_has_its_figures() -> None:

@@ -15,6 +15,11 @@ SMALL = 7  # points: captions and ticks
 FINE = 64  # pixels: smaller images are enlarged to about this, so that gaps and captions can be placed finely
 
 
+def plain_text(name: str, longest: int) -> str:
+    """A name from the data as a label: no formula where it has a `$`, and cut where it is too long for its place."""
+    return (name if len(name) <= longest else f"{name[: longest - 1]}…").replace("$", r"\$")
+
+
 def image_grid(
     images: np.ndarray[Any, Any],
     columns: int,

@@ -9,7 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vae_runner.figures import Trained
+from vae_runner.figures.grid import plain_text
 
+LONGEST_NAME = 24  # letters in the legend
+FEWEST_FOR_TSNE = 10  # of fewer points t-SNE makes a picture of nothing
 MAX_LEGEND = 20  # classes; more cannot be told apart by colour
 
 
@@ -35,7 +38,7 @@ def plane(embeddings: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], tuple
     if latent == 1:  # spread over the second axis at random, so that dense places show
         spread = np.random.default_rng(0).uniform(size=(count, 1))
         return np.concatenate([embeddings, spread], axis=1), ("$z_1$", "random, to spread the points")
-    if count < 3 or np.ptp(embeddings) == 0:  # t-SNE needs something to tell apart
+    if count < FEWEST_FOR_TSNE or np.ptp(embeddings) == 0:  # t-SNE needs something to tell apart
         return embeddings[:, :2], ("$z_1$", "$z_2$")
     from sklearn.manifold import TSNE  # takes a second to import, and 2-D latents do not need it
 
@@ -61,7 +64,7 @@ def scatter(
         colours = matplotlib.colormaps["tab10" if len(names) <= 10 else "tab20"]
         for index, name in enumerate(names):
             x, y = points[labels == index].T
-            axes.scatter(x, y, color=colours(index), label=name, **style)
+            axes.scatter(x, y, color=colours(index), label=plain_text(name, LONGEST_NAME), **style)
         legend = axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8, markerscale=2.5)
         for handle in legend.legend_handles:
             if handle is not None:

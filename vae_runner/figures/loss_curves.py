@@ -20,7 +20,7 @@ def loss_curves(trained: Trained) -> Figure:
                 values = [row[key] for row in history]
                 axes.plot([row["epoch"] for row in history], values, marker=".", color=colour, label=split)
         axes.set(title=name, xlabel="epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
     return figure

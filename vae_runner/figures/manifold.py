@@ -7,7 +7,9 @@ from matplotlib.figure import Figure
 
 from vae_runner.evaluation.embeddings import decode
 from vae_runner.figures import Trained
-from vae_runner.figures.grid import image_grid
+from vae_runner.figures.grid import GAP, image_grid
+
+BLENDING = 16  # pixels: smaller images run together without a gap
 
 
 def manifold(trained: Trained, side: int) -> Figure | None:
@@ -24,5 +26,5 @@ def manifold(trained: Trained, side: int) -> Figure | None:
     ticks = [f"{value:.1f}" for value in quantiles]
     return image_grid(
         images, side, "Decoded quantiles of the prior: $z_1$ to the right, $z_2$ up", row_labels=ticks[::-1],
-        column_labels=ticks, gap=0, cell_inches=0.42,
+        column_labels=ticks, gap=0 if images.shape[2] >= BLENDING else GAP, cell_inches=0.42,
     )  # fmt: skip

@@ -5,7 +5,9 @@ from matplotlib.figure import Figure
 
 from vae_runner.evaluation.embeddings import reconstruct
 from vae_runner.figures import Trained
-from vae_runner.figures.grid import image_grid
+from vae_runner.figures.grid import image_grid, plain_text
+
+LONGEST_CAPTION = 14  # letters above an image
 
 
 def reconstructions(trained: Trained, images: int) -> Figure:
@@ -13,6 +15,10 @@ def reconstructions(trained: Trained, images: int) -> Figure:
     originals = np.asarray(trained.test.images[:images])
     count = len(originals)
     both = np.concatenate([originals / np.float32(255), reconstruct(trained.autoencoder, originals)])
-    labels = [trained.label(i) for i in range(count)] + [""] * count if trained.label_names else ()
+    labels = (
+        [plain_text(trained.label(i), LONGEST_CAPTION) for i in range(count)] + [""] * count
+        if trained.label_names
+        else ()
+    )
     title = f"Test images and their reconstructions, after epoch {trained.epoch}"
     return image_grid(both, count, title, captions=labels, row_labels=["image", "reconstruction"])
