@@ -41,6 +41,13 @@ def test_a_damaged_run_json_is_named(tmp_path: Path, content: bytes) -> None:
         RunDirectory.open_finished(tmp_path)
 
 
+@pytest.mark.parametrize("content", [b"a: [", b"\xff\xfe\xff", b"- 1", b"a: ${"])
+def test_a_damaged_configuration_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "config.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=r"config\.yaml .* damaged"):
+        _ = RunDirectory(tmp_path).config
+
+
 def test_arrays_come_back_as_they_were(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     directory.save_arrays("x", {"a": np.arange(5), "names": np.array(["ü", "b"])})

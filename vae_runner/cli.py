@@ -88,7 +88,8 @@ def _command(name: str, work: Callable[[], None]) -> None:
     try:
         work()
     except UserError as error:
-        _refuse(name, str(error))
+        print(f"{name}: {error}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
@@ -105,11 +106,6 @@ def _import(name: str) -> ModuleType:
 
         tf.config.list_physical_devices()  # looks for GPUs now, and not in the middle of a progress bar
     return module
-
-
-def _refuse(name: str, message: str) -> NoReturn:
-    print(f"{name}: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -23,8 +23,10 @@ from typing import Any
 
 import keras
 import numpy as np
+import yaml
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from vae_runner.errors import UserError
 from vae_runner.models.autoencoder import Autoencoder
@@ -147,7 +149,7 @@ class RunDirectory:
         file = self.path / "config.yaml"
         try:
             config = OmegaConf.load(file)
-        except Exception as error:
+        except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
             raise UserError(f"{file} cannot be read ({type(error).__name__}): the run directory is damaged") from error
         if not isinstance(config, DictConfig):
             raise UserError(f"{file} is no configuration: the run directory is damaged")
