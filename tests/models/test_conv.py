@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from vae_runner.errors import UserError
 from vae_runner.models.conv import block_strides, block_widths, build
+from vae_runner.models.layers import plain
 from vae_runner.models.posterior import DiagonalGaussian, Point
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.Conv2DTranspose)
@@ -28,15 +29,16 @@ def test_depth_4_on_28x28_is_the_tutorials_fashion_network() -> None:
     ]
     assert autoencoder.encoder.get_layer("flatten").output.shape == (None, 3136)
     assert autoencoder.encoder.get_layer("mean").units == autoencoder.encoder.get_layer("log_var").units == 2
-    assert autoencoder.decoder.get_layer("dense").units == 3136
-    assert autoencoder.decoder.get_layer("reshape").output.shape == (None, 7, 7, 64)
-    assert convolutions(autoencoder.decoder) == [
+    decoder = plain(autoencoder.decoder)
+    assert decoder.get_layer("dense").units == 3136
+    assert decoder.get_layer("reshape").output.shape == (None, 7, 7, 64)
+    assert convolutions(decoder) == [
         (64, 1, (7, 7, 64)),
         (64, 2, (14, 14, 64)),
         (32, 2, (28, 28, 32)),
         (1, 1, (28, 28, 1)),
     ]
-    assert autoencoder.decoder.layers[-1].activation is keras.activations.sigmoid
+    assert decoder.layers[-1].activation is keras.activations.sigmoid
 
 
 def test_depth_5_on_256x256_is_the_tutorials_cartoon_network() -> None:
@@ -84,9 +86,9 @@ def test_parameters_are_the_tutorials_less_the_biases_that_batch_normalisation_c
 
     assert autoencoder.encoder.count_params() == encoder - sum(widths)
     assert autoencoder.decoder.count_params() == decoder - sum(widths[:-1])
-    plain = build(shape, latent, DiagonalGaussian, normalization="none")
-    assert plain.encoder.count_params() == encoder - 4 * sum(widths)
-    assert plain.decoder.count_params() == decoder - 4 * sum(widths[:-1])
+    without = build(shape, latent, DiagonalGaussian, normalization="none")
+    assert without.encoder.count_params() == encoder - 4 * sum(widths)
+    assert without.decoder.count_params() == decoder - 4 * sum(widths[:-1])
 
 
 def test_a_point_posterior_has_one_head() -> None:

@@ -4,10 +4,17 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from vae_runner.models.conv import build
-from vae_runner.models.layers import FusedBatchNormalization, plain
+from vae_runner.models.layers import (
+    AffineMap,
+    FusedBatchNormalization,
+    InPlaceLeakyReLU,
+    TappedConv2DTranspose,
+    plain,
+)
 from vae_runner.models.posterior import DiagonalGaussian
 
 
@@ -34,14 +41,65 @@ def test_fused_batch_normalisation_equals_kerass_in_outputs_gradients_and_averag
     np.testing.assert_allclose(ours(x), kerass(x), rtol=1e-5, atol=1e-5)
 
 
+def outputs_and_gradients(layers: list[keras.layers.Layer], x: tf.Tensor) -> list[tf.Tensor]:
+    """What layers in a row make of x, and the gradients of a weighted sum of it with respect to x and their weights."""
+    variables = [variable.value for layer in layers for variable in layer.trainable_variables]
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = x
+        for layer in layers:
+            y = layer(y)
+        loss = tf.reduce_sum(y * tf.reshape(tf.sin(tf.range(tf.size(y), dtype=tf.float32)), tf.shape(y)))
+    return [y, *tape.gradient(loss, [x, *variables])]
+
+
+def assert_close(ours: list[tf.Tensor], kerass: list[tf.Tensor]) -> None:
+    for a, b in zip(ours, kerass, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * (1 + np.abs(b).max()))
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.2, 1.0])
+def test_leaky_relu_in_place_equals_kerass_in_outputs_and_gradients(slope: float) -> None:
+    x = tf.constant(np.random.default_rng(0).normal(size=(3, 4, 5, 2)).astype(np.float32))
+    assert_close(*(outputs_and_gradients([kind(slope)], x) for kind in (InPlaceLeakyReLU, keras.layers.LeakyReLU)))
+
+
+@pytest.mark.parametrize(("kernel", "channels"), [(1, 1), (2, 3), (3, 1), (3, 3), (4, 1), (5, 2)])
+def test_a_tapped_transposed_convolution_equals_kerass_in_outputs_and_gradients(kernel: int, channels: int) -> None:
+    x = tf.constant(np.random.default_rng(0).normal(size=(2, 7, 9, 6)).astype(np.float32))
+    kinds = (TappedConv2DTranspose, keras.layers.Conv2DTranspose)
+    ours, kerass = (kind(channels, kernel, padding="same", activation="sigmoid") for kind in kinds)
+    for layer in (ours, kerass):
+        layer.build(x.shape)
+    kerass.set_weights([ours.kernel, np.arange(channels) - 0.5])
+    ours.set_weights(kerass.get_weights())
+    assert_close(outputs_and_gradients([ours], x), outputs_and_gradients([kerass], x))
+
+
+@pytest.mark.parametrize(("latent", "batch"), [(2, 128), (5, 1)])
+def test_an_affine_map_equals_its_layers_in_outputs_and_gradients(latent: int, batch: int) -> None:
+    rng = np.random.default_rng(0)
+    layers = [
+        keras.layers.Dense(4 * 5 * 3, bias_initializer="uniform"),
+        keras.layers.Reshape((4, 5, 3)),
+        keras.layers.Conv2DTranspose(6, 3, 2, padding="same", bias_initializer="uniform"),
+    ]
+    affine = AffineMap(layers)
+    z = tf.constant(rng.normal(size=(batch, latent)).astype(np.float32))
+    affine(z)  # builds them
+    assert_close(outputs_and_gradients([affine], z), outputs_and_gradients(layers, z))
+
+
 def test_plain_networks_compute_the_same_and_hold_no_layer_of_ours() -> None:
     autoencoder = build((8, 8, 1), 2, DiagonalGaussian)
     images = np.random.default_rng(0).random((3, 8, 8, 1), np.float32)
     autoencoder.encode(images, training=True)  # so that the moving averages are not those of a new layer
 
-    copy = plain(autoencoder.encoder)
-    assert {type(layer).__module__.split(".")[0] for layer in copy.layers} == {"keras"}
-    np.testing.assert_array_equal(copy(images)["mean"], autoencoder.encoder(images)["mean"])
+    encoder, decoder = plain(autoencoder.encoder), plain(autoencoder.decoder)
+    assert {type(layer).__module__.split(".")[0] for layer in [*encoder.layers, *decoder.layers]} == {"keras"}
+    np.testing.assert_array_equal(encoder(images)["mean"], autoencoder.encoder(images)["mean"])
+    z = np.random.default_rng(1).normal(size=(3, 2)).astype(np.float32)
+    np.testing.assert_allclose(decoder(z), autoencoder.decoder(z), atol=1e-5)
 
 
 def test_a_saved_model_loads_in_safe_mode_where_vae_runner_was_never_imported(tmp_path: Path) -> None:

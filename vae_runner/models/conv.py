@@ -6,7 +6,15 @@ import keras
 
 from vae_runner.errors import UserError
 from vae_runner.models.autoencoder import Autoencoder
-from vae_runner.models.layers import heads, normalization
+from vae_runner.models.layers import (
+    MAX_SPANNING_LATENT,
+    MAX_TAPPED_CHANNELS,
+    AffineMap,
+    InPlaceLeakyReLU,
+    TappedConv2DTranspose,
+    heads,
+    normalization,
+)
 from vae_runner.models.posterior import Posterior
 
 SMALLEST_BOTTLENECK = 7  # pixels: by default an image is halved as long as its smaller side stays at least this
@@ -43,19 +51,26 @@ def build(
 
     images = x = keras.Input(image_shape, name="images")
     for i, (width, stride) in enumerate(zip(widths, strides, strict=True), start=1):
-        x = block(keras.layers.Conv2D, x, width, stride, f"{i}")
+        x = block(x, width, stride, f"{i}")
     bottleneck = (*sizes[-1], widths[-1])
     x = keras.layers.Flatten(name="flatten")(x)
     encoder = keras.Model(images, heads(x, latent, posterior.parameters), name="encoder")
 
     z = keras.Input((latent,), name="z")
-    x = keras.layers.Dense(bottleneck[0] * bottleneck[1] * bottleneck[2], name="dense")(z)
-    x = keras.layers.Reshape(bottleneck, name="reshape")(x)
-    for i in range(len(strides) - 1, 0, -1):
-        x = block(keras.layers.Conv2DTranspose, x, widths[i - 1], strides[i], f"transpose_{len(strides) - i}")
-        x = _crop(x, sizes[i])
+    dense = keras.layers.Dense(bottleneck[0] * bottleneck[1] * bottleneck[2], name="dense")
+    numbers = range(len(strides) - 1, 0, -1)  # of the encoder's blocks, mirrored
+    convolutions = [
+        block.convolution(keras.layers.Conv2DTranspose, widths[i - 1], strides[i], f"transpose_{len(strides) - i}")
+        for i in numbers
+    ]
+    # Up to the first normalisation nothing bends: the map from z is affine.
+    x = _affine([dense, keras.layers.Reshape(bottleneck, name="reshape"), *convolutions[:1]], z)
+    for i, convolution in zip(numbers, convolutions, strict=True):
+        x = convolution(x) if convolution is not convolutions[0] else x
+        x = _crop(block.activate(x, f"transpose_{len(strides) - i}"), sizes[i])
     # The last convolution makes the image itself, in float32 also in mixed precision: the loss is taken on it.
-    x = keras.layers.Conv2DTranspose(
+    tapped = strides[0] == 1 and image_shape[2] <= MAX_TAPPED_CHANNELS
+    x = (TappedConv2DTranspose if tapped else keras.layers.Conv2DTranspose)(
         image_shape[2], kernel_size, strides[0], padding="same", activation="sigmoid", dtype="float32",
         name=f"conv_transpose_{len(strides)}",
     )(x)  # fmt: skip
@@ -116,16 +131,28 @@ class _Block:
     def __init__(self, kernel_size: int, kind: str, momentum: float, slope: float) -> None:
         self.kernel_size, self.kind, self.momentum, self.slope = kernel_size, kind, momentum, slope
 
-    def __call__(
-        self, convolution: type[keras.layers.Layer], x: keras.KerasTensor, width: int, stride: int, name: str
-    ) -> keras.KerasTensor:
+    def __call__(self, x: keras.KerasTensor, width: int, stride: int, name: str) -> keras.KerasTensor:
+        return self.activate(self.convolution(keras.layers.Conv2D, width, stride, name)(x), name)
+
+    def convolution(self, kind: type[keras.layers.Layer], width: int, stride: int, name: str) -> keras.layers.Layer:
         # Batch normalisation subtracts the mean, and a bias with it: there is none where it could do nothing.
-        x = convolution(
+        return kind(
             width, self.kernel_size, stride, padding="same", use_bias=self.kind != "batch", name=f"conv_{name}"
-        )(x)  # fmt: skip
+        )  # fmt: skip
+
+    def activate(self, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
         for layer in normalization(self.kind, self.momentum, f"norm_{name}"):
             x = layer(x)
-        return keras.layers.LeakyReLU(self.slope, name=f"leaky_relu_{name}")(x)
+        return InPlaceLeakyReLU(self.slope, name=f"leaky_relu_{name}")(x)
+
+
+def _affine(layers: list[keras.layers.Layer], z: keras.KerasTensor) -> keras.KerasTensor:
+    """Layers, affine one after the other, applied to z."""
+    if z.shape[-1] <= MAX_SPANNING_LATENT:
+        return AffineMap(layers, name="affine")(z)
+    for layer in layers:
+        z = layer(z)
+    return z
 
 
 def _crop(x: keras.KerasTensor, size: tuple[int, int]) -> keras.KerasTensor:

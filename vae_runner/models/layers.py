@@ -1,11 +1,14 @@
 """Layers that more than one network is made of."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 BATCH_NORM_EPSILON = 1e-3
+MAX_SPANNING_LATENT = 31  # up to here an affine map works on fewer rows than any usual batch has
+MAX_TAPPED_CHANNELS = 4  # of an image, to which a convolution is faster as one product and sums of shifted maps
 
 
 class FusedBatchNormalization(keras.layers.BatchNormalization):
@@ -32,6 +35,88 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         return outputs
 
 
+class InPlaceLeakyReLU(keras.layers.LeakyReLU):
+    """Keras's LeakyReLU, which may overwrite its input.
+
+    The gradient asks for the sign only, which the output has too: nothing needs the input any more, and TensorFlow
+    writes the output where the input was. Slopes below 0 would turn the sign; Keras refuses them.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """`inputs` where positive, else the slope times `inputs`."""
+
+        @tf.custom_gradient
+        def leaky_relu(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
+            y = tf.nn.leaky_relu(x, self.negative_slope)
+            return y, lambda dy: tf.raw_ops.LeakyReluGrad(gradients=dy, features=y, alpha=self.negative_slope)
+
+        return leaky_relu(inputs)
+
+
+class AffineMap(keras.layers.Layer):
+    """Layers that one after the other make an affine map f of z, computed from what they make of a few points.
+
+    f(z) = f(0) + Σᵢ zᵢ (f(eᵢ) − f(0)), with eᵢ the unit vectors: the layers work on latent + 1 rows, whatever the
+    batch, and their gradients too. For two latent dimensions that is nearly nothing. `plain` puts the
+    layers themselves back.
+    """
+
+    def __init__(self, layers: Sequence[keras.layers.Layer], **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.layers = list(layers)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Build the layers in turn."""
+        for layer in self.layers:
+            layer.build(input_shape)
+            input_shape = layer.compute_output_shape(input_shape)
+
+    def call(self, z: tf.Tensor) -> tf.Tensor:
+        """What the layers make of z `[batch, latent]`: `[batch, …]`."""
+        latent = z.shape[-1]
+        points = tf.concat([tf.zeros([1, latent], z.dtype), tf.eye(latent, dtype=z.dtype)], axis=0)
+        for layer in self.layers:
+            points = layer(points)
+        origin, units = points[:1], points[1:]
+        return origin + tf.tensordot(z, units - origin, axes=1)
+
+
+class TappedConv2DTranspose(keras.layers.Conv2DTranspose):
+    """Keras's transposed convolution of stride 1 to few channels, as one matrix product and sums of shifted maps.
+
+    A convolution spreads its work over the output channels, of which an image has one or three. The product computes
+    every tap of the kernel as a channel of its own; the gradients are those of the convolution.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """The activation of the transposed convolution of `inputs` `[batch, height, width, channels]`."""
+        return self.activation(tf.nn.bias_add(_tapped(inputs, tf.convert_to_tensor(self.kernel)), self.bias))
+
+
+@tf.custom_gradient
+def _tapped(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
+    """The transposed convolution of stride 1 and "same" padding; `kernel` is `[rows, columns, out, in]`."""
+    rows, columns, out, _ = kernel.shape
+    height, width = x.shape[1:3]
+    taps = tf.tensordot(x, tf.reshape(kernel, [rows * columns * out, -1]), axes=[[3], [1]])
+    before = [rows // 2, columns // 2]  # how far the first tap moves a map down and to the right
+    after = [(rows - 1) // 2, (columns - 1) // 2]
+    taps = tf.pad(taps, [[0, 0], [before[0], after[0]], [before[1], after[1]], [0, 0]])
+    maps = []
+    for row in range(rows):
+        for column in range(columns):
+            top, left, channel = rows - 1 - row, columns - 1 - column, (row * columns + column) * out
+            maps.append(taps[:, top : top + height, left : left + width, channel : channel + out])
+
+    def gradients(dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        dkernel = tf.raw_ops.Conv2DBackpropFilter(
+            input=dy, filter_sizes=kernel.shape, out_backprop=x, strides=[1, 1, 1, 1], padding="SAME"
+        )
+        return tf.nn.conv2d(dy, kernel, 1, "SAME"), dkernel
+
+    return tf.add_n(maps), gradients
+
+
 def normalization(kind: str, momentum: float, name: str) -> list[keras.layers.Layer]:
     """The layers, none or one, of `kind`: "batch", "layer" or "none"."""
     if kind == "batch":
@@ -39,15 +124,27 @@ def normalization(kind: str, momentum: float, name: str) -> list[keras.layers.La
     return [keras.layers.LayerNormalization(name=name)] if kind == "layer" else []
 
 
+KERAS_OWN: dict[type, Any] = {
+    FusedBatchNormalization: keras.layers.BatchNormalization,
+    InPlaceLeakyReLU: keras.layers.LeakyReLU,
+    TappedConv2DTranspose: keras.layers.Conv2DTranspose,
+}
+
+
 def plain(model: keras.Model) -> keras.Model:
     """The same model, weights included, of Keras's own layers alone: it loads where vae_runner is not installed."""
 
     def own(layer: keras.layers.Layer) -> Any:
-        if isinstance(layer, FusedBatchNormalization):
-            return keras.layers.BatchNormalization.from_config(layer.get_config())
-        return type(layer).from_config(layer.get_config())
+        if isinstance(layer, AffineMap):
+            return AffineMap([own(part) for part in layer.layers], name=layer.name)
+        return KERAS_OWN.get(type(layer), type(layer)).from_config(layer.get_config())
 
-    copy = keras.models.clone_model(model, clone_function=own)
+    def apply(layer: keras.layers.Layer, x: Any, **arguments: Any) -> Any:
+        for part in layer.layers if isinstance(layer, AffineMap) else [layer]:
+            x = part(x, **arguments)
+        return x
+
+    copy = keras.models.clone_model(model, clone_function=own, call_function=apply)
     copy.set_weights(model.get_weights())
     return copy
 

@@ -1,9 +1,12 @@
 """What a network consists of, and what it costs."""
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import keras
+
+from vae_runner.models.layers import plain
 
 BACKWARD = 2  # the backward pass of a product takes two products: one for the weights' gradient, one for the inputs'
 
@@ -19,7 +22,7 @@ class LayerSummary(NamedTuple):
 
 
 def summarize(model: keras.Model) -> list[LayerSummary]:
-    """The layers of a Keras model that compute something."""
+    """The layers of a Keras model that compute something: those it is written in, whatever computes them faster."""
     return [
         LayerSummary(
             layer.name,
@@ -28,14 +31,14 @@ def summarize(model: keras.Model) -> list[LayerSummary]:
             layer.count_params(),
             forward_flops(layer),
         )
-        for layer in model.layers
+        for layer in plain(model).layers
         if not isinstance(layer, keras.layers.InputLayer)
     ]
 
 
-def training_flops(*models: keras.Model) -> int:
+def training_flops(layers: Iterable[LayerSummary]) -> int:
     """Arithmetic of one image in one training step, forward and backward, of the matrix products and convolutions."""
-    return (1 + BACKWARD) * sum(forward_flops(layer) for model in models for layer in model.layers)
+    return (1 + BACKWARD) * sum(layer.flops for layer in layers)
 
 
 def forward_flops(layer: keras.layers.Layer) -> int:
@@ -52,5 +55,5 @@ def forward_flops(layer: keras.layers.Layer) -> int:
 
 def _kind(layer: keras.layers.Layer) -> str:
     strides = getattr(layer, "strides", (1, 1))
-    name = type(layer).__name__.removeprefix("Fused")
+    name = type(layer).__name__
     return f"{name} /{strides[0]}" if strides[0] > 1 else name

@@ -1,16 +1,15 @@
 """What a person is told before training: the data, the networks, their cost, the device."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import keras
 from rich.table import Table
 
 from vae_runner.console import console
 from vae_runner.datasets import Dataset
 from vae_runner.models.autoencoder import Autoencoder
-from vae_runner.models.summary import summarize, training_flops
+from vae_runner.models.summary import LayerSummary, summarize, training_flops
 
 log = logging.getLogger(__name__)
 
@@ -20,12 +19,14 @@ def show_summary(autoencoder: Autoencoder, dataset: Dataset, batch_size: int, ma
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
     classes = f", {len(dataset.label_names)} classes" if dataset.label_names else ""
     log.info("Dataset: %s images of %s%s", sizes, _shape(dataset.image_shape), classes)
-    for model in (autoencoder.encoder, autoencoder.decoder):
-        console.print(_table(model))
-    flops = training_flops(autoencoder.encoder, autoencoder.decoder)
+    networks = {model.name: summarize(model) for model in (autoencoder.encoder, autoencoder.decoder)}
+    for name, layers in networks.items():
+        console.print(_table(name, layers))
+    everything = [layer for layers in networks.values() for layer in layers]
+    flops = training_flops(everything)
     log.info(
         "Parameters: %s; arithmetic: %.1f MFLOP an image, forward and backward; %.2f GFLOP a step of %d images",
-        f"{autoencoder.encoder.count_params() + autoencoder.decoder.count_params():,}",
+        f"{sum(layer.parameters for layer in everything):,}",
         flops / 1e6,
         flops * batch_size / 1e9,
         batch_size,
@@ -34,13 +35,13 @@ def show_summary(autoencoder: Autoencoder, dataset: Dataset, batch_size: int, ma
     log.info("Device: %s, %s, XLA %s", device, machine["precision"], "on" if machine["xla"] else "off")
 
 
-def _table(model: keras.Model) -> Table:
-    table = Table(title=model.name, title_justify="left", title_style="bold", box=None, pad_edge=False)
+def _table(name: str, layers: Sequence[LayerSummary]) -> Table:
+    table = Table(title=name, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for column in ("layer", "kind", "output"):
         table.add_column(column)
     for column in ("parameters", "MFLOP"):
         table.add_column(column, justify="right")
-    for layer in summarize(model):
+    for layer in layers:
         cost = f"{layer.flops / 1e6:.2f}" if layer.flops else ""
         table.add_row(layer.name, layer.kind, _shape(layer.output_shape), f"{layer.parameters:,}", cost)
     return table

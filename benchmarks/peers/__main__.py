@@ -1,0 +1,35 @@
+"""Measure one contestant in this process: `python -m benchmarks.peers tutorial`; prints its figures as JSON."""
+
+import importlib
+import json
+import os
+from importlib.resources import files
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from benchmarks.peers import Setting, parser
+from vae_runner.datasets import fashion
+
+CONTESTANTS = ("ours", "tutorial", "keras_fit", "torch_eager", "torch_compile", "pythae_trainer", "limit")
+
+
+def main() -> None:
+    """Train as the command line says."""
+    arguments = parser(__doc__)
+    arguments.add_argument("contestant", choices=CONTESTANTS)
+    options = vars(arguments.parse_args())
+    peer = importlib.import_module(f"benchmarks.peers.{options.pop('contestant')}")
+    figure = peer.measure(images(), Setting(**options))
+    print(json.dumps({"images_per_second": figure}))
+
+
+def images() -> np.ndarray:
+    """The training images of Fashion-MNIST, uint8 `[60000, 28, 28, 1]`; downloaded where they are not there yet."""
+    folder = os.environ.get("VAE_RUNNER_DATA", "~/.cache/vae-runner")
+    url = OmegaConf.load(files("vae_runner.conf") / "dataset" / "fashion.yaml").dataset.url
+    return np.asarray(fashion.load(root=None, data_dir=folder, url=url).train.images)
+
+
+if __name__ == "__main__":
+    main()

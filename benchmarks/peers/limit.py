@@ -1,0 +1,34 @@
+"""The limit: as many images as the step's arithmetic allows at the rate of a large float32 matrix product."""
+
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from benchmarks.peers import LATENT, Setting
+from vae_runner.models import conv
+from vae_runner.models.posterior import DiagonalGaussian
+from vae_runner.models.summary import summarize, training_flops
+
+SIDE = 2048
+SECONDS = 3.0
+
+
+def measure(images: np.ndarray, setting: Setting) -> float:
+    """Images a second, if the matrix products and convolutions of the plain network were all there is."""
+    autoencoder = conv.build(images.shape[1:], LATENT, DiagonalGaussian)
+    return matrix_product_rate() / training_flops(summarize(autoencoder.encoder) + summarize(autoencoder.decoder))
+
+
+def matrix_product_rate() -> float:
+    """Floating-point operations a second, median over 3 s, of a product of two 2048×2048 float32 matrices."""
+    a, b = (tf.random.stateless_normal([SIDE, SIDE], [0, i]) for i in range(2))
+    product = tf.function(lambda: tf.reduce_sum(tf.matmul(a, b)[0]))
+    product()
+    seconds = []
+    end = time.perf_counter() + SECONDS
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        product().numpy()
+        seconds.append(time.perf_counter() - start)
+    return float(2 * SIDE**3 / np.median(seconds))
