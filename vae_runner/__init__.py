@@ -1,6 +1,9 @@
 """Train variational autoencoders on images: see `vae-run --help`, or `vae_runner.run` for one run, top to bottom."""
 
 import os
+import time
+
+STARTED = time.time()  # when the command did, but for Python itself
 
 # Our networks and compiled loops are TensorFlow's. Keras reads this once, when it is first imported, and would
 # otherwise follow whatever ~/.keras/keras.json says.

@@ -6,18 +6,20 @@ becomes one line on standard error and exit status 2; what is our fault keeps it
 
 import argparse
 import contextlib
+import gc
 import importlib
 import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
 import yaml
+from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -97,15 +99,32 @@ def _command(name: str, work: Callable[[], None]) -> None:
 
 def _import(name: str) -> ModuleType:
     """A module of ours that needs TensorFlow, without TensorFlow's notes on how it was built and what it lacks."""
+    full_name = f"vae_runner.{name}"
+    if full_name in sys.modules:  # the later runs of a sweep
+        return sys.modules[full_name]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from vae_runner.console import native_messages_to_log
 
-    with native_messages_to_log():
-        module = importlib.import_module(f"vae_runner.{name}")
+    with native_messages_to_log(), _garbage_uncollected():
+        module = importlib.import_module(full_name)
         import tensorflow as tf
 
         tf.config.list_physical_devices()  # looks for GPUs now, and not in the middle of a progress bar
     return module
+
+
+@contextlib.contextmanager
+def _garbage_uncollected() -> Iterator[None]:
+    """Of imports, whose objects nearly all stay: searching them for garbage again and again takes longer than the rest.
+
+    Later searches leave them out too.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -138,6 +157,7 @@ def _run() -> None:
     sys.argv[1:] = [_expand_home(argument) for argument in sys.argv[1:]]
     _check_options(sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises, and leaves the telling to us
+    Hydra.get_help = _get_help  # type: ignore[method-assign]
     config.register_schemas()
     jobs = _Jobs()
     try:
@@ -149,6 +169,16 @@ def _run() -> None:
     if jobs.refusals:
         more = f" ({len(jobs.refusals)} of {jobs.count} runs failed)" if jobs.count > 1 else ""
         raise UserError(f"{jobs.refusals[0]}{more}")
+
+
+_hydras_get_help = Hydra.get_help
+
+
+def _get_help(self: Hydra, help_cfg: DictConfig, cfg: DictConfig, args_parser: Any, resolve: bool) -> str:
+    """Hydra's, but for the listing of all config groups, which takes long, where the help text has no place for it."""
+    if "_CONFIG_GROUPS" not in help_cfg.template:
+        self.format_config_groups = lambda predicate, compact=True: ""  # type: ignore[method-assign]
+    return _hydras_get_help(self, help_cfg, cfg, args_parser, resolve)
 
 
 class _Jobs:

@@ -28,6 +28,7 @@ def setup(config: HardwareConfig, seed: int) -> Hardware:
         UserError: a GPU is asked for where there is none, or what TensorFlow fixes when it starts is to change within
             one process (the jobs of a sweep).
     """
+    keras.utils.clear_session()  # what an earlier run in this process left: layers' names, functions' kernels
     gpus = _choose_gpus(config)
     try:
         # Setting what is already so would be refused too, once TensorFlow has started.

@@ -22,10 +22,12 @@ from vae_runner.tracking.progress import ProgressBar
 from vae_runner.tracking.record import Record
 from vae_runner.tracking.summary import show_summary
 from vae_runner.tracking.tensorboard import TensorBoard
+from vae_runner.training import custom_gradients
 from vae_runner.training.early_stopping import EarlyStopping
 from vae_runner.training.inner import InnerLoop
 from vae_runner.training.outer import Trainer
 from vae_runner.training.schedules import LearningRate
+from vae_runner.training.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +42,11 @@ def run(config: DictConfig, hydra: DictConfig) -> float:
     """
     path = Path(hydra.runtime.output_dir)
     directory = RunDirectory.create(path, config, hydra)
-    record = Record(directory.write_info)
+    stopwatch = Stopwatch()
+    record = Record(directory.write_info, stopwatch.seconds)
     try:
-        loss = _train(config, directory, record)
+        with custom_gradients.forgotten():
+            loss = _train(config, directory, record, stopwatch)
     except KeyboardInterrupt:
         record.end("interrupted")
         raise
@@ -54,7 +58,7 @@ def run(config: DictConfig, hydra: DictConfig) -> float:
     return loss
 
 
-def _train(config: DictConfig, directory: RunDirectory, record: Record) -> float:
+def _train(config: DictConfig, directory: RunDirectory, record: Record, stopwatch: Stopwatch) -> float:
     machine = hardware.setup(config.hardware, config.seed)
     record.note(hardware=machine.description)
 
@@ -78,7 +82,7 @@ def _train(config: DictConfig, directory: RunDirectory, record: Record) -> float
         optimizer.build(autoencoder.trainable_variables)
 
     inner = InnerLoop(autoencoder, loss, optimizer, machine, config.seed, train.steps)
-    trainer = Trainer(inner, train, evaluated, learning_rate)
+    trainer = Trainer(inner, train, evaluated, learning_rate, stopwatch)
     stopping = EarlyStopping(config.early_stopping, [f"{s}/{n}" for s in dataset.splits for n in inner.names])
     show_summary(autoencoder, dataset, config.batch_size, machine.description)
 
@@ -89,6 +93,7 @@ def _train(config: DictConfig, directory: RunDirectory, record: Record) -> float
     ):
         pictures = Pictures(config.figures, directory.save_figure, board)
         board.configuration(OmegaConf.to_yaml(config, resolve=True), config, str(directory.path))
+        stopwatch.since_start("preparation")
         for result in trainer.epochs(config.epochs, bar.update):
             last = stopping.should_stop(result.metrics) or result.epoch == config.epochs
             table.add(result)
@@ -96,12 +101,14 @@ def _train(config: DictConfig, directory: RunDirectory, record: Record) -> float
             bar.epoch(result)
             record.note(epoch=result.epoch, step=result.step, metrics=result.metrics)
             trained = Trained(autoencoder, dataset.test, dataset.label_names, table.rows, result.epoch, config.seed)
-            pictures.draw_periodic(trained, result.step, last)
+            with stopwatch.on("figures"):
+                pictures.draw_periodic(trained, result.step, last)
             if last:
                 break
         directory.save_models(autoencoder)
         _save_test_sample(trained, directory)
-        pictures.draw_final(trained)
+        with stopwatch.on("figures"):
+            pictures.draw_final(trained)
     return float(result.metrics["test/loss"])
 
 

@@ -24,6 +24,7 @@ from typing import Any
 import keras
 import numpy as np
 import yaml
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -34,6 +35,7 @@ from vae_runner.models.layers import plain
 from vae_runner.models.posterior import DiagonalGaussian, Point
 
 PICTURE_DPI = 150
+COMPRESSION = 3  # of PNG files, 1 … 9
 
 Arrays = Mapping[str, Any]  # of NumPy arrays
 
@@ -196,7 +198,12 @@ def check_writable(out: Path) -> None:
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whole or not at all."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=PICTURE_DPI)
+    shown_dpi = figure.dpi
+    figure.dpi = PICTURE_DPI
+    # The pixels of figure.savefig, which draws a figure of this layout twice, to the same effect, and compresses for
+    # twice as long to save an eighth of the file.
+    FigureCanvasAgg(figure).print_png(buffer, pil_kwargs={"compress_level": COMPRESSION})  # type: ignore[no-untyped-call]
+    figure.dpi = shown_dpi
     write_whole(path, buffer.getvalue())
 
 

@@ -1,36 +1,46 @@
 """vae-runner's own compiled step, without the command around it: the fashion experiment as YAML composes it."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
-import tensorflow as tf
 from hydra import compose, initialize_config_module
 
 from benchmarks.peers import Setting, images_per_second
 from vae_runner import hardware
 from vae_runner.config import build, register_schemas
 from vae_runner.datasets.pipeline import Batches
+from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.training.inner import InnerLoop
 from vae_runner.training.schedules import LearningRate
 
 
-def measure(images: np.ndarray, setting: Setting, overrides: tuple[str, ...] = ()) -> float:
+def measure(images: np.ndarray, setting: Setting) -> float:
     """Images a second."""
-    train, inner = prepare(images, setting, overrides)
-    state = {"step": 0, "elements": train.epoch(0)}
+    train, inner, _ = prepare(images, setting)
+    return images_per_second(taker(train, inner), setting)
+
+
+def taker(train: Batches, inner: InnerLoop) -> Callable[[int], None]:
+    """A function that takes a number of steps, from epoch to epoch."""
+    step, elements = 0, train.epoch(0)
 
     def take(steps: int) -> None:
-        while steps > 0:
-            now = min(steps, train.steps - state["step"] % train.steps)
-            inner.train(train, state["elements"], state["step"], now)
-            state["step"] += now
-            steps -= now
-            if state["step"] % train.steps == 0:
-                state["elements"] = train.epoch(state["step"] // train.steps)
+        nonlocal step, elements
+        end = step + steps
+        while step < end:
+            now = min(end - step, train.steps - step % train.steps)
+            inner.train(train, elements, step, now)
+            step += now
+            if step % train.steps == 0:
+                elements = train.epoch(step // train.steps)
 
-    return images_per_second(take, setting)
+    return take
 
 
-def prepare(images: np.ndarray, setting: Setting, overrides: tuple[str, ...] = ()) -> tuple[Batches, InnerLoop]:
-    """The training batches and the inner loop of `vae-run dataset=fashion` for these images."""
+def prepare(
+    images: np.ndarray, setting: Setting, overrides: Sequence[str] = ()
+) -> tuple[Batches, InnerLoop, Autoencoder]:
+    """The training batches, inner loop and networks of `vae-run dataset=fashion` for these images."""
     register_schemas()
     with initialize_config_module("vae_runner.conf", version_base="1.3"):
         config = compose(
@@ -54,5 +64,5 @@ def prepare(images: np.ndarray, setting: Setting, overrides: tuple[str, ...] = (
         learning_rate = LearningRate(config.optimizer.learning_rate, build(config.schedule), config.epochs, train.steps)
         optimizer = build(config.optimizer, learning_rate=learning_rate)
         optimizer.build(autoencoder.trainable_variables)
-    tf.config.list_logical_devices()
-    return train, InnerLoop(autoencoder, build(config.loss), optimizer, machine, config.seed, train.steps)
+    inner = InnerLoop(autoencoder, build(config.loss), optimizer, machine, config.seed, train.steps)
+    return train, inner, autoencoder

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,14 @@ def test_run_json_tells_status_versions_hardware_and_final_metrics(finished_run:
     with (finished_run / "metrics.csv").open(newline="") as file:
         last = list(csv.DictReader(file))[-1]
     assert info["metrics"]["test/loss"] == float(last["test/loss"])
+
+
+def test_run_json_tells_where_the_time_went(finished_run: Path) -> None:
+    info = json.loads((finished_run / "run.json").read_text())
+    timings = info["timings"]
+    assert list(timings) == ["earlier", "preparation", "first_step", "training", "evaluation", "figures"]
+    assert all(seconds > 0 for seconds in timings.values())
+    assert sum(timings.values()) - timings["earlier"] < info["seconds"]
 
 
 def test_figures_come_every_so_many_epochs_and_at_the_end(finished_run: Path) -> None:
@@ -201,6 +210,67 @@ def test_questions_are_answered_without_importing_tensorflow(option: list[str], 
     assert result.returncode == 0, result.stderr
     assert "latent" in result.stdout or "dataset" in result.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_a_refusal_imports_nothing_heavy_either(tmp_path: Path) -> None:
+    script = (
+        "import sys; sys.argv = ['vae-run', 'latnt=3']\n"
+        "from vae_runner.cli import run\n"
+        "try:\n    run()\n"
+        "finally:\n"
+        "    print({'tensorflow', 'keras', 'matplotlib', 'sklearn', 'rich'} & set(sys.modules))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stdout == "set()\n"
+
+
+def test_help_lists_the_config_groups_only_where_a_help_text_has_a_place_for_them(tmp_path: Path) -> None:
+    counted = (
+        "import sys; from hydra._internal.hydra import Hydra\n"
+        "listed = []; original = Hydra.list_all_config_groups\n"
+        "Hydra.list_all_config_groups = lambda *a, **o: (listed.append(a), original(*a, **o))[1]\n"
+        "from vae_runner.cli import run\n"
+        "try:\n    run()\n"
+        "finally:\n    print('listed', len(listed) > 0)\n"
+    )
+
+    def ask(*arguments: str) -> str:
+        result = subprocess.run(
+            [sys.executable, "-c", counted, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        return result.stdout
+
+    assert "listed False" in ask("--help")
+    listing = ask("--help", "hydra.help.template='Parts: $APP_CONFIG_GROUPS'")
+    assert "dataset: cartoon, digits" in listing
+    assert "listed True" in listing
+
+
+def test_a_sweep_keeps_nothing_of_its_runs(tmp_path: Path) -> None:
+    script = (
+        "import gc, sys\n"
+        "from vae_runner.cli import run\n"
+        "run()\n"
+        "gc.collect()\n"
+        "kept = {'FuncGraph', 'InnerLoop', 'Functional', 'Figure', 'OwnedIterator'}\n"
+        "print('kept', sorted({type(o).__name__ for o in gc.get_objects()} & kept))\n"
+    )
+    arguments = ("-m", "seed=0,1", "epochs=1", "dataset.limit=64", "hydra.sweep.dir=sweep")
+    result = subprocess.run(
+        [sys.executable, "-c", script, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "kept []"
+    layers = [
+        [layer["name"] for layer in _layers(tmp_path / "sweep" / run / "models" / "encoder.keras")] for run in "01"
+    ]
+    assert layers[0] == layers[1], "a run's layers are named after those of the runs before"
+
+
+def _layers(model: Path) -> list[dict[str, str]]:
+    with zipfile.ZipFile(model) as file:
+        return [layer["config"] for layer in json.loads(file.read("config.json"))["config"]["layers"]]
 
 
 def test_fashion_mnist_trains_from_the_real_files(real_data: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Figures are checked for what they show: the pixels of their images, the points and labels of their axes."""
 
 import itertools
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -250,3 +251,16 @@ def test_a_saved_figure_is_a_png(tmp_path: object) -> None:
     save_figure(image_grid(np.zeros((4, 8, 8, 3)), 2, "title"), path)
     assert Image.open(path).format == "PNG"
     assert [p.name for p in path.parent.iterdir()] == ["grid.png"]
+
+
+def test_a_saved_figure_has_the_pixels_of_savefig_and_keeps_its_own_resolution(tmp_path: Path) -> None:
+    def draw() -> Figure:
+        return image_grid(np.linspace(0, 1, 256).reshape(4, 8, 8, 1), 2, "title", row_labels=["a", "b"])
+
+    figure = draw()
+    save_figure(figure, tmp_path / "ours.png")
+    draw().savefig(tmp_path / "theirs.png", dpi=150)
+    ours, theirs = (Image.open(tmp_path / f"{name}.png") for name in ("ours", "theirs"))
+    np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
+    assert ours.info["dpi"] == theirs.info["dpi"]
+    assert figure.dpi == Figure().dpi

@@ -1,6 +1,7 @@
 """The compiled loops against plain, eager code that does the same step by step."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
@@ -226,6 +227,46 @@ def test_an_epochs_result_has_the_metrics_of_the_table_in_order(small_dataset: D
     assert [p.images for p in progress if p.epoch == 1][-1] == 50
     assert progress[-1].terms["loss"] == results[-1].metrics["train/loss"]
     assert results[0].metrics["learning_rate"] == pytest.approx(1e-3)
+
+
+def python_calls(work: Callable[[], object]) -> int:
+    """How many functions, Python's and C's, this thread calls meanwhile."""
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def test_python_does_nothing_once_a_step(small_dataset: Dataset) -> None:
+    _, inner = make(small_dataset)
+    batches = Batches(small_dataset.train.images, 1, SEED)
+    elements = batches.epoch(0)
+    inner.train(batches, elements, 0, 1)  # traces
+    inner.train(batches, elements, 1, 1)
+    few = python_calls(lambda: inner.train(batches, elements, 2, 2))
+    many = python_calls(lambda: inner.train(batches, elements, 4, 42))
+    assert many < few + 40  # not one more a step
+
+
+def test_images_are_uint8_until_they_are_in_the_compiled_step(small_dataset: Dataset) -> None:
+    _, inner = make(small_dataset)
+    batches = Batches(small_dataset.train.images, BATCH, SEED)
+    elements = batches.epoch(0)
+    assert batches.images(next(elements)).dtype == tf.uint8
+    inner.train(batches, elements, 1, 1)
+    evaluated = Batches(small_dataset.test.images, BATCH)
+    inner.evaluate(evaluated)
+    for step in (inner._compiled_gradient_step, inner._compiled_loss_only):
+        (function,) = step._list_all_concrete_functions()
+        assert function.structured_input_signature[0][0].dtype == tf.uint8
 
 
 def test_a_loss_that_stops_being_finite_names_the_step_and_the_terms(small_dataset: Dataset) -> None:

@@ -8,12 +8,13 @@ import tensorflow as tf
 from vae_runner.models.autoencoder import Autoencoder, to_unit_interval
 
 ACTIVATION_VALUES = 50_000_000  # of a batch's pixels times a generous width: keeps a batch's memory below a gigabyte
+MAX_BATCH = 128  # about the images of a training step: so looking at a network takes no more memory than training it
 
 
 def batch_size_for(autoencoder: Autoencoder) -> int:
     """How many images to pass through a network at once."""
     height, width, _ = autoencoder.image_shape
-    return int(min(max(ACTIVATION_VALUES // (height * width * 64), 1), 512))
+    return int(min(max(ACTIVATION_VALUES // (height * width * 64), 1), MAX_BATCH))
 
 
 def posterior_of(autoencoder: Autoencoder, pixels: Any) -> dict[str, np.ndarray[Any, Any]]:

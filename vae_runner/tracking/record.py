@@ -13,11 +13,13 @@ import vae_runner
 
 
 class Record:
-    """Tells at any moment what a run is, how far it is, and how it ended."""
+    """Tells at any moment what a run is, how far it is, where its time went, and how it ended."""
 
-    def __init__(self, write: Callable[[Mapping[str, Any]], None]) -> None:
+    def __init__(self, write: Callable[[Mapping[str, Any]], None], seconds: Mapping[str, float]) -> None:
         self._write = write
         self._start = time.time()
+        self._earlier = self._start - vae_runner.STARTED
+        self._seconds = seconds  # by what they went into; whoever measures adds to it
         self._info: dict[str, Any] = {
             "status": "running",
             "started": _timestamp(self._start),
@@ -34,7 +36,8 @@ class Record:
     def note(self, **entries: Any) -> None:
         """Add or replace entries."""
         self._info |= entries
-        self._write(self._info)
+        timings = {"earlier": self._earlier, **self._seconds}
+        self._write(self._info | {"timings": {what: round(seconds, 3) for what, seconds in timings.items()}})
 
     def end(self, status: str, **entries: Any) -> None:
         """The run is over: "finished", "failed" or "interrupted"."""

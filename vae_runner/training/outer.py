@@ -10,6 +10,7 @@ from vae_runner.datasets.pipeline import Batches
 from vae_runner.errors import UserError
 from vae_runner.training.inner import InnerLoop
 from vae_runner.training.schedules import LearningRate
+from vae_runner.training.stopwatch import Stopwatch
 
 SECONDS_PER_CALL = 0.5  # of the compiled loop: how often the progress bar moves and a signal is heard
 MAX_STEPS_PER_CALL = 1000
@@ -41,12 +42,18 @@ class Trainer:
     """Runs the inner loop epoch by epoch, and evaluates after each."""
 
     def __init__(
-        self, inner: InnerLoop, train: Batches, evaluated: dict[str, Batches], learning_rate: LearningRate
+        self,
+        inner: InnerLoop,
+        train: Batches,
+        evaluated: dict[str, Batches],
+        learning_rate: LearningRate,
+        stopwatch: Stopwatch | None = None,
     ) -> None:
         self._inner = inner
         self._train = train
         self._evaluated = evaluated
         self._learning_rate = learning_rate
+        self._stopwatch = stopwatch or Stopwatch()
 
     def epochs(self, count: int, on_progress: Callable[[Progress], None]) -> Iterator[EpochResult]:
         """Train for `count` epochs; yields after each.
@@ -58,7 +65,8 @@ class Trainer:
             start = time.monotonic()
             metrics, speed = self._train_epoch(epoch, on_progress)
             for split, batches in self._evaluated.items():
-                means = self._inner.evaluate(batches)
+                with self._stopwatch.on("evaluation"):
+                    means = self._inner.evaluate(batches)
                 if not all(math.isfinite(value) for value in means.values()):
                     self._diverge(f"on the {split} images after epoch {epoch}", means.keys(), means.values())
                 metrics |= {f"{split}/{name}": value for name, value in means.items()}
@@ -80,7 +88,8 @@ class Trainer:
         while done < self._train.steps:
             steps = min(pace.steps_per_call, self._train.steps - done)
             before, start = sums.images if sums else 0, time.perf_counter()
-            sums = self._inner.train(self._train, elements, first + done, steps, sums)
+            with self._stopwatch.on("training" if first + done else "first_step"):
+                sums = self._inner.train(self._train, elements, first + done, steps, sums)
             pace.note(steps, int(sums.images - before), time.perf_counter() - start)
             if sums.bad_step >= 0:
                 self._diverge(
