@@ -1,9 +1,12 @@
 import io
 import logging
 import os
+import platform
 import random
 import shutil
 import struct
+import subprocess
+import sys
 import threading
 import time
 import zlib
@@ -21,6 +24,7 @@ from PIL import Image
 from tests.datasets.conftest import full_disk, numbers, refused, tree, write_image, write_numbered
 from vae_runner.datasets import prepared
 from vae_runner.datasets.prepared import MAX_PIXELS, WINDOW, Preprocessing, prepare
+from vae_runner.datasets.stored import StoredImages
 
 Pixels = np.ndarray[Any, Any]
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -335,13 +339,58 @@ def test_images_are_in_the_order_of_their_files(tmp_path: Path) -> None:
     assert kept.tolist() == list(range(len(files)))
 
 
-def test_the_prepared_array_is_a_memory_map_that_cannot_be_written(tmp_path: Path) -> None:
+def test_the_prepared_images_are_read_from_the_folder_when_asked_for(tmp_path: Path) -> None:
     images, _ = prepare(write_numbered(tmp_path, 3), preprocessing([8, 9], 1), tmp_path, "stop")
-    assert isinstance(images, np.memmap)
+    assert isinstance(images, StoredImages)
     assert (images.shape, images.dtype) == ((3, 8, 9, 1), np.uint8)
-    assert Path(str(images.filename)).is_relative_to(tmp_path / "prepared")
-    with pytest.raises(ValueError, match="read-only"):
-        images[0] = 0
+    assert images.file.is_relative_to(tmp_path / "prepared")
+
+
+def test_others_may_read_the_folder_as_the_umask_allows(tmp_path: Path) -> None:
+    images, _ = prepare(write_numbered(tmp_path, 1), preprocessing(), tmp_path, "stop")
+    (tmp_path / "other").mkdir()
+    assert images.file.parent.stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "manifest.json").write_text("{"),
+        lambda folder: (folder / "manifest.json").write_text('{"shape": [3, "x"], "skipped": []}'),
+        lambda folder: (folder / "manifest.json").write_text('{"shape": [3, 8, 8, 3], "skipped": 7}'),
+        lambda folder: (folder / "manifest.json").unlink(),
+        lambda folder: (folder / "images.u8").unlink(),
+        lambda folder: (folder / "images.u8").write_bytes(b"short"),
+    ],
+)
+def test_what_was_damaged_is_prepared_again(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    files = write_numbered(tmp_path, 3)
+    images, _ = prepare(files, preprocessing(), tmp_path, "stop")
+    damage(images.file.parent)
+    images, _ = prepare(files, preprocessing(), tmp_path, "stop")
+    assert numbers(images) == [0, 1, 2]
+
+
+def test_what_a_killed_process_left_is_cleared_away_and_nothing_else(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    here = f"unfinished-{platform.node()}"
+    names = [
+        f"{here}-{ended.pid}-aa",
+        f"{here}-{ended.pid}-bb",
+        f"{here}-{os.getppid()}-aa",
+        "unfinished-x-1-aa",
+        "abc",
+    ]
+    for name in names:
+        (tmp_path / "prepared" / name).mkdir(parents=True)
+        (tmp_path / "prepared" / name / "images.u8").write_bytes(b"1234")
+        for path in (tmp_path / "prepared" / name / "images.u8", tmp_path / "prepared" / name):
+            os.utime(path, (1, 1))
+    os.utime(tmp_path / "prepared" / names[1] / "images.u8")  # written to just now: by a process of another container
+
+    images, _ = prepare(write_numbered(tmp_path, 1), preprocessing(), tmp_path, "stop")
+    assert {p.name for p in (tmp_path / "prepared").iterdir()} == {*names[1:], images.file.parent.name}
 
 
 def test_the_same_files_are_decoded_once(tmp_path: Path, decoded: list[str]) -> None:

@@ -7,14 +7,15 @@ import numpy as np
 import tensorflow as tf
 
 RESIDENT_BYTES = 1 << 30  # an array up to this size is handed to TensorFlow whole
+READ_AHEAD = 4  # batches
 
 
 class Batches:
     """The images of a split in batches, the last one smaller where they do not divide.
 
     What an iterator yields is an *element*; inside the compiled step, `images` makes uint8 images of it. An array in
-    memory is resident: it lies in TensorFlow's memory once, elements are indices, and the step gathers. Anything else
-    (a memory map) is streamed: images are read ahead of the step, in the background, and elements are the images.
+    memory is resident: it lies on the device once, elements are indices, and the step gathers. Anything else (images in
+    a file) is streamed: elements are the images, read and brought to the device ahead of the step, in the background.
 
     The order of an epoch is a function of `(seed, epoch)` alone; without a seed it is that of the images.
     """
@@ -24,8 +25,11 @@ class Batches:
         self.batch_size = batch_size
         self._images = images
         self._seed = seed
-        in_memory = type(images) is np.ndarray and images.nbytes <= RESIDENT_BYTES
-        self._resident = tf.constant(images) if in_memory else None
+        self._resident = None
+        if type(images) is np.ndarray and images.nbytes <= RESIDENT_BYTES:
+            # A variable, because uint8 is gathered on a GPU from variables only; a constant's images would come from
+            # the host step by step.
+            self._resident = tf.Variable(tf.constant(images), trainable=False)
 
     @property
     def steps(self) -> int:
@@ -40,7 +44,12 @@ class Batches:
         elements = tf.data.Dataset.from_tensor_slices(order).batch(self.batch_size)
         if self._resident is None:
             elements = elements.map(self._read, num_parallel_calls=2, deterministic=True)
-        return iter(elements.prefetch(4))
+        options = tf.data.Options()
+        options.autotune.enabled = False  # nothing is left to it, and its thread is waited for at the end of an epoch
+        elements = elements.with_options(options)
+        if tf.config.list_logical_devices("GPU"):  # on a CPU this would only copy
+            return iter(elements.apply(tf.data.experimental.prefetch_to_device("/gpu:0", READ_AHEAD)))
+        return iter(elements.prefetch(READ_AHEAD))
 
     def images(self, element: tf.Tensor) -> tf.Tensor:
         """The images of an element: uint8 `[batch, height, width, channels]`."""

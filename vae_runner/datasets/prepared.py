@@ -2,15 +2,19 @@
 
 `data_dir/prepared/<key>/` holds `images.u8`, the raw bytes of a uint8 array, and `manifest.json`, which says its shape
 and which files were skipped. The key is a digest of the files (path, size, modification time) and of the preprocessing.
-The folder gets its name when everything is in it, so it is whole or not there.
+The folder gets its name when everything is in it, so it is whole or not there; until then it is called after the
+process that fills it, and what a killed one left is cleared away by the next. What was damaged since is made anew.
 """
 
 import hashlib
 import json
 import logging
+import math
 import os
+import platform
+import secrets
 import shutil
-import tempfile
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +26,7 @@ import numpy as np
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from vae_runner.console import Bar
+from vae_runner.datasets.stored import StoredImages
 from vae_runner.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -30,6 +35,7 @@ FORMAT = 1  # of the folder, and of what the preprocessing does to a pixel: rais
 FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP"]  # whatever the suffix says
 MAX_PIXELS = 89_478_485  # of one image; where Pillow too begins to speak of a decompression bomb
 SPARE_BYTES = 64 << 20  # left free on the disk
+QUIET_SECONDS = 60.0  # after which the leftovers of a dead process are cleared away
 WINDOW = 64  # images in work or waiting at a time, so that memory stays flat
 
 
@@ -107,8 +113,9 @@ class Preprocessing:
             image = _eight_bits(image)
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             image = image.convert("RGBA")
-            canvas = Image.new("RGBA", image.size, (*self.background, 255))
-            image = Image.alpha_composite(canvas, image)
+            canvas = Image.new("RGB", image.size, self.background)
+            canvas.paste(image, mask=image)
+            image = canvas
         image = image.convert("L" if self.channels == 1 else "RGB")
         size = (self.width, self.height)
         if self.crop:
@@ -127,25 +134,27 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 def prepare(
     files: Sequence[Path], preprocessing: Preprocessing, data_dir: Path, on_error: str
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+) -> tuple[StoredImages, np.ndarray[Any, Any]]:
     """The prepared images of `files`, made now or opened from an earlier run.
 
     Returns:
-        images: a read-only memory map, uint8 `[n, height, width, channels]`.
+        images: uint8 `[n, height, width, channels]`, read when asked for.
         kept: int64 `[n]`, the index in `files` of each image; all of them but for those skipped.
 
     Raises:
         UserError: an image is broken and `on_error` is "stop"; the disk has no room, or `data_dir` cannot be written.
     """
     folder = data_dir / "prepared" / _key(files, preprocessing)
-    if not (folder / "manifest.json").exists():
+    manifest = _read_manifest(folder)
+    if manifest is None:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
+            _clear_away(folder)
             _check_room(len(files), preprocessing, folder)
             _make(files, preprocessing, folder, on_error)
         except OSError as error:
             raise UserError(f"cannot write {folder} ({error.strerror}): make room, or give another data_dir") from error
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     skipped = manifest["skipped"]
     if skipped and on_error == "stop":
         raise UserError(f"{skipped[0][1]}")
@@ -154,9 +163,48 @@ def prepare(
     kept = np.setdiff1d(np.arange(len(files)), [index for index, _ in skipped])
     if len(kept) == 0:
         raise UserError(f"none of the {len(files)} images can be used; the first: {skipped[0][1]}")
-    images = np.memmap(folder / "images.u8", np.uint8, "r", shape=tuple(manifest["shape"]))
+    images = StoredImages(folder / "images.u8", tuple(manifest["shape"]))
     log.info("Images: %d prepared as %s in %s", len(images), _shape_text(preprocessing), folder)
     return images, kept
+
+
+def _read_manifest(folder: Path) -> dict[str, Any] | None:
+    """What is in a prepared folder, or None where there is none that can be used."""
+    if not folder.exists():
+        return None
+    try:
+        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        whole = (folder / "images.u8").stat().st_size == math.prod(manifest["shape"])
+        if whole and all(type(index) is int and type(why) is str for index, why in manifest["skipped"]):
+            return manifest
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    log.warning("What was prepared in %s is damaged: preparing it again", folder)
+    return None
+
+
+def _clear_away(folder: Path) -> None:
+    """Remove `folder`, which is damaged, if it is there, and what processes that are no more left unfinished."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for leftover in folder.parent.glob(f"{_unfinished_prefix()}*"):
+        process = leftover.name.removeprefix(_unfinished_prefix()).partition("-")[0]
+        quiet = time.time() - max((f.stat().st_mtime for f in [leftover, *leftover.iterdir()]), default=0)
+        if process.isdecimal() and not _is_alive(int(process)) and quiet > QUIET_SECONDS:
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _unfinished_prefix() -> str:
+    return f"unfinished-{platform.node()}-"
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _key(files: Sequence[Path], preprocessing: Preprocessing) -> str:
@@ -188,7 +236,8 @@ def _check_room(count: int, preprocessing: Preprocessing, folder: Path) -> None:
 
 def _make(files: Sequence[Path], preprocessing: Preprocessing, folder: Path, on_error: str) -> None:
     """Decode all files into a new folder, and give it its name."""
-    working = Path(tempfile.mkdtemp(prefix="unfinished-", dir=folder.parent))
+    working = folder.parent / f"{_unfinished_prefix()}{os.getpid()}-{secrets.token_hex(4)}"
+    working.mkdir()  # not mkdtemp, whose folders nobody else may read
     try:
         skipped: list[tuple[int, str]] = []
         count = 0

@@ -1,0 +1,246 @@
+"""Images on their way into the step: `python -m benchmarks.data`.
+
+A folder of PNGs (500×500 with transparency, made here, or your own with `--folder`) is prepared once and then read by
+every run; Keras's `image_dataset_from_directory` decodes it anew in every epoch. Both hand 256×256 batches of 32 to a
+compiled function that does no more than touch each pixel. Then: the memory a process has for itself after reading from
+2,000 and from 20,000 prepared images, and how long a real training step at 256×256 waits for its images.
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from benchmarks.rounds import Contestant, Figures, interleave, python, ratios, show, spread, values
+
+SIDE, CHANNELS, BATCH = 256, 3, 32
+FACES = 1_000
+STORED = (2_000, 20_000)
+STORED_BATCHES = 200
+WAITING_IMAGES, WAITING_STEPS = 256, 8
+
+
+def main() -> None:
+    """Measure in rounds and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="how often to measure each (5)")
+    parser.add_argument("--folder", type=Path, help="a folder of images, instead of made ones")
+    parser.add_argument("--work", type=Path, help="where to put files meanwhile (a temporary folder)")
+    parser.add_argument("--measure", choices=MEASUREMENTS, help=argparse.SUPPRESS)  # a process of ours
+    arguments = parser.parse_args()
+    if arguments.measure:
+        print(json.dumps(MEASUREMENTS[arguments.measure](arguments.folder, arguments.work)))
+        return
+    with tempfile.TemporaryDirectory(dir=arguments.work) as name:
+        work = Path(name)
+        make_stored(work)
+        folder = arguments.folder or make_faces(work / "faces")
+        contestants = [
+            Contestant(m, python("benchmarks.data", "--measure", m, "--folder", folder, "--work", work))
+            for m in MEASUREMENTS
+        ]
+        tables(interleave(contestants, arguments.rounds), arguments.rounds)
+
+
+def tables(results: dict[str, list[Figures]], rounds: int) -> None:
+    """Print what was measured."""
+    speed = {name: values(results, name, "images_per_second") for name in ("prepared", "keras", "prepare")}
+    show(
+        f"Images/s at {SIDE}×{SIDE}, median of {rounds} rounds (lowest–highest)",
+        ["what", "images/s", "of image_dataset_from_directory"],
+        [
+            [TITLES[name], spread(speed[name], ",.0f"), f"{spread(ratios(speed[name], speed['keras']))} ×"]
+            for name in speed
+        ],
+    )
+    private = {n: values(results, f"private_{n}", "megabytes") for n in STORED}
+    show(
+        f"Memory private to the process after {STORED_BATCHES} batches, MB",
+        ["prepared images", "MB"],
+        [[f"{n:,}", spread(private[n], ".0f")] for n in STORED],
+    )
+    waiting = values(results, "waiting", "share")
+    seconds = values(results, "waiting", "step_seconds")
+    show(
+        f"Training at {SIDE}×{SIDE}, latent 200, batch {BATCH}",
+        ["step, s", "share of it spent waiting for images, %"],
+        [[spread(seconds), spread([100 * share for share in waiting], ".3f")]],
+    )
+
+
+# --- what is read ---------------------------------------------------------------------------------------------------
+
+
+def make_faces(folder: Path) -> Path:
+    """A thousand PNGs like the Cartoon Set's: 500×500, RGBA, large areas of one colour, smooth edges and shades."""
+    (folder / "all").mkdir(parents=True)
+
+    def draw(number: int) -> None:
+        random = np.random.default_rng(number)
+        big = Image.new("RGBA", (1000, 1000), (0, 0, 0, 0))
+        pen = ImageDraw.Draw(big)
+        for _ in range(24):
+            x, y = random.integers(100, 700, 2).tolist()
+            width, height = random.integers(40, 500, 2).tolist()
+            pen.ellipse((x, y, x + width, y + height), fill=(*random.integers(0, 256, 3).tolist(), 255))
+        pixels = np.asarray(big.resize((500, 500), Image.Resampling.LANCZOS)).copy()
+        shade = (np.linspace(0, 40, 500) * random.random()).astype(np.uint8)
+        pixels[..., :3] -= np.minimum(pixels[..., :3], shade[:, np.newaxis, np.newaxis])
+        Image.fromarray(pixels).save(folder / "all" / f"{number:05d}.png")
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(draw, range(FACES)))
+    return folder
+
+
+def make_stored(work: Path) -> None:
+    """The larger of the arrays; the smaller one is its beginning."""
+    size = max(STORED) * SIDE * SIDE * CHANNELS
+    if shutil.disk_usage(work).free < 1.2 * size:
+        sys.exit(f"benchmarks.data: {work} needs {size / 1e9:.1f} GB: give another folder with --work")
+    block = np.random.default_rng(0).integers(0, 256, (100, SIDE, SIDE, CHANNELS), np.uint8)
+    with (work / "stored.u8").open("wb") as file:
+        for _ in range(max(STORED) // 100):
+            file.write(block.data)
+
+
+# --- what is measured, each in a process of its own -----------------------------------------------------------------
+
+
+def prepare(folder: Path, work: Path) -> Figures:
+    """Decoding, compositing, resizing and writing every image, once."""
+    from vae_runner.datasets import folder as source
+
+    fresh = tempfile.mkdtemp(dir=work)
+    start = time.perf_counter()
+    dataset = source.load(root=str(folder), data_dir=fresh, image_size=SIDE, channels=CHANNELS)
+    seconds = time.perf_counter() - start
+    shutil.rmtree(fresh)
+    return {"images_per_second": (len(dataset.train) + len(dataset.test)) / seconds}
+
+
+def prepared(folder: Path, work: Path) -> Figures:
+    """An epoch over the prepared folder, after a first one."""
+    import tensorflow as tf
+
+    from vae_runner.datasets import folder as source
+    from vae_runner.datasets.pipeline import Batches
+
+    dataset = source.load(root=str(folder), data_dir=str(work / "data"), image_size=SIDE, channels=CHANNELS)
+    batches = Batches(dataset.train.images, BATCH, seed=0)
+
+    @tf.function
+    def touch(elements: object) -> tf.Tensor:
+        total = 0.0
+        for _ in tf.range(batches.steps):
+            total += tf.reduce_sum(tf.cast(batches.images(next(elements)), tf.float32))
+        return total
+
+    return _epochs(lambda epoch: touch(batches.epoch(epoch)).numpy(), batches.count)
+
+
+def keras(folder: Path, work: Path) -> Figures:
+    """An epoch of `image_dataset_from_directory`, after a first one, as its documentation has it."""
+    import keras
+    import tensorflow as tf
+
+    dataset = keras.utils.image_dataset_from_directory(
+        folder, labels=None, image_size=(SIDE, SIDE), batch_size=BATCH, verbose=False
+    )
+    count = len(dataset.file_paths)
+    dataset = dataset.prefetch(tf.data.AUTOTUNE)
+
+    @tf.function
+    def touch(images: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(images)
+
+    def epoch(_: int) -> None:
+        for images in dataset:
+            total = touch(images)
+        total.numpy()
+
+    return _epochs(epoch, count)
+
+
+def private(count: int) -> Callable[[Path, Path], Figures]:
+    """The memory nobody shares with this process, from `/proc`, after reading in an epoch's order."""
+
+    def measure(folder: Path, work: Path) -> Figures:
+        from vae_runner.datasets.pipeline import Batches
+        from vae_runner.datasets.stored import StoredImages
+
+        batches = Batches(StoredImages(work / "stored.u8", (count, SIDE, SIDE, CHANNELS)), BATCH, seed=0)
+        read = 0
+        while read < STORED_BATCHES:
+            for element in batches.epoch(read):
+                batches.images(element)
+                read += 1
+        lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+        kilobytes = sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
+        return {"megabytes": kilobytes / 1024}
+
+    return measure
+
+
+def waiting(folder: Path, work: Path) -> Figures:
+    """The share of training's time in which the next batch is not there yet.
+
+    The compiled gradient step of `vae-run dataset=cartoon latent=200`; each batch is asked for before its step, outside
+    of it. What that takes is the waiting: a batch that has been read ahead comes at once.
+    """
+    import tensorflow as tf
+
+    from benchmarks.peers import Setting, ours
+    from vae_runner.datasets.stored import StoredImages
+
+    stored = StoredImages(work / "stored.u8", (WAITING_IMAGES, SIDE, SIDE, CHANNELS))
+    train, inner, autoencoder = ours.prepare(stored, Setting(BATCH), ["dataset=cartoon", "latent=200"])
+    noise = tf.random.stateless_normal([BATCH, autoencoder.latent], [0, 0])
+    elements = train.epoch(0)
+    waited = start = 0.0
+    for step in range(WAITING_STEPS):
+        if step == 2:  # everything has happened once
+            waited, start = 0.0, time.perf_counter()
+        asked = time.perf_counter()
+        images = train.images(next(elements))
+        waited += time.perf_counter() - asked
+        inner._compiled_gradient_step(images, noise, tf.constant(0.0)).numpy()
+    seconds = time.perf_counter() - start
+    return {"share": waited / seconds, "step_seconds": seconds / (WAITING_STEPS - 2)}
+
+
+def _epochs(epoch: Callable[[int], object], count: int) -> Figures:
+    epoch(0)
+    seconds = []
+    for number in range(1, 4):
+        start = time.perf_counter()
+        epoch(number)
+        seconds.append(time.perf_counter() - start)
+    return {"images_per_second": count / statistics.median(seconds)}
+
+
+MEASUREMENTS: dict[str, Callable[[Path, Path], Figures]] = {
+    "prepared": prepared,
+    "keras": keras,
+    "prepare": prepare,
+    **{f"private_{count}": private(count) for count in STORED},
+    "waiting": waiting,
+}
+TITLES = {
+    "prepared": "a later run, from the prepared folder",
+    "keras": "`image_dataset_from_directory`, an epoch",
+    "prepare": "preparing the folder, once",
+}
+
+
+if __name__ == "__main__":
+    main()

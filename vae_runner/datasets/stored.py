@@ -1,0 +1,53 @@
+"""Images in a file of raw bytes, read when they are asked for."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class StoredImages:
+    """A file of uint8 images one after the other, indexed like the array `[n, height, width, channels]` it is.
+
+    A memory map would look the same, but every page it has touched counts as this process's memory. Here nothing stays
+    but the images that were asked for: `[3]`, `[[5, 1, 8]]` and `[:8:2]` read them; `[2:8]` is a view, which reads
+    nothing until `np.asarray`.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, file: Path, shape: tuple[int, ...], first: int = 0) -> None:
+        self.file = file
+        self.shape = shape
+        self._first = first
+        self._image_bytes = int(np.prod(shape[1:]))
+        self._descriptor: int | None = None
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, slice):
+            chosen = range(len(self))[key]
+            if chosen.step == 1:
+                return StoredImages(self.file, (len(chosen), *self.shape[1:]), self._first + chosen.start)
+            return self._read(np.array(chosen, np.int64))
+        indices = np.arange(len(self))[key]  # NumPy's own rules, and its own refusals
+        return self._read(indices) if indices.ndim else self._read(indices[np.newaxis])[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        return self._read(np.arange(len(self))).astype(dtype or self.dtype, copy=False)
+
+    def _read(self, indices: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        if self._descriptor is None:
+            self._descriptor = os.open(self.file, os.O_RDONLY)
+        images = np.empty((len(indices), *self.shape[1:]), np.uint8)
+        for image, index in zip(images, (self._first + indices).tolist(), strict=True):
+            if os.preadv(self._descriptor, [image.data], index * self._image_bytes) != self._image_bytes:
+                raise OSError(f"{self.file} ends before image {index}")
+        return images
+
+    def __del__(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
