@@ -10,12 +10,13 @@ import json
 import resource
 import statistics
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from benchmarks.rounds import Contestant, Results, interleave, python, show, spread, values
 
@@ -120,11 +121,21 @@ def _line(axes: Axes, x: list[int], measured: list[list[float]]) -> None:
     above = [max(m) - middle for middle, m in zip(median, measured, strict=True)]
     axes.errorbar(x, median, [below, above], marker="o", capsize=3)
     axes.set(xscale="log", yscale="log")
-    axes.set_xticks(x, [f"{value:,}" for value in x])
+    apart = [x[0], *(after for before, after in pairwise(x) if after > 1.1 * before)]  # their labels do not overlap
+    axes.set_xticks(apart, [_short(value) for value in apart])
     axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.grid(which="both", alpha=0.25)
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.grid(alpha=0.3)
+
+
+def _short(value: int) -> str:
+    """`200k` for 200,000."""
+    for unit, letter in ((1_000_000, "M"), (1_000, "k")):
+        if value >= unit and value % unit == 0:
+            return f"{value // unit}{letter}"
+    return str(value)
 
 
 if __name__ == "__main__":

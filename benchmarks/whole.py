@@ -1,8 +1,8 @@
 """What `vae-run` reaches of its bare compiled step: `python -m benchmarks.whole`.
 
-`vae-run dataset=fashion` as it is: bars, logs, TensorBoard, metrics, evaluation, figures every five epochs and at the end,
-exported models. Its images a second are over everything from the end of the first step to the end of the run, without the
-evaluation's own forward passes. The bare step is `benchmarks.peers ours`, measured before and after each run.
+`vae-run dataset=fashion` as it is: bars, logs, TensorBoard, metrics, evaluation, figures every five epochs and at the
+end, exported models. Its images a second are over everything from the end of the first step to the end of the run,
+without the evaluation's own forward passes. The bare step, `benchmarks.peers ours`, is measured before and after each.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def run(epochs: int) -> Figures:
         info = json.loads(Path(folder, "run", "run.json").read_text())
     timings, images = info["timings"], epochs * TRAINING_IMAGES
     everything = info["seconds"] - sum(timings[what] for what in OUTSIDE)
-    return {"training": images / timings["training"], "whole": images / everything, **timings}
+    return {"training": images / timings["training"], "whole": images / everything}
 
 
 if __name__ == "__main__":

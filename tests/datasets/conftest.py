@@ -107,7 +107,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, content: bytes, start: int) -> None:
         if start >= len(content) > 0:
-            self.send_error(416)
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(content)}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
             return
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(content) - start))

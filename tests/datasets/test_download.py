@@ -1,10 +1,15 @@
 import io
+import logging
 import os
 import random
 import socket
+import subprocess
+import sys
 import tarfile
+import time
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.datasets.conftest import FileServer, full_disk, refused, tree
-from vae_runner.datasets.download import ATTEMPTS, BLOCK, download, unpack
+from vae_runner.datasets import download as download_module
+from vae_runner.datasets.download import ATTEMPTS, BLOCK, download, one_process, unpack
 
 CONTENT = random.Random(0).randbytes(3 * BLOCK + 12_345)
 ADVICE = "or use dataset=digits, which needs no download"
@@ -83,15 +89,78 @@ def test_what_an_earlier_process_left_is_resumed(url: str, target: Path, server:
     assert tree(target.parent) == {"file.gz"}
 
 
+def no_zeros(path: Path) -> str | None:
+    return None if any(path.read_bytes()) else "is all zeros"
+
+
 @pytest.mark.parametrize("excess", [0, 1])
-def test_a_leftover_as_long_as_the_file_or_longer_is_thrown_away(
+def test_a_leftover_of_another_file_as_long_or_longer_is_thrown_away(
     url: str, target: Path, server: FileServer, excess: int
 ) -> None:
     target.parent.mkdir()
     target.with_name("file.gz.part").write_bytes(bytes(len(CONTENT) + excess))
-    fetch(url, target)
+    fetch(url, target, no_zeros)
     assert [request.range for request in server.requests] == [f"bytes={len(CONTENT) + excess}-", None]
     assert target.read_bytes() == CONTENT
+
+
+def test_a_leftover_that_goes_on_after_the_end_of_the_file_is_thrown_away(
+    url: str, target: Path, server: FileServer
+) -> None:
+    target.parent.mkdir()
+    target.with_name("file.gz.part").write_bytes(CONTENT + b"x")
+    fetch(url, target)
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_leftover_that_is_whole_is_not_fetched_again(url: str, target: Path, server: FileServer) -> None:
+    target.parent.mkdir()
+    target.with_name("file.gz.part").write_bytes(CONTENT)
+    fetch(url, target, no_zeros)
+    assert [request.range for request in server.requests] == [f"bytes={len(CONTENT)}-"]
+    assert target.read_bytes() == CONTENT
+    assert tree(target.parent) == {"file.gz"}
+
+
+DOWNLOAD = """
+import sys, pathlib
+from vae_runner.datasets.download import download
+download(sys.argv[1], pathlib.Path(sys.argv[2]), lambda _: None, "")
+"""
+
+
+def test_of_several_processes_one_fetches_the_file(url: str, target: Path, server: FileServer) -> None:
+    server.breaks = 2  # while the first goes on where it broke off, the others are there
+    processes = [subprocess.Popen([sys.executable, "-c", DOWNLOAD, url, str(target)]) for _ in range(4)]
+    assert [process.wait(timeout=60) for process in processes] == [0] * 4
+    assert target.read_bytes() == CONTENT
+    assert tree(target.parent) == {"file.gz"}
+    assert len(server.requests) == 3
+
+
+def test_who_waits_for_another_process_is_told_and_finds_its_file(
+    url: str, target: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(download_module, "PATIENCE", 0.05)
+    with caplog.at_level(logging.INFO), ThreadPoolExecutor(1) as pool:
+        with one_process(target):
+            waiting = pool.submit(fetch, url, target)
+            until = time.monotonic() + 30
+            while "Waiting for another process" not in caplog.text and time.monotonic() < until:
+                time.sleep(0.01)
+            target.write_bytes(b"made by the other")
+        waiting.result(timeout=30)
+    assert str(target) in caplog.text
+    assert server.requests == []
+    assert target.read_bytes() == b"made by the other"
+    assert tree(target.parent) == {"file.gz"}
+
+
+def test_the_lock_of_a_killed_process_holds_nobody_up(url: str, target: Path) -> None:
+    target.parent.mkdir()
+    target.with_name("file.gz.lock").touch()
+    fetch(url, target)
+    assert tree(target.parent) == {"file.gz"}
 
 
 def test_a_server_that_is_busy_at_first_is_asked_again(url: str, target: Path, server: FileServer) -> None:

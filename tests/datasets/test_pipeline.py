@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from vae_runner.datasets import pipeline
 from vae_runner.datasets.pipeline import Batches
+from vae_runner.datasets.stored import StoredImages
 
 COUNT, BATCH = 23, 5
 
@@ -20,9 +21,12 @@ def array() -> np.ndarray[Any, Any]:
     return images
 
 
-@pytest.fixture(params=["resident", "streamed"])
+@pytest.fixture(params=["resident", "stored", "mapped"])
 def images(request: pytest.FixtureRequest, array: np.ndarray[Any, Any], tmp_path: Path) -> Any:
-    return array if request.param == "resident" else memory_map(array, tmp_path)
+    if request.param == "resident":
+        return array
+    mapped = memory_map(array, tmp_path)
+    return StoredImages(tmp_path / "images.u8", array.shape) if request.param == "stored" else mapped
 
 
 def memory_map(array: np.ndarray[Any, Any], folder: Path) -> np.ndarray[Any, Any]:
@@ -137,6 +141,16 @@ def test_streaming_reads_a_few_batches_ahead_and_no_more() -> None:
     assert 1 < len(shelf.taken) < 20
     assert sum(len(element) for element in elements) == 990
     assert shelf.taken == [10] * 100
+
+
+@pytest.mark.parametrize(("room", "batches_ahead"), [(10**9, 4), (85, 2), (1, 1)])
+def test_large_batches_are_read_less_far_ahead(monkeypatch: pytest.MonkeyPatch, room: int, batches_ahead: int) -> None:
+    monkeypatch.setattr(pipeline, "READ_AHEAD_BYTES", room)
+    shelf = Shelf(1000)
+    elements = Batches(shelf, 10, 0).epoch()  # 40 bytes a batch
+    next(elements)
+    time.sleep(0.3)
+    assert len(shelf.taken) <= 1 + batches_ahead + 2  # one given out, some ahead, and two being read
 
 
 def test_an_epoch_may_be_left_early(images: Any) -> None:

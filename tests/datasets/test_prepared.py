@@ -132,6 +132,16 @@ def test_half_transparency_is_half_the_background(tmp_path: Path) -> None:
     np.testing.assert_allclose(preprocessing(8, background=(100, 200, 250))(path)[0, 0], [80, 160, 200], atol=1)
 
 
+def test_images_are_put_on_the_background_as_alpha_compositing_puts_them(tmp_path: Path) -> None:
+    opaque, alpha = np.meshgrid(np.arange(256, dtype=np.uint8), np.arange(256, dtype=np.uint8))
+    pixels = np.stack([opaque, opaque[::-1], opaque[:, ::-1], alpha], -1)  # every value under every transparency
+    path = save(tmp_path / "x.png", pixels)
+    for background in ((255, 255, 255), (0, 0, 0), (16, 130, 201)):
+        canvas = Image.new("RGBA", (256, 256), (*background, 255))
+        expected = np.asarray(Image.alpha_composite(canvas, Image.fromarray(pixels)).convert("RGB"))
+        np.testing.assert_array_equal(preprocessing(256, background=background)(path), expected)
+
+
 def test_background_is_grey_where_the_images_are(tmp_path: Path) -> None:
     path = write_image(tmp_path / "x.png", (*RED, 0))
     assert np.unique(preprocessing(8, 1, background="#404040")(path)).tolist() == [64]
@@ -391,6 +401,21 @@ def test_what_a_killed_process_left_is_cleared_away_and_nothing_else(tmp_path: P
 
     images, _ = prepare(write_numbered(tmp_path, 1), preprocessing(), tmp_path, "stop")
     assert {p.name for p in (tmp_path / "prepared").iterdir()} == {*names[1:], images.file.parent.name}
+
+
+def test_two_processes_may_clear_the_same_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    leftover = tmp_path / "prepared" / f"unfinished-{platform.node()}-{ended.pid}-aa"
+    leftover.mkdir(parents=True)
+
+    def gone_meanwhile(_: int) -> bool:
+        shutil.rmtree(leftover)
+        return False
+
+    monkeypatch.setattr(prepared, "_is_alive", gone_meanwhile)
+    images, _ = prepare(write_numbered(tmp_path, 1), preprocessing(), tmp_path, "stop")
+    assert {p.name for p in (tmp_path / "prepared").iterdir()} == {images.file.parent.name}
 
 
 def test_the_same_files_are_decoded_once(tmp_path: Path, decoded: list[str]) -> None:

@@ -1,6 +1,7 @@
 """Images in a file, against the NumPy array that was written to it."""
 
 import gc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,26 @@ def test_a_file_that_became_shorter_is_an_error_and_not_other_images(tmp_path: P
         StoredImages(file, ARRAY.shape)[10]
 
 
-def test_the_file_is_closed_with_its_last_view(stored: StoredImages) -> None:
-    def open_files() -> int:
-        return len(list(Path("/proc/self/fd").iterdir()))
+def test_the_file_is_open_once_whoever_reads_and_closed_with_its_last_view(stored: StoredImages) -> None:
+    def times_open() -> int:
+        gc.collect()
+        return sum(path.resolve() == stored.file.resolve() for path in Path("/proc/self/fd").iterdir())
 
-    before = open_files()
-    view = stored[2:5]
-    assert np.asarray(view).shape == (3, 2, 3, 1)
-    del view
-    gc.collect()
-    assert open_files() == before
+    before = times_open()
+    images = StoredImages(stored.file, ARRAY.shape)
+    views = [images[i : i + 2] for i in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for i, pair in enumerate(pool.map(np.asarray, views)):
+            np.testing.assert_array_equal(pair, ARRAY[i : i + 2])
+    del images
+    assert times_open() == before + 1
+    del views
+    assert times_open() == before
+
+
+def test_what_was_deleted_after_it_was_opened_is_still_read(tmp_path: Path) -> None:
+    file = tmp_path / "images.u8"
+    file.write_bytes(ARRAY.tobytes())
+    images = StoredImages(file, ARRAY.shape)
+    file.unlink()
+    np.testing.assert_array_equal(images[[3, 1]], ARRAY[[3, 1]])

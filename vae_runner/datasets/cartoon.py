@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_runner.datasets import Dataset, folder
-from vae_runner.datasets.download import download, unpack
+from vae_runner.datasets.download import download, one_process, unpack
 
 MAX_BYTES = 20_000_000_000  # of an unpacked archive: several times what the larger variant holds
 MAX_MEMBERS = 1_000_000
@@ -21,7 +21,11 @@ def load(*, variant: str, root: str | None, data_dir: str, url: str, **preproces
 
 def _downloaded(name: str, data_dir: Path, url: str) -> Path:
     target = data_dir / name
-    if not target.is_dir():
+    if target.is_dir():
+        return target
+    with one_process(target):
+        if target.is_dir():  # another process made it while this one waited
+            return target
         archive = data_dir / f"{name}.tgz"
         if not archive.exists():
             advice = f"or unpack it into {target}, or use dataset=digits, which needs no download"

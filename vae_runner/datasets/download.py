@@ -10,9 +10,12 @@ import urllib.parse
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from vae_runner.console import Bar
 from vae_runner.errors import UserError
@@ -22,6 +25,7 @@ log = logging.getLogger(__name__)
 BLOCK = 1 << 18
 ATTEMPTS = 5  # of one file; each goes on where the last one broke off
 TIMEOUT = 30  # seconds without an answer or a byte
+PATIENCE = 1.0  # seconds after which it is said that another process is waited for
 
 
 class _BrokenTransferError(Exception):
@@ -32,7 +36,7 @@ def download(url: str, target: Path, check: Callable[[Path], str | None], advice
     """Fetch `url` into `target`, with a progress bar; the file gets its name only when it is whole and `check` passes.
 
     A broken transfer is resumed where the server can (HTTP ranges), else restarted; what an earlier process left in
-    `target.part` is resumed too.
+    `target.part` is resumed too. Of several processes that want the same file one fetches it, and the others wait.
 
     Args:
         url: an https address, or http on this machine.
@@ -47,18 +51,45 @@ def download(url: str, target: Path, check: Callable[[Path], str | None], advice
     _check_address(url)
     part = target.with_name(target.name + ".part")
     by_hand = f"put it at {target} by hand, {advice}"
+    with one_process(target):
+        if target.exists():  # another process got it while this one waited
+            return
+        try:
+            error = _fetch(url, part, check)
+        except OSError as problem:
+            raise UserError(f"cannot write {part} ({problem.strerror}): give another data_dir") from problem
+        if error is not None:
+            raise UserError(f"cannot download {url} ({error}): {by_hand}")
+        complaint = check(part)
+        if complaint is not None:
+            part.unlink()
+            raise UserError(f"what {url} gave {complaint}: {by_hand}")
+        part.replace(target)
+
+
+@contextmanager
+def one_process(target: Path) -> Iterator[None]:
+    """Of the processes that make `target`, one at a time is inside; the others wait, and should look for it again.
+
+    Raises:
+        UserError: the folder of `target` cannot be written.
+    """
+    lock_file = target.with_name(target.name + ".lock")
+    lock = FileLock(lock_file)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        error = _fetch(url, part)
+        try:
+            lock.acquire(timeout=PATIENCE)
+        except Timeout:
+            log.info("Waiting for another process, which is fetching %s", target)
+            lock.acquire()
     except OSError as problem:
-        raise UserError(f"cannot write {part} ({problem.strerror}): give another data_dir") from problem
-    if error is not None:
-        raise UserError(f"cannot download {url} ({error}): {by_hand}")
-    complaint = check(part)
-    if complaint is not None:
-        part.unlink()
-        raise UserError(f"what {url} gave {complaint}: {by_hand}")
-    part.replace(target)
+        raise UserError(f"cannot write {lock_file} ({problem.strerror}): give another data_dir") from problem
+    try:
+        yield
+    finally:
+        lock_file.unlink(missing_ok=True)  # while it is held: who waits for it notices, and makes a new one
+        lock.release()
 
 
 def _check_address(url: str) -> None:
@@ -70,7 +101,7 @@ def _check_address(url: str) -> None:
     raise UserError(f"dataset.url={url}: only https addresses are downloaded from")
 
 
-def _fetch(url: str, part: Path) -> str | None:
+def _fetch(url: str, part: Path, check: Callable[[Path], str | None]) -> str | None:
     """Get the whole of `url` into `part`, in several attempts; what kept us from it, or None."""
     problem = ""
     for _ in range(ATTEMPTS):
@@ -78,8 +109,10 @@ def _fetch(url: str, part: Path) -> str | None:
             _transfer(url, part)
             return None
         except urllib.error.HTTPError as error:
-            if error.code == 416:  # what we have is longer than the file: it is another one
-                part.unlink(missing_ok=True)
+            if error.code == 416:  # there is nothing beyond what we have: it is the whole file, or another one
+                if error.headers.get("Content-Range") == f"bytes */{part.stat().st_size}" and check(part) is None:
+                    return None
+                part.unlink()
             elif error.code < 500:
                 return f"the server answers {error.code} {error.reason}"
             problem = f"the server answers {error.code} {error.reason}"

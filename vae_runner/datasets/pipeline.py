@@ -1,5 +1,6 @@
 """From a split's images to the batches of an epoch."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ import tensorflow as tf
 
 RESIDENT_BYTES = 1 << 30  # an array up to this size is handed to TensorFlow whole
 READ_AHEAD = 4  # batches
+READ_AHEAD_BYTES = 256 << 20  # what they may take; beyond it there are fewer, and at least one
 
 
 class Batches:
@@ -41,19 +43,27 @@ class Batches:
         order = np.arange(self.count)
         if self._seed is not None:
             order = np.random.default_rng([self._seed, epoch]).permutation(self.count)
+        ahead = self._read_ahead()
         elements = tf.data.Dataset.from_tensor_slices(order).batch(self.batch_size)
         if self._resident is None:
-            elements = elements.map(self._read, num_parallel_calls=2, deterministic=True)
+            elements = elements.map(self._read, num_parallel_calls=min(2, ahead), deterministic=True)
         options = tf.data.Options()
         options.autotune.enabled = False  # nothing is left to it, and its thread is waited for at the end of an epoch
         elements = elements.with_options(options)
         if tf.config.list_logical_devices("GPU"):  # on a CPU this would only copy
-            return iter(elements.apply(tf.data.experimental.prefetch_to_device("/gpu:0", READ_AHEAD)))
-        return iter(elements.prefetch(READ_AHEAD))
+            return iter(elements.apply(tf.data.experimental.prefetch_to_device("/gpu:0", ahead)))
+        return iter(elements.prefetch(ahead))
 
     def images(self, element: tf.Tensor) -> tf.Tensor:
         """The images of an element: uint8 `[batch, height, width, channels]`."""
         return element if self._resident is None else tf.gather(self._resident, element)
+
+    def _read_ahead(self) -> int:
+        """How many batches to read before they are asked for."""
+        if self._resident is not None:
+            return READ_AHEAD
+        batch_bytes = self.batch_size * math.prod(self._images.shape[1:])
+        return min(max(READ_AHEAD_BYTES // batch_bytes, 1), READ_AHEAD)
 
     def _read(self, indices: tf.Tensor) -> tf.Tensor:
         images = tf.numpy_function(lambda chosen: np.asarray(self._images[chosen]), [indices], tf.uint8, stateful=False)

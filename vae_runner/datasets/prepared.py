@@ -1,4 +1,4 @@
-"""Image files, decoded and resized once into one memory-mapped array.
+"""Image files, decoded and resized once into one file, an array of bytes.
 
 `data_dir/prepared/<key>/` holds `images.u8`, the raw bytes of a uint8 array, and `manifest.json`, which says its shape
 and which files were skipped. The key is a digest of the files (path, size, modification time) and of the preprocessing.
@@ -18,6 +18,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -112,15 +113,19 @@ class Preprocessing:
         if image.mode.startswith("I"):
             image = _eight_bits(image)
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-            image = image.convert("RGBA")
+            image = _in_mode(image, "RGBA")
             canvas = Image.new("RGB", image.size, self.background)
             canvas.paste(image, mask=image)
             image = canvas
-        image = image.convert("L" if self.channels == 1 else "RGB")
+        image = _in_mode(image, "L" if self.channels == 1 else "RGB")
         size = (self.width, self.height)
         if self.crop:
             return ImageOps.fit(image, size, Image.Resampling.BILINEAR)
         return image.resize(size, Image.Resampling.BILINEAR)
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)  # Pillow would copy it, which takes time
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -188,9 +193,12 @@ def _clear_away(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     for leftover in folder.parent.glob(f"{_unfinished_prefix()}*"):
         process = leftover.name.removeprefix(_unfinished_prefix()).partition("-")[0]
-        quiet = time.time() - max((f.stat().st_mtime for f in [leftover, *leftover.iterdir()]), default=0)
-        if process.isdecimal() and not _is_alive(int(process)) and quiet > QUIET_SECONDS:
-            shutil.rmtree(leftover, ignore_errors=True)
+        if not process.isdecimal() or _is_alive(int(process)):
+            continue
+        with suppress(FileNotFoundError):  # another process clears it away at this moment
+            quiet = time.time() - max(path.stat().st_mtime for path in [leftover, *leftover.iterdir()])
+            if quiet > QUIET_SECONDS:
+                shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _unfinished_prefix() -> str:

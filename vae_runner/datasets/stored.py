@@ -1,6 +1,7 @@
 """Images in a file of raw bytes, read when they are asked for."""
 
 import os
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,17 @@ class StoredImages:
 
     A memory map would look the same, but every page it has touched counts as this process's memory. Here nothing stays
     but the images that were asked for: `[3]`, `[[5, 1, 8]]` and `[:8:2]` read them; `[2:8]` is a view, which reads
-    nothing until `np.asarray`.
+    nothing until `np.asarray`. The file is open as long as there is a view of it; several threads may read.
     """
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, file: Path, shape: tuple[int, ...], first: int = 0) -> None:
+    def __init__(self, file: Path, shape: tuple[int, ...], first: int = 0, opened: FileIO | None = None) -> None:
         self.file = file
         self.shape = shape
         self._first = first
         self._image_bytes = int(np.prod(shape[1:]))
-        self._descriptor: int | None = None
+        self._opened = opened or FileIO(file)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -31,7 +32,8 @@ class StoredImages:
         if isinstance(key, slice):
             chosen = range(len(self))[key]
             if chosen.step == 1:
-                return StoredImages(self.file, (len(chosen), *self.shape[1:]), self._first + chosen.start)
+                shape = (len(chosen), *self.shape[1:])
+                return StoredImages(self.file, shape, self._first + chosen.start, self._opened)
             return self._read(np.array(chosen, np.int64))
         indices = np.arange(len(self))[key]  # NumPy's own rules, and its own refusals
         return self._read(indices) if indices.ndim else self._read(indices[np.newaxis])[0]
@@ -40,14 +42,8 @@ class StoredImages:
         return self._read(np.arange(len(self))).astype(dtype or self.dtype, copy=False)
 
     def _read(self, indices: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        if self._descriptor is None:
-            self._descriptor = os.open(self.file, os.O_RDONLY)
         images = np.empty((len(indices), *self.shape[1:]), np.uint8)
         for image, index in zip(images, (self._first + indices).tolist(), strict=True):
-            if os.preadv(self._descriptor, [image.data], index * self._image_bytes) != self._image_bytes:
+            if os.preadv(self._opened.fileno(), [image.data], index * self._image_bytes) != self._image_bytes:
                 raise OSError(f"{self.file} ends before image {index}")
         return images
-
-    def __del__(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
