@@ -182,6 +182,7 @@ def test_ctrl_c_ends_in_one_line_and_run_json_says_so(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     table = tmp_path / "run" / "metrics.csv"
     deadline = time.monotonic() + 120

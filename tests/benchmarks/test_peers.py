@@ -1,0 +1,38 @@
+"""The peers train the network that ours is."""
+
+import pytest
+
+from benchmarks.peers import LATENT, tutorial
+from vae_runner.models.conv import build
+from vae_runner.models.layers import plain
+from vae_runner.models.posterior import DiagonalGaussian
+
+NORMALIZED = (
+    32 + 64 + 64 + 64,
+    64 + 64 + 32,
+)  # filters before a batch normalisation: each peer's bias, which ours lacks
+
+
+def parameters() -> list[int]:
+    """Of the encoder and decoder, with the biases that the peers have and ours leaves out; trainable ones."""
+    autoencoder = build((28, 28, 1), LATENT, DiagonalGaussian)
+    networks = (autoencoder.encoder, autoencoder.decoder)
+    return [
+        sum(v.shape.num_elements() for v in plain(network).trainable_variables) + biases
+        for network, biases in zip(networks, NORMALIZED, strict=True)
+    ]
+
+
+def test_the_keras_peers_have_our_network() -> None:
+    theirs = [
+        sum(v.shape.num_elements() for v in m.trainable_variables) for m in (tutorial.encoder(), tutorial.decoder())
+    ]
+    assert theirs == parameters()
+
+
+def test_the_pytorch_peers_have_our_network() -> None:
+    pytest.importorskip("torch")
+    from benchmarks.peers import torch_eager
+
+    networks = (torch_eager.Encoder(), torch_eager.Decoder())
+    assert [sum(p.numel() for p in network.parameters()) for network in networks] == parameters()
