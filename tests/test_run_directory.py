@@ -1,4 +1,8 @@
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +10,12 @@ import pytest
 from omegaconf import OmegaConf
 
 from vae_runner.errors import UserError
-from vae_runner.run_directory import RunDirectory, write_whole
+from vae_runner.files import write_whole
+from vae_runner.run_directory import RunDirectory
+from vae_runner.training.checkpoints import Checkpoint
+from vae_runner.training.outer import Position
+
+KILLS = 10 * int(os.environ.get("VAE_RUNNER_TEST_ROUNDS", "1"))  # docs/reliability.md
 
 
 def test_a_second_run_in_the_same_directory_is_refused(tmp_path: Path) -> None:
@@ -20,11 +29,98 @@ def test_the_configuration_is_kept_resolved(tmp_path: Path) -> None:
     assert directory.config == {"a": 3, "b": 3}
 
 
-@pytest.mark.parametrize("status", ["running", "failed", "interrupted"])
-def test_an_unfinished_run_is_refused_with_its_status(tmp_path: Path, status: str) -> None:
+@pytest.mark.parametrize("status", ["failed", "interrupted"])
+def test_an_unfinished_run_is_refused_with_its_status_and_how_to_go_on(tmp_path: Path, status: str) -> None:
     RunDirectory.create(tmp_path, OmegaConf.create()).write_info({"status": status})
-    with pytest.raises(UserError, match=f"not finished: its status is '{status}'"):
+    with pytest.raises(UserError, match=f"not finished, but {status}: vae-run resume={tmp_path} goes on"):
         RunDirectory.open_finished(tmp_path)
+
+
+def test_a_run_whose_process_is_gone_is_dead_and_one_that_runs_is_not(tmp_path: Path) -> None:
+    directory = RunDirectory.create(tmp_path, OmegaConf.create())
+    with pytest.raises(UserError, match="not finished: its status is 'running'; wait"):
+        RunDirectory.open_finished(tmp_path)
+    directory.release()
+    assert RunDirectory(tmp_path).status == "dead"
+
+
+def test_a_second_process_on_a_run_directory_is_refused_with_the_name_of_the_first(tmp_path: Path) -> None:
+    with RunDirectory.create(tmp_path, OmegaConf.create()) as directory:
+        directory.write_info({"status": "running", "process": {"pid": 123, "host": "there"}})
+        with pytest.raises(UserError, match="is in use: process 123 on there runs in it"):
+            RunDirectory.open_to_resume(tmp_path)
+    RunDirectory.open_to_resume(tmp_path).release()
+
+
+def test_a_link_out_of_a_run_directory_is_refused_and_one_within_is_not(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    RunDirectory.create(run, OmegaConf.create()).release()
+    (run / "inside").symlink_to("config.yaml")
+    RunDirectory.open(run)
+    (run / "figures").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="figures is a link out of the run directory"):
+        RunDirectory.open(run)
+
+
+def checkpoint(epoch: int) -> bytes:
+    return Checkpoint(Position(epoch), [], {}, {}, {}).to_bytes()
+
+
+def test_a_damaged_checkpoint_is_named_set_aside_and_the_one_before_it_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = RunDirectory(tmp_path)
+    for epoch in (1, 2, 3):
+        directory.save_checkpoint(epoch, checkpoint(epoch))
+    newest = tmp_path / "checkpoints" / "step_0000000003.npz"
+    newest.write_bytes(newest.read_bytes()[:-100])
+
+    found = directory.newest_checkpoint()
+    assert found is not None
+    assert found.position.epoch == 2
+    assert f"{newest} is damaged: its content does not have the checksum" in caplog.text
+    directory.save_checkpoint(4, checkpoint(4))
+    directory.prune_checkpoints(1, [])
+    names = sorted(file.name for file in newest.parent.iterdir())
+    assert names == ["damaged.step_0000000003.npz", "step_0000000004.npz"]
+
+
+def test_without_a_whole_checkpoint_there_is_none(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    assert directory.newest_checkpoint() is None
+    directory.save_checkpoint(1, b"nothing")
+    assert directory.newest_checkpoint() is None
+
+
+def test_a_kill_at_any_moment_of_writing_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
+    """A process writes one checkpoint after the other and is killed at random; the newest must always be whole."""
+    RunDirectory(tmp_path).save_checkpoint(0, checkpoint(1))
+    (tmp_path / "content").write_bytes(
+        Checkpoint(Position(1), [], {}, {}, {"encoder/0": np.random.default_rng(0).random(300_000)}).to_bytes()
+    )
+    script = (
+        "import sys, pathlib; from vae_runner.run_directory import RunDirectory\n"
+        "path, first = pathlib.Path(sys.argv[1]), int(sys.argv[2])\n"
+        "directory, content = RunDirectory(path), (path / 'content').read_bytes()\n"
+        "print('writing', flush=True)\n"
+        "for step in range(first, first + 10_000):\n"
+        "    directory.save_checkpoint(step, content)\n"
+        "    directory.prune_checkpoints(2, [])\n"
+    )
+    rng = np.random.default_rng()
+    first = 1
+    for _ in range(KILLS):
+        process = subprocess.Popen([sys.executable, "-c", script, tmp_path, str(first)], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(rng.random() * 0.2)
+        process.kill()
+        process.communicate()
+        steps = sorted(int(file.stem[5:]) for file in (tmp_path / "checkpoints").glob("step_*.npz"))
+        assert RunDirectory(tmp_path).newest_checkpoint() is not None
+        assert not list((tmp_path / "checkpoints").glob("damaged*"))
+        first = steps[-1] + 1
+    assert first > KILLS  # it did write
 
 
 def test_what_is_no_run_directory_is_refused(tmp_path: Path) -> None:
@@ -71,6 +167,6 @@ def test_a_file_that_could_not_be_written_leaves_the_old_one(tmp_path: Path, mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", no_room)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UserError, match=r"run.json cannot be written \(No space left on device\)"):
         write_whole(path, json.dumps({"a": 1}).encode())
     assert path.read_bytes() == b"old"

@@ -27,8 +27,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_runner import __version__, config, refusals
-from vae_runner.errors import UserError
+from vae_runner import __version__, config, refusals, resume
+from vae_runner.errors import Interrupted, UserError
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +92,9 @@ def _command(name: str, work: Callable[[], None]) -> None:
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    except KeyboardInterrupt as interrupt:
+        print(f"{name}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
+        sys.exit(interrupt.status if isinstance(interrupt, Interrupted) else INTERRUPTED)
 
 
 def _import(name: str) -> ModuleType:
@@ -156,6 +156,7 @@ def _run() -> None:
     """Compose the configuration with Hydra and run; refusals of Hydra's become ours, with the closest real name."""
     sys.argv[1:] = [_expand_home(argument) for argument in sys.argv[1:]]
     _check_options(sys.argv[1:])
+    sys.argv[1:] = resume.rewritten(sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises, and leaves the telling to us
     Hydra.get_help = _get_help  # type: ignore[method-assign]
     config.register_schemas()
@@ -190,10 +191,14 @@ class _Jobs:
 
     def run(self, cfg: DictConfig) -> float | None:
         self.count += 1
-        path = Path(HydraConfig.get().runtime.output_dir)
+        hydra = HydraConfig.get()
+        path = Path(hydra.runtime.output_dir)
         try:
+            resumed = cfg.resume is not None
+            if resumed:
+                cfg = resume.configuration(path, cfg, hydra.overrides.task)
             _check(cfg, path)
-            return _import("run").run(cfg, HydraConfig.get())
+            return _import("run").run(config.of_the_run(cfg), hydra, resumed=resumed)
         except UserError as error:
             self.refusals.append(error)
             if HydraConfig.get().mode == RunMode.MULTIRUN:

@@ -15,7 +15,8 @@ from vae_runner.console import console
 from vae_runner.errors import UserError
 from vae_runner.evaluation.embeddings import decode, reconstruct
 from vae_runner.figures.comparison import Compared, comparison
-from vae_runner.run_directory import RunDirectory, check_writable, save_figure, write_whole
+from vae_runner.files import write_whole
+from vae_runner.run_directory import RunDirectory, check_writable, save_figure
 
 SHOWN_IMAGES = 8
 SAMPLES = 32

@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vae_runner.errors import UserError, did_you_mean
 
 MAX_SEED = 2**32 - 1  # what NumPy's legacy seeding, and so Keras's, accepts
+COMMAND_KEYS = ("resume", "trust")  # what a command is to do, and no part of the run that it does
 MAX_FIGURE_SIDE = 200  # images in a row or column
 COMPARISONS = {
     "at least": operator.ge,
@@ -205,6 +206,16 @@ class EarlyStoppingConfig:
 
 
 @dataclass
+class CheckpointConfig:
+    """When checkpoints are written, and which are kept."""
+
+    every: int = key(1, minimum=0, unit="epochs")
+    every_minutes: float = key(10.0, minimum=0, unit="minutes")
+    keep: int = key(2, minimum=1, unit="checkpoints")
+    metric: str | None = "test/loss"
+
+
+@dataclass
 class HardwareConfig:
     """Where and how the arithmetic runs."""
 
@@ -245,8 +256,11 @@ class Config:
     optimizer: Any = MISSING
     schedule: Any = MISSING
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     figures: FiguresConfig = field(default_factory=FiguresConfig)
+    resume: str | None = None
+    trust: list[str] = field(default_factory=list)
 
 
 SCHEMAS: dict[str, type] = {
@@ -297,6 +311,11 @@ def check(config: DictConfig) -> None:
     _check_figures(config.figures)
     if config.hardware.gpus is not None and config.hardware.device == "cpu":
         raise UserError("hardware.gpus chooses GPUs, but hardware.device=cpu uses none: leave one of them out")
+
+
+def of_the_run(config: DictConfig) -> DictConfig:
+    """The configuration without what only this command is told."""
+    return OmegaConf.masked_copy(config, [str(name) for name in config if name not in (*COMMAND_KEYS, "hydra")])
 
 
 def _typed_keys(node: DictConfig, prefix: str) -> Iterator[tuple[str, Any, dataclasses.Field[Any]]]:

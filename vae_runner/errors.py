@@ -14,6 +14,19 @@ class UserError(Exception):
         super().__init__(" ".join(message.split()))
 
 
+class UnwritableError(UserError):
+    """A file cannot be written: no room, a limit, no permission. What was there before is as it was."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the command to end. Its text, if any, says how to go on later; `status` is the exit status."""
+
+    def __init__(self, signal_number: int, advice: str = "") -> None:
+        super().__init__(advice)
+        self.signal_number = signal_number
+        self.status = 128 + signal_number  # as shells have it: 130 for SIGINT, 143 for SIGTERM
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`" Did you mean 'latent'?"` for the known word closest to `word`, or `""` where none is close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

@@ -1,6 +1,10 @@
 """One experiment, top to bottom: the page to read first."""
 
 import logging
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +16,11 @@ from vae_runner import hardware
 from vae_runner.config import build
 from vae_runner.datasets import Dataset
 from vae_runner.datasets.pipeline import Batches
-from vae_runner.errors import UserError
+from vae_runner.errors import Interrupted, UnwritableError, UserError
 from vae_runner.figures import Trained
 from vae_runner.losses import Loss
+from vae_runner.models.autoencoder import Autoencoder
+from vae_runner.resume import check_same_past
 from vae_runner.run_directory import RunDirectory
 from vae_runner.tracking.metrics_table import MetricsTable
 from vae_runner.tracking.pictures import Pictures
@@ -23,9 +29,11 @@ from vae_runner.tracking.record import Record
 from vae_runner.tracking.summary import show_summary
 from vae_runner.tracking.tensorboard import TensorBoard
 from vae_runner.training import custom_gradients
-from vae_runner.training.early_stopping import EarlyStopping
+from vae_runner.training.checkpoints import Checkpoint, Checkpoints, Variables
+from vae_runner.training.early_stopping import Row, check_metric, should_stop
 from vae_runner.training.inner import InnerLoop
-from vae_runner.training.outer import Trainer
+from vae_runner.training.interruption import Interruption
+from vae_runner.training.outer import Progress, Trainer
 from vae_runner.training.schedules import LearningRate
 from vae_runner.training.stopwatch import Stopwatch
 
@@ -34,34 +42,52 @@ log = logging.getLogger(__name__)
 KEPT_TEST_IMAGES = 16  # in the run directory, for vae-compare
 
 
-def run(config: DictConfig, hydra: DictConfig) -> float:
-    """Train as configured, into the directory Hydra chose; returns the final test loss, which a sweep may minimise.
+def run(config: DictConfig, hydra: DictConfig, *, resumed: bool = False) -> float:
+    """Train as configured, in the directory Hydra chose; returns the final test loss, which a sweep may minimise.
+
+    With `resumed`, a run is in that directory, and goes on from its newest checkpoint.
 
     Raises:
         UserError: the configuration does not fit the data or the machine, or training diverged.
+        Interrupted: a signal asked for the end; what there is is in a checkpoint.
     """
     path = Path(hydra.runtime.output_dir)
-    directory = RunDirectory.create(path, config, hydra)
-    stopwatch = Stopwatch()
-    record = Record(directory.write_info, stopwatch.seconds)
-    try:
-        with custom_gradients.forgotten():
-            loss = _train(config, directory, record, stopwatch)
-    except KeyboardInterrupt:
-        record.end("interrupted")
-        raise
-    except BaseException as error:
-        record.end("failed", error=f"{type(error).__name__}: {error}")
-        raise
-    record.end("finished")
-    log.info("Run directory: %s", path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    interruption = Interruption()
+    opened = RunDirectory.open_to_resume(path) if resumed else RunDirectory.create(path, config, hydra)
+    with interruption.heard(), opened as directory:
+        stopwatch = Stopwatch()
+        record = Record(directory.write_info, stopwatch.seconds, directory.info if resumed else None)
+        try:
+            with custom_gradients.forgotten():
+                loss = _train(config, directory, record, stopwatch, interruption)
+        except KeyboardInterrupt as interrupt:
+            record.end("interrupted")
+            number = interrupt.signal_number if isinstance(interrupt, Interrupted) else signal.SIGINT
+            raise Interrupted(number, f"interrupted{_how_far(record)}: vae-run resume={shown} goes on") from interrupt
+        except UnwritableError as error:
+            with suppress(UnwritableError):  # where there was no room for the one there may be none for the other
+                record.end("failed", error=str(error))
+            raise UserError(f"{error}: make room for it; vae-run resume={shown} then goes on") from error
+        except BaseException as error:
+            record.end("failed", error=f"{type(error).__name__}: {error}")
+            raise
+        record.end("finished")
+    log.info("Run directory: %s", shown)
     return loss
 
 
-def _train(config: DictConfig, directory: RunDirectory, record: Record, stopwatch: Stopwatch) -> float:
-    machine = hardware.setup(config.hardware, config.seed)
-    record.note(hardware=machine.description)
+@dataclass(frozen=True)
+class _Experiment:
+    """What a configuration makes: the parts that training needs."""
 
+    dataset: Dataset
+    autoencoder: Autoencoder
+    variables: Variables
+    trainer: Trainer
+
+
+def _build(config: DictConfig, machine: hardware.Hardware, stopwatch: Stopwatch, signals: Interruption) -> _Experiment:
     dataset = build(config.dataset)
     _check_dataset(dataset)
     with machine.strategy.scope():
@@ -82,34 +108,97 @@ def _train(config: DictConfig, directory: RunDirectory, record: Record, stopwatc
         optimizer.build(autoencoder.trainable_variables)
 
     inner = InnerLoop(autoencoder, loss, optimizer, machine, config.seed, train.steps)
-    trainer = Trainer(inner, train, evaluated, learning_rate, stopwatch)
-    stopping = EarlyStopping(config.early_stopping, [f"{s}/{n}" for s in dataset.splits for n in inner.names])
-    show_summary(autoencoder, dataset, config.batch_size, machine.description)
+    metrics = [f"{split}/{name}" for split in dataset.splits for name in inner.names]
+    check_metric("early_stopping.metric", config.early_stopping.metric, metrics)
+    check_metric("checkpoint.metric", config.checkpoint.metric, metrics)
+    trainer = Trainer(inner, train, evaluated, learning_rate, stopwatch, signals.deferred)
+    return _Experiment(dataset, autoencoder, Variables(autoencoder, optimizer), trainer)
+
+
+def _train(
+    config: DictConfig, directory: RunDirectory, record: Record, stopwatch: Stopwatch, signals: Interruption
+) -> float:
+    machine = hardware.setup(config.hardware, config.seed)
+    record.note(hardware=machine.description)
+    experiment = _build(config, machine, stopwatch, signals)
+    trainer = experiment.trainer
+    rows = _restore(experiment, directory, config, stopwatch)
+    if rows is None:
+        show_summary(experiment.autoencoder, experiment.dataset, config.batch_size, machine.description)
+    table = MetricsTable(directory.metrics_file, rows or [])
+    checkpoints = Checkpoints(config.checkpoint, directory, lambda: _capture(experiment, table.rows, config, stopwatch))
+
+    def on_progress(progress: Progress) -> None:
+        bar.update(progress)
+        checkpoints.within_epoch()
 
     with (
-        MetricsTable(directory.metrics_file) as table,
-        TensorBoard(directory.tensorboard) as board,
-        ProgressBar(config.epochs, train.count) as bar,
+        TensorBoard(directory.tensorboard, table.last_step) as board,
+        ProgressBar(config.epochs, trainer.images_per_epoch) as bar,
     ):
         pictures = Pictures(config.figures, directory.save_figure, board)
-        board.configuration(OmegaConf.to_yaml(config, resolve=True), config, str(directory.path))
+        if not table.rows:
+            board.configuration(OmegaConf.to_yaml(config, resolve=True), config, str(directory.path))
         stopwatch.since_start("preparation")
-        for result in trainer.epochs(config.epochs, bar.update):
-            last = stopping.should_stop(result.metrics) or result.epoch == config.epochs
-            table.add(result)
-            board.epoch(result)
-            bar.epoch(result)
-            record.note(epoch=result.epoch, step=result.step, metrics=result.metrics)
-            trained = Trained(autoencoder, dataset.test, dataset.label_names, table.rows, result.epoch, config.seed)
+        with checkpoints.when_interrupted():
+            while not _is_over(config, table.rows):
+                result = trainer.run_epoch(on_progress)
+                table.add(result)
+                board.epoch(result)
+                bar.epoch(result)
+                record.note(epoch=result.epoch, step=result.step, metrics=result.metrics)
+                last = _is_over(config, table.rows)
+                with stopwatch.on("figures"):
+                    pictures.draw_periodic(_trained(experiment, table.rows, config), result.step, last)
+                trainer.next_epoch()
+                checkpoints.after_epoch(table.rows, last)
+            trained = _trained(experiment, table.rows, config)
+            directory.save_models(trained.autoencoder)
+            _save_test_sample(trained, directory)
             with stopwatch.on("figures"):
-                pictures.draw_periodic(trained, result.step, last)
-            if last:
-                break
-        directory.save_models(autoencoder)
-        _save_test_sample(trained, directory)
-        with stopwatch.on("figures"):
-            pictures.draw_final(trained)
-    return float(result.metrics["test/loss"])
+                pictures.draw_final(trained)
+    return float(table.rows[-1]["test/loss"])
+
+
+def _restore(
+    experiment: _Experiment, directory: RunDirectory, config: DictConfig, stopwatch: Stopwatch
+) -> list[dict[str, float]] | None:
+    """Put the experiment where the newest checkpoint is; returns its rows of the metrics table. None: there is none."""
+    checkpoint = directory.newest_checkpoint()
+    if checkpoint is None:
+        return None
+    check_same_past(config, checkpoint.config, directory.path)
+    directory.write_config(config)
+    experiment.variables.assign(checkpoint.variables)
+    experiment.trainer.position = checkpoint.position
+    stopwatch.seconds.update(checkpoint.seconds)
+    log.info("Resumed in epoch %d, at step %d", checkpoint.position.epoch, experiment.trainer.step)
+    return checkpoint.rows
+
+
+def _capture(
+    experiment: _Experiment, rows: Sequence[Row], config: DictConfig, stopwatch: Stopwatch
+) -> tuple[int, Checkpoint]:
+    """The run as it stands, and its step. The row of an epoch whose figures are still to come is not in it."""
+    position = experiment.trainer.position
+    before = [dict(row) for row in rows if row["epoch"] < position.epoch]
+    content: Any = OmegaConf.to_container(config, resolve=True)
+    values = experiment.variables.values()
+    return experiment.trainer.step, Checkpoint(position, before, dict(stopwatch.seconds), content, values)
+
+
+def _trained(experiment: _Experiment, rows: Sequence[Row], config: DictConfig) -> Trained:
+    dataset, epoch = experiment.dataset, int(rows[-1]["epoch"])
+    return Trained(experiment.autoencoder, dataset.test, dataset.label_names, rows, epoch, config.seed)
+
+
+def _is_over(config: DictConfig, rows: Sequence[Row]) -> bool:
+    return len(rows) >= config.epochs or should_stop(config.early_stopping, rows)
+
+
+def _how_far(record: Record) -> str:
+    epoch = record.info.get("epoch")
+    return f" after epoch {epoch}" if epoch else ""
 
 
 def _check_dataset(dataset: Dataset) -> None:

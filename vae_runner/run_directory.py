@@ -6,34 +6,50 @@ config.yaml          the composed, resolved configuration
 metrics.csv          one row an epoch
 vae-run.log
 tensorboard/
+checkpoints/         step_0000000460.npz, …: what `vae-run resume=` goes on from
 models/              encoder.keras, decoder.keras
 figures/             samples/epoch_0010.png, …, latent_space.png, …
 evaluation/          embeddings.npz, test_images.npz: what comparing runs needs of the test split
+.lock                held by the process that runs
 ```
 """
 
 import io
 import json
+import logging
 import os
+import re
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
-import keras
 import numpy as np
 import yaml
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from filelock import BaseFileLock, FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_runner.errors import UserError
-from vae_runner.models.autoencoder import Autoencoder
-from vae_runner.models.layers import plain
-from vae_runner.models.posterior import DiagonalGaussian, Point
+from vae_runner.errors import UnwritableError, UserError
+from vae_runner.files import write_whole, writing
 
+if TYPE_CHECKING:
+    import keras
+    from matplotlib.figure import Figure
+
+    from vae_runner.models.autoencoder import Autoencoder
+    from vae_runner.training.checkpoints import Checkpoint
+
+# The commands look into run directories before they import TensorFlow, Keras and Matplotlib: what needs these imports
+# them where it is.
+
+log = logging.getLogger(__name__)
+
+INFO_KINDS: dict[str, type] = {  # of what run.json is read for
+    "status": str, "started": str, "process": dict, "resumed": list, "epoch": int, "step": int, "metrics": dict,
+}  # fmt: skip
 PICTURE_DPI = 150
 COMPRESSION = 3  # of PNG files, 1 … 9
 
@@ -45,6 +61,15 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock: BaseFileLock | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
 
     # --- while it runs ------------------------------------------------------------------------------------------------
 
@@ -53,20 +78,54 @@ class RunDirectory:
         """A new run's directory, with its configuration, and Hydra's as Hydra keeps it.
 
         Raises:
-            UserError: there is a run in it already.
+            UserError: there is a run in it already, or nothing can be written there.
         """
         directory = cls(path)
-        path.mkdir(parents=True, exist_ok=True)
+        with writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+        directory.hold()
         try:
-            with directory._info_file.open("x") as file:  # whoever makes run.json has the directory
+            with writing(directory._info_file), directory._info_file.open("x") as file:
                 file.write('{"status": "running"}')
-        except FileExistsError as error:
-            raise UserError(f"{path} holds a run already: give another hydra.run.dir, or move it away") from error
+        except UnwritableError as error:
+            directory.release()
+            if not isinstance(error.__cause__, FileExistsError):
+                raise
+            raise UserError(
+                f"{path} holds a run already: continue it with resume={path}, or give another hydra.run.dir"
+            ) from error
         if hydra is not None:
             for name, part in (("config", config), ("hydra", {"hydra": hydra}), ("overrides", hydra.overrides.task)):
                 write_whole(path / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(part).encode())
-        write_whole(path / "config.yaml", OmegaConf.to_yaml(config, resolve=True).encode())
+        directory.write_config(config)
         return directory
+
+    def hold(self) -> None:
+        """Keep other processes from running in this directory, until `release` or the end of this process.
+
+        Raises:
+            UserError: another one does.
+        """
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except OSError as error:
+            if not isinstance(error, Timeout):
+                raise UnwritableError(f"{self.path} cannot be written ({error.strerror or error})") from error
+            process = self.info.get("process", {})
+            who = f"process {process.get('pid')} on {process.get('host')}" if process else "another process"
+            raise UserError(f"{self.path} is in use: {who} runs in it; wait for its end, or stop it") from error
+        self._lock = lock
+
+    def release(self) -> None:
+        """Let others run in this directory."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def write_config(self, config: DictConfig) -> None:
+        """Keep the configuration, resolved."""
+        write_whole(self.path / "config.yaml", OmegaConf.to_yaml(config, resolve=True).encode())
 
     def write_info(self, info: Mapping[str, Any]) -> None:
         """Replace run.json as a whole."""
@@ -91,24 +150,112 @@ class RunDirectory:
         """Where the "encoder" or "decoder" is."""
         return self.path / "models" / f"{part}.keras"
 
-    def save_figure(self, figure: Figure, name: str, epoch: int | None = None) -> None:
+    def save_figure(self, figure: "Figure", name: str, epoch: int | None = None) -> None:
         """Write a figure, that of an epoch or the final one."""
         save_figure(figure, self.figure_file(name, epoch))
 
-    def save_models(self, autoencoder: Autoencoder) -> None:
+    def save_models(self, autoencoder: "Autoencoder") -> None:
         """Save encoder and decoder as Keras models of Keras's own layers, which load without vae_runner."""
+        from vae_runner.models.layers import plain
+
         for part, model in (("encoder", autoencoder.encoder), ("decoder", autoencoder.decoder)):
             file = self.model_file(part)
-            file.parent.mkdir(exist_ok=True)
             unfinished = file.with_name(f"unfinished.{file.name}")
-            plain(model).save(unfinished)
-            unfinished.replace(file)
+            with writing(file):
+                file.parent.mkdir(exist_ok=True)
+                plain(model).save(unfinished)
+                unfinished.replace(file)
+
+    def save_checkpoint(self, step: int, content: bytes) -> None:
+        """Keep the content of a checkpoint, whole or not at all, under its step."""
+        write_whole(self._checkpoints / f"step_{step:010d}.npz", content)
+
+    def prune_checkpoints(self, newest: int, steps: Sequence[int]) -> None:
+        """Delete all but the newest so many, and those of these steps."""
+        for step, file in list(self._checkpoint_files())[newest:]:
+            if step not in steps:
+                with writing(file):
+                    file.unlink()
+
+    def newest_checkpoint(self) -> "Checkpoint | None":
+        """The newest that is whole; damaged ones are told of and set aside. None where there is none."""
+        from vae_runner.training.checkpoints import Checkpoint, DamagedError
+
+        for _, file in self._checkpoint_files():
+            try:
+                return Checkpoint.from_bytes(file.read_bytes())
+            except (OSError, DamagedError) as error:
+                log.warning("%s is damaged: %s. The checkpoint before it is used.", file, error)
+                with writing(file):
+                    file.replace(file.with_name(f"damaged.{file.name}"))
+        return None
+
+    def _checkpoint_files(self) -> list[tuple[int, Path]]:
+        """The checkpoints by their steps, the newest first."""
+        named = ((re.fullmatch(r"step_(\d{10})\.npz", file.name), file) for file in self._checkpoints.glob("step_*"))
+        return sorted(((int(name[1]), file) for name, file in named if name), reverse=True)
+
+    @property
+    def _checkpoints(self) -> Path:
+        return self.path / "checkpoints"
 
     def save_arrays(self, name: str, arrays: Arrays) -> None:
         """Keep arrays under `evaluation/`."""
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)
         write_whole(self.path / "evaluation" / f"{name}.npz", buffer.getvalue())
+
+    # --- to go on ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def open_to_resume(cls, path: Path) -> "RunDirectory":
+        """The directory of a run that is to go on, held.
+
+        Raises:
+            UserError: it is none, it leads out of itself, or another process runs in it.
+        """
+        directory = cls.open(path)
+        directory.hold()
+        for part in path.rglob("*.part"):  # of a process that was killed while it wrote
+            part.unlink(missing_ok=True)
+        return directory
+
+    @classmethod
+    def open(cls, path: Path) -> "RunDirectory":
+        """Any run's directory.
+
+        Raises:
+            UserError: there is no run in it, or a link in it leads elsewhere.
+        """
+        if not path.is_dir():
+            raise UserError(f"{path} {'is no directory' if path.exists() else 'does not exist'}: give a run directory")
+        directory = cls(path)
+        if not directory._info_file.is_file():
+            raise UserError(
+                f"{path} is no run directory: it has no run.json; give outputs/<date>/<time>, or a folder in a sweep's"
+            )
+        whole = path.resolve()
+        for file in path.rglob("*"):
+            if file.is_symlink() and not file.resolve().is_relative_to(whole):
+                raise UserError(f"{file} is a link out of the run directory: remove it")
+        return directory
+
+    @property
+    def status(self) -> str:
+        """What run.json says; "dead" where that is "running" and the process is gone."""
+        status = str(self.info.get("status"))
+        return "dead" if status == "running" and not self._is_held() else status
+
+    def _is_held(self) -> bool:
+        """Whether a process runs in this directory."""
+        try:
+            self.hold()
+        except UnwritableError:  # someone else's, to look at: run.json's word has to do
+            return True
+        except UserError:
+            return True
+        self.release()
+        return False
 
     # --- afterwards ---------------------------------------------------------------------------------------------------
 
@@ -119,18 +266,14 @@ class RunDirectory:
         Raises:
             UserError: there is no run in this directory, or it did not finish.
         """
-        directory = cls(path)
-        if not path.is_dir():
-            raise UserError(f"{path} {'is no directory' if path.exists() else 'does not exist'}: give a run directory")
-        if not directory._info_file.is_file():
-            raise UserError(
-                f"{path} is no run directory: it has no run.json; give outputs/<date>/<time>, or a folder in a sweep's"
-            )
-        info = directory.info
-        status = info.get("status")
+        directory = cls.open(path)
+        status = directory.status
+        if status in ("dead", "interrupted", "failed"):
+            raise UserError(f"{path} is not finished, but {status}: vae-run resume={path} goes on with it")
         if status != "finished":
-            raise UserError(f"{path} is not finished: its status is {status!r}; see its vae-run.log, or run it again")
-        if not isinstance(info.get("metrics"), dict) or "epoch" not in info:
+            raise UserError(f"{path} is not finished: its status is {status!r}; wait for its end")
+        info = directory.info
+        if "metrics" not in info or "epoch" not in info:
             raise UserError(f"{directory._info_file} tells no metrics: the run directory is damaged")
         return directory
 
@@ -143,6 +286,9 @@ class RunDirectory:
             raise UserError(f"{self._info_file} cannot be read ({error}): the run directory is damaged") from error
         if not isinstance(info, dict):
             raise UserError(f"{self._info_file} holds no object: the run directory is damaged")
+        for name, kind in INFO_KINDS.items():
+            if name in info and not isinstance(info[name], kind):
+                raise UserError(f"{self._info_file}: {name} is {info[name]!r}: the run directory is damaged")
         return info
 
     @property
@@ -157,14 +303,19 @@ class RunDirectory:
             raise UserError(f"{file} is no configuration: the run directory is damaged")
         return config
 
-    def load_autoencoder(self) -> Autoencoder:
+    def load_autoencoder(self) -> "Autoencoder":
         """The trained encoder and decoder, for inference."""
+        from vae_runner.models.autoencoder import Autoencoder
+        from vae_runner.models.posterior import DiagonalGaussian, Point
+
         encoder, decoder = (self._load_model(part) for part in ("encoder", "decoder"))
         # The encoder's outputs are named after the parameters of its posterior.
         posterior = DiagonalGaussian if "log_var" in encoder.output_names else Point
         return Autoencoder(encoder, decoder, posterior)
 
-    def _load_model(self, part: str) -> keras.Model:
+    def _load_model(self, part: str) -> "keras.Model":
+        import keras
+
         file = self.model_file(part)
         try:
             return keras.saving.load_model(file, compile=False, safe_mode=True)
@@ -195,8 +346,10 @@ def check_writable(out: Path) -> None:
         raise UserError(f"--out {out}: {what}; give another name")
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def save_figure(figure: "Figure", path: Path) -> None:
     """Write a figure as PNG, whole or not at all."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     buffer = io.BytesIO()
     shown_dpi = figure.dpi
     figure.dpi = PICTURE_DPI
@@ -205,17 +358,3 @@ def save_figure(figure: Figure, path: Path) -> None:
     FigureCanvasAgg(figure).print_png(buffer, pil_kwargs={"compress_level": COMPRESSION})  # type: ignore[no-untyped-call]
     figure.dpi = shown_dpi
     write_whole(path, buffer.getvalue())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole, or as it was before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -8,7 +8,8 @@ import numpy as np
 from vae_runner.errors import UserError
 from vae_runner.evaluation.embeddings import decode
 from vae_runner.figures.grid import image_grid
-from vae_runner.run_directory import RunDirectory, check_writable, save_figure, write_whole
+from vae_runner.files import write_whole
+from vae_runner.run_directory import RunDirectory, check_writable, save_figure
 
 MAX_PICTURE_PIXELS = 50_000_000
 MAX_ARRAY_PIXELS = 500_000_000

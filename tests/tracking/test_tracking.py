@@ -21,12 +21,12 @@ RESULTS = [
 
 def test_the_table_has_a_row_an_epoch_readable_while_the_run_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
-    with MetricsTable(path) as table:
-        for count, result in enumerate(RESULTS, 1):
-            table.add(result)
-            with path.open(newline="") as file:
-                rows = list(csv.DictReader(file))
-            assert len(rows) == count
+    table = MetricsTable(path)
+    for count, result in enumerate(RESULTS, 1):
+        table.add(result)
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) == count
     assert rows[1] == {"epoch": "2", "step": "20", "train/loss": "2.5", "test/loss": "3.25", "learning_rate": "0.25"}
     assert table.rows[0]["epoch"] == 1
 

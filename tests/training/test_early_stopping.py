@@ -2,13 +2,17 @@ import pytest
 
 from vae_runner.config import EarlyStoppingConfig
 from vae_runner.errors import UserError
-from vae_runner.training.early_stopping import EarlyStopping
+from vae_runner.training.early_stopping import best_row, check_metric, should_stop
+
+
+def rows(values: list[float]) -> list[dict[str, float]]:
+    return [{"epoch": epoch, "test/loss": value} for epoch, value in enumerate(values, 1)]
 
 
 def stops_at(values: list[float], **keys: float) -> int | None:
     """The epoch, from 1, after which a run with these test losses stops."""
-    stopping = EarlyStopping(EarlyStoppingConfig(metric="test/loss", **keys), ["test/loss"])  # type: ignore[arg-type]
-    return next((i for i, v in enumerate(values, 1) if stopping.should_stop({"test/loss": v})), None)
+    config = EarlyStoppingConfig(metric="test/loss", **keys)  # type: ignore[arg-type]
+    return next((i for i in range(1, len(values) + 1) if should_stop(config, rows(values[:i]))), None)
 
 
 def test_it_stops_after_so_many_epochs_without_an_improvement() -> None:
@@ -22,10 +26,15 @@ def test_a_smaller_fall_than_min_delta_is_none() -> None:
 
 
 def test_without_a_metric_it_never_stops() -> None:
-    stopping = EarlyStopping(EarlyStoppingConfig(metric=None, patience=1), ["test/loss"])
-    assert not any(stopping.should_stop({"test/loss": 1.0}) for _ in range(5))
+    assert not should_stop(EarlyStoppingConfig(metric=None, patience=1), rows([1.0] * 5))
+
+
+def test_the_best_epoch_is_the_first_of_the_lowest() -> None:
+    assert best_row(rows([3, 1, 2, 1]), "test/loss") == {"epoch": 2, "test/loss": 1}
+    assert best_row([], "test/loss") is None
+    assert best_row(rows([3]), None) is None
 
 
 def test_a_metric_that_will_not_be_there_is_refused_by_name() -> None:
-    with pytest.raises(UserError, match=r"test/los: there is no such metric\. Did you mean 'test/loss'\?"):
-        EarlyStopping(EarlyStoppingConfig(metric="test/los"), ["train/loss", "test/loss"])
+    with pytest.raises(UserError, match=r"early_stopping.metric=test/los: .* Did you mean 'test/loss'\?"):
+        check_metric("early_stopping.metric", "test/los", ["train/loss", "test/loss"])

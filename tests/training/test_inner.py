@@ -19,7 +19,7 @@ from vae_runner.models.layers import plain
 from vae_runner.models.posterior import DiagonalGaussian, Point
 from vae_runner.training.inner import InnerLoop
 from vae_runner.training.optimizers import Adam
-from vae_runner.training.outer import DivergedError, Trainer
+from vae_runner.training.outer import DivergedError, EpochResult, Progress, Trainer
 from vae_runner.training.schedules import LearningRate, constant
 
 BATCH = 16
@@ -46,6 +46,18 @@ def make(
 
 def weights(autoencoder: Autoencoder) -> list[np.ndarray]:
     return [*autoencoder.encoder.get_weights(), *autoencoder.decoder.get_weights()]
+
+
+def evaluate(inner: InnerLoop, batches: Batches) -> dict[str, float]:
+    """Means over a split."""
+    return Trainer(inner, batches, {}, LearningRate(1, constant, 1, 1))._evaluate(batches)
+
+
+def epochs(trainer: Trainer, count: int, on_progress: Callable[[Progress], object] = id) -> Iterator[EpochResult]:
+    """The results of so many epochs."""
+    for _ in range(count):
+        yield trainer.run_epoch(on_progress)
+        trainer.next_epoch()
 
 
 @pytest.fixture
@@ -122,7 +134,7 @@ def test_the_sums_of_an_epoch_do_not_depend_on_how_it_is_cut_into_calls(small_da
 def test_evaluation_is_the_mean_over_all_images_and_changes_nothing(small_dataset: Dataset) -> None:
     autoencoder, inner = make(small_dataset, Ae())
     before = weights(autoencoder)
-    result = inner.evaluate(Batches(small_dataset.test.images, 7))
+    result = evaluate(inner, Batches(small_dataset.test.images, 7))
 
     images = small_dataset.test.images / np.float32(255)
     error = np.mean((autoencoder.reconstruct(images).numpy() - images) ** 2)
@@ -134,8 +146,8 @@ def test_evaluation_is_the_mean_over_all_images_and_changes_nothing(small_datase
 def test_evaluation_repeats_itself_and_takes_the_full_kl_weight_during_warm_up(small_dataset: Dataset) -> None:
     _, inner = make(small_dataset, Vae(kl_weight=2, kl_warmup_epochs=100))
     batches = Batches(small_dataset.test.images, 7)
-    result = inner.evaluate(batches)
-    assert result == inner.evaluate(batches)
+    result = evaluate(inner, batches)
+    assert result == evaluate(inner, batches)
     np.testing.assert_allclose(result["loss"], result["reconstruction"] + 2 * result["kl"], rtol=1e-5)
 
 
@@ -199,7 +211,7 @@ def test_a_whole_run_traces_each_function_once(small_dataset: Dataset) -> None:
     rate = LearningRate(1e-3, constant, 5, 4)
     test = Batches(small_dataset.test.images, BATCH)
     trainer = Trainer(inner, Batches(small_dataset.train.images, BATCH, SEED), {"test": test}, rate)
-    list(trainer.epochs(5, lambda progress: None))
+    list(epochs(trainer, 5))
     for function in (
         inner._compiled_train,
         inner._compiled_evaluate,
@@ -215,7 +227,7 @@ def test_an_epochs_result_has_the_metrics_of_the_table_in_order(small_dataset: D
     evaluated = {name: Batches(small_dataset.test.images, BATCH) for name in ("validation", "test")}
     trainer = Trainer(inner, Batches(small_dataset.train.images, BATCH, SEED), evaluated, rate)
     progress = []
-    results = list(trainer.epochs(2, progress.append))
+    results = list(epochs(trainer, 2, progress.append))
 
     assert [(r.epoch, r.step) for r in results] == [(1, 4), (2, 8)]
     assert list(results[0].metrics) == [
@@ -263,7 +275,7 @@ def test_images_are_uint8_until_they_are_in_the_compiled_step(small_dataset: Dat
     assert batches.images(next(elements)).dtype == tf.uint8
     inner.train(batches, elements, 1, 1)
     evaluated = Batches(small_dataset.test.images, BATCH)
-    inner.evaluate(evaluated)
+    evaluate(inner, evaluated)
     for step in (inner._compiled_gradient_step, inner._compiled_loss_only):
         (function,) = step._list_all_concrete_functions()
         assert function.structured_input_signature[0][0].dtype == tf.uint8
@@ -272,11 +284,11 @@ def test_images_are_uint8_until_they_are_in_the_compiled_step(small_dataset: Dat
 def test_a_loss_that_stops_being_finite_names_the_step_and_the_terms(small_dataset: Dataset) -> None:
     autoencoder, inner = make(small_dataset)
     trainer = Trainer(inner, Batches(small_dataset.train.images, BATCH, SEED), {}, LearningRate(1, constant, 2, 4))
-    epochs = trainer.epochs(2, lambda progress: None)
-    next(epochs)
+    results = epochs(trainer, 2)
+    next(results)
     autoencoder.trainable_variables[0].assign(np.nan * np.ones(autoencoder.trainable_variables[0].shape))
     with pytest.raises(DivergedError, match=r"at step 5 \(epoch 2\): loss nan, reconstruction nan, kl nan"):
-        next(epochs)
+        next(results)
 
 
 def test_an_evaluation_that_is_not_finite_ends_the_run_too(small_dataset: Dataset) -> None:
@@ -287,4 +299,4 @@ def test_an_evaluation_that_is_not_finite_ends_the_run_too(small_dataset: Datase
     rate = LearningRate(1, constant, 2, 1)
     trainer = Trainer(inner, batches, {"test": Batches(small_dataset.test.images, BATCH)}, rate)
     with pytest.raises(DivergedError, match=r"on the test images after epoch 1: loss nan"):
-        next(trainer.epochs(2, lambda progress: None))
+        next(epochs(trainer, 2))

@@ -38,13 +38,13 @@ class Batches:
         """Batches in an epoch."""
         return -(-self.count // self.batch_size)
 
-    def epoch(self, epoch: int = 0) -> Iterator[tf.Tensor]:
-        """The elements of one epoch, counted from 0."""
+    def epoch(self, epoch: int = 0, first: int = 0) -> Iterator[tf.Tensor]:
+        """The elements of one epoch, counted from 0, from batch number `first` on."""
         order = np.arange(self.count)
         if self._seed is not None:
             order = np.random.default_rng([self._seed, epoch]).permutation(self.count)
         ahead = self._read_ahead()
-        elements = tf.data.Dataset.from_tensor_slices(order).batch(self.batch_size)
+        elements = tf.data.Dataset.from_tensor_slices(order[first * self.batch_size :]).batch(self.batch_size)
         if self._resident is None:
             elements = elements.map(self._read, num_parallel_calls=min(2, ahead), deterministic=True)
         options = tf.data.Options()

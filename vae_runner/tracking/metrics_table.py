@@ -1,34 +1,37 @@
 """metrics.csv: one row an epoch."""
 
 import csv
+import io
+from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from vae_runner.files import write_whole
+from vae_runner.training.early_stopping import Row
 from vae_runner.training.outer import EpochResult
 
 
 class MetricsTable:
-    """Writes a row at the end of each epoch, and keeps the rows."""
+    """Keeps the rows, those of the epochs before included, and the file of them: replaced as a whole every epoch."""
 
-    def __init__(self, path: Path) -> None:
-        self.rows: list[dict[str, float]] = []
-        self._file = path.open("w", newline="", encoding="utf-8")
+    def __init__(self, path: Path, rows: Sequence[Row] = ()) -> None:
+        self.rows = [dict(row) for row in rows]
+        self._path = path
+        self._write()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._file.close()
+    @property
+    def last_step(self) -> int:
+        """The step after the last row; −1 before the first."""
+        return int(self.rows[-1]["step"]) if self.rows else -1
 
     def add(self, result: EpochResult) -> None:
-        """Add an epoch's row, and see that it is on its way to the disk."""
-        row = {"epoch": result.epoch, "step": result.step, **result.metrics}
-        writer = csv.DictWriter(self._file, row)
-        if not self.rows:
+        """Add an epoch's row."""
+        self.rows.append({"epoch": result.epoch, "step": result.step, **result.metrics})
+        self._write()
+
+    def _write(self) -> None:
+        buffer = io.StringIO(newline="")
+        if self.rows:
+            writer = csv.DictWriter(buffer, self.rows[0])
             writer.writeheader()
-        writer.writerow(row)
-        self._file.flush()
-        self.rows.append(row)
+            writer.writerows(self.rows)
+        write_whole(self._path, buffer.getvalue().encode())

@@ -1,5 +1,6 @@
 """run.json, kept current."""
 
+import os
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -15,14 +16,20 @@ import vae_runner
 class Record:
     """Tells at any moment what a run is, how far it is, where its time went, and how it ended."""
 
-    def __init__(self, write: Callable[[Mapping[str, Any]], None], seconds: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        write: Callable[[Mapping[str, Any]], None],
+        seconds: Mapping[str, float],
+        before: Mapping[str, Any] | None = None,
+    ) -> None:
         self._write = write
         self._start = time.time()
         self._earlier = self._start - vae_runner.STARTED
         self._seconds = seconds  # by what they went into; whoever measures adds to it
-        self._info: dict[str, Any] = {
+        self.info: dict[str, Any] = {
             "status": "running",
             "started": _timestamp(self._start),
+            "process": {"pid": os.getpid(), "host": platform.node()},
             "versions": {
                 "vae_runner": vae_runner.__version__,
                 "tensorflow": tf.__version__,
@@ -31,13 +38,17 @@ class Record:
                 "python": platform.python_version(),
             },
         }
+        if before is not None:  # what the run was when it stopped
+            resumed = [*before.get("resumed", []), self.info["started"]]
+            kept = {name: before[name] for name in ("started", "epoch", "step", "metrics") if name in before}
+            self.info |= {**kept, "resumed": resumed}
         self.note()
 
     def note(self, **entries: Any) -> None:
         """Add or replace entries."""
-        self._info |= entries
+        self.info |= entries
         timings = {"earlier": self._earlier, **self._seconds}
-        self._write(self._info | {"timings": {what: round(seconds, 3) for what, seconds in timings.items()}})
+        self._write(self.info | {"timings": {what: round(seconds, 3) for what, seconds in timings.items()}})
 
     def end(self, status: str, **entries: Any) -> None:
         """The run is over: "finished", "failed" or "interrupted"."""

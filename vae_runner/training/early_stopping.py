@@ -1,4 +1,4 @@
-"""When to stop before the last epoch."""
+"""When to stop before the last epoch, and which epoch was the best; both follow from the rows of the metrics table."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,27 +6,30 @@ from collections.abc import Mapping, Sequence
 from vae_runner.config import EarlyStoppingConfig
 from vae_runner.errors import UserError, did_you_mean
 
+Row = Mapping[str, float]
 
-class EarlyStopping:
-    """Says when a metric has not fallen by more than `min_delta` for `patience` epochs; without a metric, never."""
 
-    def __init__(self, config: EarlyStoppingConfig, metrics: Sequence[str]) -> None:
-        if config.metric is not None and config.metric not in metrics:
-            raise UserError(
-                f"early_stopping.metric={config.metric}: there is no such metric."
-                f"{did_you_mean(config.metric, metrics)} Choose from {', '.join(metrics)}."
-            )
-        self._config = config
-        self._best = math.inf
-        self._waited = 0
+def check_metric(key: str, metric: str | None, metrics: Sequence[str]) -> None:
+    """Refuse a metric that a run does not have, given as `key`."""
+    if metric is not None and metric not in metrics:
+        raise UserError(
+            f"{key}={metric}: there is no such metric.{did_you_mean(metric, metrics)} Choose from {', '.join(metrics)}."
+        )
 
-    def should_stop(self, metrics: Mapping[str, float]) -> bool:
-        """Take note of an epoch's metrics, and say whether it was the last."""
-        if self._config.metric is None:
-            return False
-        value = metrics[self._config.metric]
-        if value < self._best - self._config.min_delta:
-            self._best, self._waited = value, 0
+
+def should_stop(config: EarlyStoppingConfig, rows: Sequence[Row]) -> bool:
+    """Whether the metric has not fallen by more than `min_delta` for `patience` epochs; without a metric, never."""
+    if config.metric is None:
+        return False
+    best, waited = math.inf, 0
+    for row in rows:
+        if row[config.metric] < best - config.min_delta:
+            best, waited = row[config.metric], 0
         else:
-            self._waited += 1
-        return self._waited >= self._config.patience
+            waited += 1
+    return waited >= config.patience
+
+
+def best_row(rows: Sequence[Row], metric: str | None) -> Row | None:
+    """The first row in which the metric is lowest; None without rows, or without a metric."""
+    return min(rows, key=lambda row: row[metric], default=None) if metric is not None else None

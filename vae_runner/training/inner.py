@@ -1,7 +1,8 @@
 """The inner loop: many optimizer steps in one compiled call, without returning to Python."""
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple, Self
 
 import keras
 import numpy as np
@@ -20,6 +21,11 @@ class Sums(NamedTuple):
     images: float
     bad_step: int  # the first step of the call whose loss is not finite, or −1
     bad_terms: np.ndarray[Any, Any]  # the loss and terms of that step
+
+    @classmethod
+    def nothing(cls, names: int) -> Self:
+        """What there is before the first step, of so many values."""
+        return cls(np.zeros(names), 0.0, -1, np.zeros(names))
 
 
 class InnerLoop:
@@ -48,8 +54,8 @@ class InnerLoop:
         # without it.
         self._compiled_gradient_step = tf.function(self._gradient_step, jit_compile=hardware.jit_compile)
         self._compiled_loss_only = tf.function(self._loss_only, jit_compile=hardware.jit_compile)
-        self._compiled_train = tf.function(self._train)
-        self._compiled_evaluate = tf.function(self._evaluate)
+        self._compiled_train = tf.function(partial(self._loop, self._train_step))
+        self._compiled_evaluate = tf.function(partial(self._loop, self._evaluation_step))
 
     def train(
         self,
@@ -63,29 +69,50 @@ class InnerLoop:
 
         The sums go in and come out, so that they do not depend on how an epoch is cut into calls.
         """
-        terms, images = (np.zeros(len(self.names)), 0.0) if before is None else before[:2]
-        terms, images, bad_step, bad_terms = self._compiled_train(
-            batches,
-            elements,
-            tf.constant(first_step, tf.int64),
-            tf.constant(steps, tf.int64),
-            tf.constant(terms, tf.float64),
-            tf.constant(images, tf.float64),
-        )
-        return Sums(terms.numpy(), float(images), int(bad_step), bad_terms.numpy())
+        return self._call(self._compiled_train, batches, elements, first_step, steps, before)
 
-    def evaluate(self, batches: Batches) -> dict[str, float]:
-        """Loss and terms, means over all images of a split, without training; weights at their final values."""
-        terms, images = self._compiled_evaluate(batches, batches.epoch(), tf.constant(batches.steps, tf.int64))
-        return dict(zip(self.names, (terms / images).numpy().tolist(), strict=True))
-
-    # --- compiled ----------------------------------------------------------------------------------------------
-
-    def _train(
+    def evaluate(
         self,
         batches: Batches,
         elements: Iterator[tf.Tensor],
-        first_step: tf.Tensor,
+        first: int,
+        steps: int,
+        before: Sums | None = None,
+    ) -> Sums:
+        """Add loss and terms of the next `steps` elements, numbered from `first`, to `before`; nothing is trained.
+
+        Weights of terms are at their final values.
+        """
+        return self._call(self._compiled_evaluate, batches, elements, first, steps, before)
+
+    def _call(
+        self,
+        compiled: Any,
+        batches: Batches,
+        elements: Iterator[tf.Tensor],
+        first: int,
+        steps: int,
+        before: Sums | None,
+    ) -> Sums:
+        before = before or Sums.nothing(len(self.names))
+        terms, images, bad_step, bad_terms = compiled(
+            batches,
+            elements,
+            tf.constant(first, tf.int64),
+            tf.constant(steps, tf.int64),
+            tf.constant(before.terms, tf.float64),
+            tf.constant(before.images, tf.float64),
+        )
+        return Sums(terms.numpy(), float(images), int(bad_step), bad_terms.numpy())
+
+    # --- compiled ----------------------------------------------------------------------------------------------
+
+    def _loop(
+        self,
+        one: Callable[[Batches, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+        batches: Batches,
+        elements: Iterator[tf.Tensor],
+        first: tf.Tensor,
         steps: tf.Tensor,
         sums: tf.Tensor,
         images: tf.Tensor,
@@ -93,8 +120,8 @@ class InnerLoop:
         bad_step = tf.constant(-1, tf.int64)
         bad_terms = tf.zeros([len(self.names)], tf.float64)
         for i in tf.range(steps):
-            step = first_step + i
-            values, count = self._strategy.run(self._train_step, args=(batches, next(elements), step))
+            step = first + i
+            values, count = self._strategy.run(one, args=(batches, next(elements), step))
             values, count = self._add_up(values, count)
             first_bad = tf.logical_and(bad_step < 0, tf.logical_not(tf.reduce_all(tf.math.is_finite(values))))
             bad_terms = tf.where(first_bad, values / count, bad_terms)
@@ -102,18 +129,6 @@ class InnerLoop:
             sums += values
             images += count
         return sums, images, bad_step, bad_terms
-
-    def _evaluate(
-        self, batches: Batches, elements: Iterator[tf.Tensor], steps: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        sums = tf.zeros([len(self.names)], tf.float64)
-        images = tf.constant(0.0, tf.float64)
-        for i in tf.range(steps):
-            values, count = self._strategy.run(self._evaluation_step, args=(batches, next(elements), i))
-            values, count = self._add_up(values, count)
-            sums += values
-            images += count
-        return sums, images
 
     def _train_step(self, batches: Batches, element: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         pixels = batches.images(element)

@@ -3,12 +3,15 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
 
+import tensorflow as tf
+
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.errors import UserError
-from vae_runner.training.inner import InnerLoop
+from vae_runner.training.inner import InnerLoop, Sums
 from vae_runner.training.schedules import LearningRate
 from vae_runner.training.stopwatch import Stopwatch
 
@@ -18,6 +21,17 @@ MAX_STEPS_PER_CALL = 1000
 
 class DivergedError(UserError):
     """The loss stopped being finite."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where training stands: what, beside weights and optimizer, decides how it goes on."""
+
+    epoch: int = 1  # the one under way
+    steps: int = 0  # taken in it
+    sums: Sums | None = None  # over them
+    seconds: float = 0.0  # spent on the epoch
+    images_per_second: float = 0.0  # reached in it
 
 
 class Progress(NamedTuple):
@@ -39,7 +53,12 @@ class EpochResult:
 
 
 class Trainer:
-    """Runs the inner loop epoch by epoch, and evaluates after each."""
+    """Runs the inner loop epoch by epoch, and evaluates after each.
+
+    `position` can be set before the first epoch, to go on where another trainer was. `uninterrupted()` is entered
+    around each call of the compiled loop together with what is noted of it, so that weights and position agree
+    whenever a signal is answered.
+    """
 
     def __init__(
         self,
@@ -48,57 +67,102 @@ class Trainer:
         evaluated: dict[str, Batches],
         learning_rate: LearningRate,
         stopwatch: Stopwatch | None = None,
+        uninterrupted: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
+        self.position = Position()
         self._inner = inner
         self._train = train
         self._evaluated = evaluated
         self._learning_rate = learning_rate
         self._stopwatch = stopwatch or Stopwatch()
+        self._uninterrupted = uninterrupted
+        self._traced = False
 
-    def epochs(self, count: int, on_progress: Callable[[Progress], None]) -> Iterator[EpochResult]:
-        """Train for `count` epochs; yields after each.
+    @property
+    def step(self) -> int:
+        """Optimizer steps since the beginning."""
+        return (self.position.epoch - 1) * self._train.steps + self.position.steps
+
+    @property
+    def images_per_epoch(self) -> int:
+        """How many images an epoch trains on."""
+        return self._train.count
+
+    def run_epoch(self, on_progress: Callable[[Progress], object]) -> EpochResult:
+        """Train to the end of the epoch under way, and evaluate.
 
         Raises:
             DivergedError: the loss of a step was not finite.
         """
-        for epoch in range(1, count + 1):
-            start = time.monotonic()
-            metrics, speed = self._train_epoch(epoch, on_progress)
-            for split, batches in self._evaluated.items():
-                with self._stopwatch.on("evaluation"):
-                    means = self._inner.evaluate(batches)
-                if not all(math.isfinite(value) for value in means.values()):
-                    self._diverge(f"on the {split} images after epoch {epoch}", means.keys(), means.values())
-                metrics |= {f"{split}/{name}": value for name, value in means.items()}
-            step = epoch * self._train.steps
-            metrics |= {
-                "learning_rate": self._learning_rate.after(step),
-                "train/images_per_second": speed,
-                "seconds": time.monotonic() - start,
-            }
-            yield EpochResult(epoch, step, metrics)
+        metrics = self._train_epoch(on_progress)
+        before = self.position
+        start = time.monotonic()
+        for split, batches in self._evaluated.items():
+            with self._stopwatch.on("evaluation"):
+                means = self._evaluate(batches)
+            if not all(math.isfinite(value) for value in means.values()):
+                self._diverge(f"on the {split} images after epoch {before.epoch}", means.keys(), means.values())
+            metrics |= {f"{split}/{name}": value for name, value in means.items()}
+        metrics |= {
+            "learning_rate": self._learning_rate.after(self.step),
+            "train/images_per_second": before.images_per_second,
+            "seconds": before.seconds + time.monotonic() - start,
+        }
+        return EpochResult(before.epoch, self.step, metrics)
 
-    def _train_epoch(self, epoch: int, on_progress: Callable[[Progress], None]) -> tuple[dict[str, float], float]:
-        """One epoch's mean loss and terms as train/…, and its speed in images a second."""
-        elements = self._train.epoch(epoch - 1)
-        first = (epoch - 1) * self._train.steps
-        sums = None
-        done = 0
+    def next_epoch(self) -> None:
+        """The epoch is over, with all that belongs to it."""
+        self.position = Position(self.position.epoch + 1)
+
+    def _train_epoch(self, on_progress: Callable[[Progress], object]) -> dict[str, float]:
+        """What is left of the epoch; its mean loss and terms as train/…."""
+        elements = self._train.epoch(self.position.epoch - 1, first=self.position.steps)
+        pace = _Pace(self.position.images_per_second)
+        start = time.monotonic() - self.position.seconds
+        while self.position.steps < self._train.steps:
+            steps = min(pace.steps_per_call, self._train.steps - self.position.steps)
+            with self._uninterrupted():
+                self._call(elements, steps, pace, start)
+            self._check(self._sums)
+            means = self._means(self._sums)
+            on_progress(Progress(self.position.epoch, int(self._sums.images), means, pace.images_per_second))
+        return {f"train/{name}": value for name, value in self._means(self._sums).items()}
+
+    @property
+    def _sums(self) -> Sums:
+        """Those of the epoch under way."""
+        return self.position.sums or Sums.nothing(len(self._inner.names))
+
+    def _call(self, elements: Iterator[tf.Tensor], steps: int, pace: "_Pace", epoch_start: float) -> None:
+        """One call of the compiled loop, and the position after it."""
+        before, start = self.position, time.perf_counter()
+        with self._stopwatch.on("training" if self._traced else "first_step"):
+            sums = self._inner.train(self._train, elements, self.step, steps, self._sums)
+        self._traced = True
+        pace.note(steps, sums.images - self._sums.images, time.perf_counter() - start)
+        self.position = Position(
+            before.epoch, before.steps + steps, sums, time.monotonic() - epoch_start, pace.images_per_second
+        )
+
+    def _evaluate(self, batches: Batches) -> dict[str, float]:
+        """Means over a split, in calls short enough for a signal to be heard between them."""
+        elements = batches.epoch()
         pace = _Pace()
-        while done < self._train.steps:
-            steps = min(pace.steps_per_call, self._train.steps - done)
-            before, start = sums.images if sums else 0, time.perf_counter()
-            with self._stopwatch.on("training" if first + done else "first_step"):
-                sums = self._inner.train(self._train, elements, first + done, steps, sums)
-            pace.note(steps, int(sums.images - before), time.perf_counter() - start)
-            if sums.bad_step >= 0:
-                self._diverge(
-                    f"at step {sums.bad_step + 1} (epoch {epoch})", self._inner.names, sums.bad_terms.tolist()
-                )
+        sums, done = Sums.nothing(len(self._inner.names)), 0
+        while done < batches.steps:
+            steps, start = min(pace.steps_per_call, batches.steps - done), time.perf_counter()
+            sums = self._inner.evaluate(batches, elements, done, steps, sums)
+            pace.note(steps, sums.images, time.perf_counter() - start)
             done += steps
-            means = dict(zip(self._inner.names, (sums.terms / sums.images).tolist(), strict=True))
-            on_progress(Progress(epoch, int(sums.images), means, pace.images_per_second))
-        return {f"train/{name}": value for name, value in means.items()}, pace.images_per_second
+        return self._means(sums)
+
+    def _means(self, sums: Sums) -> dict[str, float]:
+        return dict(zip(self._inner.names, (sums.terms / sums.images).tolist(), strict=True))
+
+    def _check(self, sums: Sums) -> None:
+        if sums.bad_step >= 0:
+            where = f"at step {sums.bad_step + 1} (epoch {self.position.epoch})"
+            self._diverge(where, self._inner.names, sums.bad_terms.tolist())
 
     def _diverge(self, where: str, names: Iterable[str], values: Iterable[float]) -> NoReturn:
         terms = ", ".join(f"{name} {value:g}" for name, value in zip(names, values, strict=True))
@@ -115,22 +179,20 @@ class _Pace:
     in the first epoch, for the tracing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, images_per_second: float = 0.0) -> None:
         self.steps_per_call = 1
+        self.images_per_second = images_per_second
         self._calls = 0
-        self._images = 0
+        self._images = 0.0
         self._seconds = 0.0
 
-    def note(self, steps: int, images: int, seconds: float) -> None:
+    def note(self, steps: int, images: float, seconds: float) -> None:
         """A call took so many steps on so many images in so many seconds."""
         if self._calls <= 1:
-            self._images, self._seconds = 0, 0.0
+            self._images, self._seconds = 0.0, 0.0
         self._images, self._seconds = self._images + images, self._seconds + seconds
+        self.images_per_second = self._images / self._seconds
         if self._calls > 0:
             wanted = round(SECONDS_PER_CALL * steps / seconds)
             self.steps_per_call = min(max(wanted, 1), MAX_STEPS_PER_CALL)
         self._calls += 1
-
-    @property
-    def images_per_second(self) -> float:
-        return self._images / self._seconds

@@ -14,7 +14,7 @@ class Stopwatch:
 
     def since_start(self, what: str) -> None:
         """Count all the time until now."""
-        self.seconds[what] = time.perf_counter() - self._start
+        self._add(what, time.perf_counter() - self._start)
 
     @contextmanager
     def on(self, what: str) -> Iterator[None]:
@@ -23,4 +23,7 @@ class Stopwatch:
         try:
             yield
         finally:
-            self.seconds[what] = self.seconds.get(what, 0.0) + time.perf_counter() - start
+            self._add(what, time.perf_counter() - start)
+
+    def _add(self, what: str, seconds: float) -> None:
+        self.seconds[what] = self.seconds.get(what, 0.0) + seconds

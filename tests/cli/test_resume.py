@@ -1,0 +1,267 @@
+"""What `vae-run resume=RUN` promises, with real processes and real signals."""
+
+import csv
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.conftest import COMMANDS, command
+
+ROUNDS = int(os.environ.get("VAE_RUNNER_TEST_ROUNDS", "1"))  # docs/reliability.md
+KILLS = 4  # of a round
+EPOCHS = 6
+SAME = ("hardware.deterministic=true", "dataset.limit=300", "batch_size=8", f"epochs={EPOCHS}")
+
+
+def start(*arguments: str, cwd: Path, prepare: Callable[[], object] | None = None) -> subprocess.Popen[str]:
+    """`vae-run` in the background, with the signals of a command in the foreground."""
+
+    def in_child() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
+        if prepare:
+            prepare()
+
+    return subprocess.Popen(
+        [COMMANDS / "vae-run", *arguments],
+        cwd=cwd,
+        env={**os.environ, "VAE_RUNNER_DATA": str(cwd / "data")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=in_child,
+    )
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.02)
+
+
+def table(run: Path) -> list[dict[str, str]]:
+    """The rows of metrics.csv without what the clock decides."""
+    with (run / "metrics.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if "second" not in k} for row in csv.DictReader(file)]
+
+
+def variables(run: Path) -> dict[str, np.ndarray]:
+    """Networks and optimizer in the newest checkpoint."""
+    newest = max((run / "checkpoints").glob("step_*.npz"))
+    with np.load(newest, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays if name != "state"}
+
+
+def events(run: Path) -> dict[str, list[int]]:
+    """The steps of everything TensorBoard shows."""
+    accumulator = EventAccumulator(str(run / "tensorboard"), size_guidance={"tensors": 0})
+    accumulator.Reload()
+    return {tag: [event.step for event in accumulator.Tensors(tag)] for tag in accumulator.Tags()["tensors"]}
+
+
+def status(run: Path) -> str:
+    return str(json.loads((run / "run.json").read_text())["status"])
+
+
+def assert_same(run: Path, reference: Path) -> None:
+    """Both runs left the same: weights, optimizer, metrics, TensorBoard's steps, pictures."""
+    assert table(run) == table(reference)
+    ours, theirs = variables(run), variables(reference)
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        np.testing.assert_array_equal(ours[name], value, strict=True)
+    assert events(run) == events(reference)
+    pictures = [sorted(p.relative_to(r) for p in (r / "figures").rglob("*.png")) for r in (run, reference)]
+    assert pictures[0] == pictures[1]
+    assert status(run) == "finished"
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("reference")
+    result = command("vae-run", *SAME, "figures.every=2", "hydra.run.dir=run", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    return folder / "run"
+
+
+def test_a_run_killed_at_random_again_and_again_ends_like_one_that_was_not(reference: Path, tmp_path: Path) -> None:
+    for round_ in range(ROUNDS):
+        run = tmp_path / f"run{round_}"
+        often = ("figures.every=2", "checkpoint.every_minutes=0.002")  # a checkpoint after each call of the loop
+        for kill in range(KILLS):
+            begun = (f"resume={run.name}", *often) if run.exists() else (*SAME, *often, f"hydra.run.dir={run.name}")
+            kill_while_it_trains(start(*begun, cwd=tmp_path), run / "vae-run.log", kill)
+        result = command("vae-run", f"resume={run.name}", *often, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert_same(run, reference)
+
+
+def kill_while_it_trains(process: subprocess.Popen[str], log: Path, before: int) -> None:
+    """Kill it between 0 and 1.5 s after it said that it begins, as `before` others in that log have done."""
+
+    def begun() -> int:
+        text = log.read_text() if log.exists() else ""
+        return text.count("Device: ") + text.count("Resumed in epoch")
+
+    wait_for(lambda: process.poll() is not None or begun() > before)
+    time.sleep(random.random() * 1.5)
+    process.kill()
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL, f"it had ended already: {stderr}"
+
+
+@pytest.mark.parametrize(("number", "exit_status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_in_a_checkpoint_and_one_line_and_the_run_goes_on_like_one_that_had_none(
+    number: signal.Signals, exit_status: int, reference: Path, tmp_path: Path
+) -> None:
+    process = start(*SAME, "figures.every=2", "checkpoint.every=0", "hydra.run.dir=run", cwd=tmp_path)
+    run = tmp_path / "run"
+    wait_for(lambda: (run / "metrics.csv").exists() and len(table(run)) >= 1)
+    start_ = time.monotonic()
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert time.monotonic() - start_ < 10
+    assert process.returncode == exit_status
+    assert stderr.startswith("vae-run: interrupted after epoch ")
+    assert stderr.endswith(": vae-run resume=run goes on\n")
+    assert stderr.count("\n") == 1
+    assert status(run) == "interrupted"
+
+    result = command("vae-run", "resume=run", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert_same(run, reference)
+
+
+def test_a_second_ctrl_c_leaves_at_once_and_the_run_can_go_on(tmp_path: Path) -> None:
+    process = start(*SAME, "epochs=1000", "figures=none", "hydra.run.dir=run", cwd=tmp_path)
+    run = tmp_path / "run"
+    wait_for(lambda: (run / "metrics.csv").exists() and len(table(run)) >= 1)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+    done = len(table(run))
+    result = command("vae-run", "resume=run", f"epochs={done + 1}", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert [int(row["epoch"]) for row in table(run)] == list(range(1, done + 2))
+
+
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_used(reference: Path, tmp_path: Path) -> None:
+    result = command("vae-run", *SAME, "epochs=4", "figures=none", "hydra.run.dir=run", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    newest = max((tmp_path / "run" / "checkpoints").glob("step_*.npz"))
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+
+    result = command("vae-run", "resume=run", f"epochs={EPOCHS}", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert f"{newest.name} is damaged" in result.stdout
+    assert "Resumed in epoch 4" in result.stdout
+    assert table(tmp_path / "run") == table(reference)
+
+
+def test_no_room_ends_the_run_in_one_line_and_with_room_it_goes_on(reference: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    limit = 150_000  # bytes: enough for everything but a checkpoint of these networks
+
+    def no_large_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    result = command("vae-run", *SAME, "epochs=1", "figures=none", "hydra.run.dir=run", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    kept = max((run / "checkpoints").iterdir())
+    assert kept.stat().st_size > limit
+    before = kept.read_bytes()
+
+    process = start("resume=run", f"epochs={EPOCHS}", cwd=tmp_path, prepare=no_large_files)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert stderr.count("\n") == 1, stderr
+    assert ".npz cannot be written (File too large): make room for it; vae-run resume=run then goes on" in stderr
+    assert kept.read_bytes() == before
+    assert status(run) == "failed"
+
+    result = command("vae-run", "resume=run", f"epochs={EPOCHS}", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert table(run) == table(reference)
+
+
+@pytest.fixture(scope="module")
+def short_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("short")
+    result = command("vae-run", "epochs=1", "dataset.limit=64", "figures=none", "hydra.run.dir=run", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    return folder / "run"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["resume=nowhere"], "nowhere does not exist"),
+        (["resume=."], "has no run.json"),
+        (["resume="], "resume= is empty: give a run directory"),
+        (["resume=run"], "run has done 1 epochs already: to go on, give epochs= more than that"),
+        (["resume=run", "latent=3"], "latent=3 would change what run has done already"),
+        (["resume=run", "loss=ae"], "loss=ae would change what run has done already"),
+        (["resume=run", "+optimizer.clipnorm=1"], "would change what run has done already"),
+        (["resume=run", "hydra.run.dir=other"], "a resumed run stays in its directory"),
+        (["-m", "resume=run", "epochs=2,3"], "resume= goes on with one run"),
+        (["resume=run", "epochs=0"], "run has done 1 epochs already"),
+    ],
+)
+def test_what_would_change_the_past_is_refused_by_name(
+    arguments: list[str], message: str, short_run: Path, refusal: Callable[..., str]
+) -> None:
+    before = (short_run / "run.json").read_bytes()
+    assert message in refusal("vae-run", *arguments, cwd=short_run.parent)
+    assert (short_run / "run.json").read_bytes() == before
+
+
+def test_a_configuration_changed_by_hand_since_the_checkpoint_is_named(short_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(short_run, tmp_path / "run")
+    config = tmp_path / "run" / "config.yaml"
+    config.write_text(config.read_text().replace("kl_weight: 1.0", "kl_weight: 2.0"))
+    result = command("vae-run", "resume=run", "epochs=2", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "has loss.kl_weight=2.0, but its checkpoint was made with loss.kl_weight=1.0: put that back" in result.stderr
+
+
+def test_a_second_process_on_a_run_directory_is_refused(tmp_path: Path) -> None:
+    process = start(*SAME, "epochs=1000", "figures=none", "hydra.run.dir=run", cwd=tmp_path)
+    run = tmp_path / "run"
+    wait_for(lambda: (run / "metrics.csv").exists())
+    result = command("vae-run", "resume=run", cwd=tmp_path)
+    process.kill()
+    process.communicate()
+    assert result.returncode == 2
+    assert f"is in use: process {process.pid} on " in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_questions_and_refusals_about_a_resumed_run_import_no_tensorflow(short_run: Path) -> None:
+    script = (
+        "import sys; sys.argv = ['vae-run', 'resume=run']\n"
+        "from vae_runner.cli import run\n"
+        "try:\n    run()\n"
+        "finally:\n    print({'tensorflow', 'keras', 'matplotlib'} & set(sys.modules))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=short_run.parent, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert result.stdout == "set()\n"

@@ -1,0 +1,57 @@
+import os
+import signal
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from vae_runner.errors import Interrupted
+from vae_runner.training.interruption import Interruption
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_is_answered_where_it_comes(number: signal.Signals, status: int) -> None:
+    with Interruption().heard():
+        with pytest.raises(Interrupted) as interrupt:
+            os.kill(os.getpid(), number)
+        assert interrupt.value.status == status
+
+
+def work(signals: Sequence[signal.Signals], reached: list[int]) -> None:
+    """Something that is to be finished, in which these signals come, one after the other."""
+    interruption = Interruption()
+    with interruption.heard(), interruption.deferred():
+        for count, number in enumerate(signals, 1):
+            os.kill(os.getpid(), number)
+            reached.append(count)
+
+
+def test_a_first_signal_waits_for_the_end_of_what_must_be_finished() -> None:
+    reached: list[int] = []
+    with pytest.raises(Interrupted):
+        work([signal.SIGINT], reached)
+    assert reached == [1]
+
+
+def test_a_second_ctrl_c_does_not_wait_and_a_second_sigterm_changes_nothing() -> None:
+    reached: list[int] = []
+    with pytest.raises(Interrupted):
+        work([signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGINT], reached)
+    assert reached == [1, 2]
+
+
+def test_handlers_are_put_back_and_other_threads_leave_them_alone() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with Interruption().heard():
+        assert signal.getsignal(signal.SIGTERM) != before[1]
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+    def elsewhere() -> None:
+        with Interruption().heard():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    seen: list[object] = []
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert seen == [before[1]]

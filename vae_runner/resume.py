@@ -1,0 +1,140 @@
+"""`vae-run resume=RUN`: the stored configuration of a run, what may be changed in it, and what of it is trusted.
+
+A run directory may come from anyone, so its configuration is data: it may name this package's own parts, and modules
+that the user names on the command line.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+import vae_runner.conf
+from vae_runner.config import COMMAND_KEYS, Config
+from vae_runner.errors import UserError
+from vae_runner.run_directory import RunDirectory
+
+# What does not change what a run has done already.
+MAY_CHANGE = ("epochs", "data_dir", "early_stopping", "checkpoint", "figures", "hardware")
+
+
+def rewritten(arguments: Sequence[str]) -> list[str]:
+    """The command line of `vae-run`; with `resume=RUN` among the overrides, Hydra is told to run in RUN.
+
+    Raises:
+        UserError: RUN is no run directory, or an override would change what the run has done already.
+    """
+    given = [argument for argument in arguments if argument.startswith("resume=")]
+    if not given:
+        return list(arguments)
+    value = given[-1].removeprefix("resume=").strip("'\"")
+    if not value or value == "null":
+        raise UserError("resume= is empty: give a run directory, like resume=outputs/2026-01-31/12-00-00")
+    if {"-m", "--multirun"} & set(arguments):
+        raise UserError("resume= goes on with one run; to go on with a sweep, repeat its command with sweep=resume")
+    path = RunDirectory.open(Path(value)).path
+    for override in _overrides(arguments):
+        name = override.key_or_group
+        first = name.partition(".")[0]
+        if first == "hydra" and name.startswith(("hydra.run", "hydra.sweep")):
+            raise UserError(f"{override.input_line}: a resumed run stays in its directory; leave it out")
+        if first not in (*MAY_CHANGE, *COMMAND_KEYS, "hydra"):
+            raise UserError(
+                f"{override.input_line} would change what {path} has done already: leave it out, or start a new run; "
+                f"a resumed run takes other {', '.join(MAY_CHANGE)}"
+            )
+    quoted = str(path).replace("'", r"\'")
+    return [*arguments, f"hydra.run.dir='{quoted}'"]
+
+
+def configuration(path: Path, asked: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """The stored configuration of the run at `path`, with `overrides` taken from the composed configuration `asked`.
+
+    Raises:
+        UserError: it is no configuration of ours, or names code that is not trusted.
+    """
+    stored = RunDirectory.open(path).config
+    content = OmegaConf.to_container(stored, resolve=False)
+    for where, value in _leaves(content):
+        if isinstance(value, str) and "${" in value:
+            raise UserError(f"{path}/config.yaml: {where}={value} is to be looked up: a stored configuration is not")
+    check_targets(content, asked.trust, f"{path}/config.yaml")
+    try:
+        config = DictConfig(OmegaConf.structured(Config))
+        config.merge_with(stored)
+        for override in OverridesParser.create().parse_overrides(list(overrides)):
+            _apply(config, asked, override)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{path}/config.yaml: {str(error).splitlines()[0]}: the run directory is damaged") from error
+    info = RunDirectory(path).info
+    done = info.get("epoch", 0)
+    if config.epochs < done or (config.epochs == done and info.get("status") == "finished"):
+        raise UserError(f"{path} has done {done} epochs already: to go on, give epochs= more than that")
+    return config
+
+
+def _apply(config: DictConfig, asked: DictConfig, override: Override) -> None:
+    name = override.key_or_group
+    if name.partition(".")[0] not in MAY_CHANGE:
+        return
+    if override.is_delete():
+        parent, _, last = name.rpartition(".")
+        (OmegaConf.select(config, parent) if parent else config).pop(last, None)
+        return
+    if name == "data_dir" and OmegaConf.select(config, "dataset.data_dir") == config.data_dir:
+        config.dataset.data_dir = asked.data_dir
+    OmegaConf.update(config, name, OmegaConf.select(asked, name), merge=False, force_add=True)
+
+
+def check_targets(content: Any, trust: Sequence[str], where: str) -> None:
+    """Refuse a stored configuration that names code other than this package's parts and the modules in `trust`."""
+    ours = {value for file in _own_yaml() for key, value in _leaves(file) if key.split(".")[-1] == "_target_"}
+    for key, value in _leaves(content):
+        if key.split(".")[-1] != "_target_" or value in ours:
+            continue
+        if not any(str(value).startswith(f"{module}.") for module in trust):
+            module = str(value).rpartition(".")[0]
+            raise UserError(
+                f"{where}: {key} is {value}, which is no part of vae-runner: if you trust that code, add "
+                f"trust=[{module}]"
+            )
+
+
+def check_same_past(config: DictConfig, past: Mapping[str, Any], path: Path) -> None:
+    """Refuse to go on from a checkpoint that another configuration has led to."""
+    now, then = (dict(_leaves(part)) for part in (OmegaConf.to_container(config, resolve=True), past))
+    for key in sorted(now.keys() | then.keys()):
+        if key.partition(".")[0] in MAY_CHANGE or key == "dataset.data_dir":
+            continue
+        if now.get(key) != then.get(key):
+            raise UserError(
+                f"{path}/config.yaml has {key}={now.get(key)}, but its checkpoint was made with {key}={then.get(key)}: "
+                "put that back"
+            )
+
+
+def _overrides(arguments: Sequence[str]) -> list[Override]:
+    words = [a for a in arguments if "=" in a.lstrip("-") or a.startswith("~")]
+    return OverridesParser.create().parse_overrides([a for a in words if not a.startswith("-")])
+
+
+def _own_yaml() -> Iterator[Any]:
+    for file in Path(str(vae_runner.conf.__file__)).parent.rglob("*.yaml"):
+        yield yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value in nested dictionaries and lists, with its dotted key."""
+    if isinstance(node, (Mapping, DictConfig)):
+        for key, value in node.items():
+            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(node, (list, ListConfig)):
+        for number, value in enumerate(node):
+            yield from _leaves(value, f"{prefix}.{number}")
+    else:
+        yield prefix, node

@@ -1,0 +1,176 @@
+"""Checkpoints: all that decides how a run goes on, in one file that knows whether it is whole.
+
+A file is a NumPy `.npz` (never a pickle) followed by the SHA-256 of it. Weights and optimizer are arrays; position,
+metrics so far and configuration are JSON. What follows from these (early stopping, schedules, noise, the order of
+images) is not kept twice.
+"""
+
+import hashlib
+import io
+import json
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+
+from vae_runner.config import CheckpointConfig
+from vae_runner.errors import UserError
+from vae_runner.models.autoencoder import Autoencoder
+from vae_runner.training.early_stopping import Row, best_row
+from vae_runner.training.inner import Sums
+from vae_runner.training.outer import Position
+
+FORMAT = 1
+DIGEST_BYTES = hashlib.sha256().digest_size
+STATE = "state"
+
+
+class DamagedError(Exception):
+    """A checkpoint is not what was once written; the text says why."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run at one moment."""
+
+    position: Position
+    rows: list[dict[str, float]]  # of the metrics table, for the epochs before
+    seconds: dict[str, float]  # of the stopwatch
+    config: dict[str, Any]
+    variables: dict[str, np.ndarray[Any, Any]]
+
+    def to_bytes(self) -> bytes:
+        """The content of a checkpoint's file."""
+        position = self.position
+        state = {
+            "format": FORMAT,
+            "epoch": position.epoch,
+            "steps": position.steps,
+            "epoch_seconds": position.seconds,
+            "images_per_second": position.images_per_second,
+            "images": position.sums.images if position.sums else None,
+            "rows": self.rows,
+            "seconds": self.seconds,
+            "config": self.config,
+        }
+        arrays = {STATE: np.frombuffer(json.dumps(state, allow_nan=False).encode(), np.uint8), **self.variables}
+        if position.sums:
+            arrays["sums"] = position.sums.terms
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **arrays)
+        buffer.write(hashlib.sha256(buffer.getbuffer()).digest())
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Checkpoint":
+        """What `to_bytes` was called on.
+
+        Raises:
+            DamagedError: it is not that, to the last bit.
+        """
+        whole = memoryview(content)
+        if hashlib.sha256(whole[:-DIGEST_BYTES]).digest() != whole[-DIGEST_BYTES:]:
+            raise DamagedError("its content does not have the checksum at its end")
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as file:
+                arrays = dict(file)
+            state = json.loads(arrays.pop(STATE).tobytes())
+            if state["format"] != FORMAT:
+                raise DamagedError(f"it is of format {state['format']}, and this version reads format {FORMAT}")
+            sums = None
+            if state["images"] is not None:
+                sums = Sums(arrays.pop("sums"), float(state["images"]), -1, np.zeros(0))
+            position = Position(
+                int(state["epoch"]), int(state["steps"]), sums, state["epoch_seconds"], state["images_per_second"]
+            )
+            return cls(position, list(state["rows"]), dict(state["seconds"]), dict(state["config"]), arrays)
+        except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+            raise DamagedError(f"it cannot be read ({type(error).__name__}: {error})") from error
+
+
+class Variables:
+    """The variables that a checkpoint keeps: networks and optimizer, the loss scale included."""
+
+    def __init__(self, autoencoder: Autoencoder, optimizer: keras.optimizers.Optimizer) -> None:
+        groups = {"encoder": autoencoder.encoder, "decoder": autoencoder.decoder, "optimizer": optimizer}
+        self._variables = {
+            f"{group}/{number}": variable
+            for group, of in groups.items()
+            for number, variable in enumerate(of.variables)
+        }
+
+    def values(self) -> dict[str, np.ndarray[Any, Any]]:
+        """What they hold now."""
+        return {name: np.asarray(variable) for name, variable in self._variables.items()}
+
+    def assign(self, values: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        """Give them the values of a checkpoint.
+
+        Raises:
+            UserError: they are not the same variables.
+        """
+        expected = {name: tuple(variable.shape) for name, variable in self._variables.items()}
+        found = {name: value.shape for name, value in values.items()}
+        if expected != found:
+            name = next(iter(sorted(dict(expected.items() ^ found.items()))))
+            raise UserError(
+                f"the checkpoint is of other variables: {name} is {found.get(name, 'not there')}, where the "
+                f"configuration makes it {expected.get(name, 'not there')}; a resumed run needs the networks and the "
+                "optimizer it began with, hardware.precision=mixed_float16 and its loss scale included"
+            )
+        for name, variable in self._variables.items():
+            variable.assign(values[name])
+
+
+class Keeper(Protocol):
+    """Where checkpoints lie: the run directory."""
+
+    def save_checkpoint(self, step: int, content: bytes) -> None:
+        """Keep the content of a checkpoint, whole or not at all, under its step."""
+
+    def prune_checkpoints(self, newest: int, steps: Sequence[int]) -> None:
+        """Delete all but the newest so many, and those of these steps."""
+
+
+class Checkpoints:
+    """Decides when a checkpoint is written, and which are kept."""
+
+    def __init__(self, config: CheckpointConfig, keeper: Keeper, capture: Callable[[], tuple[int, Checkpoint]]) -> None:
+        self._config = config
+        self._keeper = keeper
+        self._capture = capture
+        self._written = time.monotonic()
+
+    def within_epoch(self) -> None:
+        """Write one if the last is so many minutes old."""
+        minutes = self._config.every_minutes
+        if minutes and time.monotonic() - self._written >= 60 * minutes:
+            self.write()
+
+    def after_epoch(self, rows: Sequence[Row], last: bool) -> None:
+        """Write one if it is due, if it is of the best epoch so far, or of the last; `rows` end with the epoch's."""
+        due = self._config.every and rows[-1]["epoch"] % self._config.every == 0
+        if last or due or best_row(rows, self._config.metric) is rows[-1]:
+            self.write()
+
+    @contextmanager
+    def when_interrupted(self) -> Iterator[None]:
+        """Write one if a signal ends what is inside."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.write()
+            raise
+
+    def write(self) -> None:
+        """Write one now, and delete those that are not to be kept."""
+        step, checkpoint = self._capture()
+        self._keeper.save_checkpoint(step, checkpoint.to_bytes())
+        self._written = time.monotonic()
+        best = best_row(checkpoint.rows, self._config.metric)
+        self._keeper.prune_checkpoints(self._config.keep, [] if best is None else [int(best["step"])])

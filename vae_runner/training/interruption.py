@@ -1,0 +1,54 @@
+"""Ctrl-C and SIGTERM: ending a run where nothing is lost."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from vae_runner.errors import Interrupted
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interruption:
+    """Raises Interrupted where a first SIGINT or SIGTERM finds the main thread, but never inside `deferred()`.
+
+    After that a second SIGINT is answered at once, wherever it comes; more SIGTERMs change nothing.
+    """
+
+    def __init__(self) -> None:
+        self._first: int | None = None
+        self._deferring = False
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Answer the signals inside; in a thread that cannot, they stay what they were."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._answer) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Finish what is inside before a first signal is answered."""
+        self._deferring = True
+        try:
+            yield
+        finally:
+            self._deferring = False
+        if self._first is not None:
+            raise Interrupted(self._first)
+
+    def _answer(self, number: int, frame: FrameType | None) -> None:
+        if self._first is None:
+            self._first = number
+            if not self._deferring:
+                raise Interrupted(number)
+        elif number == signal.SIGINT:
+            raise Interrupted(number)
