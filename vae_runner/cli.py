@@ -29,11 +29,18 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vae_runner import __version__, config, refusals, resume
 from vae_runner.errors import Interrupted, UserError
+from vae_runner.sweeps.directory import SweepDirectory
+from vae_runner.sweeps.identity import register_resolver
+from vae_runner.sweeps.job import CHILD, WORKER_LOST, sweep_job
 
 log = logging.getLogger(__name__)
 
+register_resolver()  # here, because the processes of a launcher import this module to find the function they run
+
 # What Hydra lets through while it reads a command line that makes no sense to it.
 UNEXPLAINED = (OSError, ValueError, TypeError, AttributeError, KeyError, AssertionError, yaml.YAMLError)
+# What launchers raise when a process that ran a job is gone: joblib's, submitit's, Ray's.
+WORKER_LOST_ERRORS = ("TerminatedWorkerError", "UncompletedJobError", "WorkerCrashedError")
 INTERRUPTED = 130  # the shell's status for a process ended by Ctrl-C
 
 
@@ -65,9 +72,12 @@ def compare() -> None:
     parser = _Parser(
         "vae-compare",
         "Draw finished runs side by side: latent spaces on the same axes, samples, reconstructions of the same test "
-        "images, and a table of metrics, which is also written as CSV next to the picture.",
+        "images, and a table of metrics, which is also written as CSV next to the picture. Of a whole sweep: make its "
+        "sweep.csv and sweep.html anew.",
     )
-    parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="run directories: outputs/<date>/<time>")
+    parser.add_argument(
+        "runs", metavar="RUN", nargs="+", type=Path, help="run directories, outputs/<date>/<time>; or one sweep's"
+    )
     parser.add_argument(
         "--out",
         metavar="FILE",
@@ -78,6 +88,14 @@ def compare() -> None:
 
     def work() -> None:
         arguments = parser.parse_args()
+        sweep = SweepDirectory(arguments.runs[0])
+        if len(arguments.runs) == 1 and sweep.exists:
+            from vae_runner.sweeps.report import Report  # rich and Pillow, which refusals and --help do without
+
+            report = Report(sweep)
+            report.write()
+            report.show()
+            return
         _import("compare").compare(arguments.runs, arguments.out)
 
     _command("vae-compare", work)
@@ -155,8 +173,13 @@ def _natural(text: str) -> int:
 def _run() -> None:
     """Compose the configuration with Hydra and run; refusals of Hydra's become ours, with the closest real name."""
     sys.argv[1:] = [_expand_home(argument) for argument in sys.argv[1:]]
-    _check_options(sys.argv[1:])
+    is_sweep = _check_options(sys.argv[1:])
     sys.argv[1:] = resume.rewritten(sys.argv[1:])
+    if is_sweep and CHILD not in os.environ:
+        from vae_runner.sweeps.supervisor import supervise
+
+        supervise(sys.argv[1:])
+        return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises, and leaves the telling to us
     Hydra.get_help = _get_help  # type: ignore[method-assign]
     config.register_schemas()
@@ -167,9 +190,13 @@ def _run() -> None:
         if jobs.count:  # the configuration had been composed: what went wrong then is not the command line's fault
             raise
         raise UserError(refusals.explain(error)) from error
-    if jobs.refusals:
-        more = f" ({len(jobs.refusals)} of {jobs.count} runs failed)" if jobs.count > 1 else ""
-        raise UserError(f"{jobs.refusals[0]}{more}")
+    except Exception as error:
+        if type(error).__name__ in WORKER_LOST_ERRORS and CHILD in os.environ:
+            log.error("%s", str(error).splitlines()[0])
+            sys.exit(WORKER_LOST)
+        raise
+    if jobs.refusal is not None:
+        raise jobs.refusal
 
 
 _hydras_get_help = Hydra.get_help
@@ -183,27 +210,27 @@ def _get_help(self: Hydra, help_cfg: DictConfig, cfg: DictConfig, args_parser: A
 
 
 class _Jobs:
-    """The jobs of this command, one or those of a sweep. One that is refused does not keep the others from running."""
+    """The job of this command, or those of a sweep, of which none keeps the others from running."""
 
     def __init__(self) -> None:
         self.count = 0
-        self.refusals: list[UserError] = []
+        self.refusal: UserError | None = None
 
     def run(self, cfg: DictConfig) -> float | None:
         self.count += 1
         hydra = HydraConfig.get()
         path = Path(hydra.runtime.output_dir)
+        if hydra.mode == RunMode.MULTIRUN:
+            return sweep_job(cfg, hydra, path, lambda: _import("run"))
         try:
             resumed = cfg.resume is not None
             if resumed:
                 cfg = resume.configuration(path, cfg, hydra.overrides.task)
             _check(cfg, path)
-            return _import("run").run(config.of_the_run(cfg), hydra, resumed=resumed)
+            _import("run").run(config.of_the_run(cfg), hydra, resumed=resumed)
         except UserError as error:
-            self.refusals.append(error)
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                log.error("%s", error)
-            return None
+            self.refusal = error
+        return None
 
 
 def _check(cfg: DictConfig, path: Path) -> None:
@@ -229,7 +256,8 @@ def _expand_home(argument: str) -> str:
     return argument
 
 
-def _check_options(arguments: list[str]) -> None:
+def _check_options(arguments: list[str]) -> bool:
+    """Refuse options that there are not; says whether these ask for a sweep."""
     parser = get_args_parser()
 
     def error(message: str) -> NoReturn:
@@ -240,4 +268,5 @@ def _check_options(arguments: list[str]) -> None:
         print(f"vae-runner {__version__}")
         sys.exit(0)
     options = [a for a in arguments if a not in ("--shell-completion", "-sc")]
-    parser.parse_args(options)
+    given = parser.parse_args(options)
+    return bool(given.multirun) and not (given.help or given.hydra_help or given.cfg or given.info)

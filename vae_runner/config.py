@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vae_runner.errors import UserError, did_you_mean
 
 MAX_SEED = 2**32 - 1  # what NumPy's legacy seeding, and so Keras's, accepts
-COMMAND_KEYS = ("resume", "trust")  # what a command is to do, and no part of the run that it does
+COMMAND_KEYS = ("resume", "trust", "sweep")  # what a command is to do, and no part of the run that it does
 MAX_FIGURE_SIDE = 200  # images in a row or column
 COMPARISONS = {
     "at least": operator.ge,
@@ -241,6 +241,15 @@ class FiguresConfig:
 
 
 @dataclass
+class SweepConfig:
+    """What a sweep goes on with, and what it is judged by."""
+
+    resume: bool = False
+    dir: str | None = None
+    metric: str = "test/loss"
+
+
+@dataclass
 class Config:
     """One run."""
 
@@ -261,6 +270,7 @@ class Config:
     figures: FiguresConfig = field(default_factory=FiguresConfig)
     resume: str | None = None
     trust: list[str] = field(default_factory=list)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
 
 
 SCHEMAS: dict[str, type] = {

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import vae_runner.conf
@@ -60,7 +60,7 @@ def configuration(path: Path, asked: DictConfig, overrides: Sequence[str]) -> Di
     """
     stored = RunDirectory.open(path).config
     content = OmegaConf.to_container(stored, resolve=False)
-    for where, value in _leaves(content):
+    for where, value in leaves(content):
         if isinstance(value, str) and "${" in value:
             raise UserError(f"{path}/config.yaml: {where}={value} is to be looked up: a stored configuration is not")
     check_targets(content, asked.trust, f"{path}/config.yaml")
@@ -93,8 +93,8 @@ def _apply(config: DictConfig, asked: DictConfig, override: Override) -> None:
 
 def check_targets(content: Any, trust: Sequence[str], where: str) -> None:
     """Refuse a stored configuration that names code other than this package's parts and the modules in `trust`."""
-    ours = {value for file in _own_yaml() for key, value in _leaves(file) if key.split(".")[-1] == "_target_"}
-    for key, value in _leaves(content):
+    ours = {value for file in _own_yaml() for key, value in leaves(file) if key.split(".")[-1] == "_target_"}
+    for key, value in leaves(content):
         if key.split(".")[-1] != "_target_" or value in ours:
             continue
         if not any(str(value).startswith(f"{module}.") for module in trust):
@@ -107,7 +107,7 @@ def check_targets(content: Any, trust: Sequence[str], where: str) -> None:
 
 def check_same_past(config: DictConfig, past: Mapping[str, Any], path: Path) -> None:
     """Refuse to go on from a checkpoint that another configuration has led to."""
-    now, then = (dict(_leaves(part)) for part in (OmegaConf.to_container(config, resolve=True), past))
+    now, then = (dict(leaves(part)) for part in (OmegaConf.to_container(config, resolve=True), past))
     for key in sorted(now.keys() | then.keys()):
         if key.partition(".")[0] in MAY_CHANGE or key == "dataset.data_dir":
             continue
@@ -128,13 +128,13 @@ def _own_yaml() -> Iterator[Any]:
         yield yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
-def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Each value in nested dictionaries and lists, with its dotted key."""
-    if isinstance(node, (Mapping, DictConfig)):
+def leaves(node: Any, prefix: str = "", *, into_lists: bool = True) -> Iterator[tuple[str, Any]]:
+    """Each value in nested dictionaries, and in lists unless those are values, with its dotted key."""
+    if isinstance(node, Mapping):
         for key, value in node.items():
-            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
-    elif isinstance(node, (list, ListConfig)):
+            yield from leaves(value, f"{prefix}.{key}" if prefix else str(key), into_lists=into_lists)
+    elif isinstance(node, list) and into_lists:
         for number, value in enumerate(node):
-            yield from _leaves(value, f"{prefix}.{number}")
+            yield from leaves(value, f"{prefix}.{number}")
     else:
         yield prefix, node

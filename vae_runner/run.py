@@ -42,8 +42,8 @@ log = logging.getLogger(__name__)
 KEPT_TEST_IMAGES = 16  # in the run directory, for vae-compare
 
 
-def run(config: DictConfig, hydra: DictConfig, *, resumed: bool = False) -> float:
-    """Train as configured, in the directory Hydra chose; returns the final test loss, which a sweep may minimise.
+def run(config: DictConfig, hydra: DictConfig, *, resumed: bool = False) -> None:
+    """Train as configured, in the directory Hydra chose.
 
     With `resumed`, a run is in that directory, and goes on from its newest checkpoint.
 
@@ -60,21 +60,25 @@ def run(config: DictConfig, hydra: DictConfig, *, resumed: bool = False) -> floa
         record = Record(directory.write_info, stopwatch.seconds, directory.info if resumed else None)
         try:
             with custom_gradients.forgotten():
-                loss = _train(config, directory, record, stopwatch, interruption)
+                _train(config, directory, record, stopwatch, interruption)
         except KeyboardInterrupt as interrupt:
             record.end("interrupted")
             number = interrupt.signal_number if isinstance(interrupt, Interrupted) else signal.SIGINT
-            raise Interrupted(number, f"interrupted{_how_far(record)}: vae-run resume={shown} goes on") from interrupt
+            raise Interrupted(
+                number, f"interrupted at step {directory.newest_step}: vae-run resume={shown} goes on"
+            ) from interrupt
         except UnwritableError as error:
             with suppress(UnwritableError):  # where there was no room for the one there may be none for the other
                 record.end("failed", error=str(error))
             raise UserError(f"{error}: make room for it; vae-run resume={shown} then goes on") from error
+        except UserError as error:
+            record.end("failed", error=str(error))
+            raise
         except BaseException as error:
             record.end("failed", error=f"{type(error).__name__}: {error}")
             raise
         record.end("finished")
     log.info("Run directory: %s", shown)
-    return loss
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,7 @@ def _build(config: DictConfig, machine: hardware.Hardware, stopwatch: Stopwatch,
 
 def _train(
     config: DictConfig, directory: RunDirectory, record: Record, stopwatch: Stopwatch, signals: Interruption
-) -> float:
+) -> None:
     machine = hardware.setup(config.hardware, config.seed)
     record.note(hardware=machine.description)
     experiment = _build(config, machine, stopwatch, signals)
@@ -157,7 +161,6 @@ def _train(
             _save_test_sample(trained, directory)
             with stopwatch.on("figures"):
                 pictures.draw_final(trained)
-    return float(table.rows[-1]["test/loss"])
 
 
 def _restore(
@@ -194,11 +197,6 @@ def _trained(experiment: _Experiment, rows: Sequence[Row], config: DictConfig) -
 
 def _is_over(config: DictConfig, rows: Sequence[Row]) -> bool:
     return len(rows) >= config.epochs or should_stop(config.early_stopping, rows)
-
-
-def _how_far(record: Record) -> str:
-    epoch = record.info.get("epoch")
-    return f" after epoch {epoch}" if epoch else ""
 
 
 def _check_dataset(dataset: Dataset) -> None:

@@ -190,6 +190,11 @@ class RunDirectory:
                     file.replace(file.with_name(f"damaged.{file.name}"))
         return None
 
+    @property
+    def newest_step(self) -> int:
+        """The optimizer step that the run can go on from: that of its newest checkpoint, or 0."""
+        return next((step for step, _ in self._checkpoint_files()), 0)
+
     def _checkpoint_files(self) -> list[tuple[int, Path]]:
         """The checkpoints by their steps, the newest first."""
         named = ((re.fullmatch(r"step_(\d{10})\.npz", file.name), file) for file in self._checkpoints.glob("step_*"))
@@ -230,7 +235,7 @@ class RunDirectory:
         if not path.is_dir():
             raise UserError(f"{path} {'is no directory' if path.exists() else 'does not exist'}: give a run directory")
         directory = cls(path)
-        if not directory._info_file.is_file():
+        if not directory.has_run:
             raise UserError(
                 f"{path} is no run directory: it has no run.json; give outputs/<date>/<time>, or a folder in a sweep's"
             )
@@ -239,6 +244,11 @@ class RunDirectory:
             if file.is_symlink() and not file.resolve().is_relative_to(whole):
                 raise UserError(f"{file} is a link out of the run directory: remove it")
         return directory
+
+    @property
+    def has_run(self) -> bool:
+        """Whether there is a run in it."""
+        return self._info_file.is_file()
 
     @property
     def status(self) -> str:
@@ -302,6 +312,21 @@ class RunDirectory:
         if not isinstance(config, DictConfig):
             raise UserError(f"{file} is no configuration: the run directory is damaged")
         return config
+
+    @property
+    def config_text(self) -> bytes:
+        """The file of the configuration."""
+        try:
+            return (self.path / "config.yaml").read_bytes()
+        except OSError as error:
+            raise UserError(f"{self.path} has no config.yaml that can be read: the run directory is damaged") from error
+
+    @property
+    def sample_picture(self) -> Path | None:
+        """A picture of samples: the final one, or the newest; None where none has been drawn."""
+        final = self.figure_file("samples_normal")
+        drawn = [final] if final.exists() else sorted((self.path / "figures" / "samples").glob("epoch_*.png"))
+        return drawn[-1] if drawn else None
 
     def load_autoencoder(self) -> "Autoencoder":
         """The trained encoder and decoder, for inference."""

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -135,9 +136,7 @@ def test_a_signal_ends_in_a_checkpoint_and_one_line_and_the_run_goes_on_like_one
     _, stderr = process.communicate(timeout=60)
     assert time.monotonic() - start_ < 10
     assert process.returncode == exit_status
-    assert stderr.startswith("vae-run: interrupted after epoch ")
-    assert stderr.endswith(": vae-run resume=run goes on\n")
-    assert stderr.count("\n") == 1
+    assert re.fullmatch(r"vae-run: interrupted at step \d+: vae-run resume=run goes on\n", stderr)
     assert status(run) == "interrupted"
 
     result = command("vae-run", "resume=run", cwd=tmp_path)

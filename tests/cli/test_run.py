@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ def test_a_finished_run_has_the_designs_files(finished_run: Path) -> None:
     names = {path.name for path in finished_run.iterdir()} - {"console.txt"}
     assert names == {
         *("run.json", "config.yaml", ".hydra", "metrics.csv", "vae-run.log", "tensorboard"),
-        *("models", "figures", "evaluation"),
+        *("models", "figures", "evaluation", "checkpoints", ".lock"),
     }
     assert {path.name for path in (finished_run / "models").iterdir()} == {"encoder.keras", "decoder.keras"}
     assert list((finished_run / "tensorboard").glob("events.out.tfevents.*"))
@@ -133,8 +134,8 @@ def test_a_sweep_runs_every_combination_and_a_refused_one_does_not_stop_the_othe
     assert result.returncode == 2
     assert result.stderr.splitlines()[-1].startswith("vae-run: model.filters=[1, 2, 3] has 3 widths")
     assert "2 of 4 runs failed" in result.stderr
-    status = [json.loads((tmp_path / "sweep" / str(i) / "run.json").read_text())["status"] for i in range(4)]
-    assert status == ["finished", "finished", "failed", "failed"]
+    runs = [json.loads(file.read_text()) for file in (tmp_path / "sweep").glob("*/run.json")]
+    assert sorted(run["status"] for run in runs) == ["failed", "failed", "finished", "finished"]
 
 
 def test_a_users_own_yaml_and_class_work_like_ours(tmp_path: Path) -> None:
@@ -191,7 +192,8 @@ def test_ctrl_c_ends_in_one_line_and_run_json_says_so(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert stderr == "vae-run: interrupted\n"
+    assert stderr.startswith("vae-run: interrupted at step ")
+    assert stderr.endswith(": vae-run resume=run goes on\n")
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
 
 
@@ -259,12 +261,17 @@ def test_a_sweep_keeps_nothing_of_its_runs(tmp_path: Path) -> None:
     )
     arguments = ("-m", "seed=0,1", "epochs=1", "dataset.limit=64", "hydra.sweep.dir=sweep")
     result = subprocess.run(
-        [sys.executable, "-c", script, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-c", script, *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "VAE_RUNNER_SWEEP": "1"},  # as the process that the runs are launched from
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "kept []"
     layers = [
-        [layer["name"] for layer in _layers(tmp_path / "sweep" / run / "models" / "encoder.keras")] for run in "01"
+        [layer["name"] for layer in _layers(file)] for file in (tmp_path / "sweep").glob("*/models/encoder.keras")
     ]
     assert layers[0] == layers[1], "a run's layers are named after those of the runs before"
 

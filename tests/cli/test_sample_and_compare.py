@@ -56,7 +56,7 @@ def test_a_run_directory_alone_is_enough(finished_run: Path, tmp_path: Path) -> 
     [
         ("vae-sample", ["nowhere"], "nowhere does not exist"),
         ("vae-sample", ["."], "is no run directory"),
-        ("vae-sample", ["failed"], "not finished: its status is 'failed'"),
+        ("vae-sample", ["failed"], "is not finished, but failed: vae-run resume="),
         ("vae-sample", ["RUN", "--out", "x.gif"], "must end in .png"),
         ("vae-sample", ["RUN", "--out", "no/folder/x.png"], "there is no folder no/folder"),
         ("vae-sample", ["RUN", "-n", "0"], "0 is not a whole number of at least 1"),

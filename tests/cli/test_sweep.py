@@ -1,0 +1,221 @@
+"""What `vae-run -m` promises: nothing that befalls a run, or the sweep's own process, loses the rest."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_resume import start, table, wait_for
+from tests.conftest import command
+
+SMALL = ("epochs=2", "dataset.limit=64", "figures=none", "model.filters=4")
+
+
+def states(sweep: Path) -> Counter[str]:
+    """How many runs are in which state."""
+    return Counter(json.loads(file.read_text())["status"] for file in sweep.glob("*/run.json"))
+
+
+def rows(sweep: Path) -> list[dict[str, str]]:
+    """Those of sweep.csv."""
+    with (sweep / "sweep.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    """The processes that a process has started."""
+    return [int(p) for p in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished sweep of four, with pictures."""
+    folder = tmp_path_factory.mktemp("sweep")
+    arguments = ("-m", "latent=2,3", "seed=0,1", "epochs=1", "dataset.limit=64", "sweep.dir=sweep")
+    result = command("vae-run", *arguments, "figures.final={}", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    (folder / "console.txt").write_text(result.stdout)
+    return folder / "sweep"
+
+
+def test_a_sweep_leaves_a_folder_a_run_named_by_what_varies_and_by_what_it_computes(sweep: Path) -> None:
+    names = sorted(file.parent.name for file in sweep.glob("*/run.json"))
+    assert [name.rpartition("-")[0] for name in names] == [
+        *("latent_2-seed_0", "latent_2-seed_1", "latent_3-seed_0", "latent_3-seed_1")
+    ]
+    assert states(sweep) == {"finished": 4}
+
+
+def test_its_table_has_a_row_a_run_with_what_varies_status_and_metrics(sweep: Path) -> None:
+    for row in rows(sweep):
+        with (sweep / row["run"] / "metrics.csv").open(newline="") as file:
+            last = list(csv.DictReader(file))[-1]
+        assert row["status"] == "finished"
+        assert row["test/loss"] == last["test/loss"]
+        assert row["run"].startswith(f"latent_{row['latent']}-seed_{row['seed']}-")
+    assert list(rows(sweep)[0])[:5] == ["run", "status", "epoch", "latent", "seed"]
+
+
+def test_its_page_stands_alone_with_links_pictures_and_plots(sweep: Path) -> None:
+    page = (sweep / "sweep.html").read_text()
+    for row in rows(sweep):
+        assert f'<a href="{row["run"]}/">' in page
+    assert page.count('<img src="data:image/jpeg;base64,') == 4
+    assert page.count("<svg") == 2  # over latent, over seed
+    assert page.count("<circle") == 8
+    assert not re.search(r'(src|href)="(https?:)?//', page)
+
+
+def test_the_table_is_shown_at_the_end_the_best_run_first(sweep: Path) -> None:
+    lines = (sweep.parent / "console.txt").read_text().splitlines()
+    shown = [line.split()[0] for line in lines if re.match(r"latent_\d-seed_\d-\w{8} +finished", line)]
+    best_first = sorted(rows(sweep), key=lambda row: float(row["test/loss"]))
+    assert shown == [row["run"] for row in best_first]
+    assert lines[-1] == "4 runs: sweep/sweep.html"
+
+
+def test_vae_compare_makes_table_and_page_anew_without_tensorflow(sweep: Path) -> None:
+    before = (sweep / "sweep.csv").read_text()
+    for name in ("sweep.csv", "sweep.html"):
+        (sweep / name).unlink()
+    result = command("vae-compare", "sweep", cwd=sweep.parent)
+    assert result.returncode == 0, result.stderr
+    assert (sweep / "sweep.csv").read_text() == before
+    assert "4 runs: sweep/sweep.html" in result.stdout
+
+
+def test_values_added_later_join_the_same_directory_and_nothing_is_done_twice(sweep: Path) -> None:
+    before = {file.parent.name: file.stat().st_mtime for file in sweep.glob("*/run.json")}
+    arguments = ("-m", "latent=3,5,2", "seed=0,1", "epochs=1", "dataset.limit=64", "sweep.dir=sweep")
+    result = command("vae-run", *arguments, "figures=none", cwd=sweep.parent)
+    assert result.returncode == 0, result.stderr
+    after = {file.parent.name: file.stat().st_mtime for file in sweep.glob("*/run.json")}
+    assert {name: after[name] for name in before} == before
+    assert len(after) == 6
+    assert result.stdout.count("is finished already") == 4
+
+
+def test_a_failing_run_and_one_that_takes_its_process_with_it_do_not_stop_the_others(tmp_path: Path) -> None:
+    (tmp_path / "conf" / "loss").mkdir(parents=True)
+    (tmp_path / "conf" / "loss" / "mine.yaml").write_text("_target_: my_loss.Mine\nbehaviour: good\n")
+    (tmp_path / "my_loss.py").write_text(
+        "import os, signal\n"
+        "from vae_runner.losses.vae import Vae\n"
+        "class Mine(Vae):\n"
+        "    def __init__(self, behaviour):\n"
+        "        super().__init__()\n"
+        "        if behaviour == 'fails':\n"
+        "            raise RuntimeError('a fault of mine')\n"
+        "        if behaviour == 'dies' and not os.path.exists('mended'):\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    arguments = ("--config-dir", "conf", "-m", "loss=mine", "loss.behaviour=first,dies,fails,last", *SMALL)
+    result = command("vae-run", *arguments, "sweep.dir=sweep", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert result.returncode == 2
+    assert "2 of 4 runs failed; the same command with sweep.dir=sweep repeats them" in result.stderr
+    found = {row["loss.behaviour"]: (row["status"], row["error"]) for row in rows(tmp_path / "sweep")}
+    assert found["first"] == found["last"] == ("finished", "")
+    assert found["dies"] == ("failed", "the process died of signal SIGKILL")
+    assert found["fails"] == ("failed", "RuntimeError: a fault of mine")
+    assert "Traceback" in result.stdout + result.stderr
+
+    (tmp_path / "mended").touch()
+    result = command("vae-run", *arguments, "sweep.dir=sweep", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert "1 of 4 runs failed" in result.stderr
+    assert states(tmp_path / "sweep") == {"finished": 3, "failed": 1}
+
+
+def interrupt_supervisor(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+
+
+def kill_supervisor(process: subprocess.Popen[str]) -> None:
+    (child,) = children(process)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not Path(f"/proc/{child}").exists(), 30)  # it does not go on alone
+
+
+def terminate_supervisor(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    assert process.wait(30) == 143
+
+
+def test_a_sweep_of_twelve_whose_plug_is_pulled_three_times_ends_with_twelve_right_runs(tmp_path: Path) -> None:
+    arguments = ("-m", "latent=2,3,4", "seed=0,1,2,3", "epochs=3", *SMALL[1:], "hardware.deterministic=true")
+    result = command("vae-run", *arguments, "sweep.dir=reference", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+
+    more: tuple[str, ...] = ()
+    for count, pull in enumerate((interrupt_supervisor, kill_supervisor, terminate_supervisor), 1):
+        process = start(*arguments, *more, cwd=tmp_path)
+        wait_for(lambda count=count: len(list(tmp_path.glob("outputs/*/*/*/metrics.csv"))) > 2 * count)
+        pull(process)
+        assert process.stderr is not None
+        process.stderr.close()
+        more = ("sweep=resume",)
+    result = command("vae-run", *arguments, "sweep=resume", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+
+    (directory,) = tmp_path.glob("outputs/*/*")
+    names = {file.parent.name for file in directory.glob("*/run.json")}
+    assert names == {file.parent.name for file in (tmp_path / "reference").glob("*/run.json")}
+    assert states(directory) == {"finished": 12}
+    for name in names:
+        assert table(directory / name) == table(tmp_path / "reference" / name)
+
+
+def test_a_killed_process_of_the_sweep_is_replaced(tmp_path: Path) -> None:
+    process = start("-m", "seed=0,1,2", *SMALL, "epochs=20", "sweep.dir=sweep", cwd=tmp_path)
+    sweep = tmp_path / "sweep"
+    wait_for(lambda: list(sweep.glob("*/metrics.csv")))
+    (child,) = children(process)
+    os.kill(child, signal.SIGKILL)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "the process died of signal SIGKILL (1 of 3 runs failed" in stderr
+    assert states(sweep) == {"finished": 2, "failed": 1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-m", "latnt=1,2"], "there is no key 'latnt'"),
+        (["-m", "seed=0,1", "sweep=resume"], "sweep=resume: there is no sweep of seed in outputs/"),
+        (["-m", "seed=0,1", "hydra/launcher=nothing"], "there is no such hydra/launcher"),
+    ],
+)
+def test_a_sweep_that_makes_no_sense_is_refused_and_leaves_nothing(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    result = command("vae-run", *arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_preset_without_its_extra_says_what_to_install(
+    refusal: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    said = refusal("vae-run", "-m", "seed=0,1", "hydra/launcher=joblib", cwd=tmp_path)
+    assert "hydra/launcher=joblib needs an extra: pip install 'vae-runner[sweep]'" in said
+
+
+def test_a_sweep_is_told_of_while_it_runs(tmp_path: Path) -> None:
+    process = start("-m", "seed=0,1,2", *SMALL, "sweep.dir=sweep", cwd=tmp_path)
+    page = tmp_path / "sweep" / "sweep.html"
+    wait_for(page.exists)
+    assert process.poll() is None
+    process.communicate(timeout=120)
+    assert time.time() - page.stat().st_mtime < 60

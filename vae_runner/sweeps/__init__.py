@@ -1,0 +1,1 @@
+"""Sweeps: many runs in one directory, each known by what it computes."""

@@ -1,0 +1,93 @@
+"""The only code that knows a file name inside a sweep's directory; those of its runs are `run_directory`'s.
+
+```
+sweep.json           the command, and which keys it varies
+sweep.csv            a row a run: what it is, its status, its metrics
+sweep.html           the same as a page, with pictures and plots
+multirun.yaml        Hydra's own: the configuration that it launched the runs from
+<varied>-<id>/       a run, known by what it computes
+```
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vae_runner.errors import UserError
+from vae_runner.files import write_whole
+from vae_runner.run_directory import RunDirectory
+
+
+class SweepDirectory:
+    """A sweep's directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def exists(self) -> bool:
+        """Whether this is a sweep's directory."""
+        return self._info_file.is_file()
+
+    def begin(self, command: Sequence[str], keys: Sequence[str]) -> None:
+        """A command works in this sweep from now on; `keys` are those that it varies."""
+        keys = list(dict.fromkeys([*self.keys, *keys]))
+        info = {"command": list(command), "keys": keys, "begun": time.time()}
+        write_whole(self._info_file, (json.dumps(info, indent=2) + "\n").encode())
+
+    def delete_own_files(self) -> None:
+        """Delete what is not its runs'."""
+        for file in (self._info_file, self.table_file, self.page_file, self.path / "multirun.yaml"):
+            file.unlink(missing_ok=True)
+
+    @property
+    def command(self) -> list[str]:
+        """The overrides of the command that worked here last."""
+        return [str(word) for word in self._info.get("command", [])]
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys that its runs differ in, as the commands had them."""
+        return [str(key) for key in self._info.get("keys", [])]
+
+    @property
+    def begun(self) -> float:
+        """When the command that worked here last began, in seconds since 1970."""
+        return float(self._info.get("begun", 0))
+
+    def folder_of(self, identity: str) -> str | None:
+        """The name of the folder of the run with this identity, if it is here."""
+        return next((path.name for path in self.path.glob(f"*{identity}") if path.is_dir()), None)
+
+    @property
+    def runs(self) -> list[RunDirectory]:
+        """The runs that have begun, in the order of their names."""
+        return [RunDirectory(file.parent) for file in sorted(self.path.glob("*/run.json"))]
+
+    @property
+    def table_file(self) -> Path:
+        """The table of all runs."""
+        return self.path / "sweep.csv"
+
+    @property
+    def page_file(self) -> Path:
+        """The page about all runs."""
+        return self.path / "sweep.html"
+
+    @property
+    def _info_file(self) -> Path:
+        return self.path / "sweep.json"
+
+    @property
+    def _info(self) -> dict[str, Any]:
+        if not self.exists:
+            return {}
+        try:
+            info = json.loads(self._info_file.read_bytes())
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{self._info_file} cannot be read ({error}): delete it, and give sweep.dir again"
+            ) from error
+        return info if isinstance(info, dict) else {}

@@ -1,0 +1,47 @@
+"""What a run of a sweep is called: by what it computes, so that the same command finds it again."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from vae_runner.config import of_the_run
+from vae_runner.sweeps.directory import SweepDirectory
+
+ID_CHARACTERS = 8
+NAME_CHARACTERS = 60
+# What changes where a run's files are, what it looks like, or how long it takes, but not what it computes.
+NOT_COMPUTED = ("data_dir", "dataset.data_dir", "checkpoint", "figures")
+COMPUTED_BY_HARDWARE = "precision"
+
+
+def identity(config: DictConfig) -> str:
+    """A short name of what a configuration computes: equal for equal computations, whatever the command looked like."""
+    content: Any = OmegaConf.to_container(of_the_run(config), resolve=True, throw_on_missing=False)
+    content["hardware"] = content["hardware"].get(COMPUTED_BY_HARDWARE)
+    for name in NOT_COMPUTED:
+        parent, _, last = name.rpartition(".")
+        (content[parent] if parent else content).pop(last, None)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:ID_CHARACTERS]
+
+
+def register_resolver() -> None:
+    """Make `${run_name:}` in `hydra.sweep.subdir` the folder of a run."""
+    OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
+
+
+def _run_name(*, _root_: DictConfig) -> str:
+    own = identity(_root_)
+    sweep = SweepDirectory(Path(_root_.hydra.sweep.dir))
+    return sweep.folder_of(own) or "-".join([*_readable(_root_, sweep.keys), own])
+
+
+def _readable(config: DictConfig, keys: list[str]) -> list[str]:
+    """What the sweep varies, as far as a folder's name takes it: ["latent_8-seed_1"]."""
+    values = {key.rpartition(".")[2]: OmegaConf.select(config, key) for key in keys}
+    words = [f"{key}_{value}" for key, value in values.items() if isinstance(value, (str, int, float))]
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(words))[:NAME_CHARACTERS]
+    return [name] if name else []

@@ -1,0 +1,203 @@
+"""What a sweep has come to: a table on the terminal, sweep.csv, and sweep.html."""
+
+import base64
+import csv
+import html
+import io
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import yaml
+from PIL import Image
+from rich.table import Table
+
+from vae_runner.errors import UserError
+from vae_runner.files import write_whole
+from vae_runner.resume import leaves
+from vae_runner.run_directory import RunDirectory
+from vae_runner.sweeps.directory import SweepDirectory
+from vae_runner.sweeps.identity import NOT_COMPUTED
+from vae_runner.sweeps.plots import scatter
+
+MAIN_METRIC = "test/loss"
+SECONDS_BETWEEN = 5.0  # from one writing of the files to the next, at least,
+SHARE_OF_TIME = 20  # and so many times as long as it took
+THUMBNAIL = 220  # pixels
+MAX_PIXELS = 50_000_000
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is told of a run."""
+
+    name: str
+    status: str
+    config: Mapping[str, Any]  # by dotted keys
+    epoch: int | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    seconds: float | None = None
+    error: str = ""
+    picture: Path | None = None
+
+
+class Report:
+    """Reads the runs of a sweep, and writes what they have come to."""
+
+    def __init__(self, directory: SweepDirectory) -> None:
+        self.runs: list[Run] = []
+        self._directory = directory
+        self._configs: dict[str, Mapping[str, Any]] = {}  # they do not change
+        self._thumbnails: dict[tuple[str, float], str] = {}
+        self._seen: list[tuple[str, float]] = []
+        self._next = 0.0
+
+    def keep_current(self) -> None:
+        """Write again if a run has something new to tell, and the last time is long enough ago."""
+        if time.monotonic() < self._next:
+            return
+        now = [(file.parent.name, file.stat().st_mtime) for file in sorted(self._directory.path.glob("*/run.json"))]
+        start = time.monotonic()
+        if now != self._seen:
+            self._seen = now
+            self.write()
+        self._next = time.monotonic() + max(SECONDS_BETWEEN, SHARE_OF_TIME * (time.monotonic() - start))
+
+    def write(self) -> None:
+        """Read all runs, and replace sweep.csv and sweep.html."""
+        self.runs = [self._read(run) for run in self._directory.runs]
+        varied = self._varied()
+        metrics = list(dict.fromkeys(name for run in self.runs for name in run.metrics))
+        rows = [
+            {
+                "run": run.name,
+                "status": run.status,
+                "epoch": _known(run.epoch),
+                **{key: _known(run.config.get(key)) for key in varied},
+                **{name: _known(run.metrics.get(name)) for name in metrics},
+                "run_seconds": _known(run.seconds),
+                "error": run.error,
+            }
+            for run in self.runs
+        ]
+        buffer = io.StringIO(newline="")
+        writer = csv.DictWriter(buffer, rows[0] if rows else ["run"])
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(self._directory.table_file, buffer.getvalue().encode())
+        write_whole(self._directory.page_file, self._page(varied, metrics).encode())
+
+    def show(self) -> None:
+        """Print the table of all runs, the best first."""
+        from vae_runner.console import console
+
+        varied = self._varied()
+        table = Table(box=None, pad_edge=False)
+        for column in ("run", "status", *(key.rpartition(".")[2] for key in varied), "epoch", MAIN_METRIC):
+            table.add_column(column, overflow="fold")
+        for run in sorted(self.runs, key=lambda run: run.metrics.get(MAIN_METRIC, float("inf"))):
+            values = [str(_known(run.config.get(key))) for key in varied]
+            metric = f"{run.metrics[MAIN_METRIC]:.4g}" if MAIN_METRIC in run.metrics else ""
+            style = {"finished": "", "failed": "red"}.get(run.status, "yellow")
+            table.add_row(run.name, run.status, *values, str(_known(run.epoch)), metric, style=style)
+        console.print(table)
+        console.print(f"{len(self.runs)} runs: {self._directory.page_file}", highlight=False, soft_wrap=True)
+
+    def _read(self, run: RunDirectory) -> Run:
+        name = run.path.name
+        try:
+            info = run.info
+            if name not in self._configs:
+                self._configs[name] = dict(leaves(yaml.load(run.config_text, Loader=_Loader), into_lists=False))
+            metrics = {str(k): float(v) for k, v in info.get("metrics", {}).items()}
+            return Run(
+                name, run.status, self._configs[name], info.get("epoch"), metrics, info.get("seconds"),
+                str(info.get("error", "")), run.sample_picture,
+            )  # fmt: skip
+        except (UserError, yaml.YAMLError, TypeError, ValueError) as error:
+            return Run(name, "damaged", {}, error=str(error))
+
+    def _varied(self) -> list[str]:
+        """The keys in which the runs differ, those that were swept first."""
+        configs = [run.config for run in self.runs if run.config]
+        keys = dict.fromkeys(key for config in configs for key in config)
+        differing = [
+            key
+            for key in keys
+            if not key.startswith(NOT_COMPUTED) and len({str(config.get(key)) for config in configs}) > 1
+        ]
+        return sorted(differing, key=lambda key: key not in self._directory.keys)
+
+    # --- the page -------------------------------------------------------------------------------------------------
+
+    def _page(self, varied: Sequence[str], metrics: Sequence[str]) -> str:
+        columns = ["run", "status", *varied, "epoch", *metrics]
+        template = Template(resources.files("vae_runner.sweeps").joinpath("page.html").read_text(encoding="utf-8"))
+        counts: dict[str, int] = {}
+        for run in self.runs:
+            counts[run.status] = counts.get(run.status, 0) + 1
+        return template.substitute(
+            title=html.escape(str(self._directory.path)),
+            command=html.escape("vae-run -m " + " ".join(self._directory.command)),
+            counts=html.escape(", ".join(f"{count} {status}" for status, count in sorted(counts.items()))),
+            head="".join(f"<th>{html.escape(column)}</th>" for column in ("", *columns)),
+            rows="\n".join(self._row(run, varied, metrics) for run in self.runs),
+            plots="\n".join(self._plots(varied)),
+        )
+
+    def _row(self, run: Run, varied: Sequence[str], metrics: Sequence[str]) -> str:
+        link = f'<a href="{html.escape(run.name, quote=True)}/">{html.escape(run.name)}</a>'
+        title = f' title="{html.escape(run.error, quote=True)}"' if run.error else ""
+        values = [*(run.config.get(key) for key in varied), run.epoch, *(run.metrics.get(name) for name in metrics)]
+        cells = "".join(f"<td>{html.escape(_shown(value))}</td>" for value in values)
+        status = f'<td class="{html.escape(run.status, quote=True)}"{title}>{html.escape(run.status)}</td>'
+        return f"<tr><td>{self._thumbnail(run)}</td><td>{link}</td>{status}{cells}</tr>"
+
+    def _plots(self, varied: Sequence[str]) -> Iterable[str]:
+        """One plot a varied key: the metric of each finished run against it."""
+        for key in varied:
+            points = [
+                (run.config.get(key), run.metrics[MAIN_METRIC], run.name)
+                for run in self.runs
+                if MAIN_METRIC in run.metrics and run.status == "finished"
+            ]
+            if len(points) > 1:
+                yield scatter(key, MAIN_METRIC, points)
+
+    def _thumbnail(self, run: Run) -> str:
+        if run.picture is None:
+            return ""
+        try:
+            known = (run.name, run.picture.stat().st_mtime)
+            if known not in self._thumbnails:
+                self._thumbnails[known] = _small(run.picture)
+        except (OSError, ValueError, Image.DecompressionBombError):
+            return ""
+        return f'<img src="data:image/jpeg;base64,{self._thumbnails[known]}" alt="samples" loading="lazy">'
+
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _small(picture: Path) -> str:
+    """A picture as a small JPEG in base64."""
+    with Image.open(picture) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError("too large")
+        small = image.convert("RGB")
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=80)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _known(value: Any) -> Any:
+    return "" if value is None else value
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(_known(value))
