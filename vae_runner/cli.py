@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -31,7 +32,7 @@ from vae_runner import __version__, config, refusals, resume
 from vae_runner.errors import Interrupted, UserError
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.identity import register_resolver
-from vae_runner.sweeps.job import CHILD, WORKER_LOST, sweep_job
+from vae_runner.sweeps.job import CHILD, WORKER_LOST, listen, sweep_job
 
 log = logging.getLogger(__name__)
 
@@ -180,23 +181,33 @@ def _run() -> None:
 
         supervise(sys.argv[1:])
         return
+    if is_sweep:
+        os.environ[CHILD] = str(os.getpid())
+        listen()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises, and leaves the telling to us
     Hydra.get_help = _get_help  # type: ignore[method-assign]
     config.register_schemas()
     jobs = _Jobs()
     try:
         hydra.main(config_path="pkg://vae_runner.conf", config_name="config", version_base="1.3")(jobs.run)()
-    except (HydraException, OmegaConfBaseException, *UNEXPLAINED) as error:
-        if jobs.count:  # the configuration had been composed: what went wrong then is not the command line's fault
-            raise
-        raise UserError(refusals.explain(error)) from error
     except Exception as error:
-        if type(error).__name__ in WORKER_LOST_ERRORS and CHILD in os.environ:
+        if type(error).__name__ in WORKER_LOST_ERRORS and is_sweep:
             log.error("%s", str(error).splitlines()[0])
             sys.exit(WORKER_LOST)
-        raise
+        if plugin := _plugin_in(error):
+            raise UserError(f"{plugin}: {type(error).__name__}: {error}") from error
+        # Once a job has begun, the configuration has been composed: the command line is not at fault any more.
+        if jobs.count or not isinstance(error, (HydraException, OmegaConfBaseException, *UNEXPLAINED)):
+            raise
+        raise UserError(refusals.explain(error)) from error
     if jobs.refusal is not None:
         raise jobs.refusal
+
+
+def _plugin_in(error: Exception) -> str | None:
+    """The plugin of Hydra's that an error comes from, if any: a launcher that cannot reach its cluster, or the like."""
+    names = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
+    return next((name.split(".")[1] for name in names if name.startswith("hydra_plugins.")), None)
 
 
 _hydras_get_help = Hydra.get_help

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
@@ -297,6 +298,12 @@ def register_schemas() -> None:
     for path, schema in SCHEMAS.items():
         group, name = path.split("/")
         store.store(group=f"schema/{group}", name=name, node=schema)
+    Plugins.instance()  # stores the presets of Hydra's plugins
+    for kind, name in (("launcher", "joblib"), ("launcher", "ray"), ("sweeper", "optuna")):
+        # Of the same name as ours, which are built on them.
+        stored = store.repo.get("hydra", {}).get(kind, {})
+        if preset := stored.pop(f"{name}.yaml", None):
+            stored[f"{name}_plugin.yaml"] = preset
 
 
 def check(config: DictConfig) -> None:

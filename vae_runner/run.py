@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from vae_runner import hardware
@@ -60,7 +61,7 @@ def run(config: DictConfig, hydra: DictConfig, *, resumed: bool = False) -> None
         record = Record(directory.write_info, stopwatch.seconds, directory.info if resumed else None)
         try:
             with custom_gradients.forgotten():
-                _train(config, directory, record, stopwatch, interruption)
+                _train(config, directory, record, stopwatch, interruption, brief=hydra.mode == RunMode.MULTIRUN)
         except KeyboardInterrupt as interrupt:
             record.end("interrupted")
             number = interrupt.signal_number if isinstance(interrupt, Interrupted) else signal.SIGINT
@@ -120,7 +121,13 @@ def _build(config: DictConfig, machine: hardware.Hardware, stopwatch: Stopwatch,
 
 
 def _train(
-    config: DictConfig, directory: RunDirectory, record: Record, stopwatch: Stopwatch, signals: Interruption
+    config: DictConfig,
+    directory: RunDirectory,
+    record: Record,
+    stopwatch: Stopwatch,
+    signals: Interruption,
+    *,
+    brief: bool,
 ) -> None:
     machine = hardware.setup(config.hardware, config.seed)
     record.note(hardware=machine.description)
@@ -128,7 +135,7 @@ def _train(
     trainer = experiment.trainer
     rows = _restore(experiment, directory, config, stopwatch)
     if rows is None:
-        show_summary(experiment.autoencoder, experiment.dataset, config.batch_size, machine.description)
+        show_summary(experiment.autoencoder, experiment.dataset, config.batch_size, machine.description, brief=brief)
     table = MetricsTable(directory.metrics_file, rows or [])
     checkpoints = Checkpoints(config.checkpoint, directory, lambda: _capture(experiment, table.rows, config, stopwatch))
 

@@ -19,9 +19,11 @@ import json
 import logging
 import os
 import re
+import time
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -48,7 +50,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 INFO_KINDS: dict[str, type] = {  # of what run.json is read for
-    "status": str, "started": str, "process": dict, "resumed": list, "epoch": int, "step": int, "metrics": dict,
+    "status": str, "started": str, "ended": str, "process": dict, "resumed": list, "epoch": int, "step": int,
+    "metrics": dict,
 }  # fmt: skip
 PICTURE_DPI = 150
 COMPRESSION = 3  # of PNG files, 1 … 9
@@ -256,6 +259,14 @@ class RunDirectory:
         status = str(self.info.get("status"))
         return "dead" if status == "running" and not self._is_held() else status
 
+    @property
+    def ended(self) -> float:
+        """When it ended, in seconds since 1970, to the second; 0 where run.json does not tell."""
+        try:
+            return datetime.fromisoformat(self.info["ended"]).timestamp()
+        except (KeyError, ValueError):
+            return 0.0
+
     def _is_held(self) -> bool:
         """Whether a process runs in this directory."""
         try:
@@ -360,6 +371,11 @@ class RunDirectory:
     @property
     def _info_file(self) -> Path:
         return self.path / "run.json"
+
+
+def timestamp(seconds: float) -> str:
+    """How run.json has moments: local time, with its distance from UTC, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(seconds))
 
 
 def check_writable(out: Path) -> None:

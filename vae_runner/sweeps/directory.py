@@ -5,15 +5,20 @@ sweep.json           the command, and which keys it varies
 sweep.csv            a row a run: what it is, its status, its metrics
 sweep.html           the same as a page, with pictures and plots
 multirun.yaml        Hydra's own: the configuration that it launched the runs from
+study.db             Optuna's own (conf/hydra/sweeper/optuna.yaml)
+.slot_<n>, .suspect* locks of the processes that run at the same time
 <varied>-<id>/       a run, known by what it computes
 ```
 """
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from vae_runner.errors import UserError
 from vae_runner.files import write_whole
@@ -34,7 +39,7 @@ class SweepDirectory:
     def begin(self, command: Sequence[str], keys: Sequence[str]) -> None:
         """A command works in this sweep from now on; `keys` are those that it varies."""
         keys = list(dict.fromkeys([*self.keys, *keys]))
-        info = {"command": list(command), "keys": keys, "begun": time.time()}
+        info = {"command": list(command), "keys": keys, "begun": int(time.time())}
         write_whole(self._info_file, (json.dumps(info, indent=2) + "\n").encode())
 
     def delete_own_files(self) -> None:
@@ -75,6 +80,33 @@ class SweepDirectory:
     def page_file(self) -> Path:
         """The page about all runs."""
         return self.path / "sweep.html"
+
+    def slot_file(self, number: int) -> Path:
+        """The lock of a process that runs at the same time as others on this machine."""
+        return self.path / f".slot_{number}"
+
+    @contextmanager
+    def only_suspect(self, name: str) -> Iterator[bool]:
+        """Wait until no other process is in here; false if the one before did not leave, but died."""
+        with FileLock(self._suspect_file.with_suffix(".lock")):
+            alone = not self._suspect_file.exists()
+            if alone:
+                write_whole(self._suspect_file, name.encode())
+            try:
+                yield alone
+            finally:
+                if alone:
+                    self._suspect_file.unlink(missing_ok=True)
+
+    def take_suspect(self) -> str | None:
+        """The run that died inside `only_suspect`, if one did since this was asked last."""
+        name = self._suspect_file.read_text() if self._suspect_file.exists() else None
+        self._suspect_file.unlink(missing_ok=True)
+        return name
+
+    @property
+    def _suspect_file(self) -> Path:
+        return self.path / ".suspect"
 
     @property
     def _info_file(self) -> Path:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from vae_runner.config import of_the_run
@@ -29,19 +30,26 @@ def identity(config: DictConfig) -> str:
 
 
 def register_resolver() -> None:
-    """Make `${run_name:}` in `hydra.sweep.subdir` the folder of a run."""
+    """Give Hydra `${run_name:}`, the folder of a run in a sweep, and `${run_prefix:}`, the start of its messages."""
     OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
+    OmegaConf.register_new_resolver("run_prefix", _run_prefix, replace=True)
 
 
 def _run_name(*, _root_: DictConfig) -> str:
     own = identity(_root_)
     sweep = SweepDirectory(Path(_root_.hydra.sweep.dir))
-    return sweep.folder_of(own) or "-".join([*_readable(_root_, sweep.keys), own])
+    searched = _root_.hydra.sweeper.get("params") or {}
+    return sweep.folder_of(own) or "-".join([*_readable(_root_, [*sweep.keys, *map(str, searched)]), own])
+
+
+def _run_prefix(*, _root_: DictConfig) -> str:
+    return f"{identity(_root_)}  " if _root_.hydra.mode == RunMode.MULTIRUN else ""
 
 
 def _readable(config: DictConfig, keys: list[str]) -> list[str]:
     """What the sweep varies, as far as a folder's name takes it: ["latent_8-seed_1"]."""
     values = {key.rpartition(".")[2]: OmegaConf.select(config, key) for key in keys}
-    words = [f"{key}_{value}" for key, value in values.items() if isinstance(value, (str, int, float))]
+    shown = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in values.items()}
+    words = [f"{key}_{value}" for key, value in shown.items() if isinstance(value, (str, int))]
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(words))[:NAME_CHARACTERS]
     return [name] if name else []

@@ -1,21 +1,52 @@
 """One run of a sweep: begun, gone on with, repeated or left alone, as its directory says."""
 
 import logging
-from collections.abc import Callable
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from omegaconf import DictConfig
 
 from vae_runner import config
-from vae_runner.errors import UserError
-from vae_runner.run_directory import RunDirectory
+from vae_runner.errors import Interrupted, UserError
+from vae_runner.run_directory import RunDirectory, timestamp
 from vae_runner.sweeps.directory import SweepDirectory
+from vae_runner.sweeps.share import take_share
+from vae_runner.training.interruption import SCHEDULER_SIGNALS
 
 log = logging.getLogger(__name__)
 
-CHILD = "VAE_RUNNER_SWEEP"  # in the environment of the process that Hydra launches the runs from
+CHILD = "VAE_RUNNER_SWEEP"  # in the environment: the process that Hydra launches the runs from
 WORKER_LOST = 75  # its exit status when a launcher tells that a process of its own is gone
+SUSPECTED = "suspected"  # in run.json, of having ended the process it was in
+SECONDS_TO_END = 8  # that processes which run at the same time have for their checkpoints
+
+_told_to_end: list[int] = []  # the signals that this process has had
+
+
+def listen() -> None:
+    """Answer SIGINT and SIGTERM in the process that runs are launched from, while it does not run one itself.
+
+    Those that others run have a moment to end; without them, the launcher would be stopped at once, and they with it.
+    """
+    launched_by = os.getppid()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if _told_to_end and (number == signal.SIGINT or number == signal.SIGALRM):
+            raise Interrupted(_told_to_end[0])
+        if not _told_to_end:
+            _told_to_end.append(number)
+            signal.alarm(SECONDS_TO_END)
+            if os.getppid() != launched_by:  # no Ctrl-C, which they all hear, but the end of the one that watched
+                os.killpg(0, number)
+
+    for heard in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+        signal.signal(heard, end)
 
 
 def sweep_job(cfg: DictConfig, hydra: Any, path: Path, runner: Callable[[], Any]) -> float | None:
@@ -25,26 +56,70 @@ def sweep_job(cfg: DictConfig, hydra: Any, path: Path, runner: Callable[[], Any]
     """
     own = config.of_the_run(cfg)
     directory = RunDirectory(path)
-    status = directory.status if directory.has_run else None
-    if status == "finished":
-        log.info("%s is finished already", path.name)
-        return _metric(directory, cfg.sweep.metric)
-    if status == "running":
-        log.warning("%s is running in another process", path.name)
-        return None
-    if status == "failed" and directory.info.get("ended_at", 0) >= SweepDirectory(path.parent).begun:
-        return None  # its process died a moment ago, and would again
     try:
-        config.check(cfg)
-        runner().run(own, hydra, resumed=status is not None)
-        return _metric(directory, cfg.sweep.metric)
+        _end_if_told()
+        return _bring_to_end(cfg, own, hydra, directory, runner)
     except UserError as error:
         _note_failure(directory, own, hydra, str(error))
         log.error("%s", error)
+    except KeyboardInterrupt as interrupt:
+        number = interrupt.signal_number if isinstance(interrupt, Interrupted) else signal.SIGINT
+        if number in SCHEDULER_SIGNALS:
+            signal.raise_signal(number)  # for the one that queues this job again
+        elif os.environ.get(CHILD) == str(os.getpid()):
+            raise
+        else:  # the process that this one works for ends when all of its processes have
+            _told_to_end.append(number)
     except Exception as error:
         _note_failure(directory, own, hydra, f"{type(error).__name__}: {error}")
         log.exception("%s failed", path.name)
     return None
+
+
+def _bring_to_end(
+    cfg: DictConfig, own: DictConfig, hydra: Any, directory: RunDirectory, runner: Callable[[], Any]
+) -> float | None:
+    status = directory.status if directory.has_run else None
+    sweep = SweepDirectory(directory.path.parent)
+    if status == "finished":
+        log.info("%s is finished already", directory.path.name)
+        return _metric(directory, cfg.sweep.metric)
+    if status == "running":
+        log.warning("%s is running in another process", directory.path.name)
+        return None
+    if status == "failed" and directory.ended >= sweep.begun:
+        return None  # in this very command, before a process of it was lost
+    config.check(cfg)
+    if os.environ.get(CHILD) != str(os.getpid()):
+        os.environ["TTY_COMPATIBLE"] = "0"  # no progress bar: others write to the same terminal
+    take_share(hydra.launcher, sweep, gpus=cfg.hardware.gpus is None)
+    run = runner().run
+    suspected = directory.has_run and directory.info.get(SUSPECTED)
+    with sweep.only_suspect(directory.path.name) if suspected else nullcontext(True) as may_run:
+        _end_if_told()
+        if not may_run:  # this process is about to be ended
+            return None
+        run(own, hydra, resumed=status is not None)
+    return _metric(directory, cfg.sweep.metric)
+
+
+def note_deaths(sweep: SweepDirectory, runs: Sequence[RunDirectory], how: str) -> None:
+    """Tell in the directories of `runs`, which died at the same time, which of them failed.
+
+    A launcher that loses a process ends the others too, and does not say whose fault it was. So those that died with
+    another one are only suspected; what is suspected is done again while no other suspect runs, and fails if it dies.
+    """
+    suspect = sweep.take_suspect()
+    guilty = [run for run in runs if run.path.name == suspect] or (runs if len(runs) == 1 else [])
+    for run in runs:
+        verdict = {"status": "failed", "error": f"the process died {how}"} if run in guilty else {SUSPECTED: True}
+        run.write_info({**run.info, "ended": timestamp(time.time()), **verdict})
+        print(f"{run.path.name}: the process died {how}{'' if run in guilty else ', with others: it is done again'}")
+
+
+def _end_if_told() -> None:
+    if _told_to_end:
+        raise Interrupted(_told_to_end[0])
 
 
 def _metric(directory: RunDirectory, name: str) -> float:
@@ -58,4 +133,4 @@ def _note_failure(directory: RunDirectory, own: DictConfig, hydra: Any, error: s
     """See that the directory tells of a failure, also of one that came before there was a run in it."""
     if not directory.has_run:
         with RunDirectory.create(directory.path, own, hydra) as created:
-            created.write_info({"status": "failed", "error": error})
+            created.write_info({"status": "failed", "ended": timestamp(time.time()), "error": error})

@@ -21,7 +21,7 @@ from vae_runner.files import write_whole
 from vae_runner.resume import leaves
 from vae_runner.run_directory import RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
-from vae_runner.sweeps.identity import NOT_COMPUTED
+from vae_runner.sweeps.identity import ID_CHARACTERS, NOT_COMPUTED
 from vae_runner.sweeps.plots import scatter
 
 MAIN_METRIC = "test/loss"
@@ -99,11 +99,12 @@ class Report:
         table = Table(box=None, pad_edge=False)
         for column in ("run", "status", *(key.rpartition(".")[2] for key in varied), "epoch", MAIN_METRIC):
             table.add_column(column, overflow="fold")
+        longest = max((len(run.name) for run in self.runs), default=0)
         for run in sorted(self.runs, key=lambda run: run.metrics.get(MAIN_METRIC, float("inf"))):
-            values = [str(_known(run.config.get(key))) for key in varied]
-            metric = f"{run.metrics[MAIN_METRIC]:.4g}" if MAIN_METRIC in run.metrics else ""
+            name = run.name if longest < console.width / 2 else f"…{run.name[-ID_CHARACTERS:]}"
+            values = (run.status, *(run.config.get(key) for key in varied), run.epoch, run.metrics.get(MAIN_METRIC))
             style = {"finished": "", "failed": "red"}.get(run.status, "yellow")
-            table.add_row(run.name, run.status, *values, str(_known(run.epoch)), metric, style=style)
+            table.add_row(name, *(_shown(value, 4) for value in values), style=style)
         console.print(table)
         console.print(f"{len(self.runs)} runs: {self._directory.page_file}", highlight=False, soft_wrap=True)
 
@@ -199,5 +200,5 @@ def _known(value: Any) -> Any:
     return "" if value is None else value
 
 
-def _shown(value: Any) -> str:
-    return f"{value:.5g}" if isinstance(value, float) else str(_known(value))
+def _shown(value: Any, digits: int = 5) -> str:
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(_known(value))

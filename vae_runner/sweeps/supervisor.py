@@ -23,15 +23,15 @@ from hydra.errors import HydraException
 
 from vae_runner.errors import Interrupted, UserError
 from vae_runner.sweeps.directory import SweepDirectory
-from vae_runner.sweeps.job import CHILD, WORKER_LOST
-from vae_runner.sweeps.report import Report
+from vae_runner.sweeps.job import CHILD, SECONDS_TO_END, WORKER_LOST, note_deaths
+from vae_runner.sweeps.report import Report, Run
 
+MAX_UNEXPLAINED = 3  # processes in a row that are lost without a run that may have been the cause
 POLL_SECONDS = 0.2
 OUTPUTS = "outputs"  # where conf/config.yaml puts sweeps
 EXTRAS = {  # a launcher's or sweeper's name, and the plugin it needs
     "joblib": "hydra_joblib_launcher",
     "slurm": "hydra_submitit_launcher",
-    "slurm_local": "hydra_submitit_launcher",
     "submitit_local": "hydra_submitit_launcher",
     "submitit_slurm": "hydra_submitit_launcher",
     "ray": "hydra_ray_launcher",
@@ -54,75 +54,100 @@ def supervise(arguments: Sequence[str]) -> None:
     own = [str(o.input_line) for o in overrides if o.key_or_group.split(".")[0] not in ("sweep", "hydra")]
     directory.begin(own, [o.key_or_group for o in overrides if o.is_sweep_override()])
     report = Report(directory)
-    status = _run_until_done(directory, report, rest)
+    launching = _Launching(directory, report, rest)
+    status = launching.run()
     if new and not directory.runs:  # refused before there was a run
         _leave_nothing(directory)
         sys.exit(status)
     report.write()
     report.show()
-    if status in (128 + signal.SIGINT, 128 + signal.SIGTERM):
-        raise Interrupted(status - 128, f"interrupted: the same command with sweep.dir={directory.path} goes on")
-    failed = [run for run in report.runs if run.status == "failed"]
-    if failed:
+    if launching.told:
+        raise Interrupted(launching.told[0], f"interrupted: the same command with sweep.dir={directory.path} goes on")
+    unfinished = [run for run in report.runs if run.status != "finished"]
+    if unfinished:
+        first = min(unfinished, key=lambda run: run.status != "failed")
         raise UserError(
-            f"{failed[0].error} ({len(failed)} of {len(report.runs)} runs failed; the same command with "
-            f"sweep.dir={directory.path} repeats them)"
+            f"{first.error or f'{first.name} is {first.status}'} ({len(unfinished)} of {len(report.runs)} runs "
+            f"{_how(unfinished)}; the same command with sweep.dir={directory.path} repeats them)"
         )
     if status:
         sys.exit(status)
 
 
-def _run_until_done(directory: SweepDirectory, report: Report, arguments: Sequence[str]) -> int:
-    """The exit status of the process that launches the runs. One that was lost with a run is replaced for the rest."""
-    while True:
-        status = _run_process(arguments, report)
-        lost = status < 0 or status == WORKER_LOST
-        dead = [run for run in directory.runs if run.status == "dead"]
-        if not lost or not dead:
-            return status if status >= 0 else 128 - status
-        for run in dead:
-            how = f"of signal {signal.Signals(-status).name}" if status < 0 else "with a process of its launcher"
-            run.write_info(
-                {**run.info, "status": "failed", "ended_at": time.time(), "error": f"the process died {how}"}
-            )
+def _how(unfinished: Sequence[Run]) -> str:
+    return "failed" if all(run.status == "failed" for run in unfinished) else "did not finish"
 
 
-def _run_process(arguments: Sequence[str], report: Report) -> int:
-    """Start the process that launches the runs, and keep the report current until its end."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from vae_runner.cli import run; run()", *arguments],
-        env={**os.environ, CHILD: "1"},
-        process_group=0,  # so that Ctrl-C reaches it once, through us
-        preexec_fn=_die_with_parent,
-    )
-    with _signals_to(process):
+class _Launching:
+    """The process that Hydra launches the runs from: started, watched, and replaced where it is lost with a run."""
+
+    def __init__(self, directory: SweepDirectory, report: Report, arguments: Sequence[str]) -> None:
+        self.told: list[int] = []  # the signals that have come
+        self._directory = directory
+        self._report = report
+        self._arguments = arguments
+
+    def run(self) -> int:
+        """Launch until there is nothing left to do; returns the exit status of the last process."""
+        unexplained = 0
         while True:
-            try:
-                return process.wait(POLL_SECONDS)
-            except subprocess.TimeoutExpired:
-                report.keep_current()
+            status = self._run_process()
+            lost = status < 0 or status == WORKER_LOST
+            dead = [run for run in self._directory.runs if run.status == "dead"]
+            unexplained = 0 if dead else unexplained + 1
+            if self.told or not lost or unexplained == MAX_UNEXPLAINED:
+                return status if status >= 0 else 128 - status
+            how = f"of signal {signal.Signals(-status).name}" if status < 0 else "with a process of its launcher"
+            note_deaths(self._directory, dead, how)
+
+    def _run_process(self) -> int:
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from vae_runner.cli import run; run()", *self._arguments],
+            env={**os.environ, CHILD: "starting"},
+            process_group=0,  # so that Ctrl-C reaches it once, through us
+            preexec_fn=_die_with_parent,
+        )
+        with self._signals_to(process):
+            while True:
+                try:
+                    status = process.wait(POLL_SECONDS)
+                    break
+                except subprocess.TimeoutExpired:
+                    self._report.keep_current()
+        if status < 0 or status == WORKER_LOST:
+            _end_group(process.pid)
+        return status
+
+    @contextmanager
+    def _signals_to(self, process: "subprocess.Popen[bytes]") -> Iterator[None]:
+        """Leave the answer to signals to the process, and to those that it has started."""
+
+        def pass_on(number: int, frame: FrameType | None) -> None:
+            self.told.append(number)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+
+        before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _end_group(group: int) -> None:
+    """End what a process that is gone has left running: their runs are to be done again, by others."""
+    deadline = time.monotonic() + SECONDS_TO_END
+    with suppress(ProcessLookupError):
+        while True:
+            os.killpg(group, signal.SIGTERM if time.monotonic() < deadline else signal.SIGKILL)
+            time.sleep(POLL_SECONDS)
 
 
 def _die_with_parent() -> None:
     """A sweep whose supervisor is killed ends, as by SIGTERM, and can be resumed; without this it would go on alone."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PRDEATHSIG, signal.SIGTERM)
-
-
-@contextmanager
-def _signals_to(process: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """Leave the answer to signals to the process, and to those that it has started."""
-
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 # --- which directory ----------------------------------------------------------------------------------------------
@@ -144,7 +169,7 @@ def _choose_directory(overrides: Sequence[Override], arguments: Sequence[str]) -
         print(f"Going on with {directory.path}")
     else:
         directory = SweepDirectory(Path(OUTPUTS) / time.strftime("%Y-%m-%d") / time.strftime("%H-%M-%S"))
-    return directory, [*rest, f"hydra.sweep.dir='{directory.path!s}'"]
+    return directory, [*rest, f"hydra.sweep.dir='{directory.path.absolute()!s}'"]
 
 
 def _newest_like(overrides: Sequence[Override]) -> SweepDirectory:

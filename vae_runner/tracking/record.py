@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 import vae_runner
+from vae_runner.run_directory import timestamp
 
 
 class Record:
@@ -28,7 +29,7 @@ class Record:
         self._seconds = seconds  # by what they went into; whoever measures adds to it
         self.info: dict[str, Any] = {
             "status": "running",
-            "started": _timestamp(self._start),
+            "started": timestamp(self._start),
             "process": {"pid": os.getpid(), "host": platform.node()},
             "versions": {
                 "vae_runner": vae_runner.__version__,
@@ -53,8 +54,4 @@ class Record:
     def end(self, status: str, **entries: Any) -> None:
         """The run is over: "finished", "failed" or "interrupted"."""
         now = time.time()
-        self.note(status=status, ended=_timestamp(now), seconds=round(now - self._start, 3), **entries)
-
-
-def _timestamp(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(seconds))
+        self.note(status=status, ended=timestamp(now), seconds=round(now - self._start, 3), **entries)

@@ -14,14 +14,17 @@ from vae_runner.models.summary import LayerSummary, summarize, training_flops
 log = logging.getLogger(__name__)
 
 
-def show_summary(autoencoder: Autoencoder, dataset: Dataset, batch_size: int, machine: Mapping[str, Any]) -> None:
-    """Print both networks layer by layer, and log the sizes of everything."""
+def show_summary(
+    autoencoder: Autoencoder, dataset: Dataset, batch_size: int, machine: Mapping[str, Any], *, brief: bool
+) -> None:
+    """Print both networks layer by layer, unless it is to be `brief`, and log the sizes of everything."""
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
     classes = f", {len(dataset.label_names)} classes" if dataset.label_names else ""
     log.info("Dataset: %s images of %s%s", sizes, _shape(dataset.image_shape), classes)
     networks = {model.name: summarize(model) for model in (autoencoder.encoder, autoencoder.decoder)}
-    for name, layers in networks.items():
-        console.print(_table(name, layers))
+    if not brief:
+        for name, layers in networks.items():
+            console.print(_table(name, layers))
     everything = [layer for layers in networks.values() for layer in layers]
     flops = training_flops(everything)
     log.info(

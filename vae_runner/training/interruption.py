@@ -9,12 +9,15 @@ from types import FrameType
 from vae_runner.errors import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# With these a scheduler announces that it will take the machine away; who requeues jobs listens to one of them.
+SCHEDULER_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Interruption:
     """Raises Interrupted where a first SIGINT or SIGTERM finds the main thread, but never inside `deferred()`.
 
-    After that a second SIGINT is answered at once, wherever it comes; more SIGTERMs change nothing.
+    After that a second SIGINT is answered at once, wherever it comes; more SIGTERMs change nothing. A scheduler's
+    signal, if something listens to it already, is answered like SIGTERM: let it hear the signal afterwards.
     """
 
     def __init__(self) -> None:
@@ -27,7 +30,8 @@ class Interruption:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._answer) for number in SIGNALS}
+        numbers = [*SIGNALS, *(number for number in SCHEDULER_SIGNALS if callable(signal.getsignal(number)))]
+        before = {number: signal.signal(number, self._answer) for number in numbers}
         try:
             yield
         finally:

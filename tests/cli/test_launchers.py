@@ -1,0 +1,294 @@
+"""What the presets of launchers and of the search promise, each with the real thing."""
+
+import json
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_resume import start, table, wait_for
+from tests.cli.test_sweep import SMALL, children, rows, states
+from tests.conftest import COMMANDS, command
+
+pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs the extra 'sweep'")
+
+TELLS = """\
+import json, os
+from pathlib import Path
+from vae_runner.losses.vae import Vae
+class Mine(Vae):
+    def __init__(self, behaviour=""):
+        super().__init__()
+        told = {name: os.environ.get(name) for name in ("TF_NUM_INTRAOP_THREADS", "CUDA_VISIBLE_DEVICES")}
+        Path(f"process_{os.getpid()}.json").write_text(json.dumps(told))
+        if behaviour == "fails":
+            raise RuntimeError("a fault of mine")
+        if behaviour == "dies":
+            os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """A folder with a loss of the user's own, which tells of its process, and can fail, or kill it."""
+    (tmp_path / "conf" / "loss").mkdir(parents=True)
+    (tmp_path / "conf" / "loss" / "mine.yaml").write_text("_target_: my_loss.Mine\nbehaviour: good\n")
+    (tmp_path / "my_loss.py").write_text(TELLS)
+    return tmp_path
+
+
+def processes(folder: Path) -> list[dict[str, str | None]]:
+    """What the processes that runs were in have told."""
+    return [json.loads(file.read_text()) for file in folder.glob("process_*.json")]
+
+
+# --- several processes on this machine --------------------------------------------------------------------------------
+
+
+def test_joblib_shares_cores_and_gpus_out_among_its_processes(mine: Path) -> None:
+    arguments = ("--config-dir", "conf", "-m", "seed=0,1,2,3", "loss=mine", *SMALL, "hydra/launcher=joblib")
+    environment = {"PYTHONPATH": str(mine), "CUDA_VISIBLE_DEVICES": "0,1,2"}
+    result = command("vae-run", *arguments, "sweep.dir=sweep", cwd=mine, **environment)
+    assert result.returncode == 0, result.stderr
+    assert states(mine / "sweep") == {"finished": 4}
+    told = processes(mine)
+    assert len(told) == 2
+    threads = max(len(os.sched_getaffinity(0)) // 2, 1)
+    assert {process["TF_NUM_INTRAOP_THREADS"] for process in told} == {str(threads)}
+    assert sorted(str(process["CUDA_VISIBLE_DEVICES"]) for process in told) == ["0,2", "1"]
+
+
+def test_joblib_loses_one_run_with_a_process(mine: Path) -> None:
+    arguments = ("--config-dir", "conf", "-m", "loss=mine", "loss.behaviour=a,dies,fails,b", *SMALL)
+    more = ("hydra/launcher=joblib", "sweep.dir=sweep")
+    result = command("vae-run", *arguments, *more, cwd=mine, PYTHONPATH=str(mine))
+    assert result.returncode == 2, result.stdout
+    found = {row["loss.behaviour"]: (row["status"], row["error"]) for row in rows(mine / "sweep")}
+    assert found == {
+        "a": ("finished", ""),
+        "b": ("finished", ""),
+        "dies": ("failed", "the process died with a process of its launcher"),
+        "fails": ("failed", "RuntimeError: a fault of mine"),
+    }, result.stdout
+
+
+def wait_until_two_run(process: subprocess.Popen[str], sweep: Path) -> None:
+    """Until two runs of a sweep have a checkpoint, which the process is not to end before."""
+    wait_for(lambda: len(list(sweep.glob("*/checkpoints"))) == 2 or process.poll() is not None)
+    assert process.poll() is None
+
+
+def interrupt(process: subprocess.Popen[str]) -> int:
+    process.send_signal(signal.SIGINT)
+    return process.wait(20)
+
+
+def kill_launcher(process: subprocess.Popen[str]) -> int:
+    (launcher,) = children(process)
+    os.kill(launcher, signal.SIGKILL)
+    return process.wait(120)
+
+
+def test_joblib_lets_all_its_runs_write_checkpoints_on_ctrl_c(tmp_path: Path) -> None:
+    arguments = ("-m", "seed=0,1,2", *SMALL, "epochs=300", "hydra/launcher=joblib", "sweep.dir=sweep")
+    process = start(*arguments, cwd=tmp_path)
+    wait_until_two_run(process, tmp_path / "sweep")
+    assert interrupt(process) == 130
+    assert states(tmp_path / "sweep") == {"interrupted": 2}
+    for run in tmp_path.glob("sweep/*/run.json"):
+        info = json.loads(run.read_text())
+        newest = max(run.parent.glob("checkpoints/step_*.npz")).name
+        assert int(re.findall(r"\d+", newest)[0]) >= info["step"]
+    result = command("vae-run", *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert states(tmp_path / "sweep") == {"finished": 3}
+    assert {len(table(run.parent)) for run in tmp_path.glob("sweep/*/run.json")} == {300}
+
+
+def test_what_a_killed_launcher_leaves_running_is_ended_and_done_again(tmp_path: Path) -> None:
+    arguments = ("-m", "seed=0,1,2", *SMALL, "epochs=100", "hydra/launcher=joblib", "sweep.dir=sweep")
+    process = start(*arguments, cwd=tmp_path)
+    wait_until_two_run(process, tmp_path / "sweep")
+    assert kill_launcher(process) == 0
+    assert states(tmp_path / "sweep") == {"finished": 3}
+
+
+# --- SLURM, through submitit's executor for the machine it is on ------------------------------------------------------
+
+
+def test_a_preempted_job_is_queued_again_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    small = ("-m", "seed=0,1", *SMALL, "epochs=150", "hardware.deterministic=true")
+    result = command("vae-run", *small, "sweep.dir=reference", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+
+    process = start(*small, "hydra/launcher=submitit_local", "sweep.dir=sweep", cwd=tmp_path)
+    wait_until_two_run(process, tmp_path / "sweep")
+    preempted = next(tmp_path.glob("sweep/seed_0-*/run.json"))
+    os.kill(json.loads(preempted.read_text())["process"]["pid"], signal.SIGUSR2)
+    assert process.wait(120) == 0
+    assert states(tmp_path / "sweep") == {"finished": 2}
+    assert len(json.loads(preempted.read_text())["resumed"]) == 1
+    for run in tmp_path.glob("sweep/*/run.json"):
+        assert table(run.parent) == table(tmp_path / "reference" / run.parent.name)
+
+
+SLURM = '''\
+#!{python}
+"""A SLURM cluster of this machine alone: sbatch, srun, sacct and scontrol."""
+import os, re, subprocess, sys
+from pathlib import Path
+name, arguments, cluster = Path(sys.argv[0]).name, sys.argv[1:], Path(__file__).parent
+def begin(number):
+    script = cluster / "script"
+    environment = dict(
+        os.environ, SLURM_JOB_ID=f"7{{number}}", SLURM_ARRAY_JOB_ID="7", SLURM_ARRAY_TASK_ID=str(number),
+        SLURM_JOB_NUM_NODES="1", SLURM_NTASKS="1", SLURM_PROCID="0", SLURM_LOCALID="0", SLURM_NODEID="0",
+        SLURM_JOB_NODELIST="here",
+    )
+    subprocess.Popen(["bash", script], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+if name == "sbatch":
+    text = Path(arguments[-1]).read_text()
+    (cluster / "script").write_text(text)
+    for number in range(int(re.search(r"--array=0-(\\d+)", text)[1]) + 1):
+        begin(number)
+    print("Submitted batch job 7")
+elif name == "srun":
+    command = arguments[next(i for i, word in enumerate(arguments) if "python" in word):]
+    (cluster / f"running_{{os.environ['SLURM_ARRAY_TASK_ID']}}").write_text(str(os.getpid()))
+    os.execv(command[0], command)
+elif name == "scontrol":
+    (cluster / "requeued").write_text(" ".join(arguments))
+    begin(arguments[-1].partition("_")[2])
+elif name == "sacct":
+    print("JobID|State|NodeList")
+    for file in cluster.glob("running_*"):
+        print(f"7_{{file.name[8:]}}|RUNNING|here")
+'''
+
+
+def test_the_slurm_preset_asks_for_what_it_says_and_its_preempted_jobs_go_on(tmp_path: Path) -> None:
+    cluster = tmp_path / "cluster"
+    cluster.mkdir()
+    for name in ("sbatch", "srun", "scontrol", "sacct"):
+        (cluster / name).write_text(SLURM.format(python=sys.executable))
+        (cluster / name).chmod(0o755)
+    arguments = ("-m", "seed=0,1", *SMALL, "epochs=150", "hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1")
+    environment = {**os.environ, "PATH": f"{cluster}:{os.environ['PATH']}", "VAE_RUNNER_DATA": str(tmp_path)}
+    process = subprocess.Popen(
+        [COMMANDS / "vae-run", *arguments, "sweep.dir=sweep"], cwd=tmp_path, env=environment, text=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    wait_until_two_run(process, tmp_path / "sweep")
+    preempted = next(tmp_path.glob("sweep/seed_0-*/run.json"))
+    os.kill(json.loads(preempted.read_text())["process"]["pid"], signal.SIGUSR2)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    assert (cluster / "requeued").read_text() == "requeue 7_0"
+    assert len(json.loads(preempted.read_text())["resumed"]) == 1
+    assert states(tmp_path / "sweep") == {"finished": 2}
+    script = (cluster / "script").read_text()
+    for line in ("--time=1440", "--cpus-per-task=1", "--array=0-1%2", "--signal=USR2@120"):
+        assert f"#SBATCH {line}\n" in script
+
+
+# --- Ray --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a Ray cluster of two cores on this machine."""
+    pytest.importorskip("ray", reason="needs the extra 'sweep'")
+    folder = tmp_path_factory.mktemp("ray")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with (folder / "log").open("w") as log:
+        head = subprocess.Popen(
+            [COMMANDS / "ray", "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}",
+             "--include-dashboard=false", "--num-cpus=2", "--disable-usage-stats"],
+            cwd=folder, stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        wait_for(lambda: "Ray runtime started" in (folder / "log").read_text(), 60)
+        yield f"127.0.0.1:{port}"
+    finally:
+        head.terminate()
+        head.wait(60)
+
+
+def test_ray_runs_a_sweep_on_a_cluster_and_begins_a_lost_run_again(mine: Path, ray_cluster: str) -> None:
+    arguments = ("-m", "seed=0,1,2", *SMALL, "epochs=100", "hydra/launcher=ray", "sweep.dir=sweep")
+    process = start(*arguments, f"hydra.launcher.ray.init.address={ray_cluster}", cwd=mine)
+    wait_until_two_run(process, mine / "sweep")
+    lost = next(mine.glob("sweep/*/checkpoints")).with_name("run.json")
+    os.kill(json.loads(lost.read_text())["process"]["pid"], signal.SIGKILL)
+    _, stderr = process.communicate(timeout=180)
+    assert process.returncode == 0, stderr
+    assert states(mine / "sweep") == {"finished": 3}
+    assert len(json.loads(lost.read_text())["resumed"]) == 1
+
+
+# --- search -----------------------------------------------------------------------------------------------------------
+
+
+def trials(sweep: Path) -> list[tuple[str, dict[str, object]]]:
+    """State and parameters of the trials of the study in a sweep's directory."""
+    optuna = pytest.importorskip("optuna", reason="needs the extra 'sweep'")
+    study = optuna.load_study(study_name="vae-run", storage=f"sqlite:///{sweep}/study.db")
+    return [(trial.state.name, trial.params) for trial in study.trials]
+
+
+def search(folder: Path, number: int, *options: str, **loss: str) -> subprocess.CompletedProcess[str]:
+    """Search with so many trials in all, in `folder`/sweep."""
+    own = [f"{'' if name == 'loss' else 'loss.'}{name}={value}" for name, value in loss.items()]
+    return command(
+        "vae-run", *options, "-m", "hydra/sweeper=optuna", f"hydra.sweeper.n_trials={number}", *SMALL,
+        *own, "sweep.dir=sweep", cwd=folder, PYTHONPATH=str(folder),
+    )  # fmt: skip
+
+
+def test_a_search_goes_on_up_to_its_number_of_trials(tmp_path: Path) -> None:
+    for number in (3, 5, 5):
+        result = search(tmp_path, number)
+        assert result.returncode == 0, result.stderr
+        found = trials(tmp_path / "sweep")
+        assert [state for state, _ in found] == ["COMPLETE"] * number
+    assert len({json.dumps(params, sort_keys=True) for _, params in found}) == 5
+    assert states(tmp_path / "sweep") == {"finished": 5}
+    best = min(float(row["test/loss"]) for row in rows(tmp_path / "sweep"))
+    assert f"Best value: {best:.6g}"[:-2] in result.stdout
+
+
+def test_a_failed_run_is_a_failed_trial_and_not_the_end_of_the_search(mine: Path) -> None:
+    own = ("--config-dir", "conf")
+    assert search(mine, 2, *own, loss="mine", behaviour="fails").returncode == 2
+    assert [state for state, _ in trials(mine / "sweep")] == ["FAIL", "FAIL"]
+
+    (mine / "sweep" / "study.db").unlink()
+    result = search(mine, 6, *own, loss="mine", behaviour="a,fails")
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    found = trials(mine / "sweep")
+    assert [state == "FAIL" for state, _ in found] == [params["loss.behaviour"] == "fails" for _, params in found]
+    assert {state for state, _ in found} == {"FAIL", "COMPLETE"}
+
+
+def test_a_search_whose_process_is_killed_repeats_the_trial_it_was_in(tmp_path: Path) -> None:
+    arguments = ("-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", *SMALL, "epochs=40", "sweep.dir=sweep")
+    process = start(*arguments, cwd=tmp_path)
+    wait_until_two_run(process, tmp_path / "sweep")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    result = command("vae-run", *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert states(tmp_path / "sweep") == {"finished": 3}
+    assert [state for state, _ in trials(tmp_path / "sweep")].count("COMPLETE") == 3

@@ -1,0 +1,68 @@
+"""Cores and GPUs of a machine, shared out among the processes that a launcher runs on it at a time."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import BaseFileLock, FileLock, Timeout
+
+from vae_runner.sweeps.directory import SweepDirectory
+
+_held: list[BaseFileLock] = []  # until this process ends
+
+
+def take_share(launcher: Mapping[str, Any], sweep: SweepDirectory, *, gpus: bool) -> None:
+    """Limit TensorFlow in this process, before its import, to its part of the cores, and with `gpus` of the GPUs.
+
+    `launcher` is `hydra.launcher`. One that says nothing about cores leaves them to the process, or to a scheduler.
+    """
+    if "tensorflow" in sys.modules:
+        return
+    processes = _processes(launcher)
+    threads = _cores() // processes if processes else _requested(launcher)
+    if threads is not None:
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(threads, 1)))
+    if processes > 1 and gpus and (visible := _visible_gpus()):
+        own = _slot(sweep, processes)
+        mine = visible[own::processes] or [visible[own % len(visible)]]
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
+
+
+def _processes(launcher: Mapping[str, Any]) -> int:
+    """How many run on this machine at a time, where the launcher decides that; else 0."""
+    number = int(launcher.get("n_jobs") or 0)
+    return number if number >= 0 else max(_cores() + 1 + number, 1)  # as joblib counts
+
+
+def _requested(launcher: Mapping[str, Any]) -> int | None:
+    """The cores that the launcher asks a scheduler for."""
+    ray = launcher.get("ray") or {}
+    cores = launcher.get("cpus_per_task") or (ray.get("remote") or {}).get("num_cpus")
+    return None if cores is None else int(cores)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _visible_gpus() -> list[str]:
+    """The GPUs that TensorFlow would find, as CUDA_VISIBLE_DEVICES names them."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [name for name in given.split(",") if name]
+    return [str(i) for i, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))]
+
+
+def _slot(sweep: SweepDirectory, processes: int) -> int:
+    """A number below `processes` that no other process of the sweep has on this machine."""
+    for number in range(processes):
+        lock = FileLock(sweep.slot_file(number), timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            continue
+        _held.append(lock)
+        return number
+    return os.getpid() % processes  # one of a process that has been replaced, and is about to end

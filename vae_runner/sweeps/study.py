@@ -1,0 +1,40 @@
+"""A search that was stopped goes on: Optuna keeps its study in a file, but counts and forgets what it had not told."""
+
+import logging
+from typing import Any
+
+import optuna
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, open_dict
+from optuna.trial import TrialState
+
+
+class GoOn(Callback):
+    """Before a search: the trials that did not complete come first, and only what is missing of `n_trials` is done."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Change `hydra.sweeper.n_trials` and the study in `hydra.sweeper.storage`."""
+        sweeper = config.hydra.sweeper
+        for name in ("alembic", "alembic.runtime.plugins"):  # tells of every table in a new file
+            logging.getLogger(name).setLevel(logging.WARNING)
+        optuna.logging.set_verbosity(logging.WARNING)
+        study = optuna.create_study(
+            study_name=sweeper.study_name, storage=sweeper.storage, direction=sweeper.direction, load_if_exists=True
+        )
+        trials = study.trials
+        complete = [trial.params for trial in trials if trial.state == TrialState.COMPLETE]
+        waiting = [trial.params for trial in trials if trial.state == TrialState.WAITING]
+        to_go = max(sweeper.n_trials - len(complete), 0)
+        for trial in trials:
+            if trial.state == TrialState.RUNNING:  # its process is gone
+                study.tell(trial.number, state=TrialState.FAIL)
+            known = [*complete, *waiting]
+            if trial.state in (TrialState.RUNNING, TrialState.FAIL) and trial.params and trial.params not in known:
+                if len(waiting) >= to_go:
+                    break
+                study.enqueue_trial(trial.params)
+                waiting.append(trial.params)
+        with open_dict(config):
+            sweeper.n_trials = to_go
+            if sweeper.sampler.get("seed") is not None:
+                sweeper.sampler.seed += len(trials)  # or it would draw the same again
