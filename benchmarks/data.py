@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -139,10 +140,10 @@ def prepared(folder: Path, work: Path) -> Figures:
     batches = Batches(dataset.train.images, BATCH, seed=0)
 
     @tf.function
-    def touch(elements: object) -> tf.Tensor:
+    def touch(shares: object) -> tf.Tensor:
         total = 0.0
         for _ in tf.range(batches.steps):
-            total += tf.reduce_sum(tf.cast(batches.images(next(elements)), tf.float32))
+            total += tf.reduce_sum(tf.cast(batches.images(next(shares)), tf.float32))
         return total
 
     return _epochs(lambda epoch: touch(batches.epoch(epoch)).numpy(), batches.count)
@@ -181,8 +182,8 @@ def private(count: int) -> Callable[[Path, Path], Figures]:
         batches = Batches(StoredImages(work / "stored.u8", (count, SIDE, SIDE, CHANNELS)), BATCH, seed=0)
         read = 0
         while read < STORED_BATCHES:
-            for element in batches.epoch(read):
-                batches.images(element)
+            for share in islice(batches.epoch(read), batches.steps):
+                batches.images(share)
                 read += 1
         lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
         kilobytes = sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
@@ -205,15 +206,16 @@ def waiting(folder: Path, work: Path) -> Figures:
     stored = StoredImages(work / "stored.u8", (WAITING_STEPS * BATCH, SIDE, SIDE, CHANNELS))
     train, inner, autoencoder = ours.prepare(stored, Setting(BATCH), ["dataset=cartoon", "latent=200"])
     noise = tf.random.stateless_normal([BATCH, autoencoder.latent], [0, 0])
-    elements = train.epoch(0)
+    gradient_step = tf.function(inner._gradient_step)
+    shares = train.epoch(0)
     waited = start = 0.0
     for step in range(WAITING_STEPS):
         if step == 2:  # everything has happened once
             waited, start = 0.0, time.perf_counter()
         asked = time.perf_counter()
-        images = train.images(next(elements))
+        images = train.images(next(shares))
         waited += time.perf_counter() - asked
-        inner._compiled_gradient_step(images, noise, tf.constant(0.0)).numpy()
+        gradient_step(images, noise, tf.constant(0.0), tf.constant(1.0)).numpy()
     seconds = time.perf_counter() - start
     return {"share": waited / seconds, "step_seconds": seconds / (WAITING_STEPS - 2)}
 

@@ -222,6 +222,11 @@ class HardwareConfig:
 
     device: str = key("auto", choices=("auto", "cpu", "gpu"))
     gpus: list[int] | None = None
+    distribution: str = key("none", choices=("none", "mirrored", "multi_worker"))
+    logical_cpus: int = key(1, minimum=1, maximum=64, unit="devices")
+    sync_batch_norm: bool | None = None
+    workers: list[str] | None = None
+    worker: int | None = key(None, minimum=0)
     memory_growth: bool = True
     memory_limit_mb: int | None = key(None, minimum=1, unit="MB of each GPU")
     xla: Any = key("auto", choices=("auto", True, False))
@@ -326,13 +331,29 @@ def check(config: DictConfig) -> None:
     _check_filters(config)
     _check_clipping(config)
     _check_figures(config.figures)
-    if config.hardware.gpus is not None and config.hardware.device == "cpu":
+    _check_hardware(config.hardware)
+
+
+def _check_hardware(hardware: DictConfig) -> None:
+    if hardware.gpus is not None and hardware.device == "cpu":
         raise UserError("hardware.gpus chooses GPUs, but hardware.device=cpu uses none: leave one of them out")
+    if hardware.logical_cpus > 1 and hardware.distribution != "mirrored":
+        raise UserError(f"hardware.logical_cpus={hardware.logical_cpus} needs hardware=mirrored, which trains on them")
+    if (hardware.workers is not None or hardware.worker is not None) and hardware.distribution != "multi_worker":
+        raise UserError("hardware.workers and hardware.worker need hardware=multi_worker, which trains on them")
 
 
 def of_the_run(config: DictConfig) -> DictConfig:
     """The configuration without what only this command is told."""
     return OmegaConf.masked_copy(config, [str(name) for name in config if name not in (*COMMAND_KEYS, "hydra")])
+
+
+def without_output(config: DictConfig) -> DictConfig:
+    """The configuration for a machine that takes part in a run of which another one writes."""
+    changed = config.copy()
+    changed.figures.every, changed.figures.periodic, changed.figures.final = 0, {}, {}
+    changed.checkpoint.every = changed.checkpoint.every_minutes = 0
+    return changed
 
 
 def _typed_keys(node: DictConfig, prefix: str) -> Iterator[tuple[str, Any, dataclasses.Field[Any]]]:

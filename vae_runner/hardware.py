@@ -3,46 +3,74 @@
 import os
 import platform
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from vae_runner.cluster import Cluster, find, wait_for_all
 from vae_runner.config import HardwareConfig
 from vae_runner.errors import UserError
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """What a run computes on: the trainer goes through `strategy`, and XLA compiles its steps if `jit_compile`."""
+    """What a run computes on: all of training goes through `strategy`, and XLA compiles its steps if `jit_compile`."""
 
     strategy: tf.distribute.Strategy
     jit_compile: bool
     description: dict[str, Any]
+    synchronized: bool = False  # batch normalisation, over all replicas
+    cluster: Cluster | None = None  # None: this machine alone
+
+    @property
+    def replicas(self) -> int:
+        """How many devices share a batch, on all machines."""
+        return int(self.strategy.num_replicas_in_sync)
+
+    def synchronize(self, model: keras.Model) -> None:
+        """Let batch normalisation take its moments over the images of all replicas, if it is to."""
+        for layer in model._flatten_layers():
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = self.synchronized
+
+    def largest(self, value: float) -> float:
+        """The largest of the values that the machines of the run give here; each waits for the others."""
+        if self.cluster is None:
+            return value
+        return float(_largest(self.strategy, tf.constant(value, tf.float64)))
+
+
+# What TensorFlow raises when another machine of the run is gone.
+LOST_ERRORS = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
+
+
+@tf.function
+def _largest(strategy: tf.distribute.Strategy, value: tf.Tensor) -> tf.Tensor:
+    def gathered(value: tf.Tensor) -> tf.Tensor:
+        return tf.distribute.get_replica_context().all_gather(value[tf.newaxis], axis=0)
+
+    return tf.reduce_max(strategy.experimental_local_results(strategy.run(gathered, args=(value,)))[0])
 
 
 def setup(config: HardwareConfig, seed: int) -> Hardware:
     """Set TensorFlow's and Keras's global state as configured; before anything else is computed.
+
+    With several machines it waits for the others.
 
     Raises:
         UserError: a GPU is asked for where there is none, or what TensorFlow fixes when it starts is to change within
             one process (the jobs of a sweep).
     """
     keras.utils.clear_session()  # what an earlier run in this process left: layers' names, functions' kernels
+    cluster = find(config)
     gpus = _choose_gpus(config)
+    if cluster:
+        wait_for_all(cluster)
     try:
-        # Setting what is already so would be refused too, once TensorFlow has started.
-        if tf.config.threading.get_intra_op_parallelism_threads() != config.intra_op_threads:
-            tf.config.threading.set_intra_op_parallelism_threads(config.intra_op_threads)
-        if tf.config.threading.get_inter_op_parallelism_threads() != config.inter_op_threads:
-            tf.config.threading.set_inter_op_parallelism_threads(config.inter_op_threads)
-        tf.config.set_visible_devices(gpus, "GPU")
-        for gpu in gpus:
-            if config.memory_limit_mb is not None:
-                limit = tf.config.LogicalDeviceConfiguration(memory_limit=config.memory_limit_mb)
-                tf.config.set_logical_device_configuration(gpu, [limit])
-            else:
-                tf.config.experimental.set_memory_growth(gpu, config.memory_growth)
+        _set_devices(config, gpus)
+        strategy = _strategy(config, cluster, len(gpus))
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"hardware: devices, GPU memory and threads cannot change within one process ({error}): sweep over them in "
@@ -60,8 +88,54 @@ def setup(config: HardwareConfig, seed: int) -> Hardware:
         raise UserError(
             "hardware.deterministic cannot be switched off within one process: sweep over it in two commands"
         )
-    jit_compile = bool(gpus) if config.xla == "auto" else bool(config.xla)
-    return Hardware(tf.distribute.get_strategy(), jit_compile, _describe(config, gpus, jit_compile))
+    alone = strategy.num_replicas_in_sync == 1
+    jit_compile = bool(gpus) and alone if config.xla == "auto" else bool(config.xla)
+    if jit_compile and not alone and (cluster or not gpus):
+        raise UserError(
+            "hardware.xla=true: XLA compiles steps on one device, or on the GPUs of one machine; leave it out"
+        )
+    synchronized = not alone if config.sync_batch_norm is None else config.sync_batch_norm
+    description = _describe(config, gpus, jit_compile) | {"replicas": strategy.num_replicas_in_sync}
+    if cluster:
+        description["workers"] = list(cluster.workers)
+    return Hardware(strategy, jit_compile, description, synchronized, cluster)
+
+
+def _set_devices(config: HardwareConfig, gpus: list[Any]) -> None:
+    """What TensorFlow fixes when it starts. Setting what is already so would be refused too, once it has."""
+    if tf.config.threading.get_intra_op_parallelism_threads() != config.intra_op_threads:
+        tf.config.threading.set_intra_op_parallelism_threads(config.intra_op_threads)
+    if tf.config.threading.get_inter_op_parallelism_threads() != config.inter_op_threads:
+        tf.config.threading.set_inter_op_parallelism_threads(config.inter_op_threads)
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    if len(tf.config.get_logical_device_configuration(cpu) or [None]) != config.logical_cpus:
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * config.logical_cpus)
+    tf.config.set_visible_devices(gpus, "GPU")
+    for gpu in gpus:
+        if config.memory_limit_mb is not None:
+            limit = tf.config.LogicalDeviceConfiguration(memory_limit=config.memory_limit_mb)
+            tf.config.set_logical_device_configuration(gpu, [limit])
+        else:
+            tf.config.experimental.set_memory_growth(gpu, config.memory_growth)
+
+
+def _strategy(config: HardwareConfig, cluster: Cluster | None, gpus: int) -> tf.distribute.Strategy:
+    kind, count = ("GPU", gpus) if gpus else ("CPU", config.logical_cpus)
+    if cluster:
+        resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+            tf.train.ClusterSpec({"worker": cluster.workers}), task_type="worker", task_id=cluster.index,
+            num_accelerators={"GPU": gpus}, rpc_layer="grpc",
+        )  # fmt: skip
+        return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    if config.distribution == "mirrored":
+        return _mirrored(kind, count)
+    return tf.distribute.OneDeviceStrategy(f"{kind}:0")
+
+
+@cache
+def _mirrored(kind: str, count: int) -> tf.distribute.Strategy:
+    """One a process: another would number its collective operations from the beginning, which TensorFlow refuses."""
+    return tf.distribute.MirroredStrategy([f"{kind}:{number}" for number in range(count)])
 
 
 def _choose_gpus(config: HardwareConfig) -> list[Any]:
@@ -74,9 +148,14 @@ def _choose_gpus(config: HardwareConfig) -> list[Any]:
             f"{asked}: TensorFlow {tf.__version__} finds no GPU on this machine; use hardware=cpu, or install "
             "tensorflow[and-cuda] and a driver"
         )
-    wanted = list(config.gpus) if config.gpus is not None else [0]
-    if len(wanted) != 1:
-        raise UserError(f"hardware.gpus={wanted}: a run uses one GPU; name it alone, like hardware.gpus=[0]")
+    default = [0] if config.distribution == "none" else list(range(len(present)))
+    wanted = list(config.gpus) if config.gpus is not None else default
+    if len(wanted) != 1 and config.distribution == "none":
+        raise UserError(
+            f"hardware.gpus={wanted}: one run on several GPUs needs hardware=mirrored, or name one GPU alone"
+        )
+    if not wanted or len(set(wanted)) < len(wanted):
+        raise UserError(f"hardware.gpus={wanted}: name at least one GPU, and each once")
     for number in wanted:
         if not 0 <= number < len(present):
             raise UserError(

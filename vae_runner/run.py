@@ -2,8 +2,9 @@
 
 import logging
 import signal
+import zlib
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from vae_runner import hardware
-from vae_runner.config import build
+from vae_runner.cluster import find, leave_output_to_the_chief
+from vae_runner.config import build, without_output
 from vae_runner.datasets import Dataset
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.errors import Interrupted, UnwritableError, UserError
@@ -23,6 +25,7 @@ from vae_runner.losses import Loss
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.resume import check_same_past
 from vae_runner.run_directory import RunDirectory
+from vae_runner.sweeps.identity import identity
 from vae_runner.tracking.metrics_table import MetricsTable
 from vae_runner.tracking.pictures import Pictures
 from vae_runner.tracking.progress import ProgressBar
@@ -54,14 +57,23 @@ def run(config: DictConfig, hydra: DictConfig, *, resumed: bool = False) -> None
     """
     path = Path(hydra.runtime.output_dir)
     shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    cluster = find(config.hardware)
+    brief = hydra.mode == RunMode.MULTIRUN
+    opened: AbstractContextManager[RunDirectory]
+    if cluster is None or cluster.is_chief:
+        opened = RunDirectory.open_to_resume(path) if resumed else RunDirectory.create(path, config, hydra)
+    else:
+        leave_output_to_the_chief(path)
+        brief = True
+        config = without_output(config)
+        opened = RunDirectory.scratch(config, path if resumed else None)
     interruption = Interruption()
-    opened = RunDirectory.open_to_resume(path) if resumed else RunDirectory.create(path, config, hydra)
     with interruption.heard(), opened as directory:
         stopwatch = Stopwatch()
         record = Record(directory.write_info, stopwatch.seconds, directory.info if resumed else None)
         try:
             with custom_gradients.forgotten():
-                _train(config, directory, record, stopwatch, interruption, brief=hydra.mode == RunMode.MULTIRUN)
+                _train(config, directory, record, stopwatch, interruption, brief=brief)
         except KeyboardInterrupt as interrupt:
             record.end("interrupted")
             number = interrupt.signal_number if isinstance(interrupt, Interrupted) else signal.SIGINT
@@ -75,6 +87,14 @@ def run(config: DictConfig, hydra: DictConfig, *, resumed: bool = False) -> None
         except UserError as error:
             record.end("failed", error=str(error))
             raise
+        except hardware.LOST_ERRORS as error:
+            record.end("failed", error=f"{type(error).__name__}: {error}")
+            if cluster is None:
+                raise
+            raise UserError(
+                f"{cluster.named_in(str(error))} is gone, and this run with it: vae-run resume={shown} goes on from "
+                "the newest checkpoint, also with fewer machines"
+            ) from error
         except BaseException as error:
             record.end("failed", error=f"{type(error).__name__}: {error}")
             raise
@@ -95,14 +115,14 @@ class _Experiment:
 def _build(config: DictConfig, machine: hardware.Hardware, stopwatch: Stopwatch, signals: Interruption) -> _Experiment:
     dataset = build(config.dataset)
     _check_dataset(dataset)
+    train, evaluated = _batches(dataset, config, machine)
+    posterior = build(config.posterior)
+    loss = build(config.loss)
+    _check_fit(loss, posterior)
     with machine.strategy.scope():
-        posterior = build(config.posterior)
         autoencoder = build(config.model, image_shape=dataset.image_shape, latent=config.latent, posterior=posterior)
-        loss = build(config.loss)
-        _check_fit(loss, posterior)
-
-        train = Batches(dataset.train.images, config.batch_size, config.seed)
-        evaluated = {n: Batches(s.images, config.batch_size) for n, s in dataset.splits.items() if n != "train"}
+        for network in (autoencoder.encoder, autoencoder.decoder):
+            machine.synchronize(network)
         schedule = build(config.schedule)
         if "learning_rate" not in config.optimizer:
             raise UserError("optimizer has no learning_rate: its YAML needs that key, the highest one of the run")
@@ -111,6 +131,8 @@ def _build(config: DictConfig, machine: hardware.Hardware, stopwatch: Stopwatch,
         if config.hardware.precision == "mixed_float16":
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         optimizer.build(autoencoder.trainable_variables)
+    if machine.replicas > 1 and getattr(optimizer, "gradient_accumulation_steps", None):
+        raise UserError("optimizer.gradient_accumulation_steps: Keras accumulates on one device only; leave it out")
 
     inner = InnerLoop(autoencoder, loss, optimizer, machine, config.seed, train.steps)
     metrics = [f"{split}/{name}" for split in dataset.splits for name in inner.names]
@@ -118,6 +140,19 @@ def _build(config: DictConfig, machine: hardware.Hardware, stopwatch: Stopwatch,
     check_metric("checkpoint.metric", config.checkpoint.metric, metrics)
     trainer = Trainer(inner, train, evaluated, learning_rate, stopwatch, signals.deferred)
     return _Experiment(dataset, autoencoder, Variables(autoencoder, optimizer), trainer)
+
+
+def _batches(dataset: Dataset, config: DictConfig, machine: hardware.Hardware) -> tuple[Batches, dict[str, Batches]]:
+    """Those to train on, and those of each split to evaluate on."""
+    size = config.batch_size
+    if size % machine.replicas:
+        raise UserError(
+            f"batch_size={size} is shared by {machine.replicas} devices, and does not divide: give a multiple of "
+            f"{machine.replicas}, like {max(size // machine.replicas, 1) * machine.replicas}"
+        )
+    train = Batches(dataset.train.images, size, config.seed, strategy=machine.strategy)
+    others = {name: split.images for name, split in dataset.splits.items() if name != "train"}
+    return train, {name: Batches(images, size, strategy=machine.strategy) for name, images in others.items()}
 
 
 def _train(
@@ -131,9 +166,12 @@ def _train(
 ) -> None:
     machine = hardware.setup(config.hardware, config.seed)
     record.note(hardware=machine.description)
+    if machine.cluster:
+        signals.together(machine.largest)
     experiment = _build(config, machine, stopwatch, signals)
     trainer = experiment.trainer
     rows = _restore(experiment, directory, config, stopwatch)
+    _check_alike(machine, f"{identity(config)} {trainer.step}")
     if rows is None:
         show_summary(experiment.autoencoder, experiment.dataset, config.batch_size, machine.description, brief=brief)
     table = MetricsTable(directory.metrics_file, rows or [])
@@ -168,6 +206,16 @@ def _train(
             _save_test_sample(trained, directory)
             with stopwatch.on("figures"):
                 pictures.draw_final(trained)
+
+
+def _check_alike(machine: hardware.Hardware, what: str) -> None:
+    """Refuse to train with machines of which `what` is not the same."""
+    number = zlib.crc32(what.encode())
+    if machine.largest(number) != -machine.largest(-number):
+        raise UserError(
+            "the machines of this run do not begin alike: give all of them the same command, but for hardware.worker, "
+            "and to go on, the same run directory"
+        )
 
 
 def _restore(

@@ -19,10 +19,13 @@ import json
 import logging
 import os
 import re
+import shutil
+import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -102,6 +105,24 @@ class RunDirectory:
                 write_whole(path / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(part).encode())
         directory.write_config(config)
         return directory
+
+    @classmethod
+    @contextmanager
+    def scratch(cls, config: DictConfig, resumed: Path | None) -> "Iterator[RunDirectory]":
+        """A directory that is deleted at the end, for a machine whose part of a run another one writes.
+
+        With `resumed` it has that run's configuration and checkpoints.
+        """
+        with tempfile.TemporaryDirectory(prefix="vae-run-") as folder:
+            path = Path(folder) / "run"
+            if resumed is not None:
+                for part in ("run.json", "config.yaml", "checkpoints/*.npz"):
+                    for file in cls.open(resumed).path.glob(part):
+                        copied = path / file.relative_to(resumed)
+                        copied.parent.mkdir(parents=True, exist_ok=True)
+                        shutil.copyfile(file, copied)
+            with cls.open_to_resume(path) if resumed else cls.create(path, config) as directory:
+                yield directory
 
     def hold(self) -> None:
         """Keep other processes from running in this directory, until `release` or the end of this process.

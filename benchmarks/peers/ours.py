@@ -22,17 +22,17 @@ def measure(images: np.ndarray, setting: Setting) -> float:
 
 def taker(train: Batches, inner: InnerLoop) -> Callable[[int], None]:
     """A function that takes a number of steps, from epoch to epoch."""
-    step, elements = 0, train.epoch(0)
+    step, shares = 0, train.epoch(0)
 
     def take(steps: int) -> None:
-        nonlocal step, elements
+        nonlocal step, shares
         end = step + steps
         while step < end:
             now = min(end - step, train.steps - step % train.steps)
-            inner.train(train, elements, step, now)
+            inner.train(train, shares, step, now)
             step += now
             if step % train.steps == 0:
-                elements = train.epoch(step // train.steps)
+                shares = train.epoch(step // train.steps)
 
     return take
 

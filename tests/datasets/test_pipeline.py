@@ -1,4 +1,5 @@
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def memory_map(array: np.ndarray[Any, Any], folder: Path) -> np.ndarray[Any, Any
 
 def epoch_of(batches: Batches, epoch: int = 0) -> list[np.ndarray[Any, Any]]:
     """The images of an epoch, batch by batch."""
-    return [batches.images(element).numpy() for element in batches.epoch(epoch)]
+    return [batches.images(share).numpy() for share in islice(batches.epoch(epoch), batches.steps)]
 
 
 def order(batches: Batches, epoch: int = 0) -> list[int]:
@@ -88,8 +89,8 @@ def test_without_a_seed_the_order_is_that_of_the_images(images: Any) -> None:
 
 def test_resident_and_streamed_images_make_the_same_batches(array: np.ndarray[Any, Any], tmp_path: Path) -> None:
     resident, streamed = Batches(array, BATCH, 4), Batches(memory_map(array, tmp_path), BATCH, 4)
-    assert next(resident.epoch(2)).dtype == tf.int64  # elements are indices
-    assert next(streamed.epoch(2)).dtype == tf.uint8  # elements are images
+    assert next(resident.epoch(2)).content.dtype == tf.int64  # indices
+    assert next(streamed.epoch(2)).content.dtype == tf.uint8  # images
     for a, b in zip(epoch_of(resident, 2), epoch_of(streamed, 2), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -98,8 +99,8 @@ def test_images_are_bytes_of_a_known_shape_inside_the_step(images: Any) -> None:
     batches, seen = Batches(images, BATCH, 0), []
 
     @tf.function
-    def steps(elements: Any) -> tf.Tensor:
-        found = batches.images(next(elements))
+    def steps(shares: Any) -> tf.Tensor:
+        found = batches.images(next(shares))
         seen.append((found.dtype, found.shape.as_list()))
         return found
 
@@ -111,7 +112,7 @@ def test_a_large_array_is_streamed(array: np.ndarray[Any, Any], monkeypatch: pyt
     expected = epoch_of(Batches(array, BATCH, 0))
     monkeypatch.setattr(pipeline, "RESIDENT_BYTES", array.nbytes - 1)
     large = Batches(array, BATCH, 0)
-    assert next(large.epoch()).dtype == tf.uint8
+    assert next(large.epoch()).content.dtype == tf.uint8
     for a, b in zip(epoch_of(large), expected, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -135,11 +136,11 @@ def test_streaming_reads_a_few_batches_ahead_and_no_more() -> None:
     shelf = Shelf(1000)
     batches = Batches(shelf, 10, 0)
     assert shelf.taken == []
-    elements = batches.epoch()
-    next(elements)
+    shares = batches.epoch()
+    next(shares)
     time.sleep(0.3)  # it has all the time it wants
     assert 1 < len(shelf.taken) < 20
-    assert sum(len(element) for element in elements) == 990
+    assert sum(len(share.content) for share in islice(shares, batches.steps)) == 990
     assert shelf.taken == [10] * 100
 
 
@@ -147,8 +148,8 @@ def test_streaming_reads_a_few_batches_ahead_and_no_more() -> None:
 def test_large_batches_are_read_less_far_ahead(monkeypatch: pytest.MonkeyPatch, room: int, batches_ahead: int) -> None:
     monkeypatch.setattr(pipeline, "READ_AHEAD_BYTES", room)
     shelf = Shelf(1000)
-    elements = Batches(shelf, 10, 0).epoch()  # 40 bytes a batch
-    next(elements)
+    shares = Batches(shelf, 10, 0).epoch()  # 40 bytes a batch
+    next(shares)
     time.sleep(0.3)
     assert len(shelf.taken) <= 1 + batches_ahead + 2  # one given out, some ahead, and two being read
 

@@ -2,69 +2,119 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 RESIDENT_BYTES = 1 << 30  # an array up to this size is handed to TensorFlow whole
 READ_AHEAD = 4  # batches
+IN_TRANSIT = 2  # of them, which a strategy keeps on their way to the devices
 READ_AHEAD_BYTES = 256 << 20  # what they may take; beyond it there are fewer, and at least one
+
+
+class Share(NamedTuple):
+    """What one replica gets of a batch: images that follow one another in it; all of them for a single replica.
+
+    A batch of fewer images than replicas goes to each of them whole, and counts in parts: there is no arithmetic on no
+    images.
+    """
+
+    content: tf.Tensor  # uint8 images, or int64 indices of those that lie on the device
+    first: tf.Tensor  # int64, where in the batch they begin
+    weight: tf.Tensor  # float64, how many images they count for; over all replicas, as many as the batch has
+    batch: tf.Tensor  # int64, how many that is
 
 
 class Batches:
     """The images of a split in batches, the last one smaller where they do not divide.
 
-    What an iterator yields is an *element*; inside the compiled step, `images` makes uint8 images of it. An array in
-    memory is resident: it lies on the device once, elements are indices, and the step gathers. Anything else (images in
-    a file) is streamed: elements are the images, read and brought to the device ahead of the step, in the background.
+    What an iterator yields is a `Share`; inside the compiled step, `images` makes uint8 images of it. An array in
+    memory is resident: it lies on each device once, shares are indices, and the step gathers. Anything else (images in
+    a file) is streamed: shares are the images, read and brought to their device ahead of the step, in the background;
+    each process reads those of its own replicas.
 
     The order of an epoch is a function of `(seed, epoch)` alone; without a seed it is that of the images.
     """
 
-    def __init__(self, images: Any, batch_size: int, seed: int | None = None) -> None:
+    def __init__(
+        self, images: Any, batch_size: int, seed: int | None = None, strategy: tf.distribute.Strategy | None = None
+    ) -> None:
         self.count = len(images)
         self.batch_size = batch_size
         self._images = images
         self._seed = seed
-        self._resident = None
+        self._strategy = strategy or tf.distribute.OneDeviceStrategy("/cpu:0")
+        self._resident: list[tf.Variable] = []
         if type(images) is np.ndarray and images.nbytes <= RESIDENT_BYTES:
-            # A variable, because uint8 is gathered on a GPU from variables only; a constant's images would come from
-            # the host step by step.
-            self._resident = tf.Variable(tf.constant(images), trainable=False)
+            self._resident = [_on_device(images, device) for device in self._strategy.extended.worker_devices]
 
     @property
     def steps(self) -> int:
         """Batches in an epoch."""
         return -(-self.count // self.batch_size)
 
-    def epoch(self, epoch: int = 0, first: int = 0) -> Iterator[tf.Tensor]:
-        """The elements of one epoch, counted from 0, from batch number `first` on."""
+    def epoch(self, epoch: int = 0, first: int = 0) -> Iterator[Share]:
+        """The shares of one epoch, counted from 0, from batch number `first` on; empty ones follow after its end."""
         order = np.arange(self.count)
         if self._seed is not None:
             order = np.random.default_rng([self._seed, epoch]).permutation(self.count)
+        # Infinite, so that nobody has to ask all replicas before each step whether there is another.
+        return iter(
+            self._strategy.distribute_datasets_from_function(
+                lambda context: self._shares(tf.constant(order), first, context)
+            )
+        )
+
+    def images(self, share: Share) -> tf.Tensor:
+        """The images of a share: uint8 `[images, height, width, channels]`."""
+        if not self._resident:
+            return share.content
+        replica = int(tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group))
+        return tf.gather(self._resident[replica % len(self._resident)], share.content)
+
+    def _shares(self, order: tf.Tensor, first: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
+        """The shares of a process's replicas, in turn."""
+        replicas = context.num_replicas_in_sync
+        own = replicas // context.num_input_pipelines
+
+        def share(number: tf.Tensor) -> Share:
+            replica = own * context.input_pipeline_id + number % own
+            begin = tf.minimum((first + number // own) * self.batch_size, self.count)
+            batch = tf.minimum(self.count - begin, self.batch_size)
+            shared = batch >= replicas
+            low = tf.where(shared, batch * replica // replicas, 0)
+            high = tf.where(shared, batch * (replica + 1) // replicas, batch)
+            weight = tf.where(shared, tf.cast(high - low, tf.float64), batch / replicas)
+            return Share(order[begin + low : begin + high], low, weight, batch)
+
         ahead = self._read_ahead()
-        elements = tf.data.Dataset.from_tensor_slices(order[first * self.batch_size :]).batch(self.batch_size)
-        if self._resident is None:
-            elements = elements.map(self._read, num_parallel_calls=min(2, ahead), deterministic=True)
+        shares = tf.data.Dataset.counter().map(share)
+        if not self._resident:
+            shares = shares.map(self._read, num_parallel_calls=min(2, ahead), deterministic=True)
         options = tf.data.Options()
         options.autotune.enabled = False  # nothing is left to it, and its thread is waited for at the end of an epoch
-        elements = elements.with_options(options)
-        if tf.config.list_logical_devices("GPU"):  # on a CPU this would only copy
-            return iter(elements.apply(tf.data.experimental.prefetch_to_device("/gpu:0", ahead)))
-        return iter(elements.prefetch(ahead))
-
-    def images(self, element: tf.Tensor) -> tf.Tensor:
-        """The images of an element: uint8 `[batch, height, width, channels]`."""
-        return element if self._resident is None else tf.gather(self._resident, element)
+        shares = shares.with_options(options)
+        return shares.prefetch((ahead - IN_TRANSIT) * own) if ahead > IN_TRANSIT else shares
 
     def _read_ahead(self) -> int:
         """How many batches to read before they are asked for."""
-        if self._resident is not None:
+        if self._resident:
             return READ_AHEAD
         batch_bytes = self.batch_size * math.prod(self._images.shape[1:])
         return min(max(READ_AHEAD_BYTES // batch_bytes, 1), READ_AHEAD)
 
-    def _read(self, indices: tf.Tensor) -> tf.Tensor:
-        images = tf.numpy_function(lambda chosen: np.asarray(self._images[chosen]), [indices], tf.uint8, stateful=False)
-        return tf.ensure_shape(images, (None, *self._images.shape[1:]))
+    def _read(self, share: Share) -> Share:
+        def take(chosen: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+            return np.asarray(self._images[chosen] if len(chosen) else np.empty((0, *shape), np.uint8))
+
+        shape = self._images.shape[1:]
+        images = tf.numpy_function(take, [share.content], tf.uint8, stateful=False)
+        return share._replace(content=tf.ensure_shape(images, (None, *shape)))
+
+
+def _on_device(images: np.ndarray[Any, Any], device: str) -> tf.Variable:
+    # A variable, because uint8 is gathered on a GPU from variables only; a constant's images would come from the host
+    # step by step. One a device and none of the strategy's own, which would be sent to every machine.
+    with tf.device(device):
+        return tf.Variable(tf.constant(images), trainable=False)

@@ -22,6 +22,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         """Normalised `inputs` `[batch, height, width, channels]`; in training, the moving averages move."""
         if not (training and self.trainable and len(inputs.shape) == 4):
             return super().call(inputs, training=training, mask=mask)
+        if self.synchronized:
+            return self._call_synchronized(inputs)
         empty = tf.zeros([0])
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=inputs, scale=self.gamma, offset=self.beta, mean=empty, variance=empty, epsilon=self.epsilon,
@@ -30,9 +32,29 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         # The operation gives the unbiased variance, with n − 1 in place of n; Keras averages the biased one.
         count = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], variance.dtype)
         variance *= (count - 1) / count
-        self.moving_mean.assign(self.moving_mean * self.momentum + mean * (1 - self.momentum))
-        self.moving_variance.assign(self.moving_variance * self.momentum + variance * (1 - self.momentum))
+        self._average(mean, variance)
         return outputs
+
+    def _call_synchronized(self, inputs: tf.Tensor) -> tf.Tensor:
+        """The same with the moments of all replicas' images.
+
+        They are sums of distances from the moving mean, which all replicas know: those from 0 would cancel.
+        """
+        replicas = tf.distribute.get_replica_context()
+        x = tf.cast(inputs, tf.float32)
+        pivot = tf.stop_gradient(tf.convert_to_tensor(self.moving_mean))
+        sums = [tf.reduce_sum(power(x - pivot), axis=[0, 1, 2]) for power in (tf.identity, tf.square)]
+        count = tf.cast(tf.size(x) // tf.shape(x)[-1], tf.float32)
+        total = replicas.all_reduce(tf.distribute.ReduceOp.SUM, tf.stack([*sums, tf.fill(tf.shape(sums[0]), count)]))
+        distance, square = total[0] / total[2], total[1] / total[2]
+        mean, variance = pivot + distance, square - tf.square(distance)
+        self._average(mean, variance)
+        scale = self.gamma * tf.math.rsqrt(variance + self.epsilon)
+        return tf.cast((x - mean) * scale + self.beta, inputs.dtype)
+
+    def _average(self, mean: tf.Tensor, variance: tf.Tensor) -> None:
+        for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            average.assign(average * self.momentum + value * (1 - self.momentum))
 
 
 class InPlaceLeakyReLU(keras.layers.LeakyReLU):

@@ -16,13 +16,13 @@ ID_CHARACTERS = 8
 NAME_CHARACTERS = 60
 # What changes where a run's files are, what it looks like, or how long it takes, but not what it computes.
 NOT_COMPUTED = ("data_dir", "dataset.data_dir", "checkpoint", "figures")
-COMPUTED_BY_HARDWARE = "precision"
+COMPUTED_BY_HARDWARE = ("precision", "sync_batch_norm")
 
 
 def identity(config: DictConfig) -> str:
     """A short name of what a configuration computes: equal for equal computations, whatever the command looked like."""
     content: Any = OmegaConf.to_container(of_the_run(config), resolve=True, throw_on_missing=False)
-    content["hardware"] = content["hardware"].get(COMPUTED_BY_HARDWARE)
+    content["hardware"] = [content["hardware"].get(name) for name in COMPUTED_BY_HARDWARE]
     for name in NOT_COMPUTED:
         parent, _, last = name.rpartition(".")
         (content[parent] if parent else content).pop(last, None)

@@ -35,6 +35,9 @@ def show_summary(
         batch_size,
     )
     device = ", ".join(machine["gpus"]) or f"CPU ({machine['cores']} cores)"
+    if machine["replicas"] > 1:
+        machines = f" on {len(machine['workers'])} machines" if "workers" in machine else ""
+        device += f", {machine['replicas']} replicas{machines}, {batch_size // machine['replicas']} images each"
     log.info("Device: %s, %s, XLA %s", device, machine["precision"], "on" if machine["xla"] else "off")
 
 

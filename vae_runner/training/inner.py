@@ -1,6 +1,6 @@
 """The inner loop: many optimizer steps in one compiled call, without returning to Python."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Self
 
@@ -8,10 +8,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from vae_runner.datasets.pipeline import Batches
+from vae_runner.datasets.pipeline import Batches, Share
 from vae_runner.hardware import Hardware
 from vae_runner.losses import Batch, Loss
 from vae_runner.models.autoencoder import Autoencoder, to_unit_interval
+from vae_runner.training.optimizers import sums_no_gradients
 
 
 class Sums(NamedTuple):
@@ -47,49 +48,52 @@ class InnerLoop:
         self._autoencoder = autoencoder
         self._loss = loss
         self._optimizer = optimizer
+        sums_no_gradients(optimizer)
         self._strategy = hardware.strategy
+        self.largest = hardware.largest  # of what the machines of a run measure, so that they go on alike
         self._seed = seed
         self._steps_per_epoch = steps_per_epoch
         # XLA, where it is on, compiles the arithmetic; data and noise stay outside, where they are the same with and
-        # without it.
-        self._compiled_gradient_step = tf.function(self._gradient_step, jit_compile=hardware.jit_compile)
-        self._compiled_loss_only = tf.function(self._loss_only, jit_compile=hardware.jit_compile)
+        # without it. Without XLA there is no function of its own, in which replicas could not wait for each other.
+        if hardware.jit_compile:
+            self._gradient_step = _xla(self._gradient_step)  # type: ignore[method-assign]
+            self._loss_only = _xla(self._loss_only)  # type: ignore[method-assign]
         self._compiled_train = tf.function(partial(self._loop, self._train_step))
         self._compiled_evaluate = tf.function(partial(self._loop, self._evaluation_step))
 
     def train(
         self,
         batches: Batches,
-        elements: Iterator[tf.Tensor],
+        shares: Iterator[Share],
         first_step: int,
         steps: int,
         before: Sums | None = None,
     ) -> Sums:
-        """Take `steps` optimizer steps, numbered from `first_step`, on the next elements, and add to `before`.
+        """Take `steps` optimizer steps, numbered from `first_step`, on the next shares, and add to `before`.
 
         The sums go in and come out, so that they do not depend on how an epoch is cut into calls.
         """
-        return self._call(self._compiled_train, batches, elements, first_step, steps, before)
+        return self._call(self._compiled_train, batches, shares, first_step, steps, before)
 
     def evaluate(
         self,
         batches: Batches,
-        elements: Iterator[tf.Tensor],
+        shares: Iterator[Share],
         first: int,
         steps: int,
         before: Sums | None = None,
     ) -> Sums:
-        """Add loss and terms of the next `steps` elements, numbered from `first`, to `before`; nothing is trained.
+        """Add loss and terms of the next `steps` batches, numbered from `first`, to `before`; nothing is trained.
 
         Weights of terms are at their final values.
         """
-        return self._call(self._compiled_evaluate, batches, elements, first, steps, before)
+        return self._call(self._compiled_evaluate, batches, shares, first, steps, before)
 
     def _call(
         self,
         compiled: Any,
         batches: Batches,
-        elements: Iterator[tf.Tensor],
+        shares: Iterator[Share],
         first: int,
         steps: int,
         before: Sums | None,
@@ -97,7 +101,7 @@ class InnerLoop:
         before = before or Sums.nothing(len(self.names))
         terms, images, bad_step, bad_terms = compiled(
             batches,
-            elements,
+            shares,
             tf.constant(first, tf.int64),
             tf.constant(steps, tf.int64),
             tf.constant(before.terms, tf.float64),
@@ -109,9 +113,9 @@ class InnerLoop:
 
     def _loop(
         self,
-        one: Callable[[Batches, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+        one: Callable[[Batches, Share, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
         batches: Batches,
-        elements: Iterator[tf.Tensor],
+        shares: Iterator[Share],
         first: tf.Tensor,
         steps: tf.Tensor,
         sums: tf.Tensor,
@@ -121,7 +125,7 @@ class InnerLoop:
         bad_terms = tf.zeros([len(self.names)], tf.float64)
         for i in tf.range(steps):
             step = first + i
-            values, count = self._strategy.run(one, args=(batches, next(elements), step))
+            values, count = self._strategy.run(one, args=(batches, next(shares), step))
             values, count = self._add_up(values, count)
             first_bad = tf.logical_and(bad_step < 0, tf.logical_not(tf.reduce_all(tf.math.is_finite(values))))
             bad_terms = tf.where(first_bad, values / count, bad_terms)
@@ -130,25 +134,27 @@ class InnerLoop:
             images += count
         return sums, images, bad_step, bad_terms
 
-    def _train_step(self, batches: Batches, element: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        pixels = batches.images(element)
+    def _train_step(self, batches: Batches, share: Share, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        pixels = batches.images(share)
         epoch = tf.cast(step / self._steps_per_epoch, tf.float32)
-        values = self._compiled_gradient_step(pixels, self._noise(pixels, step), epoch)
-        return self._weigh(values, pixels)
+        part = tf.cast(share.weight / tf.cast(share.batch, tf.float64), tf.float32)
+        values = self._gradient_step(pixels, self._noise(share, pixels, step), epoch, part)
+        return tf.cast(values, tf.float64) * share.weight, share.weight
 
-    def _evaluation_step(self, batches: Batches, element: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        pixels = batches.images(element)
-        values = self._compiled_loss_only(pixels, self._noise(pixels, -1 - index))
-        return self._weigh(values, pixels)
+    def _evaluation_step(self, batches: Batches, share: Share, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        pixels = batches.images(share)
+        values = self._loss_only(pixels, self._noise(share, pixels, -1 - index))
+        return tf.cast(values, tf.float64) * share.weight, share.weight
 
-    def _gradient_step(self, pixels: tf.Tensor, noise: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
+    def _gradient_step(self, pixels: tf.Tensor, noise: tf.Tensor, epoch: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
+        """One replica's part of an optimizer step; `part` says how much of the batch that is."""
         variables = self._autoencoder.trainable_variables
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([variable.value for variable in variables])
             loss, terms = self._loss(self._autoencoder, Batch(to_unit_interval(pixels), noise, epoch), training=True)
-            scaled = self._optimizer.scale_loss(loss)
+            scaled = self._optimizer.scale_loss(loss * part)  # the batch's loss is the sum over the replicas
         gradients = tape.gradient(scaled, [variable.value for variable in variables])
-        self._optimizer.apply(gradients, variables)
+        self._optimizer.apply(_summed(gradients), variables)
         return tf.stack([loss, *(terms[name] for name in self._loss.terms)])
 
     def _loss_only(self, pixels: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
@@ -157,15 +163,24 @@ class InnerLoop:
         loss, terms = self._loss(self._autoencoder, batch, training=False)
         return tf.stack([loss, *(terms[name] for name in self._loss.terms)])
 
-    def _noise(self, pixels: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        shape = [tf.shape(pixels)[0], self._autoencoder.latent]
+    def _noise(self, share: Share, pixels: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """An image's noise follows from its place in the batch, whichever replica it is on."""
+        shape = tf.stack([share.batch, self._autoencoder.latent])
         seed = tf.stack([tf.constant(self._seed, tf.int64), step])
-        return tf.random.stateless_normal(shape, seed, alg="philox")  # the same on every device
-
-    def _weigh(self, values: tf.Tensor, pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        count = tf.cast(tf.shape(pixels)[0], tf.float64)
-        return tf.cast(values, tf.float64) * count, count
+        noise = tf.random.stateless_normal(shape, seed, alg="philox")  # the same on every device
+        return noise[share.first : share.first + tf.shape(pixels, tf.int64)[0]]
 
     def _add_up(self, values: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         add = tf.distribute.ReduceOp.SUM
         return self._strategy.reduce(add, values, axis=None), self._strategy.reduce(add, count, axis=None)
+
+
+def _xla(step: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+    return tf.function(step, jit_compile=True)
+
+
+def _summed(gradients: Sequence[tf.Tensor | None]) -> list[tf.Tensor | None]:
+    """Over the replicas; what the loss does not depend on has none."""
+    known = [gradient for gradient in gradients if gradient is not None]
+    summed = iter(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, known))
+    return [None if gradient is None else next(summed) for gradient in gradients]

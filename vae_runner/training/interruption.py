@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -23,6 +23,14 @@ class Interruption:
     def __init__(self) -> None:
         self._first: int | None = None
         self._deferring = False
+        self._largest: Callable[[float], float] | None = None
+
+    def together(self, largest: Callable[[float], float]) -> None:
+        """From now on all machines of a run answer a first signal at the same `deferred()`, whichever has had it.
+
+        `largest` tells each the largest of the numbers that they give.
+        """
+        self._largest = largest
 
     @contextmanager
     def heard(self) -> Iterator[None]:
@@ -46,13 +54,15 @@ class Interruption:
             yield
         finally:
             self._deferring = False
+        if self._largest is not None:
+            self._first = int(self._largest(self._first or 0)) or None
         if self._first is not None:
             raise Interrupted(self._first)
 
     def _answer(self, number: int, frame: FrameType | None) -> None:
         if self._first is None:
             self._first = number
-            if not self._deferring:
+            if not self._deferring and self._largest is None:
                 raise Interrupted(number)
         elif number == signal.SIGINT:
             raise Interrupted(number)

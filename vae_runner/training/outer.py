@@ -7,9 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
 
-import tensorflow as tf
-
-from vae_runner.datasets.pipeline import Batches
+from vae_runner.datasets.pipeline import Batches, Share
 from vae_runner.errors import UserError
 from vae_runner.training.inner import InnerLoop, Sums
 from vae_runner.training.schedules import LearningRate
@@ -116,13 +114,13 @@ class Trainer:
 
     def _train_epoch(self, on_progress: Callable[[Progress], object]) -> dict[str, float]:
         """What is left of the epoch; its mean loss and terms as train/…."""
-        elements = self._train.epoch(self.position.epoch - 1, first=self.position.steps)
+        shares = self._train.epoch(self.position.epoch - 1, first=self.position.steps)
         pace = _Pace(self.position.images_per_second)
         start = time.monotonic() - self.position.seconds
         while self.position.steps < self._train.steps:
             steps = min(pace.steps_per_call, self._train.steps - self.position.steps)
             with self._uninterrupted():
-                self._call(elements, steps, pace, start)
+                self._call(shares, steps, pace, start)
             self._check(self._sums)
             means = self._means(self._sums)
             on_progress(Progress(self.position.epoch, int(self._sums.images), means, pace.images_per_second))
@@ -133,26 +131,27 @@ class Trainer:
         """Those of the epoch under way."""
         return self.position.sums or Sums.nothing(len(self._inner.names))
 
-    def _call(self, elements: Iterator[tf.Tensor], steps: int, pace: "_Pace", epoch_start: float) -> None:
+    def _call(self, shares: Iterator[Share], steps: int, pace: "_Pace", epoch_start: float) -> None:
         """One call of the compiled loop, and the position after it."""
         before, start = self.position, time.perf_counter()
         with self._stopwatch.on("training" if self._traced else "first_step"):
-            sums = self._inner.train(self._train, elements, self.step, steps, self._sums)
+            sums = self._inner.train(self._train, shares, self.step, steps, self._sums)
         self._traced = True
-        pace.note(steps, sums.images - self._sums.images, time.perf_counter() - start)
+        pace.note(steps, sums.images - self._sums.images, self._inner.largest(time.perf_counter() - start))
         self.position = Position(
             before.epoch, before.steps + steps, sums, time.monotonic() - epoch_start, pace.images_per_second
         )
 
     def _evaluate(self, batches: Batches) -> dict[str, float]:
         """Means over a split, in calls short enough for a signal to be heard between them."""
-        elements = batches.epoch()
+        shares = batches.epoch()
         pace = _Pace()
         sums, done = Sums.nothing(len(self._inner.names)), 0
         while done < batches.steps:
             steps, start = min(pace.steps_per_call, batches.steps - done), time.perf_counter()
-            sums = self._inner.evaluate(batches, elements, done, steps, sums)
-            pace.note(steps, sums.images, time.perf_counter() - start)
+            with self._uninterrupted():
+                sums = self._inner.evaluate(batches, shares, done, steps, sums)
+            pace.note(steps, sums.images, self._inner.largest(time.perf_counter() - start))
             done += steps
         return self._means(sums)
 

@@ -1,0 +1,171 @@
+"""Tests that need TensorFlow to have four devices: `test_distributed.py` runs them, for 2 and 4 of these.
+
+Each number has a process of its own, because TensorFlow's collective operations know one group of devices only.
+"""
+
+import os
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from vae_runner.datasets.pipeline import Batches
+from vae_runner.datasets.stored import StoredImages
+from vae_runner.hardware import Hardware, _mirrored
+from vae_runner.losses.ae import Ae
+from vae_runner.losses.vae import Vae
+from vae_runner.models import conv, mlp
+from vae_runner.models.autoencoder import Autoencoder
+from vae_runner.models.posterior import DiagonalGaussian, Point
+from vae_runner.training.inner import InnerLoop, Sums
+from vae_runner.training.optimizers import Adam, AdamW
+
+DEVICES = 4
+REPLICAS = int(os.environ.get("VAE_RUNNER_TEST_REPLICAS", DEVICES))
+BATCH = 16
+COUNT = 3 * BATCH + 3  # the last batch has fewer images than there are devices
+SEED = 3
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * DEVICES
+)
+IMAGES = np.random.default_rng(0).integers(0, 256, (COUNT, 12, 8, 1), np.uint8)
+
+Make = Callable[[], tuple[Autoencoder, object, keras.optimizers.Optimizer]]
+
+
+def machine(replicas: int, synchronized: bool | None = None) -> Hardware:
+    if replicas == 1:
+        return Hardware(tf.distribute.OneDeviceStrategy("CPU:0"), False, {})
+    return Hardware(_mirrored("CPU", replicas), False, {}, True if synchronized is None else synchronized)
+
+
+def an_epoch(hardware: Hardware, make: Make, images: object = IMAGES) -> tuple[Sums, Sums, list[np.ndarray]]:
+    """The sums of an epoch of training and of one of evaluation, and all variables at their end."""
+    keras.utils.set_random_seed(SEED)
+    with hardware.strategy.scope():
+        autoencoder, loss, optimizer = make()
+        for network in (autoencoder.encoder, autoencoder.decoder):
+            hardware.synchronize(network)
+        optimizer.build(autoencoder.trainable_variables)
+    batches = Batches(images, BATCH, SEED, hardware.strategy)
+    inner = InnerLoop(autoencoder, loss, optimizer, hardware, SEED, batches.steps)
+    trained = inner.train(batches, batches.epoch(0), 0, batches.steps)
+    test = Batches(images, 10, strategy=hardware.strategy)
+    evaluated = inner.evaluate(test, test.epoch(), 0, test.steps)
+    variables = [*autoencoder.encoder.variables, *autoencoder.decoder.variables, *optimizer.variables]
+    return trained, evaluated, [np.asarray(variable) for variable in variables]
+
+
+def vae(**optimizer: float) -> Make:
+    return lambda: (
+        conv.build((12, 8, 1), 2, DiagonalGaussian, filters=4), Vae(), Adam(**{"learning_rate": 1e-3, **optimizer})
+    )  # fmt: skip
+
+
+def own_batch_normalization() -> tuple[Autoencoder, object, keras.optimizers.Optimizer]:
+    """Keras's own layer, as in a network of the user's."""
+    images = keras.Input((12, 8, 1))
+    x = keras.layers.BatchNormalization()(keras.layers.Dense(6)(keras.layers.Flatten()(images)))
+    encoder = keras.Model(images, {"mean": keras.layers.Dense(2)(x)})
+    z = keras.Input((2,))
+    decoder = keras.Model(z, keras.layers.Reshape((12, 8, 1))(keras.layers.Dense(96, activation="sigmoid")(z)))
+    return Autoencoder(encoder, decoder, Point), Ae(), keras.optimizers.SGD(1e-3)
+
+
+def loss_scaled() -> tuple[Autoencoder, object, keras.optimizers.Optimizer]:
+    autoencoder, loss, adam = vae()()
+    return autoencoder, loss, keras.optimizers.LossScaleOptimizer(adam)
+
+
+MAKES: dict[str, Make] = {
+    "vae": vae(),
+    "ae": lambda: (conv.build((12, 8, 1), 40, Point, filters=4), Ae(), AdamW(learning_rate=1e-3, weight_decay=0.01)),
+    "mlp": lambda: (mlp.build((12, 8, 1), 2, DiagonalGaussian, width=8, normalization="batch"), Vae(), Adam(1e-3)),
+    "clipped": vae(global_clipnorm=0.5),
+    "clipped one by one": vae(clipnorm=0.1),
+    "averaged": vae(use_ema=True),
+    "scaled": loss_scaled,
+    "keras": own_batch_normalization,
+}
+
+
+@pytest.mark.parametrize("name", MAKES)
+def test_replicas_compute_what_one_computes_over_an_epoch(name: str) -> None:
+    ours, theirs = (an_epoch(machine(n), MAKES[name]) for n in (REPLICAS, 1))
+    for a, b in zip(ours[:2], theirs[:2], strict=True):
+        assert a.images == b.images == COUNT
+        assert a.bad_step == -1
+        np.testing.assert_allclose(a.terms, b.terms, rtol=1e-4)
+    for a, b in zip(ours[2], theirs[2], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=3e-5)
+
+
+def test_without_synchronized_batch_normalization_it_is_another_computation_and_finite() -> None:
+    apart, together = (an_epoch(machine(REPLICAS, synchronized), vae()) for synchronized in (False, True))
+    assert not np.allclose(apart[0].terms, together[0].terms, rtol=1e-3)
+    assert all(np.isfinite(values).all() for values in apart[2])
+
+
+def test_a_step_that_is_not_finite_on_one_replica_is_found() -> None:
+    images = np.zeros((BATCH, 12, 8, 1), np.uint8)
+
+    class Infinite(Vae):
+        def __call__(self, autoencoder, batch, training):
+            loss, terms = super().__call__(autoencoder, batch, training)
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            return loss + tf.where(replica == REPLICAS - 1, np.inf, 0.0), terms
+
+    def make() -> tuple[Autoencoder, object, keras.optimizers.Optimizer]:
+        autoencoder, _, adam = vae()()
+        return autoencoder, Infinite(), adam
+
+    trained, _, _ = an_epoch(machine(REPLICAS), make, images)
+    assert trained.bad_step == 0
+
+
+def test_overflow_on_one_replica_keeps_all_of_them_from_the_update() -> None:
+    """Keras looks for it before it has summed the gradients, on the first replica alone."""
+
+    class Overflowing(Vae):
+        def __call__(self, autoencoder, batch, training):
+            loss, terms = super().__call__(autoencoder, batch, training)
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            return loss * tf.where(replica == REPLICAS - 1, np.inf, 1.0), terms
+
+    def make() -> tuple[Autoencoder, object, keras.optimizers.Optimizer]:
+        autoencoder, _, optimizer = loss_scaled()
+        return autoencoder, Overflowing(), optimizer
+
+    with machine(REPLICAS).strategy.scope():
+        keras.utils.set_random_seed(SEED)
+        before = [np.asarray(variable) for variable in vae()()[0].encoder.trainable_variables]
+    _, _, after = an_epoch(machine(REPLICAS), make, IMAGES[:BATCH])
+    kernels = [value for value in after if value.shape == before[0].shape]
+    np.testing.assert_array_equal(kernels[0], before[0])
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("replicas", [2, 3, 4])
+def test_replicas_share_each_batch_out_and_each_image_comes_once(stored: bool, replicas: int, tmp_path: Path) -> None:
+    (tmp_path / "images.u8").write_bytes(IMAGES.tobytes())
+    images = StoredImages(tmp_path / "images.u8", IMAGES.shape) if stored else IMAGES
+    strategy = machine(replicas).strategy
+    batches, alone = Batches(images, BATCH, SEED, strategy), Batches(images, BATCH, SEED)
+    shares = islice(batches.epoch(2), batches.steps)
+    for share, whole in zip(shares, islice(alone.epoch(2), alone.steps), strict=True):
+        parts = strategy.experimental_local_results(strategy.run(batches.images, args=(share,)))
+        weights = [float(weight) for weight in strategy.experimental_local_results(share.weight)]
+        expected = alone.images(whole).numpy()
+        assert sum(weights) == pytest.approx(len(expected))
+        if len(expected) >= replicas:
+            assert weights == [len(part) for part in parts]
+            assert max(weights) - min(weights) <= 1
+            np.testing.assert_array_equal(np.concatenate(parts), expected)
+        else:
+            for part in parts:
+                np.testing.assert_array_equal(part, expected)
