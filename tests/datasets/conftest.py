@@ -1,9 +1,11 @@
 """What the tests of the datasets share: a file server on loopback, small files of every kind, a disk that gets full."""
 
 import gzip
+import os
 import resource
 import socket
 import struct
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,9 +16,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from vae_runner.errors import UserError
+
+ROUNDS = int(os.environ.get("VAE_RUNNER_TEST_ROUNDS", "1"))  # docs/reliability.md
+
+
+def fuzzed(examples: int) -> settings:
+    """So many examples a round, the same ones every time."""
+    return settings(max_examples=examples * ROUNDS, deadline=None, derandomize=True, database=None)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -53,6 +64,70 @@ def full_disk(size: int = 100) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+
+class Outcome(NamedTuple):
+    said: str  # of the `UserError`, or of what was returned
+    megabytes: int  # the most memory above what the imports took
+    seconds: float
+
+
+MEASURED = """
+import sys, time
+from pathlib import Path
+from vae_runner.errors import UserError
+{imports}
+def peak():  # of this process alone: ru_maxrss would begin with that of its parent
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+path = Path(sys.argv[1])
+before, start = peak(), time.monotonic()
+try:
+    result = {call}
+except UserError as error:
+    result = error
+print((peak() - before) // 1024, time.monotonic() - start, result)
+"""
+
+
+def measured(path: Path, call: str, imports: str) -> Outcome:
+    """What a call with `path` says in a process of its own, and what memory and time it takes."""
+    script = MEASURED.format(imports=imports, call=call)
+    # A hang is an error after this time; a process that asks for more memory than this gets none.
+    ended = subprocess.run(
+        [sys.executable, "-c", script, path],
+        capture_output=True, text=True, timeout=120, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30)),
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    megabytes, seconds, said = ended.stdout.split(" ", 2)
+    assert said.count("\n") == 1
+    return Outcome(said, int(megabytes), float(seconds))
+
+
+# --- damage ---------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def damage(draw: st.DrawFn, content: bytes, head: int = 0) -> bytes:
+    """`content` with bytes changed, cut off, cut out or doubled, once or several times; half of it within `head`."""
+    damaged = bytearray(content)
+    for _ in range(draw(st.integers(1, 4))):
+        most = max(len(damaged) - 1, 0)
+        positions = st.integers(0, most)
+        start = draw(st.integers(0, min(head, most)) | positions if head else positions)
+        end = min(start + draw(st.integers(0, 64) | positions), len(damaged))
+        match draw(st.sampled_from(["change", "change", "fill", "cut", "out", "double"])):
+            case "change":
+                damaged[start : start + 1] = bytes([draw(st.integers(0, 255))])
+            case "fill":
+                damaged[start:end] = bytes([draw(st.sampled_from([0, 127, 128, 255]))]) * (end - start)
+            case "cut":
+                del damaged[start:]
+            case "out":
+                del damaged[start:end]
+            case "double":
+                damaged[start:start] = damaged[start:end]
+    return bytes(damaged)
 
 
 # --- a server -------------------------------------------------------------------------------------------------
