@@ -67,8 +67,8 @@ def full_disk(size: int = 100) -> Iterator[None]:
 
 
 class Outcome(NamedTuple):
-    said: str  # of the `UserError`, or of what was returned
-    megabytes: int  # the most memory above what the imports took
+    said: str  # what was returned, or what the `UserError` says
+    megabytes: int  # the most memory so far, above what the imports took
     seconds: float
 
 
@@ -77,31 +77,31 @@ import sys, time
 from pathlib import Path
 from vae_runner.errors import UserError
 {imports}
-def peak():  # of this process alone: ru_maxrss would begin with that of its parent
-    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
-path = Path(sys.argv[1])
-before, start = peak(), time.monotonic()
-try:
-    result = {call}
-except UserError as error:
-    result = error
-print((peak() - before) // 1024, time.monotonic() - start, result)
+def peak():  # of this process alone; ru_maxrss would begin with what its parent takes
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) // 1024
+before = peak()
+for path in map(Path, sys.argv[1:]):
+    start = time.monotonic()
+    try:
+        said = {call}
+    except UserError as error:
+        said = error
+    print(peak() - before, time.monotonic() - start, said, flush=True)
 """
 
 
-def measured(path: Path, call: str, imports: str) -> Outcome:
-    """What a call with `path` says in a process of its own, and what memory and time it takes."""
+def measured(paths: Sequence[Path], call: str, imports: str, **environment: str) -> list[Outcome]:
+    """What a call says of each `path`, and the memory and time it takes, in one process that would get no more."""
     script = MEASURED.format(imports=imports, call=call)
-    # A hang is an error after this time; a process that asks for more memory than this gets none.
     ended = subprocess.run(
-        [sys.executable, "-c", script, path],
-        capture_output=True, text=True, timeout=120, check=False,
+        [sys.executable, "-W", "ignore", "-c", script, *paths],
+        env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30)),
     )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
-    megabytes, seconds, said = ended.stdout.split(" ", 2)
-    assert said.count("\n") == 1
-    return Outcome(said, int(megabytes), float(seconds))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    lines = [line.split(" ", 2) for line in ended.stdout.splitlines()]
+    assert len(lines) == len(paths)  # each said one line
+    return [Outcome(said, int(megabytes), float(seconds)) for megabytes, seconds, said in lines]
 
 
 # --- damage ---------------------------------------------------------------------------------------------------

@@ -14,11 +14,12 @@ import os
 import platform
 import secrets
 import shutil
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ import numpy as np
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from vae_runner.console import Bar
+from vae_runner.datasets import containers
 from vae_runner.datasets.stored import StoredImages
 from vae_runner.errors import UserError
 
@@ -35,9 +37,34 @@ log = logging.getLogger(__name__)
 FORMAT = 1  # of the folder, and of what the preprocessing does to a pixel: raise it when either changes
 FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP"]  # whatever the suffix says
 MAX_PIXELS = 89_478_485  # of one image; where Pillow too begins to speak of a decompression bomb
+MAX_SIDE = 65_535  # the most a JPEG can have; what resizing takes grows with the longer side, not with the pixels
 SPARE_BYTES = 64 << 20  # left free on the disk
 QUIET_SECONDS = 60.0  # after which the leftovers of a dead process are cleared away
 WINDOW = 64  # images in work or waiting at a time, so that memory stays flat
+
+
+class _InWork:
+    """Images that are being decoded: as many at a time as have `MAX_PIXELS` together, however many cores there are."""
+
+    def __init__(self) -> None:
+        self._pixels = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def pixels(self, count: int) -> Iterator[None]:
+        """Wait until so many more pixels may be decoded; inside they are."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._pixels + count <= MAX_PIXELS or self._pixels == 0)
+            self._pixels += count
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._pixels -= count
+                self._changed.notify_all()
+
+
+_IN_WORK = _InWork()
 
 
 @dataclass(frozen=True)
@@ -83,23 +110,29 @@ class Preprocessing:
         """The image in a file, uint8 `[height, width, channels]`; of an animation, the first frame.
 
         Raises:
-            UserError: the file cannot be read, is no image, is damaged, or has more than `MAX_PIXELS` pixels.
+            UserError: the file cannot be read, is no image, is damaged, has more than `MAX_PIXELS` pixels or `MAX_SIDE`
+                along a side, or is `containers.excess`ive.
         """
         try:
+            if too_much := containers.excess(path):
+                raise UserError(f"{path} {too_much}: replace it, or pass over it with dataset.on_error=skip")
             with Image.open(path, formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
+                if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
                     raise UserError(
-                        f"{path} has {image.width}×{image.height} pixels, more than {MAX_PIXELS:,}: make it smaller, "
-                        "or pass over it with dataset.on_error=skip"
+                        f"{path} has {image.width}×{image.height} pixels, more than {MAX_PIXELS:,} or {MAX_SIDE:,} "
+                        "along a side: make it smaller, or pass over it with dataset.on_error=skip"
                     )
-                image.draft(
-                    "RGB", (2 * self.width, 2 * self.height)
-                )  # a large JPEG is decoded at a fraction of its size
-                return np.asarray(self._convert(image)).reshape(self.height, self.width, self.channels)
+                full = image.width * image.height
+                image.draft("RGB", (2 * self.width, 2 * self.height))  # a JPEG is decoded at a fraction of its size
+                pixels = full if image.info.get("progressive") else image.width * image.height
+                with _IN_WORK.pixels(pixels):
+                    return np.asarray(self._convert(image)).reshape(self.height, self.width, self.channels)
         except UserError:
             raise
         except Image.DecompressionBombError as error:
             raise UserError(f"{path} is too large ({error}): make it smaller, or use dataset.on_error=skip") from error
+        except MemoryError as error:
+            raise UserError(f"{path} takes more memory than there is: make it smaller, or remove it") from error
         except (OSError, SyntaxError, ValueError, EOFError, UnidentifiedImageError) as error:
             what = "is empty" if path.exists() and path.stat().st_size == 0 else f"cannot be read as an image ({error})"
             raise UserError(f"{path} {what}: replace it, or pass over it with dataset.on_error=skip") from error
@@ -133,7 +166,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     transparent = image.info.pop("transparency", None)
     converted = image.convert("F").point(lambda value: value / 257).convert("L")
     if transparent is not None:
-        converted.putalpha(Image.fromarray(np.where(np.asarray(image) == transparent, 0, 255).astype(np.uint8)))
+        converted.putalpha(Image.fromarray((np.asarray(image) != transparent).astype(np.uint8) * np.uint8(255)))
     return converted
 
 
