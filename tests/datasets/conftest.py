@@ -150,6 +150,8 @@ class FileServer(ThreadingHTTPServer):
         self.breaks = 0  # breaks off so many answers half-way
         self.resets = False  # breaks off with a reset, not an orderly end
         self.ranges = True  # understands the Range header
+        self.lengths = True  # says how long a file is
+        self.endless = False  # has no end, neither of files nor of what comes with a redirection
 
     @property
     def url(self) -> str:
@@ -174,6 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(302)
             self.send_header("Location", server.redirects[self.path])
             self.end_headers()
+            self._send_on()
         elif self.path not in server.files:
             self.send_error(404)
         else:
@@ -188,15 +191,21 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             return
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(content) - start))
+        if self.server.lengths:
+            self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         rest = content[start:]
         if self.server.breaks:
             self.server.breaks -= 1
             rest = rest[: len(rest) // 2]
         self.wfile.write(rest)
+        self._send_on()
         if self.server.resets and len(rest) < len(content) - start:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def _send_on(self) -> None:
+        while self.server.endless:
+            self.wfile.write(bytes(1 << 16))  # until the other side hangs up
 
     def log_message(self, *_: Any) -> None:
         pass

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 KERAS_FOLDERS = {"fashion": "fashion-mnist"}  # Keras keeps Fashion-MNIST's own files; of MNIST it keeps mnist.npz
 MAX_BYTES = 1 << 30  # of an unpacked file: twenty times MNIST's largest, and it has to fit into memory
-MAX_DOWNLOAD = 1 << 28
+MAX_DOWNLOAD = 1 << 28  # of a packed one
 BLOCK = 1 << 20
 
 # What zipfile and NumPy raise on a damaged archive, besides the errors of the disk.
@@ -189,6 +189,7 @@ def _folder(name: str, files: dict[str, IdxFile], root: str | None, data_dir: Pa
                 candidates[0] / f"{file.name}.gz",
                 check=partial(_check_md5, file),
                 advice="or use dataset=digits, which needs no download",
+                max_bytes=MAX_DOWNLOAD,
             )
     return candidates[0]
 
