@@ -1,9 +1,10 @@
 """Image files, decoded and resized once into one file, an array of bytes.
 
-`data_dir/prepared/<key>/` holds `images.u8`, the raw bytes of a uint8 array, and `manifest.json`, which says its shape
-and which files were skipped. The key is a digest of the files (path, size, modification time) and of the preprocessing.
-The folder gets its name when everything is in it, so it is whole or not there; until then it is called after the
-process that fills it, and what a killed one left is cleared away by the next. What was damaged since is made anew.
+`data_dir/prepared/<key>/` holds `images.u8`, the raw bytes of a uint8 array, and `manifest.json`, which says its shape,
+which files were skipped, and its own checksum. The key is a digest of the files (path, size, modification time) and of
+the preprocessing. The folder gets its name when everything is in it, so it is whole or not there; until then it is
+called after the process that fills it, and what a killed one left is cleared away by the next. What was damaged since
+is made anew.
 """
 
 import hashlib
@@ -132,7 +133,9 @@ class Preprocessing:
         except Image.DecompressionBombError as error:
             raise UserError(f"{path} is too large ({error}): make it smaller, or use dataset.on_error=skip") from error
         except MemoryError as error:
-            raise UserError(f"{path} takes more memory than there is: make it smaller, or remove it") from error
+            raise UserError(
+                f"{path} takes more memory than there is: make it smaller, or use dataset.on_error=skip"
+            ) from error
         except (OSError, SyntaxError, ValueError, EOFError, UnidentifiedImageError) as error:
             what = "is empty" if path.exists() and path.stat().st_size == 0 else f"cannot be read as an image ({error})"
             raise UserError(f"{path} {what}: replace it, or pass over it with dataset.on_error=skip") from error
@@ -183,7 +186,7 @@ def prepare(
         UserError: an image is broken and `on_error` is "stop"; the disk has no room, or `data_dir` cannot be written.
     """
     folder = data_dir / "prepared" / _key(files, preprocessing)
-    manifest = _read_manifest(folder)
+    manifest = _read_manifest(folder, len(files), preprocessing)
     if manifest is None:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -192,7 +195,9 @@ def prepare(
             _make(files, preprocessing, folder, on_error)
         except OSError as error:
             raise UserError(f"cannot write {folder} ({error.strerror}): make room, or give another data_dir") from error
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = _read_manifest(folder, len(files), preprocessing)
+        if manifest is None:
+            raise UserError(f"{folder} was changed while it was made: start again, or give another data_dir")
     skipped = manifest["skipped"]
     if skipped and on_error == "stop":
         raise UserError(f"{skipped[0][1]}")
@@ -206,19 +211,28 @@ def prepare(
     return images, kept
 
 
-def _read_manifest(folder: Path) -> dict[str, Any] | None:
-    """What is in a prepared folder, or None where there is none that can be used."""
+def _read_manifest(folder: Path, count: int, preprocessing: Preprocessing) -> dict[str, Any] | None:
+    """What is in a folder prepared from so many files, or None where there is none that can be used."""
     if not folder.exists():
         return None
+    file, images = folder / "manifest.json", folder / "images.u8"
     try:
-        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        whole = (folder / "images.u8").stat().st_size == math.prod(manifest["shape"])
-        if whole and all(type(index) is int and type(why) is str for index, why in manifest["skipped"]):
-            return manifest
-    except (OSError, ValueError, KeyError, TypeError):
+        if file.is_file() and images.is_file():  # neither a pipe nor a device
+            manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            sides = preprocessing.height, preprocessing.width, preprocessing.channels
+            shape = (count - len(manifest["skipped"]), *sides)
+            whole = manifest["sha256"] == _digest(manifest) and tuple(manifest["shape"]) == shape
+            if whole and images.stat().st_size == math.prod(shape):
+                return manifest
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         pass
     log.warning("What was prepared in %s is damaged: preparing it again", folder)
     return None
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    rest = {name: value for name, value in manifest.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _clear_away(folder: Path) -> None:
@@ -295,7 +309,8 @@ def _make(files: Sequence[Path], preprocessing: Preprocessing, folder: Path, on_
             file.flush()
             os.fsync(file.fileno())
         shape = (count, preprocessing.height, preprocessing.width, preprocessing.channels)
-        manifest = {"shape": shape, "skipped": skipped, "preprocessing": asdict(preprocessing)}
+        manifest: dict[str, Any] = {"shape": shape, "skipped": skipped, "preprocessing": asdict(preprocessing)}
+        manifest["sha256"] = _digest(manifest)
         (working / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
         try:
             working.rename(folder)
