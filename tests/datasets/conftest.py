@@ -1,9 +1,11 @@
 """What the tests of the datasets share: a file server on loopback, small files of every kind, a disk that gets full."""
 
 import gzip
+import os
 import resource
 import socket
 import struct
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,9 +16,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from vae_runner.errors import UserError
+
+ROUNDS = int(os.environ.get("VAE_RUNNER_TEST_ROUNDS", "1"))  # docs/reliability.md
+
+
+def fuzzed(examples: int) -> settings:
+    """So many examples a round, the same ones every time."""
+    return settings(max_examples=examples * ROUNDS, deadline=None, derandomize=True, database=None)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -55,6 +66,70 @@ def full_disk(size: int = 100) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
 
 
+class Outcome(NamedTuple):
+    said: str  # what was returned, or what the `UserError` says
+    megabytes: int  # the most memory so far, above what the imports took
+    seconds: float
+
+
+MEASURED = """
+import sys, time
+from pathlib import Path
+from vae_runner.errors import UserError
+{imports}
+def peak():  # of this process alone; ru_maxrss would begin with what its parent takes
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) // 1024
+before = peak()
+for path in map(Path, sys.argv[1:]):
+    start = time.monotonic()
+    try:
+        said = {call}
+    except UserError as error:
+        said = error
+    print(peak() - before, time.monotonic() - start, said, flush=True)
+"""
+
+
+def measured(paths: Sequence[Path], call: str, imports: str, **environment: str) -> list[Outcome]:
+    """What a call says of each `path`, and the memory and time it takes, in one process that would get no more."""
+    script = MEASURED.format(imports=imports, call=call)
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script, *paths],
+        env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30)),
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    lines = [line.split(" ", 2) for line in ended.stdout.splitlines()]
+    assert len(lines) == len(paths)  # each said one line
+    return [Outcome(said, int(megabytes), float(seconds)) for megabytes, seconds, said in lines]
+
+
+# --- damage ---------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def damage(draw: st.DrawFn, content: bytes, head: int = 0) -> bytes:
+    """`content` with bytes changed, cut off, cut out or doubled, once or several times; half of it within `head`."""
+    damaged = bytearray(content)
+    for _ in range(draw(st.integers(1, 4))):
+        most = max(len(damaged) - 1, 0)
+        positions = st.integers(0, most)
+        start = draw(st.integers(0, min(head, most)) | positions if head else positions)
+        end = min(start + draw(st.integers(0, 64) | positions), len(damaged))
+        match draw(st.sampled_from(["change", "change", "fill", "cut", "out", "double"])):
+            case "change":
+                damaged[start : start + 1] = bytes([draw(st.integers(0, 255))])
+            case "fill":
+                damaged[start:end] = bytes([draw(st.sampled_from([0, 127, 128, 255]))]) * (end - start)
+            case "cut":
+                del damaged[start:]
+            case "out":
+                del damaged[start:end]
+            case "double":
+                damaged[start:start] = damaged[start:end]
+    return bytes(damaged)
+
+
 # --- a server -------------------------------------------------------------------------------------------------
 
 
@@ -75,6 +150,8 @@ class FileServer(ThreadingHTTPServer):
         self.breaks = 0  # breaks off so many answers half-way
         self.resets = False  # breaks off with a reset, not an orderly end
         self.ranges = True  # understands the Range header
+        self.lengths = True  # says how long a file is
+        self.endless = False  # has no end, neither of files nor of what comes with a redirection
 
     @property
     def url(self) -> str:
@@ -99,6 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(302)
             self.send_header("Location", server.redirects[self.path])
             self.end_headers()
+            self._send_on()
         elif self.path not in server.files:
             self.send_error(404)
         else:
@@ -113,15 +191,21 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             return
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(content) - start))
+        if self.server.lengths:
+            self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         rest = content[start:]
         if self.server.breaks:
             self.server.breaks -= 1
             rest = rest[: len(rest) // 2]
         self.wfile.write(rest)
+        self._send_on()
         if self.server.resets and len(rest) < len(content) - start:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def _send_on(self) -> None:
+        while self.server.endless:
+            self.wfile.write(bytes(1 << 16))  # until the other side hangs up
 
     def log_message(self, *_: Any) -> None:
         pass

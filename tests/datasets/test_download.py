@@ -1,3 +1,4 @@
+import gzip
 import io
 import logging
 import os
@@ -17,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.datasets.conftest import FileServer, full_disk, refused, tree
+from tests.datasets.conftest import FileServer, damage, full_disk, fuzzed, measured, refused, tree
 from vae_runner.datasets import download as download_module
 from vae_runner.datasets.download import ATTEMPTS, BLOCK, download, one_process, unpack
 
@@ -223,7 +224,7 @@ def test_no_network_is_one_line_at_once(target: Path, monkeypatch: pytest.Monkey
 def test_a_network_that_goes_away_is_not_blamed_on_the_disk(
     url: str, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened = urllib.request.urlopen
+    opened = urllib.request.OpenerDirector.open
 
     def unplugged(*arguments: Any, **options: Any) -> Any:
         answer = opened(*arguments, **options)
@@ -234,7 +235,7 @@ def test_a_network_that_goes_away_is_not_blamed_on_the_disk(
         answer.read = read
         return answer
 
-    monkeypatch.setattr(urllib.request, "urlopen", unplugged)
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", unplugged)
     with refused(f"cannot download {url}", "No route to host", target):
         fetch(url, target)
 
@@ -243,7 +244,7 @@ def test_a_network_that_goes_away_is_not_blamed_on_the_disk(
     "url", ["http://example.com/file.gz", "ftp://127.0.0.1/file.gz", "file:///etc/hostname", "example.com/file.gz"]
 )
 def test_only_https_or_this_machine(url: str, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: pytest.fail("was opened"))
+    monkeypatch.setattr(urllib.request.OpenerDirector, "open", lambda *_, **__: pytest.fail("was opened"))
     with refused(f"dataset.url={url}", "https"):
         fetch(url, target)
     assert not target.parent.exists()
@@ -255,6 +256,63 @@ def test_a_redirection_may_not_leave_https_either(target: Path, server: FileServ
     server.redirects["/moved.gz"] = elsewhere
     with refused(elsewhere, "https"):
         fetch(f"{server.url}/moved.gz", target)
+    assert tree(target.parent) == set()
+
+
+def test_no_redirection_on_the_way_may_leave_https(url: str, target: Path, server: FileServer) -> None:
+    server.redirects["/moved.gz"] = f"http://127.1:{server.server_port}/again.gz"
+    server.redirects["/again.gz"] = url  # the end of the way would do
+    with refused("127.1", "https"):
+        fetch(f"{server.url}/moved.gz", target)
+    assert [request.path for request in server.requests] == ["/moved.gz"]
+
+
+@pytest.mark.parametrize("elsewhere", ["file:///etc/hostname", "ftp://127.0.0.1/file.gz", "http://[", "//x.invalid/"])
+def test_a_redirection_to_something_else_is_one_line(target: Path, server: FileServer, elsewhere: str) -> None:
+    server.redirects["/moved.gz"] = elsewhere
+    with refused("http"):
+        fetch(f"{server.url}/moved.gz", target)
+    assert tree(target.parent) == set()
+
+
+@pytest.mark.parametrize("url", ["https://[", "https://a..b/file.gz", f"https://{'a' * 64}.invalid/x", "https://", ""])
+def test_what_is_no_address_is_one_line(url: str, target: Path) -> None:
+    with refused(url, "https" if "//[" in url or not url else ""):
+        fetch(url, target)
+
+
+def test_a_redirection_in_a_circle_is_one_line(target: Path, server: FileServer) -> None:
+    server.redirects["/moved.gz"] = f"{server.url}/moved.gz"
+    with refused(f"{server.url}/moved.gz"):
+        fetch(f"{server.url}/moved.gz", target)
+    assert len(server.requests) < 20
+
+
+def test_a_redirection_that_does_not_end_is_not_read(url: str, target: Path, server: FileServer) -> None:
+    server.redirects["/moved.gz"] = f"{server.url}/nothing.gz"
+    server.endless = True
+    with refused("404"):
+        fetch(f"{server.url}/moved.gz", target)
+
+
+@pytest.mark.parametrize("kind", ["says so", "does not say so", "goes on for ever"])
+def test_a_file_larger_than_it_may_be_is_not_fetched(url: str, target: Path, server: FileServer, kind: str) -> None:
+    server.lengths = kind == "says so"
+    server.endless = kind == "goes on for ever"
+    with refused(url, "more than 100,000 bytes", target, "dataset=digits"):
+        download(url, target, lambda _: pytest.fail("was checked"), ADVICE, 100_000)
+    assert tree(target.parent) == set()
+    assert len(server.requests) == 1
+    if not server.endless:
+        download(url, target, lambda _: None, ADVICE, len(CONTENT))
+        assert target.read_bytes() == CONTENT
+
+
+def test_what_was_left_of_a_file_that_is_too_large_is_removed(url: str, target: Path, server: FileServer) -> None:
+    target.parent.mkdir()
+    target.with_name("file.gz.part").write_bytes(CONTENT[:200_000])
+    with refused("more than 100,000 bytes"):
+        download(url, target, lambda _: None, ADVICE, 100_000)
     assert tree(target.parent) == set()
 
 
@@ -340,6 +398,8 @@ EVIL = {
     "device": member("set/null", type=tarfile.CHRTYPE, devmajor=1, devminor=3),
     "block device": member("set/disk", type=tarfile.BLKTYPE, devmajor=8),
     "pipe": member("set/pipe", type=tarfile.FIFOTYPE),
+    "the folder itself": member(".", b"x"),
+    "the folder itself by a detour": member("set/..", b"x"),
     "no name of a file": member("set/x", b"x", pax_headers={"path": "set/\0x"}),
 }
 
@@ -374,6 +434,77 @@ def test_an_archive_larger_than_it_may_be_is_refused(archive: Path, max_bytes: i
     assert tree(archive.parent) == {"set.tgz"}
     unpack(archive, archive.with_name("set"), 1600, 4)
     assert unpacked(archive.with_name("set")) == FILES
+
+
+def raw_tgz(*blocks: bytes) -> bytes:
+    """A gzip file of these, each packed once however often it comes."""
+    packed = {block: gzip.compress(block) for block in set(blocks)}
+    return b"".join(packed[block] for block in blocks)
+
+
+def head(name: str, kind: bytes, size: int) -> bytes:
+    information = tarfile.TarInfo(name)
+    information.type, information.size = kind, size
+    return information.tobuf(tarfile.GNU_FORMAT)
+
+
+def sparse(entries: int) -> bytes:
+    """A member that is said to be all holes, in so many blocks of a map that goes on."""
+    first = bytearray(head("set/sparse", tarfile.GNUTYPE_SPARSE, 0))
+    first[482] = 1  # the map goes on in the next block
+    first[148:156] = b" " * 8
+    first[148:156] = b"%06o\0 " % sum(first)
+    entry = b"%011o\0" % 1 + b"%011o\0" % 1
+    return bytes(first) + (entry * 21 + b"\1" + bytes(7)) * entries
+
+
+ZEROS = bytes(1 << 20)
+HOSTILE: dict[str, Callable[[], bytes]] = {
+    "a name of 4 GB": lambda: raw_tgz(head("x", tarfile.GNUTYPE_LONGNAME, 4 << 30), *[ZEROS] * 4096),
+    "a pax header of 4 GB": lambda: raw_tgz(head("x", tarfile.XHDTYPE, 4 << 30), *[ZEROS] * 4096),
+    "a pax header of less than nothing": lambda: raw_tgz(head("x", tarfile.XHDTYPE, -513), *[ZEROS] * 4096),
+    "a pax header of a million digits": lambda: raw_tgz(head("x", tarfile.XHDTYPE, 1 << 20), b"1" * (1 << 20)),
+    "a pax header of 10,000 digits": lambda: raw_tgz(head("x", tarfile.XHDTYPE, 10_240), b"1" * 10_240, bytes(1024)),
+    "10,000 headers before one member": lambda: raw_tgz(
+        *[head("x", tarfile.GNUTYPE_LONGNAME, 1) + b"y" + bytes(511)] * 10_000
+    ),
+    "a map of holes without end": lambda: raw_tgz(sparse(2000), *[sparse(2000)[512:]] * 200),
+    "a map of holes that is cut off": lambda: raw_tgz(sparse(1)[:700]),
+    "4 GB after the end": lambda: raw_tgz(head("set/x", tarfile.REGTYPE, 0), bytes(1024), *[ZEROS] * 4096),
+    "a file of 4 GB": lambda: raw_tgz(head("set/x", tarfile.REGTYPE, 4 << 30), *[ZEROS] * 4096),
+    "a file of less than nothing": lambda: raw_tgz(head("set/x", tarfile.REGTYPE, -(1 << 40)), bytes(1024)),
+    "files by the million": lambda: raw_tgz(*[head("set/x", tarfile.REGTYPE, 0) * 1000] * 1000),
+    "folders in folders": lambda: tgz(member("a/" * 1500 + "x", b"x")),
+    "a sparse file of 1 TB": lambda: raw_tgz(sparse(1), bytes(1024)),
+}
+
+
+def test_a_hostile_archive_takes_neither_memory_nor_time_and_leaves_nothing(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{kind}.tgz" for kind in HOSTILE]
+    for path, make in zip(paths, HOSTILE.values(), strict=True):
+        path.write_bytes(make())
+    imports = "from vae_runner.datasets.download import unpack\nfrom vae_runner.datasets.cartoon import _check_archive"
+    outcomes = measured(
+        paths, "_check_archive(path) and 0 or unpack(path, path.with_suffix(''), 10**9, 10_000)", imports
+    )
+    for path, outcome in zip(paths, outcomes, strict=True):
+        assert outcome.said.startswith(f"{path} ")
+        assert outcome.megabytes < 100
+        assert outcome.seconds < 10
+    assert tree(tmp_path) == {path.name for path in paths}
+
+
+def test_what_is_no_file_is_no_archive(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "set.tgz")
+    with refused(tmp_path / "set.tgz", "no file"):
+        unpack(tmp_path / "set.tgz", tmp_path / "set", 10_000, 10)
+
+
+def test_names_and_headers_as_long_as_they_are_in_practice_are_unpacked(archive: Path) -> None:
+    name = "set/" + "n" * 200
+    archive.write_bytes(tgz(*GOOD, member(name, b"x", pax_headers={"comment": "words " * 1000})))
+    unpack(archive, archive.with_name("set"), 10_000, 10)
+    assert unpacked(archive.with_name("set")) == FILES | {name: b"x"}
 
 
 def test_a_bomb_is_refused_before_it_is_written(archive: Path) -> None:
@@ -411,6 +542,29 @@ def test_damage_anywhere_is_refused_or_does_not_matter(
             unpack(archive, parent / "set", 10_000, 10)
     except pytest.fail.Exception:  # it was not refused
         assert unpacked(parent / "set") == NOISE
+    else:
+        assert tree(parent) == {"set.tgz"}
+
+
+@given(st.booleans(), st.data())
+@fuzzed(150)
+def test_any_damage_to_an_archive_is_refused_or_does_not_matter(
+    tmp_path_factory: pytest.TempPathFactory, inside: bool, data: st.DataObject
+) -> None:
+    parent = tmp_path_factory.mktemp("archive")
+    archive = parent / "set.tgz"
+    # Inside: of the headers themselves, under a checksum of gzip that fits. What was said then is what is done.
+    content = gzip.decompress(NOISE_TGZ) if inside else NOISE_TGZ
+    content = data.draw(damage(content, head=512))
+    archive.write_bytes(gzip.compress(content, 1) if inside else content)
+    try:
+        with refused(archive):
+            unpack(archive, parent / "set", 10_000, 10)
+    except pytest.fail.Exception:  # it was not refused
+        if not inside:
+            assert unpacked(parent / "set") == NOISE
+        assert {path.name for path in parent.iterdir()} == {"set", "set.tgz"}
+        assert not any(path.is_symlink() for path in parent.rglob("*"))
     else:
         assert tree(parent) == {"set.tgz"}
 

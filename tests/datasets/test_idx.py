@@ -1,7 +1,13 @@
 import gzip
 import hashlib
+import io
 import itertools
+import logging
+import os
+import struct
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,8 +18,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tests.datasets.conftest import IDX_NAMES, FileServer, idx_bytes, idx_parts, refused, write_idx
-from vae_runner.datasets import Dataset, fashion, mnist
+from tests.datasets.conftest import (
+    IDX_NAMES,
+    FileServer,
+    damage,
+    fuzzed,
+    idx_bytes,
+    idx_parts,
+    measured,
+    refused,
+    write_idx,
+)  # fmt: skip
+from vae_runner.datasets import Dataset, fashion, idx, mnist
 from vae_runner.datasets.idx import IdxFile, load_idx_dataset, read_idx
 
 arrays = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=6))
@@ -40,6 +56,13 @@ def load(
     given_root = None if root is None else str(root)
     return load_idx_dataset(name, files, LABEL_NAMES, given_root, str(data_dir), url, limit, validation_fraction)
 
+
+PARTS = {
+    "train_images": np.random.default_rng(0).integers(0, 256, (6, 8, 9), np.uint8),
+    "train_labels": np.arange(6, dtype=np.uint8) % 5,
+    "test_images": np.random.default_rng(1).integers(0, 256, (2, 8, 9), np.uint8),
+    "test_labels": np.arange(2, dtype=np.uint8),
+}
 
 # --- one file -------------------------------------------------------------------------------------------------
 
@@ -108,6 +131,67 @@ def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
         read_idx(tmp_path, 1)
 
 
+NOISE = np.random.default_rng(0).integers(0, 256, (20, 8, 9), np.uint8)
+NOISE_FILES = {"images": idx_bytes(NOISE), "images.gz": gzip.compress(idx_bytes(NOISE), mtime=0)}
+
+
+@given(st.sampled_from(sorted(NOISE_FILES)), st.data())
+@fuzzed(250)
+def test_of_a_damaged_file_nothing_is_read_but_what_it_says(
+    tmp_path_factory: pytest.TempPathFactory, name: str, data: st.DataObject
+) -> None:
+    content = data.draw(damage(NOISE_FILES[name], head=20))
+    path = tmp_path_factory.getbasetemp() / f"damaged {name}"
+    path.write_bytes(content)
+    try:
+        with refused(path):
+            read = read_idx(path, 3)
+    except pytest.fail.Exception:  # it was not refused: by its checksum it is what it was, or without one what it says
+        if name.endswith(".gz"):
+            np.testing.assert_array_equal(read, NOISE)
+        else:
+            assert idx_bytes(read) == content
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "link to a device"])
+def test_what_would_never_end_is_not_opened(tmp_path: Path, kind: str) -> None:
+    path = {"pipe": tmp_path / "images", "device": Path("/dev/zero")}.get(kind, tmp_path / "images.gz")
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind != "device":
+        path.symlink_to("/dev/zero")
+    with refused(path, "is no file"):
+        read_idx(path, 3)
+
+
+def header(*shape: int) -> bytes:
+    return bytes([0, 0, 8, len(shape)]) + struct.pack(f">{len(shape)}I", *shape)
+
+
+def zeros(beginning: bytes, blocks: int) -> bytes:
+    """A small gzip file of so many times 16 MB of zeros."""
+    return gzip.compress(beginning) + gzip.compress(bytes(1 << 24)) * blocks
+
+
+HUNGRY: dict[str, Callable[[], bytes]] = {
+    "unpacks to 4 GB": lambda: zeros(header(60_000, 28, 28), 250),
+    "unpacks to 4 GB, as it says": lambda: zeros(header(60_000, 280, 256), 256),
+    "says it has 4 billion images": lambda: gzip.compress(header(2**32 - 1, 28, 28)),
+    "says it has 1 GB": lambda: gzip.compress(header(1 << 20, 32, 32)),
+}
+
+
+def test_a_file_that_asks_for_more_memory_than_it_may_is_refused(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{kind}.gz" for kind in HUNGRY]
+    for path, make in zip(paths, HUNGRY.values(), strict=True):
+        path.write_bytes(make())
+    outcomes = measured(paths, "read_idx(path, 3).shape", "from vae_runner.datasets.idx import read_idx")
+    for path, outcome in zip(paths, outcomes, strict=True):
+        assert outcome.said.startswith(str(path))
+        assert outcome.megabytes < 150
+        assert outcome.seconds < 20
+
+
 # --- four files -----------------------------------------------------------------------------------------------
 
 
@@ -165,6 +249,50 @@ def test_files_without_an_image_are_refused(tmp_path: Path, shape: tuple[int, ..
     root = write_idx(tmp_path, idx_parts(7) | {"train_images": np.zeros(shape, np.uint8), "train_labels": labels})
     with refused(root / "train-images-idx3-ubyte.gz", "no image"):
         load(root=root, data_dir=tmp_path)
+
+
+@given(st.sampled_from(sorted(IDX_NAMES)), st.booleans(), st.data())
+@fuzzed(150)
+def test_of_damaged_files_none_is_taken_without_a_word(
+    tmp_path_factory: pytest.TempPathFactory, damaged: str, zipped: bool, data: st.DataObject
+) -> None:
+    root = write_idx(tmp_path_factory.mktemp("root"), PARTS, zipped=zipped)
+    path = root / (IDX_NAMES[damaged] + ".gz" * zipped)
+    path.write_bytes(data.draw(damage(path.read_bytes(), head=20)))
+    with said() as words:
+        try:
+            with refused(root):
+                dataset = load(parts=PARTS, root=root, data_dir=root)
+        except pytest.fail.Exception:
+            same = np.array_equal(dataset.train.images[..., 0], PARTS["train_images"]) and (
+                np.array_equal(dataset.test.images[..., 0], PARTS["test_images"])
+                and np.array_equal(dataset.train.labels, PARTS["train_labels"])
+                and np.array_equal(dataset.test.labels, PARTS["test_labels"])
+            )
+            assert same == (not words)
+            assert same or str(path) in words[0]
+
+
+@contextmanager
+def said() -> Iterator[list[str]]:
+    """What is logged as a warning."""
+    words: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: words.append(record.getMessage())
+    logging.getLogger("vae_runner").addHandler(handler)
+    try:
+        yield words
+    finally:
+        logging.getLogger("vae_runner").removeHandler(handler)
+
+
+def test_other_content_than_was_published_is_taken_and_said(tmp_path: Path) -> None:
+    published, others = idx_parts(7), idx_parts(7) | {"test_images": np.full((1, 8, 9), 6, np.uint8)}
+    for parts in (published, others):
+        with said() as words:
+            load(parts=published, root=write_idx(tmp_path / "root", parts), data_dir=tmp_path)
+        assert [IDX_NAMES["test_images"] in word for word in words] == [True] * (parts is others)
+        assert not any(IDX_NAMES["train_images"] in word for word in words)
 
 
 # --- where they are looked for --------------------------------------------------------------------------------
@@ -278,6 +406,64 @@ def test_a_keras_cache_with_a_wrong_checksum_is_named(tmp_path: Path, monkeypatc
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     with refused(path, "dataset.root"):
         load(data_dir=tmp_path / "data")
+
+
+@pytest.fixture(scope="module")
+def npz(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, bytes]:
+    """MNIST as Keras caches it, of `PARTS`, not compressed and compressed."""
+    home = tmp_path_factory.mktemp("npz")
+    write_keras_cache(home, "mnist", PARTS)
+    plain = home / "datasets" / "mnist.npz"
+    np.savez_compressed(home / "compressed.npz", **dict(np.load(plain)))
+    return {False: plain.read_bytes(), True: (home / "compressed.npz").read_bytes()}
+
+
+@given(compressed=st.booleans(), data=st.data())
+@fuzzed(150)
+def test_a_keras_cache_with_any_damage_is_named_or_still_whole(
+    tmp_path_factory: pytest.TempPathFactory, npz: dict[bool, bytes], compressed: bool, data: st.DataObject
+) -> None:
+    home = tmp_path_factory.mktemp("home")
+    path = home / "datasets" / "mnist.npz"
+    path.parent.mkdir()
+    path.write_bytes(data.draw(damage(npz[compressed])))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_HOME", str(home))
+        try:
+            with refused(path):
+                dataset = load(parts=PARTS, data_dir=home / "data")
+        except pytest.fail.Exception:
+            np.testing.assert_array_equal(dataset.train.images[..., 0], PARTS["train_images"])
+            np.testing.assert_array_equal(dataset.test.images[..., 0], PARTS["test_images"])
+            np.testing.assert_array_equal(dataset.train.labels, PARTS["train_labels"])
+            np.testing.assert_array_equal(dataset.test.labels, PARTS["test_labels"])
+
+
+@pytest.mark.parametrize("kind", ["other dtype", "bomb", "pipe", "claims more", "claims less", "torn"])
+def test_a_keras_cache_that_is_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    write_keras_cache(tmp_path, "mnist", PARTS)
+    path = tmp_path / "datasets" / "mnist.npz"
+    arrays = dict(np.load(path))
+    if kind == "other dtype":  # would have to be cut to eight bits
+        np.savez(path, **arrays | {"x_train": arrays["x_train"].astype(np.float32)})
+    elif kind == "bomb":
+        monkeypatch.setattr(idx, "MAX_BYTES", 1 << 20)
+        np.savez_compressed(path, **arrays | {"x_train": np.zeros((2000, 28, 28), np.uint8)})
+    elif kind == "pipe":
+        path.unlink()
+        os.mkfifo(path)
+    else:
+        shape = b"(6, 8, 9), }     "
+        other = {"claims more": b"(6, 8, 999999), }", "claims less": b"(6, 8, 8), }     ", "torn": b"(6, 8, 9),       "}
+        with zipfile.ZipFile(path, "w") as archive:
+            for key, array in arrays.items():
+                stream = io.BytesIO()
+                np.save(stream, array)
+                claims = stream.getvalue().replace(shape, other[kind])
+                archive.writestr(f"{key}.npy", claims)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    with refused(path, "dataset.root"):
+        load(parts=PARTS, data_dir=tmp_path / "data")
 
 
 def test_labels_that_do_not_fit_are_blamed_on_the_keras_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
 import io
+import json
 import logging
 import os
 import platform
@@ -21,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.datasets.conftest import full_disk, numbers, refused, tree, write_image, write_numbered
+from tests.datasets.conftest import damage, full_disk, fuzzed, numbers, refused, tree, write_image, write_numbered
 from vae_runner.datasets import prepared
 from vae_runner.datasets.prepared import MAX_PIXELS, WINDOW, Preprocessing, prepare
 from vae_runner.datasets.stored import StoredImages
@@ -379,6 +380,92 @@ def test_what_was_damaged_is_prepared_again(tmp_path: Path, damage: Callable[[Pa
     damage(images.file.parent)
     images, _ = prepare(files, preprocessing(), tmp_path, "stop")
     assert numbers(images) == [0, 1, 2]
+
+
+@pytest.fixture(scope="module")
+def three_of_four(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], Path]:
+    """Four files, of which the second is broken, and where the other three are prepared."""
+    data_dir = tmp_path_factory.mktemp("prepared")
+    files = write_numbered(data_dir, 4)
+    files[1].write_text("text")
+    images, _ = prepare(files, preprocessing(), data_dir, "skip")
+    return files, images.file.parent
+
+
+@given(data=st.data())
+@fuzzed(100)
+def test_a_manifest_with_any_damage_is_made_anew_or_says_the_same(
+    three_of_four: tuple[list[Path], Path], data: st.DataObject
+) -> None:
+    files, folder = three_of_four
+    manifest = folder / "manifest.json"
+    whole = manifest.read_bytes()
+    manifest.write_bytes(data.draw(damage(whole)))
+    images, kept = prepare(files, preprocessing(), folder.parent.parent, "skip")
+    assert numbers(images) == kept.tolist() == [0, 2, 3]
+    assert json.loads(manifest.read_text()) == json.loads(whole)
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+LIES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "another is skipped": lambda manifest: manifest["skipped"][0].__setitem__(0, 2),
+    "none is skipped": lambda manifest: manifest.update(skipped=[]),
+    "turned on its side": lambda manifest: manifest.update(shape=[3, 4, 16, 3]),
+    "fewer": lambda manifest: manifest.update(shape=[2, 12, 8, 3]),
+    "less than nothing": lambda manifest: manifest.update(shape=[-3, -8, 8, 3]),
+    "a number that is none": lambda manifest: manifest.update(shape=[float("nan"), 8, 8, 3]),
+    "no shape": lambda manifest: manifest.pop("shape"),
+    "no checksum": lambda manifest: manifest.pop("sha256"),
+    "another reason": lambda manifest: manifest["skipped"][0].__setitem__(1, None),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_manifest_that_does_not_tell_the_truth_is_made_anew(
+    three_of_four: tuple[list[Path], Path], lie: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    files, folder = three_of_four
+    manifest = json.loads((folder / "manifest.json").read_text())
+    LIES[lie](manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    images, kept = prepare(files, preprocessing(), folder.parent.parent, "skip")
+    assert numbers(images) == kept.tolist() == [0, 2, 3]
+    assert "damaged" in caplog.text
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"9" * 100_000, b"null", b"[]", b'{"skipped": 1}', b"\xff\xfe"])
+def test_a_manifest_that_is_none_is_made_anew(three_of_four: tuple[list[Path], Path], content: bytes) -> None:
+    files, folder = three_of_four
+    (folder / "manifest.json").write_bytes(content)
+    images, _ = prepare(files, preprocessing(), folder.parent.parent, "skip")
+    assert numbers(images) == [0, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "images.u8"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_file_in_a_prepared_folder_is_made_anew(
+    three_of_four: tuple[list[Path], Path], name: str, kind: str
+) -> None:
+    files, folder = three_of_four
+    (folder / name).unlink()
+    if kind == "pipe":
+        os.mkfifo(folder / name)
+    elif kind == "device":
+        (folder / name).symlink_to("/dev/zero")
+    else:
+        (folder / name).mkdir()
+    images, _ = prepare(files, preprocessing(), folder.parent.parent, "skip")
+    assert numbers(images) == [0, 2, 3]
+    assert (folder / name).is_file()
+
+
+def test_a_file_in_place_of_the_prepared_folder_is_one_line(three_of_four: tuple[list[Path], Path]) -> None:
+    files, folder = three_of_four
+    shutil.rmtree(folder)
+    folder.write_text("text")
+    with refused(folder, "data_dir"):
+        prepare(files, preprocessing(), folder.parent.parent, "skip")
+    folder.unlink()
 
 
 def test_what_a_killed_process_left_is_cleared_away_and_nothing_else(tmp_path: Path) -> None:

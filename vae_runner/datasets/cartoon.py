@@ -1,14 +1,12 @@
 """Google's Cartoon Set: cartoon faces, 500×500 RGBA with a transparent background (Google LLC, CC BY 4.0)."""
 
-import tarfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 from vae_runner.datasets import Dataset, folder
-from vae_runner.datasets.download import download, one_process, unpack
+from vae_runner.datasets.download import UNREADABLE_ARCHIVE, download, one_process, open_archive, unpack
 
-MAX_BYTES = 20_000_000_000  # of an unpacked archive: several times what the larger variant holds
+MAX_BYTES = 20_000_000_000  # of an archive, packed and unpacked: several times what the larger variant has
 MAX_MEMBERS = 1_000_000
 
 
@@ -29,7 +27,7 @@ def _downloaded(name: str, data_dir: Path, url: str) -> Path:
         archive = data_dir / f"{name}.tgz"
         if not archive.exists():
             advice = f"or unpack it into {target}, or use dataset=digits, which needs no download"
-            download(f"{url.rstrip('/')}/{name}.tgz", archive, _check_archive, advice)
+            download(f"{url.rstrip('/')}/{name}.tgz", archive, _check_archive, advice, MAX_BYTES)
         unpack(archive, target, MAX_BYTES, MAX_MEMBERS)
         archive.unlink()
     return target
@@ -37,7 +35,7 @@ def _downloaded(name: str, data_dir: Path, url: str) -> Path:
 
 def _check_archive(path: Path) -> str | None:
     try:
-        tarfile.open(path, "r:gz").close()
-    except (tarfile.TarError, EOFError, zlib.error) as error:
+        with open_archive(path):
+            return None
+    except UNREADABLE_ARCHIVE as error:
         return f"is no .tgz archive ({error})"
-    return None

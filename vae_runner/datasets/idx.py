@@ -6,10 +6,12 @@ dimension's size as a big-endian 32-bit integer, then the values, the last dimen
 
 import gzip
 import hashlib
+import io
 import logging
 import math
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -26,7 +28,15 @@ from vae_runner.errors import UserError
 log = logging.getLogger(__name__)
 
 KERAS_FOLDERS = {"fashion": "fashion-mnist"}  # Keras keeps Fashion-MNIST's own files; of MNIST it keeps mnist.npz
-MD5_BLOCK = 1 << 20
+MAX_BYTES = 1 << 30  # of an unpacked file: twenty times MNIST's largest, and it has to fit into memory
+MAX_DOWNLOAD = 1 << 28  # of a packed one
+BLOCK = 1 << 20
+
+# What zipfile and NumPy raise on a damaged archive, besides the errors of the disk.
+UNREADABLE_NPZ = (
+    OSError, ValueError, LookupError, EOFError, RuntimeError, SyntaxError, TypeError, ArithmeticError, MemoryError,
+    struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 class IdxFile(NamedTuple):
@@ -60,6 +70,7 @@ def load_idx_dataset(
     train, test = (
         _split(*parts[f"{split}_images"], *parts[f"{split}_labels"], len(label_names)) for split in ("train", "test")
     )
+    _warn_of_other_content(name, files, parts)
     if train.images.shape[1:] != test.images.shape[1:]:
         sizes = ["×".join(map(str, split.images.shape[1:3])) for split in (train, test)]
         raise UserError(
@@ -86,31 +97,65 @@ def _split(images_at: str, images: np.ndarray[Any, Any], labels_at: str, labels:
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray[Any, Any]:
-    """The uint8 array in an IDX file, gzipped or not.
+    """The uint8 array in an IDX file, gzipped or not; little more of it is read than its header says.
 
     Raises:
-        UserError: the file cannot be read, is no IDX file of unsigned bytes with so many dimensions, or is cut off.
+        UserError: the file cannot be read, is no IDX file of unsigned bytes with so many dimensions, is larger than
+            `MAX_BYTES`, or is longer or shorter than its header says.
     """
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no file but a folder, a pipe or a device: replace it")
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            shape = _shape(path, stream.read(4 + 4 * dimensions), dimensions)
+            content = np.empty(math.prod(shape), np.uint8)
+            got = 0
+            while read := stream.readinto(content[got : got + BLOCK].data):
+                got += read
+            excess = len(stream.read(BLOCK))  # at the end of a gzip file this compares its checksum
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} cannot be read ({error}): it is damaged; delete it and get it again") from error
-    expected = bytes([0, 0, 8, dimensions])
-    if content[:4] != expected:
+    if got < len(content) or excess:
+        follow = f"{got + excess}{' or more' if excess == BLOCK else ''}"
         raise UserError(
-            f"{path} starts with {content[:4].hex() or 'nothing'} where an IDX file of {dimensions} dimensions starts "
-            f"with {expected.hex()}: it is another file; replace it"
-        )
-    start = 4 + 4 * dimensions
-    if len(content) < start:
-        raise UserError(f"{path} ends within its header: it is cut off; delete it and get it again")
-    shape = struct.unpack(f">{dimensions}I", content[4:start])
-    if len(content) - start != math.prod(shape):
-        raise UserError(
-            f"{path} says it holds {'×'.join(map(str, shape))} bytes, but {len(content) - start} follow its header: "
+            f"{path} says it holds {'×'.join(map(str, shape))} bytes, but {follow} follow its header: "
             "it is damaged or cut off; delete it and get it again"
         )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    return content.reshape(shape)
+
+
+def _shape(path: Path, header: bytes, dimensions: int) -> tuple[int, ...]:
+    """The shape that the header of an IDX file says."""
+    expected = bytes([0, 0, 8, dimensions])
+    if header[:4] != expected:
+        raise UserError(
+            f"{path} starts with {header[:4].hex() or 'nothing'} where an IDX file of {dimensions} dimensions starts "
+            f"with {expected.hex()}: it is another file; replace it"
+        )
+    if len(header) < 4 + 4 * dimensions:
+        raise UserError(f"{path} ends within its header: it is cut off; delete it and get it again")
+    shape = struct.unpack(f">{dimensions}I", header[4:])
+    if math.prod(shape) > MAX_BYTES:
+        raise UserError(
+            f"{path} says it holds {'×'.join(map(str, shape))} bytes, and more than {MAX_BYTES:,} are not read: "
+            "it is damaged, or another file; replace it"
+        )
+    return shape
+
+
+def _warn_of_other_content(
+    name: str, files: dict[str, IdxFile], parts: dict[str, tuple[str, np.ndarray[Any, Any]]]
+) -> None:
+    """Say which files are not those that were published: others of that format may be meant, or a bit has turned."""
+    other = []
+    for part, (at, array) in parts.items():
+        header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+        digest = hashlib.md5(header, usedforsecurity=False)
+        digest.update(np.ascontiguousarray(array).data)
+        if digest.hexdigest() != files[part].md5:
+            other.append(at)
+    if other:
+        log.warning("Not the published content of %s, but taken as it is: %s", name, ", ".join(other))
 
 
 def _path(folder: Path, file: IdxFile) -> Path:
@@ -144,6 +189,7 @@ def _folder(name: str, files: dict[str, IdxFile], root: str | None, data_dir: Pa
                 candidates[0] / f"{file.name}.gz",
                 check=partial(_check_md5, file),
                 advice="or use dataset=digits, which needs no download",
+                max_bytes=MAX_DOWNLOAD,
             )
     return candidates[0]
 
@@ -153,8 +199,12 @@ def _check_md5(file: IdxFile, path: Path) -> str | None:
     digest = hashlib.md5(usedforsecurity=False)
     try:
         with gzip.open(path) as stream:
-            while block := stream.read(MD5_BLOCK):
+            unpacked = 0
+            while block := stream.read(BLOCK):
                 digest.update(block)
+                unpacked += len(block)
+                if unpacked > MAX_BYTES:
+                    return f"unpacks to more than {MAX_BYTES:,} bytes"
     except (OSError, EOFError, zlib.error) as error:
         return f"is no whole gzip file ({error})"
     if digest.hexdigest() != file.md5:
@@ -169,13 +219,23 @@ def _keras_npz(name: str) -> dict[str, tuple[str, np.ndarray[Any, Any]]] | None:
         return None
     keys = {"train_images": "x_train", "train_labels": "y_train", "test_images": "x_test", "test_labels": "y_test"}
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            parts = {part: (f"{path} ({key})", archive[key].astype(np.uint8)) for part, key in keys.items()}
-        for part, (_, array) in parts.items():
-            if array.ndim != (3 if "images" in part else 1):
-                raise ValueError(f"{keys[part]} has {array.ndim} dimensions")
-        return parts
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if not path.is_file():
+            raise ValueError("it is no file")
+        with zipfile.ZipFile(path) as archive:
+            return {part: (f"{path} ({key})", _npz_array(archive, key, part)) for part, key in keys.items()}
+    except UNREADABLE_NPZ as error:
         raise UserError(
             f"{path}, which Keras keeps, cannot be read ({error}): delete it, or give dataset.root"
         ) from error
+
+
+def _npz_array(archive: zipfile.ZipFile, key: str, part: str) -> np.ndarray[Any, Any]:
+    """An array of an .npz, which is read to its end: there zipfile compares the checksum."""
+    member = archive.getinfo(f"{key}.npy")
+    if member.file_size > MAX_BYTES:
+        raise ValueError(f"{key} has more than {MAX_BYTES:,} bytes")
+    content = io.BytesIO(archive.read(member))
+    array: np.ndarray[Any, Any] = np.lib.format.read_array(content, allow_pickle=False)
+    if array.ndim != (3 if "images" in part else 1) or array.dtype != np.uint8 or content.read(1):
+        raise ValueError(f"{key} holds {array.dtype} of {array.ndim} dimensions, or more than that")
+    return array

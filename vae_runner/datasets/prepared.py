@@ -1,9 +1,10 @@
 """Image files, decoded and resized once into one file, an array of bytes.
 
-`data_dir/prepared/<key>/` holds `images.u8`, the raw bytes of a uint8 array, and `manifest.json`, which says its shape
-and which files were skipped. The key is a digest of the files (path, size, modification time) and of the preprocessing.
-The folder gets its name when everything is in it, so it is whole or not there; until then it is called after the
-process that fills it, and what a killed one left is cleared away by the next. What was damaged since is made anew.
+`data_dir/prepared/<key>/` holds `images.u8`, the raw bytes of a uint8 array, and `manifest.json`, which says its shape,
+which files were skipped, and its own checksum. The key is a digest of the files (path, size, modification time) and of
+the preprocessing. The folder gets its name when everything is in it, so it is whole or not there; until then it is
+called after the process that fills it, and what a killed one left is cleared away by the next. What was damaged since
+is made anew.
 """
 
 import hashlib
@@ -14,11 +15,12 @@ import os
 import platform
 import secrets
 import shutil
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ import numpy as np
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from vae_runner.console import Bar
+from vae_runner.datasets import containers
 from vae_runner.datasets.stored import StoredImages
 from vae_runner.errors import UserError
 
@@ -35,9 +38,34 @@ log = logging.getLogger(__name__)
 FORMAT = 1  # of the folder, and of what the preprocessing does to a pixel: raise it when either changes
 FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP"]  # whatever the suffix says
 MAX_PIXELS = 89_478_485  # of one image; where Pillow too begins to speak of a decompression bomb
+MAX_SIDE = 65_535  # the most a JPEG can have; what resizing takes grows with the longer side, not with the pixels
 SPARE_BYTES = 64 << 20  # left free on the disk
 QUIET_SECONDS = 60.0  # after which the leftovers of a dead process are cleared away
 WINDOW = 64  # images in work or waiting at a time, so that memory stays flat
+
+
+class _InWork:
+    """Images that are being decoded: as many at a time as have `MAX_PIXELS` together, however many cores there are."""
+
+    def __init__(self) -> None:
+        self._pixels = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def pixels(self, count: int) -> Iterator[None]:
+        """Wait until so many more pixels may be decoded; inside they are."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._pixels + count <= MAX_PIXELS or self._pixels == 0)
+            self._pixels += count
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._pixels -= count
+                self._changed.notify_all()
+
+
+_IN_WORK = _InWork()
 
 
 @dataclass(frozen=True)
@@ -83,23 +111,31 @@ class Preprocessing:
         """The image in a file, uint8 `[height, width, channels]`; of an animation, the first frame.
 
         Raises:
-            UserError: the file cannot be read, is no image, is damaged, or has more than `MAX_PIXELS` pixels.
+            UserError: the file cannot be read, is no image, is damaged, has more than `MAX_PIXELS` pixels or `MAX_SIDE`
+                along a side, or is `containers.excess`ive.
         """
         try:
+            if too_much := containers.excess(path):
+                raise UserError(f"{path} {too_much}: replace it, or pass over it with dataset.on_error=skip")
             with Image.open(path, formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
+                if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
                     raise UserError(
-                        f"{path} has {image.width}×{image.height} pixels, more than {MAX_PIXELS:,}: make it smaller, "
-                        "or pass over it with dataset.on_error=skip"
+                        f"{path} has {image.width}×{image.height} pixels, more than {MAX_PIXELS:,} or {MAX_SIDE:,} "
+                        "along a side: make it smaller, or pass over it with dataset.on_error=skip"
                     )
-                image.draft(
-                    "RGB", (2 * self.width, 2 * self.height)
-                )  # a large JPEG is decoded at a fraction of its size
-                return np.asarray(self._convert(image)).reshape(self.height, self.width, self.channels)
+                full = image.width * image.height
+                image.draft("RGB", (2 * self.width, 2 * self.height))  # a JPEG is decoded at a fraction of its size
+                pixels = full if image.info.get("progressive") else image.width * image.height
+                with _IN_WORK.pixels(pixels):
+                    return np.asarray(self._convert(image)).reshape(self.height, self.width, self.channels)
         except UserError:
             raise
         except Image.DecompressionBombError as error:
             raise UserError(f"{path} is too large ({error}): make it smaller, or use dataset.on_error=skip") from error
+        except MemoryError as error:
+            raise UserError(
+                f"{path} takes more memory than there is: make it smaller, or use dataset.on_error=skip"
+            ) from error
         except (OSError, SyntaxError, ValueError, EOFError, UnidentifiedImageError) as error:
             what = "is empty" if path.exists() and path.stat().st_size == 0 else f"cannot be read as an image ({error})"
             raise UserError(f"{path} {what}: replace it, or pass over it with dataset.on_error=skip") from error
@@ -133,7 +169,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     transparent = image.info.pop("transparency", None)
     converted = image.convert("F").point(lambda value: value / 257).convert("L")
     if transparent is not None:
-        converted.putalpha(Image.fromarray(np.where(np.asarray(image) == transparent, 0, 255).astype(np.uint8)))
+        converted.putalpha(Image.fromarray((np.asarray(image) != transparent).astype(np.uint8) * np.uint8(255)))
     return converted
 
 
@@ -150,7 +186,7 @@ def prepare(
         UserError: an image is broken and `on_error` is "stop"; the disk has no room, or `data_dir` cannot be written.
     """
     folder = data_dir / "prepared" / _key(files, preprocessing)
-    manifest = _read_manifest(folder)
+    manifest = _read_manifest(folder, len(files), preprocessing)
     if manifest is None:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +195,9 @@ def prepare(
             _make(files, preprocessing, folder, on_error)
         except OSError as error:
             raise UserError(f"cannot write {folder} ({error.strerror}): make room, or give another data_dir") from error
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = _read_manifest(folder, len(files), preprocessing)
+        if manifest is None:
+            raise UserError(f"{folder} was changed while it was made: start again, or give another data_dir")
     skipped = manifest["skipped"]
     if skipped and on_error == "stop":
         raise UserError(f"{skipped[0][1]}")
@@ -173,19 +211,28 @@ def prepare(
     return images, kept
 
 
-def _read_manifest(folder: Path) -> dict[str, Any] | None:
-    """What is in a prepared folder, or None where there is none that can be used."""
+def _read_manifest(folder: Path, count: int, preprocessing: Preprocessing) -> dict[str, Any] | None:
+    """What is in a folder prepared from so many files, or None where there is none that can be used."""
     if not folder.exists():
         return None
+    file, images = folder / "manifest.json", folder / "images.u8"
     try:
-        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        whole = (folder / "images.u8").stat().st_size == math.prod(manifest["shape"])
-        if whole and all(type(index) is int and type(why) is str for index, why in manifest["skipped"]):
-            return manifest
-    except (OSError, ValueError, KeyError, TypeError):
+        if file.is_file() and images.is_file():  # neither a pipe nor a device
+            manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            sides = preprocessing.height, preprocessing.width, preprocessing.channels
+            shape = (count - len(manifest["skipped"]), *sides)
+            whole = manifest["sha256"] == _digest(manifest) and tuple(manifest["shape"]) == shape
+            if whole and images.stat().st_size == math.prod(shape):
+                return manifest
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         pass
     log.warning("What was prepared in %s is damaged: preparing it again", folder)
     return None
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    rest = {name: value for name, value in manifest.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _clear_away(folder: Path) -> None:
@@ -262,7 +309,8 @@ def _make(files: Sequence[Path], preprocessing: Preprocessing, folder: Path, on_
             file.flush()
             os.fsync(file.fileno())
         shape = (count, preprocessing.height, preprocessing.width, preprocessing.channels)
-        manifest = {"shape": shape, "skipped": skipped, "preprocessing": asdict(preprocessing)}
+        manifest: dict[str, Any] = {"shape": shape, "skipped": skipped, "preprocessing": asdict(preprocessing)}
+        manifest["sha256"] = _digest(manifest)
         (working / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
         try:
             working.rename(folder)
