@@ -9,7 +9,7 @@ import dataclasses
 import inspect
 import math
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -425,3 +425,15 @@ def build(node: DictConfig, **arguments: Any) -> Any:
     except TypeError as error:
         raise UserError(f"{where}: {node._target_} does not fit its configuration: {error}") from error
     return target(**arguments)
+
+
+def leaves(node: Any, prefix: str = "", *, into_lists: bool = True) -> Iterator[tuple[str, Any]]:
+    """Each value in nested dictionaries, and in lists unless those are values, with its dotted key."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from leaves(value, f"{prefix}.{key}" if prefix else str(key), into_lists=into_lists)
+    elif isinstance(node, list) and into_lists:
+        for number, value in enumerate(node):
+            yield from leaves(value, f"{prefix}.{number}")
+    else:
+        yield prefix, node

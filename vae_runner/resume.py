@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import vae_runner.conf
-from vae_runner.config import COMMAND_KEYS, Config
+from vae_runner.config import COMMAND_KEYS, Config, leaves
 from vae_runner.errors import UserError
 from vae_runner.run_directory import RunDirectory
 
@@ -60,9 +60,6 @@ def configuration(path: Path, asked: DictConfig, overrides: Sequence[str]) -> Di
     """
     stored = RunDirectory.open(path).config
     content = OmegaConf.to_container(stored, resolve=False)
-    for where, value in leaves(content):
-        if isinstance(value, str) and "${" in value:
-            raise UserError(f"{path}/config.yaml: {where}={value} is to be looked up: a stored configuration is not")
     check_targets(content, asked.trust, f"{path}/config.yaml")
     try:
         config = DictConfig(OmegaConf.structured(Config))
@@ -126,15 +123,3 @@ def _overrides(arguments: Sequence[str]) -> list[Override]:
 def _own_yaml() -> Iterator[Any]:
     for file in Path(str(vae_runner.conf.__file__)).parent.rglob("*.yaml"):
         yield yaml.safe_load(file.read_text(encoding="utf-8"))
-
-
-def leaves(node: Any, prefix: str = "", *, into_lists: bool = True) -> Iterator[tuple[str, Any]]:
-    """Each value in nested dictionaries, and in lists unless those are values, with its dotted key."""
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from leaves(value, f"{prefix}.{key}" if prefix else str(key), into_lists=into_lists)
-    elif isinstance(node, list) and into_lists:
-        for number, value in enumerate(node):
-            yield from leaves(value, f"{prefix}.{number}")
-    else:
-        yield prefix, node

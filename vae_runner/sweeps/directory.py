@@ -23,6 +23,7 @@ from filelock import FileLock
 from vae_runner.errors import UserError
 from vae_runner.files import write_whole
 from vae_runner.run_directory import RunDirectory
+from vae_runner.untrusted import MAX_TEXT, DamagedError, is_number, json_object, read
 
 
 class SweepDirectory:
@@ -117,9 +118,12 @@ class SweepDirectory:
         if not self.exists:
             return {}
         try:
-            info = json.loads(self._info_file.read_bytes())
-        except (OSError, ValueError) as error:
+            info = json_object(read(self._info_file, MAX_TEXT))
+            lists = (info.get("command", []), info.get("keys", []))
+            if not all(isinstance(value, list) for value in lists) or not is_number(info.get("begun", 0)):
+                raise DamagedError("it does not tell what a sweep is")
+        except DamagedError as error:
             raise UserError(
-                f"{self._info_file} cannot be read ({error}): delete it, and give sweep.dir again"
+                f"{self._info_file} cannot be used ({error}): delete it, and give sweep.dir again"
             ) from error
-        return info if isinstance(info, dict) else {}
+        return info
