@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vae_runner.errors import UnwritableError
+from vae_runner.errors import UnwritableError, printable
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
@@ -52,11 +52,13 @@ def csv_table(rows: Sequence[Mapping[str, Any]]) -> bytes:
     writer = csv.writer(buffer)
     for row in (list(rows[0]), *(list(row.values()) for row in rows)):
         writer.writerow([_no_formula(value) for value in row])
-    return buffer.getvalue().encode(errors="backslashreplace")
+    return buffer.getvalue().encode()
 
 
 def _no_formula(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
+    if not isinstance(value, str):
+        return value
+    return f"'{printable(value)}" if value.startswith(FORMULA_STARTS) else printable(value)
 
 
 def _sync_folder(path: Path) -> None:

@@ -11,10 +11,12 @@ from typing import Any
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import vae_runner.conf
+from vae_runner import refusals
 from vae_runner.config import COMMAND_KEYS, Config, leaves
 from vae_runner.errors import UserError
 from vae_runner.run_directory import RunDirectory
@@ -38,7 +40,8 @@ def rewritten(arguments: Sequence[str]) -> list[str]:
     if {"-m", "--multirun"} & set(arguments):
         raise UserError("resume= goes on with one run; to go on with a sweep, repeat its command with sweep=resume")
     path = RunDirectory.open(Path(value)).path
-    for override in _overrides(arguments):
+    others = [argument for argument in arguments if argument not in given]
+    for override in _overrides(others):
         name = override.key_or_group
         first = name.partition(".")[0]
         if first == "hydra" and name.startswith(("hydra.run", "hydra.sweep")):
@@ -48,8 +51,8 @@ def rewritten(arguments: Sequence[str]) -> list[str]:
                 f"{override.input_line} would change what {path} has done already: leave it out, or start a new run; "
                 f"a resumed run takes other {', '.join(MAY_CHANGE)}"
             )
-    quoted = str(path).replace("'", r"\'")
-    return [*arguments, f"hydra.run.dir='{quoted}'"]
+    quoted = refusals.quoted(path)
+    return [*others, f"resume={quoted}", f"hydra.run.dir={quoted}"]
 
 
 def configuration(path: Path, asked: DictConfig, overrides: Sequence[str]) -> DictConfig:
@@ -117,7 +120,10 @@ def check_same_past(config: DictConfig, past: Mapping[str, Any], path: Path) -> 
 
 def _overrides(arguments: Sequence[str]) -> list[Override]:
     words = [a for a in arguments if "=" in a.lstrip("-") or a.startswith("~")]
-    return OverridesParser.create().parse_overrides([a for a in words if not a.startswith("-")])
+    try:
+        return OverridesParser.create().parse_overrides([a for a in words if not a.startswith("-")])
+    except HydraException as error:
+        raise UserError(refusals.explain(error)) from error
 
 
 def _own_yaml() -> Iterator[Any]:

@@ -90,7 +90,7 @@ def is_number(value: Any) -> bool:
 
 
 def check_yaml(content: bytes) -> None:
-    """Refuse YAML that grows when it is read, or that is nested deeper than anything of ours.
+    """Refuse YAML that is no mapping, that grows when it is read, or that is nested deeper than anything of ours.
 
     Raises:
         DamagedError: it does.
@@ -98,6 +98,8 @@ def check_yaml(content: bytes) -> None:
     depth = 0
     with reading():
         for event in yaml.parse(content, Loader=YAML_LOADER):
+            if depth == 0 and isinstance(event, yaml.NodeEvent) and not isinstance(event, yaml.MappingStartEvent):
+                raise DamagedError("it is no configuration")
             if isinstance(event, yaml.AliasEvent):
                 raise DamagedError("it has aliases, which a stored configuration has not")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -113,7 +115,10 @@ def arrays(content: bytes) -> dict[str, np.ndarray[Any, Any]]:
     """
     check_zip(io.BytesIO(content))
     with reading(), np.load(io.BytesIO(content), allow_pickle=False) as file:
-        return dict(file)
+        found = dict(file)
+    if not all(isinstance(value, np.ndarray) for value in found.values()):
+        raise DamagedError("not all of it are arrays")
+    return found
 
 
 def check_zip(file: Path | IO[bytes]) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 from rich.table import Table
 
 from vae_runner.config import leaves
-from vae_runner.errors import UserError
+from vae_runner.errors import UserError, printable
 from vae_runner.files import csv_table, write_whole
 from vae_runner.run_directory import MAIN_METRIC, RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
@@ -86,7 +86,7 @@ class Report:
             for run in self.runs
         ]
         write_whole(self._directory.table_file, csv_table(rows or [{"run": ""}]))
-        write_whole(self._directory.page_file, self._page(varied, metrics).encode(errors="backslashreplace"))
+        write_whole(self._directory.page_file, printable(self._page(varied, metrics)).encode())
 
     def show(self) -> None:
         """Print the table of all runs, the best first."""
