@@ -2,7 +2,9 @@
 
 import os
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -10,6 +12,8 @@ import tensorflow as tf
 
 from vae_runner.config import HardwareConfig
 from vae_runner.errors import UserError
+
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,14 @@ def setup(config: HardwareConfig, seed: int) -> Hardware:
         )
     jit_compile = bool(gpus) if config.xla == "auto" else bool(config.xla)
     return Hardware(tf.distribute.get_strategy(), jit_compile, _describe(config, gpus, jit_compile))
+
+
+def memory() -> int:
+    """The bytes of main memory that this process may use, as far as the machine and its container say."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    with suppress(OSError, ValueError):  # not in a container, or without a limit
+        limits.append(int(CONTAINER_LIMIT.read_text()))
+    return min(limits)
 
 
 def _choose_gpus(config: HardwareConfig) -> list[Any]:

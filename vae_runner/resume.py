@@ -20,6 +20,7 @@ from vae_runner import refusals
 from vae_runner.config import COMMAND_KEYS, Config, leaves
 from vae_runner.errors import UserError
 from vae_runner.run_directory import RunDirectory
+from vae_runner.untrusted import YAML_LOADER
 
 # What does not change what a run has done already.
 MAY_CHANGE = ("epochs", "data_dir", "early_stopping", "checkpoint", "figures", "hardware")
@@ -128,4 +129,4 @@ def _overrides(arguments: Sequence[str]) -> list[Override]:
 
 def _own_yaml() -> Iterator[Any]:
     for file in Path(str(vae_runner.conf.__file__)).parent.rglob("*.yaml"):
-        yield yaml.safe_load(file.read_text(encoding="utf-8"))
+        yield yaml.load(file.read_text(encoding="utf-8"), Loader=YAML_LOADER)

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -21,6 +22,8 @@ from vae_runner.errors import Interrupted, UnwritableError, UserError
 from vae_runner.figures import Trained
 from vae_runner.losses import Loss
 from vae_runner.models.autoencoder import Autoencoder
+from vae_runner.models.saved import unallocated
+from vae_runner.models.summary import training_bytes
 from vae_runner.resume import check_same_past
 from vae_runner.run_directory import RunDirectory
 from vae_runner.tracking.metrics_table import MetricsTable
@@ -75,6 +78,12 @@ def run(config: DictConfig, hydra: DictConfig, *, resumed: bool = False) -> None
         except UserError as error:
             record.end("failed", error=str(error))
             raise
+        except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+            record.end("failed", error="out of memory")
+            raise UserError(
+                f"the run needs more memory than there is ({str(error).splitlines()[0]}): choose a smaller model, "
+                "latent, batch_size or image size"
+            ) from error
         except BaseException as error:
             record.end("failed", error=f"{type(error).__name__}: {error}")
             raise
@@ -97,7 +106,11 @@ def _build(config: DictConfig, machine: hardware.Hardware, stopwatch: Stopwatch,
     _check_dataset(dataset)
     with machine.strategy.scope():
         posterior = build(config.posterior)
-        autoencoder = build(config.model, image_shape=dataset.image_shape, latent=config.latent, posterior=posterior)
+        with unallocated():
+            autoencoder = build(
+                config.model, image_shape=dataset.image_shape, latent=config.latent, posterior=posterior
+            )
+            _check_memory(autoencoder, min(config.batch_size, len(dataset.train)), machine)
         loss = build(config.loss)
         _check_fit(loss, posterior)
 
@@ -220,6 +233,15 @@ def _check_dataset(dataset: Dataset) -> None:
     if min(height, width) < 8 or channels not in (1, 3):
         raise UserError(
             f"the dataset's images are {height}×{width}×{channels}: they must be at least 8×8, with 1 or 3 channels"
+        )
+
+
+def _check_memory(autoencoder: Autoencoder, images: int, machine: hardware.Hardware) -> None:
+    needed, there = training_bytes((autoencoder.encoder, autoencoder.decoder), images), hardware.memory()
+    if needed > there and machine.description["device"] == "cpu":
+        raise UserError(
+            f"training these networks on {images} images a step takes more than {needed / 1e9:,.0f} GB of memory, and "
+            f"this machine has {there / 1e9:,.0f} GB: choose a smaller model, latent, batch_size or image size"
         )
 
 

@@ -22,6 +22,7 @@ import yaml
 
 from vae_runner import cli
 from vae_runner.console import console
+from vae_runner.run_directory import RunDirectory
 from vae_runner.training.checkpoints import Checkpoint
 
 Refusal = Callable[..., str]
@@ -75,27 +76,14 @@ def change_config(run: Path, change: Callable[[dict[str, Any]], object]) -> None
 # --- pickles, bombs, pipes ----------------------------------------------------------------------------------------
 
 
-def test_a_pickle_in_a_checkpoint_with_the_right_checksum_is_set_aside(
-    run: Path, canary: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pickle_in_a_checkpoint_with_the_right_checksum_is_set_aside(run: Path, canary: Path) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, state=np.array([Evil(canary)], dtype=object))
+    count = len(list((run / "checkpoints").iterdir()))
     for file in (run / "checkpoints").iterdir():
         file.write_bytes(buffer.getvalue() + hashlib.sha256(buffer.getvalue()).digest())
-    finish(run, monkeypatch, "epochs=4", "figures.every=0", *[f"figures.final.{name}=null" for name in FINAL])
-    assert len(list((run / "checkpoints").glob("damaged.*"))) == 2
-    assert json.loads((run / "run.json").read_text())["epoch"] == 4
-
-
-FINAL = ("latent_space", "samples_uniform", "samples_normal", "manifold", "traversals", "interpolations", "loss_curves")
-
-
-def finish(run: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> None:
-    """`vae-run resume=` in this process, to the end."""
-    monkeypatch.setattr("logging.config._clearExistingHandlers", lambda: None)
-    monkeypatch.chdir(run.parents[1])
-    monkeypatch.setattr(sys, "argv", ["vae-run", f"resume={run}", *overrides])
-    cli.run()
+    assert RunDirectory.open(run).newest_checkpoint() is None
+    assert len(list((run / "checkpoints").glob("damaged.*"))) == count
 
 
 @pytest.mark.parametrize("name", ["test_images", "embeddings"])
@@ -436,7 +424,7 @@ def test_a_compressed_model_is_refused_so_that_it_is_no_larger_than_its_file(run
 
 
 def test_members_outside_the_archive_are_not_written(run: Path, refusal: Refusal) -> None:
-    for name in ("../x", "/tmp/x", "assets/../../x", "a/../../../x"):
+    for name in ("../x", "assets/../../x", "a/../../../x"):
         rewrite(run / "models" / "encoder.keras", lambda members, name=name: members.update({name: b"x"}))
     before = sorted(run.parents[1].rglob("*"))
     with pytest.MonkeyPatch.context() as patch:
