@@ -394,6 +394,8 @@ def _check_clipping(config: DictConfig) -> None:
 def _check_figures(figures: DictConfig) -> None:
     for when in ("periodic", "final"):
         for name, node in figures[when].items():
+            if node is not None and not isinstance(node, DictConfig):
+                raise UserError(f"figures.{when}.{name}={node!s}: must be null, or a figure: {{_target_: …}}")
             for argument, value in (node or {}).items():
                 if type(value) is int and not 1 <= value <= MAX_FIGURE_SIDE:
                     raise UserError(f"figures.{when}.{name}.{argument}={value}: must be from 1 to {MAX_FIGURE_SIDE}")

@@ -4,6 +4,7 @@ A run directory may come from anyone, so its configuration is data: it may name 
 that the user names on the command line.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 import vae_runner.conf
 from vae_runner import refusals
-from vae_runner.config import COMMAND_KEYS, Config, leaves
+from vae_runner.config import COMMAND_KEYS, SCHEMAS, Config, leaves
 from vae_runner.errors import UserError
 from vae_runner.run_directory import RunDirectory
 from vae_runner.untrusted import YAML_LOADER
 
+PARTS = ("dataset", "model", "posterior", "loss", "optimizer", "schedule")
 # What does not change what a run has done already.
 MAY_CHANGE = ("epochs", "data_dir", "early_stopping", "checkpoint", "figures", "hardware")
 
@@ -68,6 +70,7 @@ def configuration(path: Path, asked: DictConfig, overrides: Sequence[str]) -> Di
     try:
         config = DictConfig(OmegaConf.structured(Config))
         config.merge_with(stored)
+        _give_types(config, path)
         for override in OverridesParser.create().parse_overrides(list(overrides)):
             _apply(config, asked, override)
     except OmegaConfBaseException as error:
@@ -77,6 +80,21 @@ def configuration(path: Path, asked: DictConfig, overrides: Sequence[str]) -> Di
     if config.epochs < done or (config.epochs == done and info.get("status") == "finished"):
         raise UserError(f"{path} has done {done} epochs already: to go on, give epochs= more than that")
     return config
+
+
+def _give_types(config: DictConfig, path: Path) -> None:
+    """Let the schemas say what the keys of our own parts may be, as they do where Hydra composes a configuration."""
+    schemas: dict[str, type] = {}
+    for file in _own_yaml():
+        names = re.findall(r"/schema/(\w+/\w+)@", str(file.get("defaults")))
+        targets = [value for key, value in leaves(file) if key.split(".")[-1] == "_target_"]
+        schemas |= {target: SCHEMAS[name] for name, target in zip(names, targets, strict=False)}
+    for part in PARTS:
+        node = config[part]
+        if not isinstance(node, DictConfig) or not isinstance(node.get("_target_"), str):
+            raise UserError(f"{path}/config.yaml: {part} has no _target_: the run directory is damaged")
+        if node._target_ in schemas:
+            config[part] = OmegaConf.merge(OmegaConf.structured(schemas[node._target_]), node)
 
 
 def _apply(config: DictConfig, asked: DictConfig, override: Override) -> None:

@@ -146,7 +146,7 @@ def _train(
     record.note(hardware=machine.description)
     experiment = _build(config, machine, stopwatch, signals)
     trainer = experiment.trainer
-    rows = _restore(experiment, directory, config, stopwatch)
+    rows = _restore(experiment, directory, config, stopwatch, from_file=not brief)
     if rows is None:
         show_summary(experiment.autoencoder, experiment.dataset, config.batch_size, machine.description, brief=brief)
     table = MetricsTable(directory.metrics_file, rows or [])
@@ -184,13 +184,20 @@ def _train(
 
 
 def _restore(
-    experiment: _Experiment, directory: RunDirectory, config: DictConfig, stopwatch: Stopwatch
+    experiment: _Experiment, directory: RunDirectory, config: DictConfig, stopwatch: Stopwatch, *, from_file: bool
 ) -> list[dict[str, float]] | None:
-    """Put the experiment where the newest checkpoint is; returns its rows of the metrics table. None: there is none."""
+    """Put the experiment where the newest checkpoint is; returns its rows of the metrics table. None: there is none.
+
+    `from_file`: the configuration is that in the directory, which may have been damaged, and not a sweep's.
+    """
     checkpoint = directory.newest_checkpoint()
     if checkpoint is None:
+        if from_file:
+            directory.check_config()
         return None
     check_same_past(config, checkpoint.config, directory.path)
+    if from_file:
+        directory.check_config()
     directory.write_config(config)
     experiment.variables.assign(checkpoint.variables)
     experiment.trainer.position = checkpoint.position

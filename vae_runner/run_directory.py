@@ -14,6 +14,7 @@ evaluation/          embeddings.npz, test_images.npz: what comparing runs needs 
 ```
 """
 
+import hashlib
 import io
 import json
 import logging
@@ -44,6 +45,8 @@ from vae_runner.untrusted import (
     json_object,
     read,
     reading,
+    sealed,
+    unsealed,
 )
 
 if TYPE_CHECKING:
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CONFIG_CHECKSUM = "config_checksum"
 MAIN_METRIC = "test/loss"  # which every run has
 
 
@@ -70,8 +74,8 @@ def _is_count(value: Any) -> bool:
 
 
 INFO_KINDS: dict[str, Callable[[Any], bool]] = {  # of what run.json is read for
-    "status": _is_text, "started": _is_text, "ended": _is_text, "error": _is_text, "epoch": _is_count,
-    "step": _is_count, "process": lambda value: isinstance(value, dict), "metrics": are_numbers,
+    "status": _is_text, "started": _is_text, "ended": _is_text, "error": _is_text, CONFIG_CHECKSUM: _is_text,
+    "epoch": _is_count, "step": _is_count, "process": lambda value: isinstance(value, dict), "metrics": are_numbers,
     "resumed": lambda value: isinstance(value, list) and all(map(_is_text, value)),
     "seconds": is_number,
 }  # fmt: skip
@@ -87,6 +91,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock: BaseFileLock | None = None
+        self._config_checksum: str | None = None  # of the configuration that the run was written with
 
     def __enter__(self) -> Self:
         return self
@@ -150,11 +155,15 @@ class RunDirectory:
 
     def write_config(self, config: DictConfig) -> None:
         """Keep the configuration, resolved."""
-        write_whole(self.path / "config.yaml", OmegaConf.to_yaml(config, resolve=True).encode())
+        content = OmegaConf.to_yaml(config, resolve=True).encode()
+        write_whole(self.path / "config.yaml", content)
+        self._config_checksum = hashlib.sha256(content).hexdigest()
 
     def write_info(self, info: Mapping[str, Any]) -> None:
-        """Replace run.json as a whole."""
-        write_whole(self._info_file, (json.dumps(info, indent=2, allow_nan=False) + "\n").encode())
+        """Replace run.json as a whole; it also knows what it and the configuration are, to the last character."""
+        if self._config_checksum is not None:
+            info = {**info, CONFIG_CHECKSUM: self._config_checksum}
+        write_whole(self._info_file, (json.dumps(sealed(info), indent=2, allow_nan=False) + "\n").encode())
 
     @property
     def metrics_file(self) -> Path:
@@ -249,6 +258,7 @@ class RunDirectory:
         """
         directory = cls.open(path)
         directory.hold()
+        directory._config_checksum = directory.info.get(CONFIG_CHECKSUM)
         for part in path.rglob("*.part"):  # of a process that was killed while it wrote
             part.unlink(missing_ok=True)
         return directory
@@ -324,6 +334,7 @@ class RunDirectory:
         info = directory.info
         if not {MAIN_METRIC} <= info.get("metrics", {}).keys() or "epoch" not in info:
             raise UserError(f"{directory._info_file} tells no metrics: the run directory is damaged")
+        directory.check_config()
         return directory
 
     @property
@@ -331,7 +342,7 @@ class RunDirectory:
         """What run.json says."""
         file = self._info_file
         with self._whole(file):
-            info = json_object(read(file, MAX_TEXT))
+            info = unsealed(json_object(read(file, MAX_TEXT)), needs_one="metrics")
         for name, is_one in INFO_KINDS.items():
             if name in info and not is_one(info[name]):
                 raise UserError(f"{file}: {name} is {info[name]!s:.60}: the run directory is damaged")
@@ -349,6 +360,19 @@ class RunDirectory:
             if isinstance(value, str) and ("${" in value or value == "???"):
                 raise UserError(f"{file}: {key}={value} is to be looked up: a stored configuration is not")
         return config
+
+    def check_config(self) -> None:
+        """Refuse a configuration other than the one that the run was written with.
+
+        Raises:
+            UserError: it has changed since.
+        """
+        written = self._config_checksum or self.info.get(CONFIG_CHECKSUM)
+        if written not in (None, hashlib.sha256(self.config_text).hexdigest()):
+            raise UserError(
+                f"{self.path / 'config.yaml'} has changed since the run wrote it: put it back; what a resumed run is "
+                "to do otherwise is said on the command line"
+            )
 
     @property
     def config_text(self) -> bytes:

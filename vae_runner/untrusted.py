@@ -3,13 +3,14 @@
 Nothing here runs or imports what a file names, and nothing takes much more memory than the file is large.
 """
 
+import hashlib
 import io
 import json
 import os
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 MAX_TEXT = 4 << 20  # bytes of a JSON or YAML file
 MAX_DEPTH = 50  # of objects and lists within each other
 MAX_EXPANSION = 200  # of what is compressed: embeddings of a few thousand equal images come to 100
+CHECKSUM = "checksum"
 LARGE = 1e300  # beyond every number that is measured, infinity included
 FREE_EXPANSION = 64 << 20  # bytes that anything may expand to
 
@@ -77,6 +79,27 @@ def json_object(content: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise DamagedError("it holds no object")
     return found
+
+
+def sealed(info: Mapping[str, Any]) -> dict[str, Any]:
+    """An object with a checksum of itself, which `unsealed` asks for."""
+    return {**info, CHECKSUM: _checksum(info)}
+
+
+def unsealed(info: Mapping[str, Any], needs_one: str) -> dict[str, Any]:
+    """A sealed object without its checksum; it may have none unless it has the key `needs_one`.
+
+    Raises:
+        DamagedError: it is not the object that was sealed.
+    """
+    content = {name: value for name, value in info.items() if name != CHECKSUM}
+    if (CHECKSUM in info or needs_one in info) and info.get(CHECKSUM) != _checksum(content):
+        raise DamagedError("its content does not have the checksum in it")
+    return content
+
+
+def _checksum(info: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()
 
 
 def are_numbers(values: Any) -> bool:

@@ -24,6 +24,7 @@ from vae_runner import cli
 from vae_runner.console import console
 from vae_runner.run_directory import RunDirectory
 from vae_runner.training.checkpoints import Checkpoint
+from vae_runner.untrusted import sealed
 
 Refusal = Callable[..., str]
 
@@ -64,13 +65,14 @@ def resumed(run: Path, refusal: Refusal, *more: str) -> str:
 
 def change_info(run: Path, **entries: Any) -> None:
     info = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps(info | entries))
+    (run / "run.json").write_text(json.dumps(sealed({k: v for k, v in info.items() if k != "checksum"} | entries)))
 
 
 def change_config(run: Path, change: Callable[[dict[str, Any]], object]) -> None:
     config = yaml.safe_load((run / "config.yaml").read_text())
     change(config)
     (run / "config.yaml").write_text(yaml.safe_dump(config))
+    change_info(run, config_checksum=hashlib.sha256((run / "config.yaml").read_bytes()).hexdigest())
 
 
 # --- pickles, bombs, pipes ----------------------------------------------------------------------------------------
@@ -545,7 +547,7 @@ def sweep(run: Path) -> Path:
     """A sweep of a good run and of hostile ones."""
     folder = run.parent
     (folder / "sweep.json").write_text(
-        json.dumps({"command": [SCRIPT, ESCAPES], "keys": [SCRIPT, "latent"], "begun": 1})
+        json.dumps(sealed({"command": [SCRIPT, ESCAPES], "keys": [SCRIPT, "latent"], "begun": 1}))
     )
     told = json.loads((run / "run.json").read_text())["metrics"]
     for name in (SCRIPT.replace("/", "\\"), "javascript:alert(1)<!--", "=cmd()", ESCAPES.replace("/", "")):

@@ -111,6 +111,7 @@ class Report:
             if run.path.is_symlink():
                 raise UserError(f"{run.path} is a link: give the sweep that it leads to")
             info = RunDirectory.open(run.path).info
+            run.check_config()
             if name not in self._configs:
                 with reading():
                     self._configs[name] = dict(leaves(yaml.load(run.config_text, Loader=YAML_LOADER), into_lists=False))
