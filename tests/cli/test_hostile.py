@@ -64,15 +64,19 @@ def resumed(run: Path, refusal: Refusal, *more: str) -> str:
 
 
 def change_info(run: Path, **entries: Any) -> None:
-    info = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps(sealed({k: v for k, v in info.items() if k != "checksum"} | entries)))
+    """As someone would who knows how runs tell that they are whole."""
+    (run / "run.json").write_text(json.dumps(sealed(RunDirectory(run).info | entries)))
 
 
 def change_config(run: Path, change: Callable[[dict[str, Any]], object]) -> None:
     config = yaml.safe_load((run / "config.yaml").read_text())
     change(config)
-    (run / "config.yaml").write_text(yaml.safe_dump(config))
-    change_info(run, config_checksum=hashlib.sha256((run / "config.yaml").read_bytes()).hexdigest())
+    write_config(run, yaml.safe_dump(config))
+
+
+def write_config(run: Path, content: str) -> None:
+    (run / "config.yaml").write_text(content)
+    change_info(run, config_checksum=hashlib.sha256(content.encode()).hexdigest())
 
 
 # --- pickles, bombs, pipes ----------------------------------------------------------------------------------------
@@ -192,7 +196,7 @@ BILLION = "a: &a [x, x]\n" + "".join(
 def test_a_configuration_that_is_none_of_ours_is_refused(
     run: Path, canary: Path, refusal: Refusal, content: str, message: str
 ) -> None:
-    (run / "config.yaml").write_text(content.replace("CANARY", str(canary)))
+    write_config(run, content.replace("CANARY", str(canary)))
     for said in (refusal("vae-compare", run, cwd=run.parents[1]), resumed(run, refusal)):
         assert message in said
 
