@@ -152,7 +152,7 @@ class Report:
         )
 
     def _row(self, run: Run, varied: Sequence[str], metrics: Sequence[str]) -> str:
-        link = f'<a href="./{quote(os.fsencode(run.name))}/">{html.escape(run.name)}</a>'
+        link = f'<a href="{quote(os.fsencode(run.name))}/">{html.escape(run.name)}</a>'
         title = f' title="{html.escape(run.error, quote=True)}"' if run.error else ""
         values = [*(run.config.get(key) for key in varied), run.epoch, *(run.metrics.get(name) for name in metrics)]
         cells = "".join(f"<td>{html.escape(_shown(value))}</td>" for value in values)
