@@ -125,6 +125,33 @@ def test_other_bad_values_are_refused_in_one_line(override: str, message: str) -
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "batch_size=9223372036854775808",
+            "batch_size=9223372036854775808: must be at most 9223372036854775807 (images)",
+        ),
+        (f"epochs={10**400}", "must be at most"),
+        ("loss.kl_warmup_epochs=1e300", "must be 0, or from 1.2e-38 to 3.4e+38 (epochs)"),
+        ("optimizer.epsilon=1e-300", "must be 0, or from 1.2e-38 to 3.4e+38"),
+        ("figures.final.manifold=abc", "figures.final.manifold is no figure: it must be null, or"),
+    ],
+)
+def test_numbers_that_no_machine_reckons_with_and_figures_that_are_none_are_refused(
+    override: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        check(composed(override))
+
+
+def test_a_target_that_takes_a_whole_number_is_given_nothing_else() -> None:
+    for value in ("x", 2.5, True):
+        node = OmegaConf.create({"_target_": "vae_runner.figures.manifold.manifold", "_partial_": True, "side": value})
+        with pytest.raises(UserError, match=f"side={value}: must be a whole number"):
+            build(node)
+
+
 def test_two_ways_of_clipping_are_refused() -> None:
     with pytest.raises(UserError, match=r"optimizer\.clipnorm and optimizer\.clipvalue exclude each other"):
         check(composed("optimizer.clipnorm=1", "optimizer.clipvalue=1"))

@@ -1,7 +1,5 @@
 """`vae-compare`: finished runs side by side."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +9,11 @@ import numpy as np
 from omegaconf import OmegaConf
 from rich.table import Table
 
-from vae_runner.console import console
+from vae_runner.console import console, plain
 from vae_runner.errors import UserError
 from vae_runner.evaluation.embeddings import decode, reconstruct
 from vae_runner.figures.comparison import Compared, comparison
-from vae_runner.files import write_whole
+from vae_runner.files import csv_table, write_whole
 from vae_runner.run_directory import RunDirectory, check_writable, save_figure
 
 SHOWN_IMAGES = 8
@@ -49,11 +47,7 @@ def compare(paths: Sequence[Path], out: Path) -> None:
         out,
     )
     table_file = out.with_suffix(".csv")
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, rows[0])
-    writer.writeheader()
-    writer.writerows(rows)
-    write_whole(table_file, buffer.getvalue().encode())
+    write_whole(table_file, csv_table(rows))
     _print(rows)
     print(f"{len(runs)} runs in {out}, their metrics in {table_file}")
 
@@ -72,25 +66,23 @@ class _Run:
     @classmethod
     def open(cls, path: Path) -> "_Run":
         directory = RunDirectory.open_finished(path)
-        kept = directory.load_arrays("test_images")
-        return cls(
-            directory,
-            directory.info,
-            directory.config,
-            kept["images"],
-            int(kept["count"]),
-            kept["label_names"].tolist(),
-        )
+        images, count, label_names = directory.test_images
+        return cls(directory, directory.info, directory.config, images, count, label_names)
 
     def computed(self, row: dict[str, Any]) -> Compared:
         """What is drawn of the run."""
         autoencoder = self.directory.load_autoencoder()
-        embeddings = self.directory.load_arrays("embeddings")
+        if self.images.shape[1:] != autoencoder.image_shape:
+            raise UserError(
+                f"{self.directory.path} has test images of {self.images.shape[1:]} and networks for "
+                f"{autoencoder.image_shape}: the run directory is damaged"
+            )
+        mean, labels = self.directory.embeddings
         z = np.random.default_rng(SEED).standard_normal((SAMPLES, autoencoder.latent), np.float32)
         return Compared(
             title=f"{row['run']}\n{row['loss']}, {row['latent']}-D, test loss {row['test/loss']:.2f}",
-            embeddings=embeddings["mean"],
-            labels=embeddings.get("labels"),
+            embeddings=mean,
+            labels=labels,
             reconstructions=reconstruct(autoencoder, self.images[:SHOWN_IMAGES]),
             samples=decode(autoencoder, z),
             metrics=self.info["metrics"],
@@ -128,7 +120,8 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("", no_wrap=True)
     for row in rows:
-        table.add_column(str(row["run"]), justify="right", overflow="fold")
+        table.add_column(plain(row["run"]), justify="right", overflow="fold")
     for key in list(rows[0])[1:]:
-        table.add_row(key, *(f"{row[key]:.4g}" if isinstance(row[key], float) else str(row[key]) for row in rows))
+        values = (f"{row[key]:.4g}" if isinstance(row[key], float) else row[key] for row in rows)
+        table.add_row(plain(key), *map(plain, values))
     console.print(table)

@@ -9,7 +9,7 @@ import dataclasses
 import inspect
 import math
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,8 @@ from vae_runner.errors import UserError, did_you_mean
 MAX_SEED = 2**32 - 1  # what NumPy's legacy seeding, and so Keras's, accepts
 COMMAND_KEYS = ("resume", "trust", "sweep")  # what a command is to do, and no part of the run that it does
 MAX_FIGURE_SIDE = 200  # images in a row or column
+LARGEST_INT = 2**63 - 1
+SMALLEST_FLOAT, LARGEST_FLOAT = 1.2e-38, 3.4e38  # of float32, which losses and optimizers are computed in
 COMPARISONS = {
     "at least": operator.ge,
     "greater than": operator.gt,
@@ -388,11 +390,15 @@ def _check_value(path: str, value: Any, schema_field: dataclasses.Field[Any]) ->
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return
     unit = f" ({schema_field.metadata['unit']})" if schema_field.metadata.get("unit") else ""
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{path}={value}: must be a finite number{unit}")
     for word, bound in schema_field.metadata.get("bounds", {}).items():
         if not COMPARISONS[word](value, bound):
             raise UserError(f"{path}={value}: must be {word} {bound:{'d' if isinstance(bound, int) else 'g'}}{unit}")
+    if isinstance(value, int) and abs(value) > LARGEST_INT:
+        raise UserError(f"{path}={value!s:.20}: must be at most {LARGEST_INT}{unit}")
+    if isinstance(value, float) and value and not SMALLEST_FLOAT <= abs(value) <= LARGEST_FLOAT:
+        raise UserError(f"{path}={value}: must be 0, or from {SMALLEST_FLOAT:g} to {LARGEST_FLOAT:g}{unit}")
 
 
 def _check_filters(config: DictConfig) -> None:
@@ -415,6 +421,8 @@ def _check_clipping(config: DictConfig) -> None:
 def _check_figures(figures: DictConfig) -> None:
     for when in ("periodic", "final"):
         for name, node in figures[when].items():
+            if node is not None and OmegaConf.is_dict(node) is False:
+                raise UserError(f"figures.{when}.{name!s} is no figure: it must be null, or {{_target_: …}}")
             for argument, value in (node or {}).items():
                 if type(value) is int and not 1 <= value <= MAX_FIGURE_SIDE:
                     raise UserError(f"figures.{when}.{name}.{argument}={value}: must be from 1 to {MAX_FIGURE_SIDE}")
@@ -435,14 +443,28 @@ def build(node: DictConfig, **arguments: Any) -> Any:
         target = instantiate(OmegaConf.to_container(node), _partial_=True, _convert_="all")
     except InstantiationException as error:
         raise UserError(f"{where}._target_={node._target_} cannot be found: {error.__cause__ or error}") from error
-    if node.get("_partial_"):
-        try:
-            inspect.signature(target.func).bind_partial(**target.keywords)
-        except TypeError as error:
-            raise UserError(f"{where}: {node._target_} does not fit its configuration: {error}") from error
-        return target if target.keywords else target.func
+    partial = bool(node.get("_partial_"))
     try:
-        inspect.signature(target.func).bind(**(target.keywords | arguments))
-    except TypeError as error:
+        signature = inspect.signature(target.func)
+        (signature.bind_partial if partial else signature.bind)(**(target.keywords | arguments))
+    except (TypeError, ValueError) as error:
         raise UserError(f"{where}: {node._target_} does not fit its configuration: {error}") from error
+    for name, value in target.keywords.items():
+        expected = signature.parameters[name].annotation if name in signature.parameters else None
+        if expected is int and type(value) is not int:
+            raise UserError(f"{where}.{name}={value}: must be a whole number")
+    if partial:
+        return target if target.keywords else target.func
     return target(**arguments)
+
+
+def leaves(node: Any, prefix: str = "", *, into_lists: bool = True) -> Iterator[tuple[str, Any]]:
+    """Each value in nested dictionaries, and in lists unless those are values, with its dotted key."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from leaves(value, f"{prefix}.{key}" if prefix else str(key), into_lists=into_lists)
+    elif isinstance(node, list) and into_lists:
+        for number, value in enumerate(node):
+            yield from leaves(value, f"{prefix}.{number}")
+    else:
+        yield prefix, node

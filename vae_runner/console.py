@@ -20,8 +20,16 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.text import Text
+
+from vae_runner.errors import printable
 
 console = Console()
+
+
+def plain(value: object) -> Text:
+    """A value from a file as it is: nothing in it is rich's markup, or a terminal's command."""
+    return Text(printable(str(value)))
 
 
 @contextmanager
@@ -50,7 +58,7 @@ class ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print the message; warnings and errors in colour."""
         style = "red" if record.levelno >= logging.ERROR else "yellow" if record.levelno >= logging.WARNING else None
-        console.print(self.format(record), style=style, markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(self.format(record)), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 class Bar:

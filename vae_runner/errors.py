@@ -11,7 +11,7 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(printable(" ".join(message.split())))
 
 
 class UnwritableError(UserError):
@@ -25,6 +25,11 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(advice)
         self.signal_number = signal_number
         self.status = 128 + signal_number  # as shells have it: 130 for SIGINT, 143 for SIGTERM
+
+
+def printable(text: str) -> str:
+    """`text` with what a terminal would obey, or could not show, written out: a file name may hold anything."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

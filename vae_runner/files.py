@@ -1,11 +1,16 @@
 """Writing files whole, or not at all."""
 
+import csv
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from vae_runner.errors import UnwritableError
+from vae_runner.errors import UnwritableError, printable
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 @contextmanager
@@ -27,7 +32,8 @@ def write_whole(path: Path, content: bytes) -> None:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with part.open("wb") as file:
+            part.unlink(missing_ok=True)
+            with part.open("xb") as file:  # anew: what is there may be a link to elsewhere
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -35,6 +41,24 @@ def write_whole(path: Path, content: bytes) -> None:
             _sync_folder(path.parent)
         finally:
             part.unlink(missing_ok=True)
+
+
+def csv_table(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """The content of a CSV file: a line for each of `rows`, of which there is at least one, and all have its keys.
+
+    Texts that a spreadsheet would take for a formula begin with an apostrophe.
+    """
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer)
+    for row in (list(rows[0]), *(list(row.values()) for row in rows)):
+        writer.writerow([_no_formula(value) for value in row])
+    return buffer.getvalue().encode()
+
+
+def _no_formula(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return f"'{printable(value)}" if value.startswith(FORMULA_STARTS) else printable(value)
 
 
 def _sync_folder(path: Path) -> None:

@@ -2,8 +2,10 @@
 
 import os
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -12,6 +14,8 @@ import tensorflow as tf
 from vae_runner.cluster import Cluster, find, wait_for_all
 from vae_runner.config import HardwareConfig
 from vae_runner.errors import UserError
+
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,14 @@ def _strategy(config: HardwareConfig, cluster: Cluster | None, gpus: int) -> tf.
 def _mirrored(kind: str, count: int) -> tf.distribute.Strategy:
     """One a process: another would number its collective operations from the beginning, which TensorFlow refuses."""
     return tf.distribute.MirroredStrategy([f"{kind}:{number}" for number in range(count)])
+
+
+def memory() -> int:
+    """The bytes of main memory that this process may use, as far as the machine and its container say."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    with suppress(OSError, ValueError):  # not in a container, or without a limit
+        limits.append(int(CONTAINER_LIMIT.read_text()))
+    return min(limits)
 
 
 def _choose_gpus(config: HardwareConfig) -> list[Any]:

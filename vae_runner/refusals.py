@@ -4,6 +4,7 @@ import argparse
 import difflib
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -11,9 +12,20 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
 
-from vae_runner.errors import did_you_mean
+from vae_runner.errors import UserError, did_you_mean
 
 KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "a word"}
+
+
+def quoted(path: Path) -> str:
+    """A path as the value of an override.
+
+    Raises:
+        UserError: Hydra would take it for something else.
+    """
+    if "${" in str(path):
+        raise UserError(f"{path} has ${{ in it, which Hydra would look up: rename it")
+    return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), str(path)) + "'"
 
 
 def explain_option(parser: argparse.ArgumentParser, message: str) -> str:

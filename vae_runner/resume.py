@@ -4,6 +4,7 @@ A run directory may come from anyone, so its configuration is data: it may name 
 that the user names on the command line.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,18 @@ from typing import Any
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import vae_runner.conf
-from vae_runner.config import COMMAND_KEYS, Config
+from vae_runner import refusals
+from vae_runner.config import COMMAND_KEYS, SCHEMAS, Config, leaves
 from vae_runner.errors import UserError
 from vae_runner.run_directory import RunDirectory
+from vae_runner.untrusted import YAML_LOADER
 
+PARTS = ("dataset", "model", "posterior", "loss", "optimizer", "schedule")
 # What does not change what a run has done already.
 MAY_CHANGE = ("epochs", "data_dir", "early_stopping", "checkpoint", "figures", "hardware")
 
@@ -38,7 +43,8 @@ def rewritten(arguments: Sequence[str]) -> list[str]:
     if {"-m", "--multirun"} & set(arguments):
         raise UserError("resume= goes on with one run; to go on with a sweep, repeat its command with sweep=resume")
     path = RunDirectory.open(Path(value)).path
-    for override in _overrides(arguments):
+    others = [argument for argument in arguments if argument not in given]
+    for override in _overrides(others):
         name = override.key_or_group
         first = name.partition(".")[0]
         if first == "hydra" and name.startswith(("hydra.run", "hydra.sweep")):
@@ -48,8 +54,8 @@ def rewritten(arguments: Sequence[str]) -> list[str]:
                 f"{override.input_line} would change what {path} has done already: leave it out, or start a new run; "
                 f"a resumed run takes other {', '.join(MAY_CHANGE)}"
             )
-    quoted = str(path).replace("'", r"\'")
-    return [*arguments, f"hydra.run.dir='{quoted}'"]
+    quoted = refusals.quoted(path)
+    return [*others, f"resume={quoted}", f"hydra.run.dir={quoted}"]
 
 
 def configuration(path: Path, asked: DictConfig, overrides: Sequence[str]) -> DictConfig:
@@ -60,13 +66,11 @@ def configuration(path: Path, asked: DictConfig, overrides: Sequence[str]) -> Di
     """
     stored = RunDirectory.open(path).config
     content = OmegaConf.to_container(stored, resolve=False)
-    for where, value in leaves(content):
-        if isinstance(value, str) and "${" in value:
-            raise UserError(f"{path}/config.yaml: {where}={value} is to be looked up: a stored configuration is not")
     check_targets(content, asked.trust, f"{path}/config.yaml")
     try:
         config = DictConfig(OmegaConf.structured(Config))
         config.merge_with(stored)
+        _give_types(config, path)
         for override in OverridesParser.create().parse_overrides(list(overrides)):
             _apply(config, asked, override)
     except OmegaConfBaseException as error:
@@ -76,6 +80,21 @@ def configuration(path: Path, asked: DictConfig, overrides: Sequence[str]) -> Di
     if config.epochs < done or (config.epochs == done and info.get("status") == "finished"):
         raise UserError(f"{path} has done {done} epochs already: to go on, give epochs= more than that")
     return config
+
+
+def _give_types(config: DictConfig, path: Path) -> None:
+    """Let the schemas say what the keys of our own parts may be, as they do where Hydra composes a configuration."""
+    schemas: dict[str, type] = {}
+    for file in _own_yaml():
+        names = re.findall(r"/schema/(\w+/\w+)@", str(file.get("defaults")))
+        targets = [value for key, value in leaves(file) if key.split(".")[-1] == "_target_"]
+        schemas |= {target: SCHEMAS[name] for name, target in zip(names, targets, strict=False)}
+    for part in PARTS:
+        node = config[part]
+        if not isinstance(node, DictConfig) or not isinstance(node.get("_target_"), str):
+            raise UserError(f"{path}/config.yaml: {part} has no _target_: the run directory is damaged")
+        if node._target_ in schemas:
+            config[part] = OmegaConf.merge(OmegaConf.structured(schemas[node._target_]), node)
 
 
 def _apply(config: DictConfig, asked: DictConfig, override: Override) -> None:
@@ -120,21 +139,12 @@ def check_same_past(config: DictConfig, past: Mapping[str, Any], path: Path) -> 
 
 def _overrides(arguments: Sequence[str]) -> list[Override]:
     words = [a for a in arguments if "=" in a.lstrip("-") or a.startswith("~")]
-    return OverridesParser.create().parse_overrides([a for a in words if not a.startswith("-")])
+    try:
+        return OverridesParser.create().parse_overrides([a for a in words if not a.startswith("-")])
+    except HydraException as error:
+        raise UserError(refusals.explain(error)) from error
 
 
 def _own_yaml() -> Iterator[Any]:
     for file in Path(str(vae_runner.conf.__file__)).parent.rglob("*.yaml"):
-        yield yaml.safe_load(file.read_text(encoding="utf-8"))
-
-
-def leaves(node: Any, prefix: str = "", *, into_lists: bool = True) -> Iterator[tuple[str, Any]]:
-    """Each value in nested dictionaries, and in lists unless those are values, with its dotted key."""
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from leaves(value, f"{prefix}.{key}" if prefix else str(key), into_lists=into_lists)
-    elif isinstance(node, list) and into_lists:
-        for number, value in enumerate(node):
-            yield from leaves(value, f"{prefix}.{number}")
-    else:
-        yield prefix, node
+        yield yaml.load(file.read_text(encoding="utf-8"), Loader=YAML_LOADER)

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -23,6 +24,8 @@ from vae_runner.errors import Interrupted, UnwritableError, UserError
 from vae_runner.figures import Trained
 from vae_runner.losses import Loss
 from vae_runner.models.autoencoder import Autoencoder
+from vae_runner.models.saved import unallocated
+from vae_runner.models.summary import training_bytes
 from vae_runner.resume import check_same_past
 from vae_runner.run_directory import RunDirectory
 from vae_runner.sweeps.identity import identity
@@ -87,6 +90,12 @@ def run(config: DictConfig, hydra: DictConfig, *, resumed: bool = False) -> None
         except UserError as error:
             record.end("failed", error=str(error))
             raise
+        except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+            record.end("failed", error="out of memory")
+            raise UserError(
+                f"the run needs more memory than there is ({str(error).splitlines()[0]}): choose a smaller model, "
+                "latent, batch_size or image size"
+            ) from error
         except hardware.LOST_ERRORS as error:
             record.end("failed", error=f"{type(error).__name__}: {error}")
             if cluster is None:
@@ -120,7 +129,11 @@ def _build(config: DictConfig, machine: hardware.Hardware, stopwatch: Stopwatch,
     loss = build(config.loss)
     _check_fit(loss, posterior)
     with machine.strategy.scope():
-        autoencoder = build(config.model, image_shape=dataset.image_shape, latent=config.latent, posterior=posterior)
+        with unallocated():
+            autoencoder = build(
+                config.model, image_shape=dataset.image_shape, latent=config.latent, posterior=posterior
+            )
+            _check_memory(autoencoder, min(config.batch_size, len(dataset.train)), machine)
         for network in (autoencoder.encoder, autoencoder.decoder):
             machine.synchronize(network)
         schedule = build(config.schedule)
@@ -170,7 +183,7 @@ def _train(
         signals.together(machine.largest)
     experiment = _build(config, machine, stopwatch, signals)
     trainer = experiment.trainer
-    rows = _restore(experiment, directory, config, stopwatch)
+    rows = _restore(experiment, directory, config, stopwatch, from_file=not brief)
     _check_alike(machine, f"{identity(config)} {trainer.step}")
     if rows is None:
         show_summary(experiment.autoencoder, experiment.dataset, config.batch_size, machine.description, brief=brief)
@@ -219,13 +232,20 @@ def _check_alike(machine: hardware.Hardware, what: str) -> None:
 
 
 def _restore(
-    experiment: _Experiment, directory: RunDirectory, config: DictConfig, stopwatch: Stopwatch
+    experiment: _Experiment, directory: RunDirectory, config: DictConfig, stopwatch: Stopwatch, *, from_file: bool
 ) -> list[dict[str, float]] | None:
-    """Put the experiment where the newest checkpoint is; returns its rows of the metrics table. None: there is none."""
+    """Put the experiment where the newest checkpoint is; returns its rows of the metrics table. None: there is none.
+
+    `from_file`: the configuration is that in the directory, which may have been damaged, and not a sweep's.
+    """
     checkpoint = directory.newest_checkpoint()
     if checkpoint is None:
+        if from_file:
+            directory.check_config()
         return None
     check_same_past(config, checkpoint.config, directory.path)
+    if from_file:
+        directory.check_config()
     directory.write_config(config)
     experiment.variables.assign(checkpoint.variables)
     experiment.trainer.position = checkpoint.position
@@ -268,6 +288,15 @@ def _check_dataset(dataset: Dataset) -> None:
     if min(height, width) < 8 or channels not in (1, 3):
         raise UserError(
             f"the dataset's images are {height}×{width}×{channels}: they must be at least 8×8, with 1 or 3 channels"
+        )
+
+
+def _check_memory(autoencoder: Autoencoder, images: int, machine: hardware.Hardware) -> None:
+    needed, there = training_bytes((autoencoder.encoder, autoencoder.decoder), images), hardware.memory()
+    if needed > there and machine.description["device"] == "cpu":
+        raise UserError(
+            f"training these networks on {images} images a step takes more than {needed / 1e9:,.0f} GB of memory, and "
+            f"this machine has {there / 1e9:,.0f} GB: choose a smaller model, latent, batch_size or image size"
         )
 
 

@@ -14,6 +14,7 @@ evaluation/          embeddings.npz, test_images.npz: what comparing runs needs 
 ```
 """
 
+import hashlib
 import io
 import json
 import logging
@@ -22,9 +23,7 @@ import re
 import shutil
 import tempfile
 import time
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -32,13 +31,25 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import yaml
 from filelock import BaseFileLock, FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
+from vae_runner.config import leaves
 from vae_runner.errors import UnwritableError, UserError
 from vae_runner.files import write_whole, writing
+from vae_runner.untrusted import (
+    MAX_TEXT,
+    DamagedError,
+    are_numbers,
+    arrays,
+    check_yaml,
+    is_number,
+    json_object,
+    read,
+    reading,
+    sealed,
+    unsealed,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -52,9 +63,23 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-INFO_KINDS: dict[str, type] = {  # of what run.json is read for
-    "status": str, "started": str, "ended": str, "process": dict, "resumed": list, "epoch": int, "step": int,
-    "metrics": dict,
+CONFIG_CHECKSUM = "config_checksum"
+MAIN_METRIC = "test/loss"  # which every run has
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 63
+
+
+INFO_KINDS: dict[str, Callable[[Any], bool]] = {  # of what run.json is read for
+    "status": _is_text, "started": _is_text, "ended": _is_text, "error": _is_text, CONFIG_CHECKSUM: _is_text,
+    "epoch": _is_count, "step": _is_count, "process": lambda value: isinstance(value, dict), "metrics": are_numbers,
+    "resumed": lambda value: isinstance(value, list) and all(map(_is_text, value)),
+    "seconds": is_number,
 }  # fmt: skip
 PICTURE_DPI = 150
 COMPRESSION = 3  # of PNG files, 1 … 9
@@ -68,6 +93,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock: BaseFileLock | None = None
+        self._config_checksum: str | None = None  # of the configuration that the run was written with
 
     def __enter__(self) -> Self:
         return self
@@ -149,11 +175,15 @@ class RunDirectory:
 
     def write_config(self, config: DictConfig) -> None:
         """Keep the configuration, resolved."""
-        write_whole(self.path / "config.yaml", OmegaConf.to_yaml(config, resolve=True).encode())
+        content = OmegaConf.to_yaml(config, resolve=True).encode()
+        write_whole(self.path / "config.yaml", content)
+        self._config_checksum = hashlib.sha256(content).hexdigest()
 
     def write_info(self, info: Mapping[str, Any]) -> None:
-        """Replace run.json as a whole."""
-        write_whole(self._info_file, (json.dumps(info, indent=2, allow_nan=False) + "\n").encode())
+        """Replace run.json as a whole; it also knows what it and the configuration are, to the last character."""
+        if self._config_checksum is not None:
+            info = {**info, CONFIG_CHECKSUM: self._config_checksum}
+        write_whole(self._info_file, (json.dumps(sealed(info), indent=2, allow_nan=False) + "\n").encode())
 
     @property
     def metrics_file(self) -> Path:
@@ -203,12 +233,12 @@ class RunDirectory:
 
     def newest_checkpoint(self) -> "Checkpoint | None":
         """The newest that is whole; damaged ones are told of and set aside. None where there is none."""
-        from vae_runner.training.checkpoints import Checkpoint, DamagedError
+        from vae_runner.training.checkpoints import Checkpoint
 
         for _, file in self._checkpoint_files():
             try:
-                return Checkpoint.from_bytes(file.read_bytes())
-            except (OSError, DamagedError) as error:
+                return Checkpoint.from_bytes(read(file))
+            except DamagedError as error:
                 log.warning("%s is damaged: %s. The checkpoint before it is used.", file, error)
                 with writing(file):
                     file.replace(file.with_name(f"damaged.{file.name}"))
@@ -232,7 +262,10 @@ class RunDirectory:
         """Keep arrays under `evaluation/`."""
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)
-        write_whole(self.path / "evaluation" / f"{name}.npz", buffer.getvalue())
+        write_whole(self._arrays_file(name), buffer.getvalue())
+
+    def _arrays_file(self, name: str) -> Path:
+        return self.path / "evaluation" / f"{name}.npz"
 
     # --- to go on ---------------------------------------------------------------------------------------------------
 
@@ -245,6 +278,7 @@ class RunDirectory:
         """
         directory = cls.open(path)
         directory.hold()
+        directory._config_checksum = directory.info.get(CONFIG_CHECKSUM)
         for part in path.rglob("*.part"):  # of a process that was killed while it wrote
             part.unlink(missing_ok=True)
         return directory
@@ -254,7 +288,7 @@ class RunDirectory:
         """Any run's directory.
 
         Raises:
-            UserError: there is no run in it, or a link in it leads elsewhere.
+            UserError: there is no run in it, a link in it leads elsewhere, or something in it is no file.
         """
         if not path.is_dir():
             raise UserError(f"{path} {'is no directory' if path.exists() else 'does not exist'}: give a run directory")
@@ -265,8 +299,11 @@ class RunDirectory:
             )
         whole = path.resolve()
         for file in path.rglob("*"):
-            if file.is_symlink() and not file.resolve().is_relative_to(whole):
+            if file.is_symlink() and not Path(os.path.realpath(file)).is_relative_to(whole):
                 raise UserError(f"{file} is a link out of the run directory: remove it")
+            # A pipe could be read forever. What a process is about to rename may be gone meanwhile.
+            if not (file.is_dir() or file.is_file()) and file.exists():
+                raise UserError(f"{file} is neither a file nor a folder: remove it")
         return directory
 
     @property
@@ -315,43 +352,56 @@ class RunDirectory:
         if status != "finished":
             raise UserError(f"{path} is not finished: its status is {status!r}; wait for its end")
         info = directory.info
-        if "metrics" not in info or "epoch" not in info:
+        if not {MAIN_METRIC} <= info.get("metrics", {}).keys() or "epoch" not in info:
             raise UserError(f"{directory._info_file} tells no metrics: the run directory is damaged")
+        directory.check_config()
         return directory
 
     @property
     def info(self) -> dict[str, Any]:
         """What run.json says."""
-        try:
-            info = json.loads(self._info_file.read_bytes())
-        except (OSError, ValueError) as error:
-            raise UserError(f"{self._info_file} cannot be read ({error}): the run directory is damaged") from error
-        if not isinstance(info, dict):
-            raise UserError(f"{self._info_file} holds no object: the run directory is damaged")
-        for name, kind in INFO_KINDS.items():
-            if name in info and not isinstance(info[name], kind):
-                raise UserError(f"{self._info_file}: {name} is {info[name]!r}: the run directory is damaged")
+        file = self._info_file
+        with self._whole(file):
+            info = unsealed(json_object(read(file, MAX_TEXT)), needs_one="metrics")
+        for name, is_one in INFO_KINDS.items():
+            if name in info and not is_one(info[name]):
+                raise UserError(f"{file}: {name} is {info[name]!s:.60}: the run directory is damaged")
         return info
 
     @property
     def config(self) -> DictConfig:
         """The run's configuration."""
         file = self.path / "config.yaml"
-        try:
-            config = OmegaConf.load(file)
-        except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
-            raise UserError(f"{file} cannot be read ({type(error).__name__}): the run directory is damaged") from error
+        with self._whole(file), reading():
+            config = OmegaConf.load(io.StringIO(self.config_text.decode()))
         if not isinstance(config, DictConfig):
             raise UserError(f"{file} is no configuration: the run directory is damaged")
+        for key, value in leaves(OmegaConf.to_container(config, resolve=False)):
+            if isinstance(value, str) and ("${" in value or value == "???"):
+                raise UserError(f"{file}: {key}={value} is to be looked up: a stored configuration is not")
         return config
+
+    def check_config(self) -> None:
+        """Refuse a configuration other than the one that the run was written with.
+
+        Raises:
+            UserError: it has changed since.
+        """
+        written = self._config_checksum or self.info.get(CONFIG_CHECKSUM)
+        if written not in (None, hashlib.sha256(self.config_text).hexdigest()):
+            raise UserError(
+                f"{self.path / 'config.yaml'} has changed since the run wrote it: put it back; what a resumed run is "
+                "to do otherwise is said on the command line"
+            )
 
     @property
     def config_text(self) -> bytes:
-        """The file of the configuration."""
-        try:
-            return (self.path / "config.yaml").read_bytes()
-        except OSError as error:
-            raise UserError(f"{self.path} has no config.yaml that can be read: the run directory is damaged") from error
+        """The file of the configuration: YAML that does not grow when it is read."""
+        file = self.path / "config.yaml"
+        with self._whole(file):
+            content = read(file, MAX_TEXT)
+            check_yaml(content)
+        return content
 
     @property
     def sample_picture(self) -> Path | None:
@@ -368,26 +418,73 @@ class RunDirectory:
         encoder, decoder = (self._load_model(part) for part in ("encoder", "decoder"))
         # The encoder's outputs are named after the parameters of its posterior.
         posterior = DiagonalGaussian if "log_var" in encoder.output_names else Point
+        self._check_shapes(encoder, decoder, posterior.parameters)
         return Autoencoder(encoder, decoder, posterior)
 
+    def _check_shapes(self, encoder: "keras.Model", decoder: "keras.Model", parameters: Sequence[str]) -> None:
+        """Refuse networks that do not go together: images to parameters, latents to images."""
+        images, latents = encoder.input_shape, decoder.input_shape
+        ours = (
+            isinstance(images, tuple) and isinstance(latents, tuple) and (len(images), len(latents)) == (4, 2)
+            and all((*images[1:], *latents[1:])) and decoder.output_shape == images
+            and sorted(encoder.output_names) == sorted(parameters)
+            and all(tuple(output.shape) == latents for output in encoder.outputs)
+        )  # fmt: skip
+        if not ours:
+            raise UserError(
+                f"{self.path / 'models'} holds an encoder from {images} to {encoder.output_shape} and a decoder from "
+                f"{latents} to {decoder.output_shape}: the run directory is damaged"
+            )
+
     def _load_model(self, part: str) -> "keras.Model":
-        import keras
+        from vae_runner.models import saved
 
         file = self.model_file(part)
         try:
-            return keras.saving.load_model(file, compile=False, safe_mode=True)
-        except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise UserError(f"{file} cannot be loaded ({reason}): the run directory is damaged") from error
+            return saved.load(file)
+        except DamagedError as error:
+            raise UserError(f"{file} cannot be loaded ({error}): the run directory is damaged") from error
+
+    @property
+    def test_images(self) -> tuple[np.ndarray[Any, Any], int, list[str]]:
+        """A few images of the test split, how many it has, and the names of its classes.
+
+        Raises:
+            UserError: they are not of that kind.
+        """
+        kept = self.load_arrays("test_images")
+        images, count, names = (kept.get(name, np.zeros(0)) for name in ("images", "count", "label_names"))
+        if images.ndim != 4 or images.dtype != np.uint8 or count.shape != () or names.ndim != 1 or 0 in images.shape:
+            raise UserError(f"{self._arrays_file('test_images')} holds no test images: the run directory is damaged")
+        return images, int(count), [str(name) for name in names]
+
+    @property
+    def embeddings(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
+        """The posterior means of the test split `[n, latent]`, and its labels `[n]` where it has any.
+
+        Raises:
+            UserError: they are not of that kind.
+        """
+        kept = self.load_arrays("embeddings")
+        mean, labels = kept.get("mean", np.zeros(0)), kept.get("labels")
+        fits = labels is None or (labels.shape == mean.shape[:1] and labels.dtype.kind == "i")
+        if mean.ndim != 2 or 0 in mean.shape or mean.dtype.kind != "f" or not np.isfinite(mean).all() or not fits:
+            raise UserError(f"{self._arrays_file('embeddings')} holds no embeddings: the run directory is damaged")
+        return mean, labels
 
     def load_arrays(self, name: str) -> dict[str, np.ndarray[Any, Any]]:
         """Arrays kept under `evaluation/`."""
-        file = self.path / "evaluation" / f"{name}.npz"
+        file = self._arrays_file(name)
+        with self._whole(file):
+            return arrays(read(file))
+
+    @contextmanager
+    def _whole(self, file: Path) -> Iterator[None]:
+        """What is read inside is to be as it was once written."""
         try:
-            with np.load(file, allow_pickle=False) as arrays:
-                return dict(arrays)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise UserError(f"{file} cannot be read ({type(error).__name__}): the run directory is damaged") from error
+            yield
+        except DamagedError as error:
+            raise UserError(f"{file} cannot be used ({error}): the run directory is damaged") from error
 
     @property
     def _info_file(self) -> Path:

@@ -8,12 +8,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vae_runner.figures.grid import draw_grid
+from vae_runner.figures.grid import draw_grid, plain_text
 from vae_runner.figures.latent_space import plane, scatter
 
 COLUMN_INCHES = 4.2
 SAMPLE_COLUMNS = 8
 LINE_INCHES = 0.19
+LONGEST_TITLE = 300  # letters
+LONGEST_METRIC = 40
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def comparison(images: np.ndarray[Any, Any], label_names: Sequence[str], runs: S
         points, axis_names = plane(run.embeddings)
         scatter(axes[0, column], points, run.labels, label_names)
         axes[0, column].set(xlabel=axis_names[0], ylabel=axis_names[1])
-        axes[0, column].set_title(run.title, fontsize=9)
+        axes[0, column].set_title(plain_text(run.title, LONGEST_TITLE), fontsize=9)
         if column < len(runs) - 1 and (legend := axes[0, column].get_legend()) is not None:
             legend.remove()
         both = np.concatenate([images / np.float32(255), run.reconstructions])
@@ -67,7 +69,7 @@ def _list_metrics(axes: Axes, names: Sequence[str], metrics: Mapping[str, float]
     for line, name in enumerate(names):
         height = 1 - (line + 0.5) / len(names)
         value = f"{metrics[name]:,.4g}" if name in metrics else "–"
-        axes.text(0.02, height, name, fontsize=8, va="center")
+        axes.text(0.02, height, plain_text(name, LONGEST_METRIC), fontsize=8, va="center")
         axes.text(0.98, height, value, fontsize=8, va="center", ha="right")
 
 

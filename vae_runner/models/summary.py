@@ -5,9 +5,11 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import keras
+import tensorflow as tf
 
 from vae_runner.models.layers import plain
 
+WEIGHT_BYTES = 4  # float32, also in mixed precision
 BACKWARD = 2  # the backward pass of a product takes two products: one for the weights' gradient, one for the inputs'
 
 
@@ -39,6 +41,18 @@ def summarize(model: keras.Model) -> list[LayerSummary]:
 def training_flops(layers: Iterable[LayerSummary]) -> int:
     """Arithmetic of one image in one training step, forward and backward, of the matrix products and convolutions."""
     return (1 + BACKWARD) * sum(layer.flops for layer in layers)
+
+
+def training_bytes(models: Iterable[keras.Model], images: int) -> int:
+    """The least memory that training takes on so many images a step; the optimizer is taken to be Adam.
+
+    The weights, their gradients and two averages of these, and what goes into each layer that has weights: the backward
+    pass needs it again.
+    """
+    layers = [layer for model in models for layer in model.layers if layer.weights]
+    weights = sum(layer.count_params() for layer in layers)
+    kept = sum(math.prod(layer.input.shape[1:]) * tf.dtypes.as_dtype(layer.compute_dtype).size for layer in layers)
+    return 4 * WEIGHT_BYTES * weights + images * kept
 
 
 def forward_flops(layer: keras.layers.Layer) -> int:

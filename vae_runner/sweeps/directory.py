@@ -23,6 +23,7 @@ from filelock import FileLock
 from vae_runner.errors import UserError
 from vae_runner.files import write_whole
 from vae_runner.run_directory import RunDirectory
+from vae_runner.untrusted import MAX_TEXT, DamagedError, is_number, json_object, read, sealed, unsealed
 
 
 class SweepDirectory:
@@ -40,7 +41,7 @@ class SweepDirectory:
         """A command works in this sweep from now on; `keys` are those that it varies."""
         keys = list(dict.fromkeys([*self.keys, *keys]))
         info = {"command": list(command), "keys": keys, "begun": int(time.time())}
-        write_whole(self._info_file, (json.dumps(info, indent=2) + "\n").encode())
+        write_whole(self._info_file, (json.dumps(sealed(info), indent=2) + "\n").encode())
 
     def delete_own_files(self) -> None:
         """Delete what is not its runs'."""
@@ -117,9 +118,12 @@ class SweepDirectory:
         if not self.exists:
             return {}
         try:
-            info = json.loads(self._info_file.read_bytes())
-        except (OSError, ValueError) as error:
+            info = unsealed(json_object(read(self._info_file, MAX_TEXT)), needs_one="command")
+            lists = (info.get("command", []), info.get("keys", []))
+            if not all(isinstance(value, list) for value in lists) or not is_number(info.get("begun", 0)):
+                raise DamagedError("it does not tell what a sweep is")
+        except DamagedError as error:
             raise UserError(
-                f"{self._info_file} cannot be read ({error}): delete it, and give sweep.dir again"
+                f"{self._info_file} cannot be used ({error}): delete it, and give sweep.dir again"
             ) from error
-        return info if isinstance(info, dict) else {}
+        return info

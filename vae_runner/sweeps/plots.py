@@ -5,6 +5,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from vae_runner.untrusted import is_number
+
 WIDTH, HEIGHT = 360, 240
 LEFT, RIGHT, TOP, BOTTOM = 64, 12, 28, 40
 TICKS = 4
@@ -41,7 +43,7 @@ def scatter(key: str, metric: str, points: Sequence[tuple[Any, float, str]]) -> 
 
 def _axis(values: Sequence[Any]) -> tuple[list[float], list[tuple[float, str]]]:
     """Where each value lies between 0 and 1, and what is written where."""
-    if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
+    if all(map(is_number, values)):
         distinct = sorted(set(values))
         logarithmic = distinct[0] > 0 and distinct[-1] / distinct[0] > 30
         scaled = [math.log(value) if logarithmic else float(value) for value in values]

@@ -1,9 +1,9 @@
 """What a sweep has come to: a table on the terminal, sweep.csv, and sweep.html."""
 
 import base64
-import csv
 import html
 import io
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,20 +11,21 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 from PIL import Image
 from rich.table import Table
 
-from vae_runner.errors import UserError
-from vae_runner.files import write_whole
-from vae_runner.resume import leaves
-from vae_runner.run_directory import RunDirectory
+from vae_runner.config import leaves
+from vae_runner.errors import UserError, printable
+from vae_runner.files import csv_table, write_whole
+from vae_runner.run_directory import MAIN_METRIC, RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.identity import ID_CHARACTERS, NOT_COMPUTED
 from vae_runner.sweeps.plots import scatter
+from vae_runner.untrusted import READERS_ERRORS, YAML_LOADER, DamagedError, reading
 
-MAIN_METRIC = "test/loss"
 SECONDS_BETWEEN = 5.0  # from one writing of the files to the next, at least,
 SHARE_OF_TIME = 20  # and so many times as long as it took
 THUMBNAIL = 220  # pixels
@@ -84,42 +85,42 @@ class Report:
             }
             for run in self.runs
         ]
-        buffer = io.StringIO(newline="")
-        writer = csv.DictWriter(buffer, rows[0] if rows else ["run"])
-        writer.writeheader()
-        writer.writerows(rows)
-        write_whole(self._directory.table_file, buffer.getvalue().encode())
-        write_whole(self._directory.page_file, self._page(varied, metrics).encode())
+        write_whole(self._directory.table_file, csv_table(rows or [{"run": ""}]))
+        write_whole(self._directory.page_file, printable(self._page(varied, metrics)).encode())
 
     def show(self) -> None:
         """Print the table of all runs, the best first."""
-        from vae_runner.console import console
+        from vae_runner.console import console, plain
 
         varied = self._varied()
         table = Table(box=None, pad_edge=False)
         for column in ("run", "status", *(key.rpartition(".")[2] for key in varied), "epoch", MAIN_METRIC):
-            table.add_column(column, overflow="fold")
+            table.add_column(plain(column), overflow="fold")
         longest = max((len(run.name) for run in self.runs), default=0)
         for run in sorted(self.runs, key=lambda run: run.metrics.get(MAIN_METRIC, float("inf"))):
             name = run.name if longest < console.width / 2 else f"…{run.name[-ID_CHARACTERS:]}"
             values = (run.status, *(run.config.get(key) for key in varied), run.epoch, run.metrics.get(MAIN_METRIC))
             style = {"finished": "", "failed": "red"}.get(run.status, "yellow")
-            table.add_row(name, *(_shown(value, 4) for value in values), style=style)
+            table.add_row(plain(name), *(plain(_shown(value, 4)) for value in values), style=style)
         console.print(table)
-        console.print(f"{len(self.runs)} runs: {self._directory.page_file}", highlight=False, soft_wrap=True)
+        console.print(plain(f"{len(self.runs)} runs: {self._directory.page_file}"), soft_wrap=True)
 
     def _read(self, run: RunDirectory) -> Run:
         name = run.path.name
         try:
-            info = run.info
+            if run.path.is_symlink():
+                raise UserError(f"{run.path} is a link: give the sweep that it leads to")
+            info = RunDirectory.open(run.path).info
+            run.check_config()
             if name not in self._configs:
-                self._configs[name] = dict(leaves(yaml.load(run.config_text, Loader=_Loader), into_lists=False))
+                with reading():
+                    self._configs[name] = dict(leaves(yaml.load(run.config_text, Loader=YAML_LOADER), into_lists=False))
             metrics = {str(k): float(v) for k, v in info.get("metrics", {}).items()}
             return Run(
                 name, run.status, self._configs[name], info.get("epoch"), metrics, info.get("seconds"),
-                str(info.get("error", "")), run.sample_picture,
+                info.get("error", ""), run.sample_picture,
             )  # fmt: skip
-        except (UserError, yaml.YAMLError, TypeError, ValueError) as error:
+        except (UserError, DamagedError) as error:
             return Run(name, "damaged", {}, error=str(error))
 
     def _varied(self) -> list[str]:
@@ -151,7 +152,7 @@ class Report:
         )
 
     def _row(self, run: Run, varied: Sequence[str], metrics: Sequence[str]) -> str:
-        link = f'<a href="{html.escape(run.name, quote=True)}/">{html.escape(run.name)}</a>'
+        link = f'<a href="{quote(os.fsencode(run.name))}/">{html.escape(run.name)}</a>'
         title = f' title="{html.escape(run.error, quote=True)}"' if run.error else ""
         values = [*(run.config.get(key) for key in varied), run.epoch, *(run.metrics.get(name) for name in metrics)]
         cells = "".join(f"<td>{html.escape(_shown(value))}</td>" for value in values)
@@ -176,17 +177,14 @@ class Report:
             known = (run.name, run.picture.stat().st_mtime)
             if known not in self._thumbnails:
                 self._thumbnails[known] = _small(run.picture)
-        except (OSError, ValueError, Image.DecompressionBombError):
+        except (*READERS_ERRORS, SyntaxError, Image.DecompressionBombError):
             return ""
         return f'<img src="data:image/jpeg;base64,{self._thumbnails[known]}" alt="samples" loading="lazy">'
 
 
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
 def _small(picture: Path) -> str:
     """A picture as a small JPEG in base64."""
-    with Image.open(picture) as image:
+    with Image.open(picture, formats=["PNG"]) as image:  # others would be handed to other programs
         if image.width * image.height > MAX_PIXELS:
             raise ValueError("too large")
         small = image.convert("RGB")

@@ -21,6 +21,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
+from vae_runner import refusals
 from vae_runner.errors import Interrupted, UserError
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.job import CHILD, SECONDS_TO_END, WORKER_LOST, note_deaths
@@ -169,7 +170,7 @@ def _choose_directory(overrides: Sequence[Override], arguments: Sequence[str]) -
         print(f"Going on with {directory.path}")
     else:
         directory = SweepDirectory(Path(OUTPUTS) / time.strftime("%Y-%m-%d") / time.strftime("%H-%M-%S"))
-    return directory, [*rest, f"hydra.sweep.dir='{directory.path.absolute()!s}'"]
+    return directory, [*rest, f"hydra.sweep.dir={refusals.quoted(directory.path.absolute())}"]
 
 
 def _newest_like(overrides: Sequence[Override]) -> SweepDirectory:

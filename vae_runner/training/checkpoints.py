@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,14 +23,11 @@ from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.training.early_stopping import Row, best_row
 from vae_runner.training.inner import Sums
 from vae_runner.training.outer import Position
+from vae_runner.untrusted import DamagedError, are_numbers, arrays, json_object, reading
 
 FORMAT = 1
 DIGEST_BYTES = hashlib.sha256().digest_size
 STATE = "state"
-
-
-class DamagedError(Exception):
-    """A checkpoint is not what was once written; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -76,21 +72,27 @@ class Checkpoint:
         whole = memoryview(content)
         if hashlib.sha256(whole[:-DIGEST_BYTES]).digest() != whole[-DIGEST_BYTES:]:
             raise DamagedError("its content does not have the checksum at its end")
-        try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as file:
-                arrays = dict(file)
-            state = json.loads(arrays.pop(STATE).tobytes())
+        variables = arrays(content)
+        with reading():
+            state = json_object(variables.pop(STATE).tobytes())
             if state["format"] != FORMAT:
                 raise DamagedError(f"it is of format {state['format']}, and this version reads format {FORMAT}")
             sums = None
             if state["images"] is not None:
-                sums = Sums(arrays.pop("sums"), float(state["images"]), -1, np.zeros(0))
+                sums = Sums(variables.pop("sums"), float(state["images"]), -1, np.zeros(0))
             position = Position(
-                int(state["epoch"]), int(state["steps"]), sums, state["epoch_seconds"], state["images_per_second"]
+                int(state["epoch"]),
+                int(state["steps"]),
+                sums,
+                float(state["epoch_seconds"]),
+                float(state["images_per_second"]),
             )
-            return cls(position, list(state["rows"]), dict(state["seconds"]), dict(state["config"]), arrays)
-        except (OSError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
-            raise DamagedError(f"it cannot be read ({type(error).__name__}: {error})") from error
+            rows, seconds = list(state["rows"]), dict(state["seconds"])
+            if not all(are_numbers(row) and row["epoch"] < position.epoch and row["step"] >= 0 for row in rows):
+                raise DamagedError("its rows are not those of epochs before")
+            if not are_numbers(seconds) or position.epoch < 1 or position.steps < 0:
+                raise DamagedError("its numbers are not those of a run")
+            return cls(position, rows, seconds, dict(state["config"]), variables)
 
 
 class Variables:

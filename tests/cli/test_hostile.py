@@ -1,0 +1,660 @@
+"""Someone else's run directory is data: nothing in it is run, and nothing outside it is read or written."""
+
+import contextlib
+import csv
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import yaml
+
+from vae_runner import cli
+from vae_runner.console import console
+from vae_runner.run_directory import RunDirectory
+from vae_runner.training.checkpoints import Checkpoint
+from vae_runner.untrusted import sealed
+
+Refusal = Callable[..., str]
+
+
+class Evil:
+    """A pickle of it makes a file when it is loaded."""
+
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.system, (f"touch {self.canary}",))
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Iterator[Path]:
+    """A file that only executed code would make."""
+    path = tmp_path / "canary"
+    yield path
+    assert not path.exists(), "something was executed"
+
+
+@pytest.fixture
+def run(finished_run: Path, tmp_path: Path) -> Path:
+    """A finished run, to put something hostile into."""
+    (tmp_path / "runs").mkdir()
+    return Path(shutil.copytree(finished_run, tmp_path / "runs" / "run"))
+
+
+def looked_at(run: Path, refusal: Refusal) -> list[str]:
+    """What each command that looks at a run says when it refuses it."""
+    return [refusal(name, run, cwd=run.parents[1]) for name in ("vae-sample", "vae-compare")]
+
+
+def resumed(run: Path, refusal: Refusal, *more: str) -> str:
+    return refusal("vae-run", f"resume={run}", "epochs=4", *more, cwd=run.parents[1])
+
+
+def change_info(run: Path, **entries: Any) -> None:
+    """As someone would who knows how runs tell that they are whole."""
+    (run / "run.json").write_text(json.dumps(sealed(RunDirectory(run).info | entries)))
+
+
+def change_config(run: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    change(config)
+    write_config(run, yaml.safe_dump(config))
+
+
+def write_config(run: Path, content: str) -> None:
+    (run / "config.yaml").write_text(content)
+    change_info(run, config_checksum=hashlib.sha256(content.encode()).hexdigest())
+
+
+# --- pickles, bombs, pipes ----------------------------------------------------------------------------------------
+
+
+def test_a_pickle_in_a_checkpoint_with_the_right_checksum_is_set_aside(run: Path, canary: Path) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, state=np.array([Evil(canary)], dtype=object))
+    count = len(list((run / "checkpoints").iterdir()))
+    for file in (run / "checkpoints").iterdir():
+        file.write_bytes(buffer.getvalue() + hashlib.sha256(buffer.getvalue()).digest())
+    assert RunDirectory.open(run).newest_checkpoint() is None
+    assert len(list((run / "checkpoints").glob("damaged.*"))) == count
+
+
+@pytest.mark.parametrize("name", ["test_images", "embeddings"])
+def test_a_pickle_among_the_arrays_is_refused(run: Path, canary: Path, refusal: Refusal, name: str) -> None:
+    file = run / "evaluation" / f"{name}.npz"
+    kept = dict(np.load(file))
+    for key in kept:
+        np.savez(file, **{**kept, key: np.array([Evil(canary)], dtype=object)})
+        assert f"{name}.npz cannot be used (ValueError: Object arrays" in refusal(
+            "vae-compare", run, cwd=run.parents[1]
+        )
+
+
+def npz(**members: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
+    return buffer.getvalue()
+
+
+def npy(shape: str, content: bytes = b"", kind: str = "|u1") -> bytes:
+    header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        npz(images=npy("(500000000,)", bytes(500_000_000))),  # half a megabyte that would be half a gigabyte
+        npz(images=npy("(1000000000000000,)")),
+        npz(images=npy("(-1,)")),
+        npz(images=npy("(2,)" * 300)),
+        npz(images=npy("__import__('os').system('false')")),
+        npz(images=b"no array"),
+        npz(other=npy("(1,)", b"1")),
+        npz(**{"../../images": npy("(1,)", b"1")}),
+        b"PK\x05\x06",
+    ],
+    ids=["bomb", "large", "negative", "odd", "code", "none", "other", "outside", "cut"],
+)
+def test_arrays_that_are_none_of_ours_are_refused(run: Path, refusal: Refusal, content: bytes) -> None:
+    (run / "evaluation" / "test_images.npz").write_bytes(content)
+    assert "the run directory is damaged" in refusal("vae-compare", run, cwd=run.parents[1])
+    assert not list(run.parents[1].rglob("images*"))
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.yaml", "evaluation/embeddings.npz", "models/encoder.keras"])
+def test_a_pipe_is_not_waited_for(run: Path, refusal: Refusal, name: str) -> None:
+    (run / name).unlink()
+    os.mkfifo(run / name)
+    for said in [*looked_at(run, refusal), resumed(run, refusal)]:
+        assert "is neither a file nor a folder: remove it" in said or "has no run.json" in said
+
+
+NESTED = 100_000
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[" * NESTED,
+        b'{"metrics":' * NESTED,
+        b'{"status": "finished", "epoch": ' + b"9" * 5000 + b', "metrics": {}}',
+        b'{"status": "finished", "epoch": 1e3, "metrics": {"test/loss": 1}}',
+        b'{"status": "finished", "epoch": true, "metrics": {"test/loss": 1}}',
+        b'{"status": "finished", "epoch": 3, "metrics": {"test/loss": "1"}}',
+        b'{"status": "finished", "epoch": 3, "metrics": {"test/loss": NaN}}',
+        b'{"status": "finished", "epoch": 3, "metrics": {"test/loss": 1e999}}',
+        b'{"status": "finished", "epoch": 3, "metrics": {"train/loss": 1}}',
+        b'{"status": "finished", "epoch": 3, "metrics": {"test/loss": 1}}' + b" " * (4 << 20),
+    ],
+    ids=["lists", "objects", "digits", "float", "bool", "text", "nan", "infinite", "other", "large"],
+)
+def test_a_run_json_that_is_none_of_ours_is_refused(run: Path, refusal: Refusal, content: bytes) -> None:
+    (run / "run.json").write_bytes(content)
+    for said in looked_at(run, refusal):
+        assert "the run directory is damaged" in said
+
+
+BILLION = "a: &a [x, x]\n" + "".join(
+    f"{after}: &{after} [{', '.join([f'*{before}'] * 9)}]\n"
+    for before, after in zip("abcdefghi", "bcdefghij", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (BILLION, "it has aliases"),
+        ("a: " + "[" * 1000, "cannot be used"),
+        ("a: " + "{a: " * 100, "nested deeper"),
+        ("a: !!python/object/apply:os.system ['touch CANARY']", "ConstructorError"),
+        ("latent: ${oc.env:HOME}", "is to be looked up"),
+        ("latent: ${run_name:}", "is to be looked up"),
+        ("model:\n- ${oc.env:HOME}", "is to be looked up"),
+        ("latent: ???", "is to be looked up"),
+        ("x: " + "y" * (4 << 20), "are more than"),
+        ("latent: " + "9" * 5000, "ValueError"),
+        ("latent", "is no configuration"),
+    ],
+    ids=lambda value: value[:30],
+)
+def test_a_configuration_that_is_none_of_ours_is_refused(
+    run: Path, canary: Path, refusal: Refusal, content: str, message: str
+) -> None:
+    write_config(run, content.replace("CANARY", str(canary)))
+    for said in (refusal("vae-compare", run, cwd=run.parents[1]), resumed(run, refusal)):
+        assert message in said
+
+
+# --- targets ------------------------------------------------------------------------------------------------------
+
+
+def inject(config: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split("/")
+    for name in parents:
+        config = config.setdefault(name, {})
+    config[last] = value
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "dataset/_target_", "model/_target_", "posterior/_target_", "loss/_target_", "optimizer/_target_",
+        "schedule/_target_", "figures/final/manifold/_target_", "figures/periodic/samples/_target_",
+        "figures/final/new/_target_", "figures/final/new/deep/er/_target_", "dataset/root/_target_",
+        "loss/kl_weight/_target_", "early_stopping/_target_", "_target_", "hardware/gpus/_target_",
+    ],
+)  # fmt: skip
+def test_a_target_of_other_code_is_refused_wherever_it_is(run: Path, canary: Path, refusal: Refusal, path: str) -> None:
+    def change(config: dict[str, Any]) -> None:
+        if isinstance(config.get(path.split("/")[0]), dict):
+            config[path.split("/")[0]]["_args_"] = [f"touch {canary}"]
+        *parents, name = path.split("/")
+        holder = config
+        for parent in parents:
+            if not isinstance(holder.get(parent), dict):
+                holder[parent] = {}
+            holder = holder[parent]
+        holder[name] = "os.system"
+        holder["command"] = f"touch {canary}"
+
+    change_config(run, change)
+    assert "os.system, which is no part of vae-runner: if you trust that code, add trust=[os]" in resumed(run, refusal)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [{"_target_": "os.system"}],
+        [[{"_target_": "subprocess.Popen"}]],
+        {"_args_": [{"_target_": "builtins.exec"}]},
+        {"a": [{"b": {"_target_": "hydra.utils.get_method", "path": "os.system"}}]},
+        {"_target_": ["os.system"]},
+        {"_target_": {"_target_": "os.system"}},
+        {"_target_": "vae_runner.config.importlib.os.system"},
+        {"_target_": "vae_runner.files.os.system"},
+        {"_target_": "../os.system"},
+        {"_target_": None},
+    ],
+)
+def test_a_target_within_lists_and_by_way_of_our_own_modules_is_refused(
+    run: Path, canary: Path, refusal: Refusal, value: Any
+) -> None:
+    change_config(run, lambda config: inject(config, "figures/final/new", value))
+    resumed(run, refusal)
+
+
+def test_trust_is_for_the_module_that_is_named_only(run: Path, canary: Path, refusal: Refusal) -> None:
+    change_config(run, lambda config: inject(config, "trust", ["os", "subprocess"]))
+    change_config(run, lambda config: inject(config, "loss/_target_", "os.system"))
+    for trust in ("[subprocess]", "[o]", "[os.path]", "[]"):
+        assert "which is no part of vae-runner" in resumed(run, refusal, f"trust={trust}")
+
+
+def test_hydras_own_folder_is_not_read(run: Path, canary: Path, refusal: Refusal) -> None:
+    for file in (run / ".hydra").iterdir():
+        file.write_text(f"_target_: os.system\ncommand: touch {canary}\nx: !!python/name:os.system\n")
+    assert "has done 3 epochs already" in refusal("vae-run", f"resume={run}", cwd=run.parents[1])
+
+
+# --- Keras files --------------------------------------------------------------------------------------------------
+
+
+def rewrite(file: Path, change: Callable[[dict[str, bytes]], object], compression: int = zipfile.ZIP_STORED) -> None:
+    """Change the members of a zip archive."""
+    with zipfile.ZipFile(file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    change(members)
+    with zipfile.ZipFile(file, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def change_layer(run: Path, layer: dict[str, Any], *, first: bool = False) -> None:
+    """Put a layer's configuration into the encoder, between its input and what follows, or before everything."""
+
+    def change(members: dict[str, bytes]) -> None:
+        config = json.loads(members["config.json"])
+        layers = config["config"]["layers"]
+        node = layers[1]["inbound_nodes"]
+        layers.insert(0 if first else 1, {"name": "evil", "inbound_nodes": [] if first else node, **layer})
+        members["config.json"] = json.dumps(config).encode()
+
+    rewrite(run / "models" / "encoder.keras", change)
+
+
+def function(module: str, name: str) -> dict[str, Any]:
+    return {"module": module, "class_name": "function", "config": name, "registered_name": name}
+
+
+def lambda_layer(function: Any, **arguments: Any) -> dict[str, Any]:
+    config = {"name": "evil", "function": function, "arguments": arguments}
+    return {"module": "keras.layers", "class_name": "Lambda", "config": config, "registered_name": None}
+
+
+def bytecode() -> dict[str, Any]:
+    """A lambda as Keras has it: CVE-2024-3660."""
+    layer = keras.layers.Lambda(lambda x: __import__("os").system("false") or x)
+    return keras.saving.serialize_keras_object(layer)
+
+
+def gadgets(canary: Path) -> dict[str, dict[str, Any]]:
+    """What has made Keras run code, or read and write files, while it loads a model "safely"."""
+    touch = f"touch {canary}"
+    node = [{"args": [touch], "kwargs": {}}]
+    return {
+        "lambda": bytecode(),
+        # CVE-2025-1550: any module, any function, with any arguments
+        "module": {
+            "module": "os",
+            "class_name": "function",
+            "config": "system",
+            "registered_name": "system",
+            "inbound_nodes": node,
+        },
+        "class": {
+            "module": "subprocess",
+            "class_name": "Popen",
+            "config": {"args": ["touch", str(canary)]},
+            "registered_name": "Popen",
+        },
+        "lambda of os": lambda_layer(function("os", "system")),
+        "activation": {
+            "module": "keras.layers",
+            "class_name": "Activation",
+            "config": {"name": "evil", "activation": function("os", "system")},
+            "registered_name": None,
+        },
+        # CVE-2025-8747: Keras's own functions
+        "get_file": lambda_layer(
+            function("keras.utils", "get_file"), origin=f"file://{canary.parent}/x", cache_dir=str(canary.parent)
+        ),
+        "load_model": lambda_layer(function("keras.models", "load_model"), safe_mode=False),
+        "plot_model": lambda_layer(function("keras.utils", "plot_model"), to_file=str(canary)),
+        "save_img": lambda_layer(function("keras.utils", "save_img"), path=str(canary)),
+        "load_data": lambda_layer(function("keras.datasets.imdb", "load_data"), path=str(canary)),
+        # CVE-2025-9906: safe mode switched off by the file itself
+        "unsafe": lambda_layer(function("keras.config", "enable_unsafe_deserialization")),
+        "global": lambda_layer(function("keras.src.backend.common.global_state", "set_global_attribute")),
+        # CVE-2025-12058, CVE-2025-12060: a file's or an address's content read into a layer
+        "vocabulary": {
+            "module": "keras.layers",
+            "class_name": "StringLookup",
+            "config": {"name": "evil", "vocabulary": "/etc/hostname"},
+            "registered_name": None,
+        },
+        "address": {
+            "module": "keras.layers",
+            "class_name": "TextVectorization",
+            "config": {"name": "evil", "vocabulary": "http://127.0.0.1:9/x"},
+            "registered_name": None,
+        },
+        # CVE-2026-1462: a TensorFlow SavedModel elsewhere
+        "saved model": {
+            "module": "keras.layers",
+            "class_name": "TFSMLayer",
+            "config": {"name": "evil", "filepath": str(canary.parent)},
+            "registered_name": None,
+        },
+        "torch": {
+            "module": "keras.layers",
+            "class_name": "TorchModuleWrapper",
+            "config": {"name": "evil", "module": "gAA="},
+            "registered_name": None,
+        },
+        "registered": {
+            "module": None,
+            "class_name": "Evil",
+            "config": {},
+            "registered_name": "tests>Evil",
+        },
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["within", "first"])
+@pytest.mark.parametrize("name", gadgets(Path()))
+def test_a_model_that_would_run_something_is_refused(
+    run: Path, canary: Path, refusal: Refusal, name: str, first: bool
+) -> None:
+    change_layer(run, gadgets(canary)[name], first=first)
+    assert "encoder.keras cannot be loaded (" in refusal("vae-sample", run, cwd=run.parents[1])
+    assert keras.src.saving.serialization_lib.in_safe_mode() is not False
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_a_model_that_is_larger_than_its_file_takes_no_memory(run: Path, refusal: Refusal) -> None:
+    def change(members: dict[str, bytes]) -> None:
+        config = json.loads(members["config.json"])
+        for layer in config["config"]["layers"]:
+            if layer["class_name"] == "Dense":
+                layer["config"]["units"] = 10**12
+        members["config.json"] = json.dumps(config).encode()
+
+    rewrite(run / "models" / "encoder.keras", change)
+    assert "is too small to hold them" in refusal("vae-sample", run, cwd=run.parents[1])
+
+
+def test_a_model_of_one_kind_of_layers_or_deeply_nested_is_refused(run: Path, refusal: Refusal) -> None:
+    for content in (b"[" * NESTED, b"{}", b'{"class_name": "Functional"}', b"[]", b"null"):
+        config = {"config.json": content}
+        rewrite(run / "models" / "encoder.keras", lambda members, config=config: members.update(config))
+        assert "cannot be loaded" in refusal("vae-sample", run, cwd=run.parents[1])
+
+
+def test_networks_that_do_not_go_together_are_refused(run: Path, refusal: Refusal) -> None:
+    models = run / "models"
+    shutil.copy(models / "encoder.keras", models / "decoder.keras")
+    assert "holds an encoder from" in refusal("vae-sample", run, cwd=run.parents[1])
+
+
+def test_a_compressed_model_is_refused_so_that_it_is_no_larger_than_its_file(run: Path, refusal: Refusal) -> None:
+    bomb = {"model.weights.h5": bytes(300_000_000)}
+    rewrite(run / "models" / "encoder.keras", lambda members: members.update(bomb), zipfile.ZIP_DEFLATED)
+    assert (run / "models" / "encoder.keras").stat().st_size < 1_000_000
+    assert "it is compressed" in refusal("vae-sample", run, cwd=run.parents[1])
+
+
+def test_members_outside_the_archive_are_not_written(run: Path, refusal: Refusal) -> None:
+    for name in ("../x", "assets/../../x", "a/../../../x"):
+        rewrite(run / "models" / "encoder.keras", lambda members, name=name: members.update({name: b"x"}))
+    before = sorted(run.parents[1].rglob("*"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(run.parents[1])
+        patch.setattr(sys, "argv", ["vae-sample", str(run), "-n", "1"])
+        with contextlib.suppress(SystemExit):
+            cli.sample()
+            (run.parents[1] / "samples.png").unlink()
+    assert sorted(run.parents[1].rglob("*")) == before
+
+
+@pytest.mark.parametrize("kind", ["external link", "soft link", "external data", "virtual"])
+def test_weights_that_are_in_other_files_are_refused(run: Path, refusal: Refusal, kind: str) -> None:
+    secret = run.parents[1] / "secret.h5"
+    with h5py.File(secret, "w") as file:
+        file["x"] = np.ones((64, 512), np.float32)
+
+    def change(members: dict[str, bytes]) -> None:
+        content = io.BytesIO(members["model.weights.h5"])
+        with h5py.File(content, "r+") as file:
+            names: list[str] = []
+            file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+            for name in names:
+                shape, dtype = file[name].shape, file[name].dtype
+                del file[name]
+                if kind == "external link":
+                    file[name] = h5py.ExternalLink(str(secret), "x")
+                elif kind == "soft link":
+                    file["other"] = 1.0 if "other" not in file else file.pop("other")[()]
+                    file[name] = h5py.SoftLink("/other")
+                elif kind == "external data":
+                    file.create_dataset(name, shape, dtype, external=[(str(secret), 0, h5py.h5f.UNLIMITED)])
+                else:
+                    layout = h5py.VirtualLayout(shape, dtype)
+                    layout[...] = h5py.VirtualSource(str(secret), "x", shape)
+                    file.create_virtual_dataset(name, layout)
+        members["model.weights.h5"] = content.getvalue()
+
+    rewrite(run / "models" / "encoder.keras", change)
+    assert "encoder.keras cannot be loaded (" in refusal("vae-sample", run, cwd=run.parents[1])
+
+
+# --- links and names ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "metrics.csv", "run.json", "config.yaml", "vae-run.log", ".lock", "tensorboard", "checkpoints", "models",
+        "figures", "models/encoder.keras", "evaluation/embeddings.npz", "figures/samples/epoch_0002.png", "new",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("dangling", [False, True], ids=["there", "dangling"])
+def test_a_link_out_of_a_run_directory_is_followed_by_no_command(
+    run: Path, refusal: Refusal, name: str, dangling: bool
+) -> None:
+    outside = run.parents[1] / "outside"
+    place = run / name
+    if not dangling:
+        if place.exists():
+            place.rename(outside)
+        else:
+            outside.write_text("mine")
+    elif place.is_dir():
+        shutil.rmtree(place)
+    else:
+        place.unlink(missing_ok=True)
+    place.symlink_to(outside)
+    before = outside.read_bytes() if outside.is_file() else outside.exists()
+    for said in [*looked_at(run, refusal), resumed(run, refusal)]:
+        assert "is a link out of the run directory: remove it" in said or "has no run.json" in said
+    assert (outside.read_bytes() if outside.is_file() else outside.exists()) == before
+
+
+def test_a_file_that_is_written_under_a_link_leaves_what_the_link_leads_to(run: Path) -> None:
+    from vae_runner.files import write_whole
+
+    mine = run.parents[1] / "mine"
+    mine.write_text("mine")
+    (run / f".metrics.csv.{os.getpid()}.part").symlink_to(mine)
+    write_whole(run / "metrics.csv", b"new")
+    assert mine.read_text() == "mine"
+    assert (run / "metrics.csv").read_text() == "new"
+
+
+LOOKED_UP = "which Hydra would look up: rename it"
+DONE = "has done 3 epochs already"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("${oc.env:HOME}", LOOKED_UP),
+        ("${now:%Y}", LOOKED_UP),
+        *(
+            (name, DONE)
+            for name in ("a'b", "a\\b", "a\\", "a\\'b", 'a"b', "a,b", "[a]", "ü €", "a=b", "\x1b[31mred", "a\nb")
+        ),
+    ],
+)
+def test_a_run_directory_may_be_called_anything(run: Path, refusal: Refusal, name: str, message: str) -> None:
+    moved = run.rename(run.with_name(name))
+    before = sorted(run.parents[1].rglob("*"))
+    said = refusal("vae-run", f"resume={moved}", cwd=run.parents[1])
+    assert message in said
+    assert "\x1b" not in said
+    assert sorted(run.parents[1].rglob("*")) == before
+
+
+# --- what is shown ------------------------------------------------------------------------------------------------
+
+SCRIPT = '"><script>alert(1)</script>'
+ESCAPES = "\x1b[2J\x1b]0;title\x07\u202e[red]x[/nothing]"
+
+
+@pytest.fixture
+def sweep(run: Path) -> Path:
+    """A sweep of a good run and of hostile ones."""
+    folder = run.parent
+    (folder / "sweep.json").write_text(
+        json.dumps(sealed({"command": [SCRIPT, ESCAPES], "keys": [SCRIPT, "latent"], "begun": 1}))
+    )
+    told = json.loads((run / "run.json").read_text())["metrics"]
+    for name in (SCRIPT.replace("/", "\\"), "javascript:alert(1)<!--", "=cmd()", ESCAPES.replace("/", "")):
+        shutil.copytree(run, folder / name)
+        change_info(folder / name, error=SCRIPT + ESCAPES, metrics={**told, SCRIPT: 1.0, "=1+1": 2.0, ESCAPES: 3.0})
+        change_config(folder / name, lambda config: config.update({"seed": SCRIPT + ESCAPES, SCRIPT: "=1", "-x": "+1"}))
+    for name in ("failed", SCRIPT):
+        (folder / "bad").mkdir(exist_ok=True)
+        (folder / "bad" / "run.json").write_text(json.dumps({"status": name, "error": SCRIPT}))
+    return folder
+
+
+def report(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(sweep.parent)
+    monkeypatch.setattr(sys, "argv", ["vae-compare", str(sweep)])
+    cli.compare()
+
+
+def test_a_sweeps_page_shows_what_runs_say_and_does_not_run_it(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report(sweep, monkeypatch)
+    page = (sweep / "sweep.html").read_text()
+    assert page.count("<script>") == 1  # the page's own
+    assert "&lt;script&gt;alert(1)" in page
+    assert "\x1b" not in page
+    assert 'href="javascript:' not in page
+    assert 'href="javascript%3Aalert%281%29%3C%21--/"' in page  # a folder, and no address
+
+
+def test_a_sweeps_table_has_no_formulas_and_the_terminal_obeys_nothing(
+    sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "_width", 4000)
+    report(sweep, monkeypatch)
+    shown = capsys.readouterr().out
+    assert not set("\x1b\x07\u202e") & set(shown)
+    assert "[red]x[" in shown
+    with (sweep / "sweep.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert len(rows) == 7
+    for cell in (cell for row in rows for cell in row):
+        assert not cell.startswith(("=", "+", "@")), cell
+
+
+def test_a_damaged_run_does_not_hide_the_others_of_a_sweep(
+    sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = sweep / "run"
+    (sweep / "link").symlink_to(shutil.copytree(good, tmp_path / "elsewhere"))
+    for name, content in {"nested": b"[" * NESTED, "empty": b"", "cut": (good / "run.json").read_bytes()[:-50]}.items():
+        shutil.copytree(good, sweep / name)
+        (sweep / name / "run.json").write_bytes(content)
+    shutil.copytree(good, sweep / "aliases")
+    (sweep / "aliases" / "config.yaml").write_text(BILLION)
+    shutil.copytree(good, sweep / "leads-out")
+    (sweep / "leads-out" / "figures" / "samples_normal.png").unlink()
+    (sweep / "leads-out" / "figures" / "samples_normal.png").symlink_to(tmp_path / "private.png")
+    report(sweep, monkeypatch)
+    with (sweep / "sweep.csv").open(newline="") as file:
+        status = {row["run"]: row["status"] for row in csv.DictReader(file)}
+    assert status["run"] == "finished"
+    damaged = {"link", "nested", "empty", "cut", "aliases", "leads-out", "bad"}
+    assert {name for name, what in status.items() if what == "damaged"} == damaged
+
+
+def test_a_picture_that_is_no_png_is_handed_to_no_other_program(
+    sweep: Path, canary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any, **more: Any) -> None:
+        raise AssertionError("a program was started")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    for picture in sweep.glob("*/figures/samples_normal.png"):
+        picture.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
+    report(sweep, monkeypatch)
+    assert "data:image" not in (sweep / "sweep.html").read_text()
+
+
+def test_what_a_run_says_is_shown_as_it_is_by_vae_compare(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = json.loads((run / "run.json").read_text())["metrics"]
+    change_info(run, metrics={**told, ESCAPES: 1.0, "$\\frac$": 2.0, "=1+1": 3.0, "\ud800": 4.0})
+    moved = run.rename(run.with_name("$\\frac$ [bold]"))
+    monkeypatch.chdir(run.parents[1])
+    monkeypatch.setattr(sys, "argv", ["vae-compare", str(moved)])
+    cli.compare()
+    assert not set("\x1b\x07\u202e") & set(capsys.readouterr().out)
+    assert "'=1+1" in (run.parents[1] / "compare.csv").read_text()
+
+
+def test_a_checkpoints_own_numbers_are_checked(run: Path) -> None:
+    from vae_runner.untrusted import DamagedError
+
+    content = max((run / "checkpoints").glob("step_*.npz")).read_bytes()
+    arrays = dict(np.load(io.BytesIO(content)))
+    state = json.loads(arrays.pop("state").tobytes())
+    hostile: list[dict[str, Any]] = [
+        {"rows": [{"epoch": "x"}]}, {"rows": [1]}, {"rows": [{}]}, {"epoch": -1}, {"epoch": 1}, {"steps": -1},
+        {"seconds": {"training": "x"}}, {"config": 1}, {"images_per_second": "x"}, {"epoch": None},
+    ]  # fmt: skip
+    for change in hostile:
+        packed = np.frombuffer(json.dumps(state | change).encode(), np.uint8)
+        buffer = io.BytesIO()
+        np.savez(buffer, state=packed, **arrays)
+        with pytest.raises(DamagedError):
+            Checkpoint.from_bytes(buffer.getvalue() + hashlib.sha256(buffer.getvalue()).digest())
