@@ -27,6 +27,7 @@ import numpy as np
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from vae_runner.console import Bar
+from vae_runner.datasets import png
 from vae_runner.datasets.stored import StoredImages
 from vae_runner.errors import UserError
 
@@ -95,7 +96,8 @@ class Preprocessing:
                 image.draft(
                     "RGB", (2 * self.width, 2 * self.height)
                 )  # a large JPEG is decoded at a fraction of its size
-                return np.asarray(self._convert(image)).reshape(self.height, self.width, self.channels)
+                pixels = self._convert(png.decode(path, image) or image)
+                return np.asarray(pixels).reshape(self.height, self.width, self.channels)
         except UserError:
             raise
         except Image.DecompressionBombError as error:
