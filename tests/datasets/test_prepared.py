@@ -143,6 +143,70 @@ def test_images_are_put_on_the_background_as_alpha_compositing_puts_them(tmp_pat
         np.testing.assert_array_equal(preprocessing(256, background=background)(path), expected)
 
 
+def a_patch(seed: int, left: int, top: int, width: int, height: int) -> Pixels:
+    """A patch of any colours under any transparency in an image of 90×70; around it garbage nobody sees."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (70, 90, 4), np.uint8)
+    seen = np.zeros((70, 90), bool)
+    seen[top : top + height, left : left + width] = True
+    pixels[~seen, 3] = 0
+    return pixels
+
+
+def palette(pixels: Pixels) -> Image.Image:
+    image = Image.fromarray(pixels[..., 0]).convert("P")
+    image.putpalette(np.random.default_rng(0).integers(0, 256, 768, np.uint8).tobytes())
+    return image
+
+
+def grey_16(pixels: Pixels) -> Pixels:
+    return np.where(pixels[..., 3] > 0, pixels[..., 0] * np.uint16(250) + 7, np.uint16(40_000))
+
+
+MODES: dict[str, Callable[[Path, Pixels], Path]] = {
+    "RGBA": lambda path, p: save(path, p),
+    "LA": lambda path, p: save(path, Image.fromarray(np.ascontiguousarray(p[..., [0, 3]]))),
+    "palette": lambda path, p: save(path, palette(p)),
+    "palette with a transparent colour": lambda path, p: save(path, palette(p * (p[..., 3:] > 0)), transparency=0),
+    "palette with alphas": lambda path, p: save(path, palette(p * (p[..., 3:] > 0)), transparency=bytes(range(256))),
+    "RGB": lambda path, p: save(path, p[..., :3].copy()),
+    "RGB with a transparent colour": lambda path, p: save(path, p[..., :3] * (p[..., 3:] > 0), transparency=(0, 0, 0)),
+    "L": lambda path, p: save(path, p[..., 0].copy()),
+    "L with a transparent grey": lambda path, p: save(path, p[..., 0] * (p[..., 3] > 0), transparency=0),
+    "16-bit": lambda path, p: save(path, grey_16(p)),
+    "16-bit with a transparent grey": lambda path, p: save(path, grey_16(p), transparency=40_000),
+    "1-bit": lambda path, p: save(path, Image.fromarray(p[..., 0]).convert("1")),
+}
+
+
+def plainly(path: Path, size: list[int], channels: int, background: tuple[int, int, int]) -> Pixels:
+    """The image in a PNG, every pixel of it put on the background, then resized."""
+    with Image.open(path) as image:
+        if image.mode.startswith("I"):
+            transparent = image.info.get("transparency")
+            wide = np.asarray(image)
+            grey = Image.fromarray((wide / np.float32(257)).astype(np.uint8))
+            grey.putalpha(Image.fromarray(np.where(wide == transparent, 0, 255).astype(np.uint8)))
+            rgba = grey.convert("RGBA")
+        else:
+            rgba = image.convert("RGBA")
+    canvas = Image.new("RGBA", rgba.size, (*background, 255))
+    whole = Image.alpha_composite(canvas, rgba).convert("RGB").convert("L" if channels == 1 else "RGB")
+    return np.asarray(whole.resize(size[::-1], Image.Resampling.BILINEAR)).reshape(*size, channels)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("size", [[32, 32], [35, 30], [96, 10], [71, 180], [8, 256]], ids=str)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_image_is_what_putting_it_whole_on_the_background_and_then_resizing_gives(
+    tmp_path: Path, mode: str, size: list[int], channels: int
+) -> None:
+    patches = [(0, 0, 90, 70), (0, 0, 1, 1), (89, 69, 1, 1), (40, 30, 13, 9), (5, 50, 70, 1), (0, 0, 0, 0)]
+    for seed, patch in enumerate(patches):
+        path = MODES[mode](tmp_path / "x.png", a_patch(seed, *patch))
+        expected = plainly(path, size, channels, NAVY)
+        np.testing.assert_array_equal(preprocessing(size, channels, background=NAVY)(path), expected)
+
+
 def test_background_is_grey_where_the_images_are(tmp_path: Path) -> None:
     path = write_image(tmp_path / "x.png", (*RED, 0))
     assert np.unique(preprocessing(8, 1, background="#404040")(path)).tolist() == [64]

@@ -29,7 +29,7 @@ import numpy as np
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from vae_runner.console import Bar
-from vae_runner.datasets import containers
+from vae_runner.datasets import containers, png
 from vae_runner.datasets.stored import StoredImages
 from vae_runner.errors import UserError
 
@@ -127,7 +127,8 @@ class Preprocessing:
                 image.draft("RGB", (2 * self.width, 2 * self.height))  # a JPEG is decoded at a fraction of its size
                 pixels = full if image.info.get("progressive") else image.width * image.height
                 with _IN_WORK.pixels(pixels):
-                    return np.asarray(self._convert(image)).reshape(self.height, self.width, self.channels)
+                    converted = self._convert(png.decode(path, image) or image)
+                    return np.asarray(converted).reshape(self.height, self.width, self.channels)
         except UserError:
             raise
         except Image.DecompressionBombError as error:
@@ -150,14 +151,50 @@ class Preprocessing:
             image = _eight_bits(image)
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             image = _in_mode(image, "RGBA")
-            canvas = Image.new("RGB", image.size, self.background)
-            canvas.paste(image, mask=image)
-            image = canvas
-        image = _in_mode(image, "L" if self.channels == 1 else "RGB")
-        size = (self.width, self.height)
+            return self._resize(self._on_background(image)) if self.crop else self._resized_on_background(image)
+        return self._resize(image)
+
+    def _resize(self, image: Image.Image) -> Image.Image:
+        image, size = self._in_channels(image), (self.width, self.height)
         if self.crop:
             return ImageOps.fit(image, size, Image.Resampling.BILINEAR)
         return image.resize(size, Image.Resampling.BILINEAR)
+
+    def _in_channels(self, image: Image.Image) -> Image.Image:
+        return _in_mode(image, "L" if self.channels == 1 else "RGB")
+
+    def _on_background(self, image: Image.Image) -> Image.Image:
+        canvas = Image.new("RGB", image.size, self.background)
+        canvas.paste(image, mask=image)
+        return canvas
+
+    def _resized_on_background(self, image: Image.Image) -> Image.Image:
+        """What `_resize` makes of `_on_background`; the margins, of which nothing is seen, are not worked on."""
+        canvas = self._in_channels(Image.new("RGB", (self.width, self.height), self.background))
+        seen = image.getbbox()
+        if seen is None:
+            return canvas
+        left, right, x0, x1 = _shown_in(seen[0], seen[2], image.width, self.width)
+        top, bottom, y0, y1 = _shown_in(seen[1], seen[3], image.height, self.height)
+        x_scale, y_scale = image.width / self.width, image.height / self.height
+        box = (left * x_scale - x0, top * y_scale - y0, right * x_scale - x0, bottom * y_scale - y0)
+        part = self._in_channels(self._on_background(image.crop((x0, y0, x1, y1))))
+        canvas.paste(part.resize((right - left, bottom - top), Image.Resampling.BILINEAR, box), (left, top))
+        return canvas
+
+
+def _shown_in(start: int, end: int, size: int, wanted: int) -> tuple[int, int, int, int]:
+    """When `size` pixels are resized to `wanted`: those in which `start` to `end` show, and what those are made of.
+
+    Both as the first and the last + 1, and rather too many than too few.
+    """
+    scale = size / wanted
+    reach = max(scale, 1.0) + 1.0  # to either side; of the filter, and one pixel for rounding
+    step = wanted // math.gcd(size, wanted)
+    step //= step & -step  # Pillow is told in float32 where to begin: at multiples of this that is exact
+    first = max(0, math.floor((start - reach) / scale / step) * step)
+    last = min(wanted, math.ceil((end + reach) / scale / step) * step)
+    return first, last, max(0, math.floor(first * scale - reach)), min(size, math.ceil(last * scale + reach))
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:
