@@ -90,6 +90,10 @@ def _bring_to_end(
     if status == "failed" and directory.ended >= sweep.begun:
         return None  # in this very command, before a process of it was lost
     config.check(cfg)
+    if cfg.hardware.distribution == "multi_worker":
+        raise UserError(
+            "hardware=multi_worker is for one run; a sweep spreads its runs over machines: hydra/launcher=…"
+        )
     if os.environ.get(CHILD) != str(os.getpid()):
         os.environ["TTY_COMPATIBLE"] = "0"  # no progress bar: others write to the same terminal
     take_share(hydra.launcher, sweep, gpus=cfg.hardware.gpus is None)

@@ -1,0 +1,169 @@
+"""One run over several processes on loopback, as over several machines."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli.test_resume import start, status, table, variables, wait_for
+from tests.conftest import command
+
+SMALL = ("dataset.limit=200", "model.filters=4", "batch_size=32", "figures=none", "hardware.deterministic=true")
+METRICS = ("train/loss", "train/kl", "test/loss", "test/kl")
+
+
+def addresses(count: int) -> list[str]:
+    """Free ones on loopback."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for free in sockets:
+            free.bind(("127.0.0.1", 0))
+        return [f"127.0.0.1:{free.getsockname()[1]}" for free in sockets]
+
+
+@pytest.fixture
+def machines(tmp_path: Path) -> Iterator[Callable[..., list[subprocess.Popen[str]]]]:
+    """Starts the same command as so many workers: the chief in `tmp_path`, the others in folders of their own in it."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(count: int, *arguments: str) -> list[subprocess.Popen[str]]:
+        workers = f"hardware.workers=[{','.join(addresses(count))}]"
+        for number in range(count):
+            folder = tmp_path / f"worker_{number}" if number else tmp_path
+            folder.mkdir(exist_ok=True)
+            own = ("hardware=multi_worker", workers, f"hardware.worker={number}", "hardware.intra_op_threads=1")
+            started.append(start(*arguments, *own, cwd=folder))
+        return started[-count:]
+
+    yield begin
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def ends(processes: list[subprocess.Popen[str]], seconds: float = 120) -> list[tuple[int, str]]:
+    """The exit status of each, and what it said on standard error."""
+    said = [process.communicate(timeout=seconds)[1] for process in processes]
+    return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
+
+
+def alone(folder: Path, *arguments: str) -> Path:
+    """The same run on one machine."""
+    result = command("vae-run", *arguments, "hydra.run.dir=alone", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    return folder / "alone"
+
+
+def assert_close(run: Path, reference: Path) -> None:
+    """They computed the same, within float32 rounding."""
+    for ours, theirs in zip(table(run), table(reference), strict=True):
+        for name in METRICS:
+            assert float(ours[name]) == pytest.approx(float(theirs[name]), rel=2e-3)
+    ours, theirs = variables(run), variables(reference)
+    for name, value in theirs.items():
+        np.testing.assert_allclose(ours[name], value, rtol=2e-2, atol=3e-4, err_msg=name)
+
+
+def test_two_machines_compute_what_one_computes_and_only_the_first_writes(
+    machines: Callable[..., list[subprocess.Popen[str]]], tmp_path: Path
+) -> None:
+    arguments = (*SMALL, "epochs=2")
+    assert ends(machines(2, *arguments, "hydra.run.dir=run")) == [(0, ""), (0, "")]
+    assert_close(tmp_path / "run", alone(tmp_path, *arguments))
+    hardware = json.loads((tmp_path / "run" / "run.json").read_text())["hardware"]
+    assert hardware["replicas"] == len(hardware["workers"]) == 2
+    assert not list((tmp_path / "worker_1").rglob("*"))
+
+
+def test_a_worker_that_dies_ends_the_run_on_the_others_and_it_goes_on_with_fewer(
+    machines: Callable[..., list[subprocess.Popen[str]]], tmp_path: Path
+) -> None:
+    processes = machines(3, *SMALL, "batch_size=33", "epochs=400", "hydra.run.dir=run")
+    wait_for(lambda: len(list(tmp_path.glob("run/checkpoints/*"))) == 2 or processes[0].poll() is not None)
+    processes[1].kill()
+    killed = time.monotonic()
+    (chief, said), _, (other, also_said) = ends(processes, 60)
+    assert time.monotonic() - killed < 60
+    assert chief == other == 2, (said, also_said)
+    for text in (said, also_said):
+        assert re.search(r"^vae-run: .* is gone, and this run with it: vae-run resume=.* goes on", text, re.MULTILINE)
+        assert "Traceback" not in text
+    assert status(tmp_path / "run") == "failed"
+
+    done = len(table(tmp_path / "run"))
+    result = command("vae-run", "resume=run", f"epochs={done + 2}", "hardware=auto", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert [int(row["epoch"]) for row in table(tmp_path / "run")] == list(range(1, done + 3))
+
+
+@pytest.mark.parametrize(("to", "number"), [(0, signal.SIGINT), (1, signal.SIGTERM)])
+def test_a_signal_to_any_machine_ends_all_of_them_in_a_checkpoint_and_another_number_of_machines_goes_on(
+    machines: Callable[..., list[subprocess.Popen[str]]], to: int, number: signal.Signals, tmp_path: Path
+) -> None:
+    processes = machines(2, *SMALL, "epochs=12", "hydra.run.dir=run")
+    wait_for(lambda: len(table(tmp_path / "run")) > 1 if (tmp_path / "run" / "metrics.csv").exists() else False)
+    processes[to].send_signal(number)
+    told = time.monotonic()
+    for code, said in ends(processes, 20):
+        assert code == 128 + number
+        assert re.search(r"^vae-run: interrupted at step \d+: vae-run resume=.* goes on$", said, re.MULTILINE)
+    assert time.monotonic() - told < 10
+    assert status(tmp_path / "run") == "interrupted"
+
+    others = machines(4, f"resume={tmp_path / 'run'}")
+    assert [code for code, _ in ends(others)] == [0, 0, 0, 0]
+    assert status(tmp_path / "run") == "finished"
+    assert_close(tmp_path / "run", alone(tmp_path, *SMALL, "epochs=12"))
+
+
+def test_machines_with_other_commands_are_refused_on_all_of_them(
+    machines: Callable[..., list[subprocess.Popen[str]]], tmp_path: Path
+) -> None:
+    both = addresses(2)
+    common = ("hardware=multi_worker", f"hardware.workers=[{','.join(both)}]", *SMALL)
+    first = start(*common, "hardware.worker=0", "latent=2", "hydra.run.dir=run", cwd=tmp_path)
+    second = start(*common, "hardware.worker=1", "latent=2", "seed=5", cwd=tmp_path)
+    for code, said in ends([first, second]):
+        assert code == 2
+        assert "the machines of this run do not begin alike" in said
+
+
+def test_a_signal_is_heard_while_others_are_waited_for(tmp_path: Path) -> None:
+    workers = f"hardware.workers=[{','.join(addresses(2))}]"
+    process = start("hardware=multi_worker", workers, "hardware.worker=0", "hydra.run.dir=run", cwd=tmp_path)
+    wait_for(lambda: "Waiting for 127.0.0.1" in (tmp_path / "run" / "vae-run.log").read_text()
+             if (tmp_path / "run" / "vae-run.log").exists() else False)  # fmt: skip
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 143
+    assert process.stderr is not None
+    process.stderr.close()
+
+
+def test_an_address_in_use_is_refused(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        own = f"127.0.0.1:{taken.getsockname()[1]}"
+        workers = f"hardware.workers=[{own},{addresses(1)[0]}]"
+        result = command("vae-run", "hardware=multi_worker", workers, "hardware.worker=0", cwd=tmp_path)
+    assert result.returncode == 2
+    assert f"cannot listen at {own}" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert os.environ.get("TF_CONFIG") is None
+
+
+def test_logical_devices_make_the_same_run(tmp_path: Path) -> None:
+    arguments = (*SMALL, "batch_size=30", "epochs=2")
+    more = ("hardware=mirrored", "hardware.logical_cpus=3", "hydra.run.dir=run")
+    result = command("vae-run", *arguments, *more, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "3 replicas, 10 images each" in result.stdout
+    assert_close(tmp_path / "run", alone(tmp_path, *arguments))

@@ -1,0 +1,80 @@
+"""Which machines take part, from keys, from TF_CONFIG, and from SLURM."""
+
+import json
+import os
+
+import pytest
+
+from vae_runner.cluster import Cluster, find
+from vae_runner.config import HardwareConfig
+from vae_runner.errors import UserError
+
+TWO = ["node-1:8888", "node-2:8888"]
+
+
+def hardware(**keys: object) -> HardwareConfig:
+    return HardwareConfig(**{"distribution": "multi_worker", **keys})
+
+
+def tf_config(**content: object) -> dict[str, str]:
+    return {"TF_CONFIG": json.dumps(content)}
+
+
+def test_a_run_on_one_machine_has_no_cluster_whatever_the_environment_says() -> None:
+    environment = tf_config(cluster={"worker": TWO}, task={"type": "worker", "index": 1})
+    assert find(HardwareConfig(), environment) is None
+
+
+def test_keys_come_before_the_environment() -> None:
+    environment = tf_config(cluster={"worker": ["elsewhere:1"]}, task={"type": "worker", "index": 0})
+    assert find(hardware(workers=TWO, worker=1), environment) == Cluster(tuple(TWO), 1)
+
+
+def test_tf_config_is_read_as_tensorflow_has_it() -> None:
+    environment = tf_config(cluster={"worker": TWO}, task={"type": "worker", "index": 1})
+    assert find(hardware(), environment) == Cluster(tuple(TWO), 1)
+    with_chief = {"chief": ["node-0:8888"], "worker": TWO}
+    worker = find(hardware(), tf_config(cluster=with_chief, task={"type": "worker", "index": 0}))
+    assert worker == Cluster(("node-0:8888", *TWO), 1)
+    chief = find(hardware(), tf_config(cluster=with_chief, task={"type": "chief", "index": 0}))
+    assert chief is not None
+    assert chief.is_chief
+
+
+def test_slurm_numbers_its_tasks_in_the_order_of_its_list() -> None:
+    environment = {
+        "SLURM_STEP_NODELIST": "node-[2,10],login", "SLURM_STEP_TASKS_PER_NODE": "2,1(x2)", "SLURM_PROCID": "2",
+    }  # fmt: skip
+    found = find(hardware(), environment)
+    assert found == Cluster(("node-2:8888", "node-2:8889", "node-10:8888", "login:8888"), 2)
+
+
+def test_a_machine_is_found_in_what_tensorflow_says() -> None:
+    cluster = Cluster(tuple(TWO), 0)
+    assert cluster.named_in("from /job:worker/replica:0/task:1: connection reset") == "node-2:8888"
+    assert cluster.named_in("on /job:worker/replica:0/task:0/device:CPU:0") == "another machine"
+
+
+@pytest.mark.parametrize(
+    ("keys", "environment", "message"),
+    [
+        ({}, {}, r"which machines\? Give hardware\.workers="),
+        ({"workers": ["node-1"], "worker": 0}, {}, r"hardware\.workers: node-1 is no address: write host:port"),
+        ({"workers": [*TWO, TWO[0]], "worker": 0}, {}, "each address must be there once"),
+        ({"workers": TWO}, {}, r"hardware\.worker=None: of 2 workers this machine must be one of 0 to 1"),
+        ({"workers": TWO, "worker": 2}, {}, r"hardware\.worker=2: of 2 workers"),
+        ({}, {"TF_CONFIG": "{"}, "TF_CONFIG={ cannot be read"),
+        ({}, {"TF_CONFIG": "[]"}, "cannot be read"),
+        ({}, tf_config(cluster={"worker": TWO}, task={"type": "worker", "index": 7}), "TF_CONFIG's task index=7"),
+        ({}, {"SLURM_STEP_NODELIST": "a,b", "SLURM_PROCID": "2"}, "SLURM_PROCID=2: of 2 workers"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(keys: dict[str, object], environment: dict[str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        find(hardware(**keys), environment)
+
+
+def test_the_environment_of_the_process_is_what_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": TWO}, "task": {"type": "worker", "index": 0}}))
+    assert find(hardware()) == Cluster(tuple(TWO), 0)
+    assert os.environ["TF_CONFIG"]
