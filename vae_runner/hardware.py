@@ -10,12 +10,14 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorflow.python.distribute.collective_all_reduce_strategy import CollectiveAllReduceExtended
 
 from vae_runner.cluster import Cluster, find, wait_for_all
 from vae_runner.config import HardwareConfig
 from vae_runner.errors import UserError
 
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+SECONDS_BETWEEN_CHECKS = 1
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,8 @@ def _strategy(config: HardwareConfig, cluster: Cluster | None, gpus: int) -> tf.
             tf.train.ClusterSpec({"worker": cluster.workers}), task_type="worker", task_id=cluster.index,
             num_accelerators={"GPU": gpus}, rpc_layer="grpc",
         )  # fmt: skip
+        # At the end TensorFlow waits for its check whether the others are alive, which it does every 30 s otherwise.
+        CollectiveAllReduceExtended._check_health_interval = SECONDS_BETWEEN_CHECKS
         return tf.distribute.MultiWorkerMirroredStrategy(resolver)
     if config.distribution == "mirrored":
         return _mirrored(kind, count)

@@ -110,8 +110,8 @@ def test_a_worker_that_dies_ends_the_run_on_the_others_and_it_goes_on_with_fewer
 def test_a_signal_to_any_machine_ends_all_of_them_in_a_checkpoint_and_another_number_of_machines_goes_on(
     machines: Callable[..., list[subprocess.Popen[str]]], to: int, number: signal.Signals, tmp_path: Path
 ) -> None:
-    processes = machines(2, *SMALL, "epochs=12", "hydra.run.dir=run")
-    wait_for(lambda: len(table(tmp_path / "run")) > 1 if (tmp_path / "run" / "metrics.csv").exists() else False)
+    processes = machines(2, *SMALL, "epochs=1000", "hydra.run.dir=run")
+    wait_for((tmp_path / "run" / "metrics.csv").exists)
     processes[to].send_signal(number)
     told = time.monotonic()
     for code, said in ends(processes, 20):
@@ -120,10 +120,11 @@ def test_a_signal_to_any_machine_ends_all_of_them_in_a_checkpoint_and_another_nu
     assert time.monotonic() - told < 10
     assert status(tmp_path / "run") == "interrupted"
 
-    others = machines(4, f"resume={tmp_path / 'run'}")
+    epochs = f"epochs={len(table(tmp_path / 'run')) + 1}"
+    others = machines(4, f"resume={tmp_path / 'run'}", epochs)
     assert [code for code, _ in ends(others)] == [0, 0, 0, 0]
     assert status(tmp_path / "run") == "finished"
-    assert_close(tmp_path / "run", alone(tmp_path, *SMALL, "epochs=12"))
+    assert_close(tmp_path / "run", alone(tmp_path, *SMALL, epochs))
 
 
 def test_machines_with_other_commands_are_refused_on_all_of_them(

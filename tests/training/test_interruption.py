@@ -55,3 +55,32 @@ def test_handlers_are_put_back_and_other_threads_leave_them_alone() -> None:
     thread.start()
     thread.join()
     assert seen == [before[1]]
+
+
+def test_machines_answer_the_signal_of_any_of_them_together_and_none_is_lost_while_they_agree() -> None:
+    others = 0
+    interruption = Interruption()
+
+    def largest(value: float) -> float:
+        if others == -1:
+            os.kill(os.getpid(), signal.SIGTERM)  # while it waits for them
+        return max(value, others)
+
+    interruption.together(largest)
+    with interruption.heard():
+        with interruption.deferred():
+            pass
+        others = -1
+        with interruption.deferred():
+            pass
+        with pytest.raises(Interrupted) as answered, interruption.deferred():
+            pass
+        assert answered.value.signal_number == signal.SIGTERM
+    interruption = Interruption()
+    interruption.together(largest)
+    with interruption.heard():
+        os.kill(os.getpid(), signal.SIGINT)  # not answered here, where the others do not know of it
+        others = signal.SIGTERM
+        with pytest.raises(Interrupted) as answered, interruption.deferred():
+            pass
+        assert answered.value.signal_number == signal.SIGTERM

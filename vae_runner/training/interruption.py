@@ -31,6 +31,8 @@ class Interruption:
         `largest` tells each the largest of the numbers that they give.
         """
         self._largest = largest
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._answer)  # which TensorFlow has taken when it joined the others
 
     @contextmanager
     def heard(self) -> Iterator[None]:
@@ -54,10 +56,11 @@ class Interruption:
             yield
         finally:
             self._deferring = False
-        if self._largest is not None:
-            self._first = int(self._largest(self._first or 0)) or None
-        if self._first is not None:
-            raise Interrupted(self._first)
+        # One that comes while the machines agree is for the next time.
+        first = self._first if self._largest is None else int(self._largest(self._first or 0))
+        if first:
+            self._first = first
+            raise Interrupted(first)
 
     def _answer(self, number: int, frame: FrameType | None) -> None:
         if self._first is None:
