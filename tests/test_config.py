@@ -10,8 +10,9 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
 from vae_runner import config as schema
-from vae_runner.config import build, check
+from vae_runner.config import build, check, without_output
 from vae_runner.errors import UserError
+from vae_runner.sweeps.identity import identity
 
 CONF = Path(__file__).parents[1] / "conf"
 EXPERIMENTS = [path.stem for path in (CONF / "experiment").glob("*.yaml")]
@@ -212,3 +213,24 @@ def test_build_of_a_partial_gives_the_target_or_fills_its_keys_in() -> None:
 def test_build_refuses_what_it_cannot_build(node: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         build(build_node(**node))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("hardware.logical_cpus=2", r"hardware\.logical_cpus=2 needs hardware=mirrored"),
+        ("hardware.workers=[a:1]", r"hardware\.workers and hardware\.worker need hardware=multi_worker"),
+        ("hardware.worker=0", r"hardware\.workers and hardware\.worker need hardware=multi_worker"),
+    ],
+)
+def test_keys_of_distributed_training_need_it(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check(composed(override))
+
+
+def test_a_machine_that_does_not_write_draws_nothing_and_computes_the_same() -> None:
+    config = composed("seed=3")
+    other = without_output(config)
+    assert (other.figures.every, dict(other.figures.periodic), dict(other.figures.final)) == (0, {}, {})
+    assert config.figures.final  # the original stays
+    assert identity(other) == identity(config)

@@ -38,7 +38,7 @@ GROUPS = {
     "loss": ["vae", "ae"],
     "optimizer": ["adam", "adamw"],
     "schedule": ["constant", "cosine", "exponential"],
-    "hardware": ["auto", "cpu", "gpu", "gpu_xla"],
+    "hardware": ["auto", "cpu", "gpu", "gpu_xla", "mirrored", "multi_worker"],
     "figures": ["default", "none"],
     "sweep": ["new", "resume"],
     "experiment": ["tutorial_fashion", "tutorial_cartoon_ae"],

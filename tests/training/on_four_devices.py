@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from vae_runner.config import HardwareConfig
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.datasets.stored import StoredImages
-from vae_runner.hardware import Hardware, _mirrored
+from vae_runner.errors import UserError
+from vae_runner.hardware import Hardware, _mirrored, setup
 from vae_runner.losses.ae import Ae
 from vae_runner.losses.vae import Vae
 from vae_runner.models import conv, mlp
@@ -169,3 +171,18 @@ def test_replicas_share_each_batch_out_and_each_image_comes_once(stored: bool, r
         else:
             for part in parts:
                 np.testing.assert_array_equal(part, expected)
+
+
+def test_xla_for_several_cpu_devices_is_refused() -> None:
+    config = HardwareConfig(distribution="mirrored", logical_cpus=DEVICES, xla=True)
+    with pytest.raises(UserError, match=r"hardware\.xla=true: XLA compiles steps on one device"):
+        setup(config, SEED)
+
+
+def test_the_keys_make_replicas_and_synchronized_batch_normalization() -> None:
+    machine = setup(HardwareConfig(distribution="mirrored", logical_cpus=DEVICES), SEED)
+    assert machine.replicas == machine.description["replicas"] == DEVICES
+    assert machine.synchronized
+    apart = setup(HardwareConfig(distribution="mirrored", logical_cpus=DEVICES, sync_batch_norm=False), SEED)
+    assert not apart.synchronized
+    assert apart.strategy is machine.strategy  # the runs of a sweep share it
