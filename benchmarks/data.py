@@ -155,7 +155,8 @@ def prepared(folder: Path, work: Path) -> Figures:
             total += tf.reduce_sum(tf.cast(batches.images(next(shares)), tf.float32))
         return total
 
-    return _epochs(lambda epoch: touch(batches.epoch(epoch)).numpy(), batches.count)
+    shares = batches.shares()
+    return _epochs(lambda _: touch(shares).numpy(), batches.count)
 
 
 def keras(folder: Path, work: Path) -> Figures:
@@ -191,7 +192,7 @@ def private(count: int) -> Callable[[Path, Path], Figures]:
         batches = Batches(StoredImages(work / "stored.u8", (count, SIDE, SIDE, CHANNELS)), BATCH, seed=0)
         read = 0
         while read < STORED_BATCHES:
-            for share in islice(batches.epoch(read), batches.steps):
+            for share in islice(batches.shares(read), batches.steps):
                 batches.images(share)
                 read += 1
         lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
@@ -216,7 +217,7 @@ def waiting(folder: Path, work: Path) -> Figures:
     train, inner, autoencoder = ours.prepare(stored, Setting(BATCH), ["dataset=cartoon", "latent=200"])
     noise = tf.random.stateless_normal([BATCH, autoencoder.latent], [0, 0])
     gradient_step = tf.function(inner._gradient_step)
-    shares = train.epoch(0)
+    shares = train.shares(0)
     waited = start = 0.0
     for step in range(WAITING_STEPS):
         if step == 2:  # everything has happened once

@@ -22,17 +22,12 @@ def measure(images: np.ndarray, setting: Setting) -> float:
 
 def taker(train: Batches, inner: InnerLoop) -> Callable[[int], None]:
     """A function that takes a number of steps, from epoch to epoch."""
-    step, shares = 0, train.epoch(0)
+    step, shares = 0, train.shares()
 
     def take(steps: int) -> None:
-        nonlocal step, shares
-        end = step + steps
-        while step < end:
-            now = min(end - step, train.steps - step % train.steps)
-            inner.train(train, shares, step, now)
-            step += now
-            if step % train.steps == 0:
-                shares = train.epoch(step // train.steps)
+        nonlocal step
+        inner.train(train, shares, step, steps)
+        step += steps
 
     return take
 

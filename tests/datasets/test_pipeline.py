@@ -37,7 +37,7 @@ def memory_map(array: np.ndarray[Any, Any], folder: Path) -> np.ndarray[Any, Any
 
 def epoch_of(batches: Batches, epoch: int = 0) -> list[np.ndarray[Any, Any]]:
     """The images of an epoch, batch by batch."""
-    return [batches.images(share).numpy() for share in islice(batches.epoch(epoch), batches.steps)]
+    return [batches.images(share).numpy() for share in islice(batches.shares(epoch), batches.steps)]
 
 
 def order(batches: Batches, epoch: int = 0) -> list[int]:
@@ -89,8 +89,8 @@ def test_without_a_seed_the_order_is_that_of_the_images(images: Any) -> None:
 
 def test_resident_and_streamed_images_make_the_same_batches(array: np.ndarray[Any, Any], tmp_path: Path) -> None:
     resident, streamed = Batches(array, BATCH, 4), Batches(memory_map(array, tmp_path), BATCH, 4)
-    assert next(resident.epoch(2)).content.dtype == tf.int64  # indices
-    assert next(streamed.epoch(2)).content.dtype == tf.uint8  # images
+    assert next(resident.shares(2)).content.dtype == tf.int64  # indices
+    assert next(streamed.shares(2)).content.dtype == tf.uint8  # images
     for a, b in zip(epoch_of(resident, 2), epoch_of(streamed, 2), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -104,7 +104,7 @@ def test_images_are_bytes_of_a_known_shape_inside_the_step(images: Any) -> None:
         seen.append((found.dtype, found.shape.as_list()))
         return found
 
-    assert steps(batches.epoch()).shape == (BATCH, 3, 4, 2)
+    assert steps(batches.shares()).shape == (BATCH, 3, 4, 2)
     assert seen == [(tf.uint8, [None, 3, 4, 2])]
 
 
@@ -112,7 +112,7 @@ def test_a_large_array_is_streamed(array: np.ndarray[Any, Any], monkeypatch: pyt
     expected = epoch_of(Batches(array, BATCH, 0))
     monkeypatch.setattr(pipeline, "RESIDENT_BYTES", array.nbytes - 1)
     large = Batches(array, BATCH, 0)
-    assert next(large.epoch()).content.dtype == tf.uint8
+    assert next(large.shares()).content.dtype == tf.uint8
     for a, b in zip(epoch_of(large), expected, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -136,19 +136,27 @@ def test_streaming_reads_a_few_batches_ahead_and_no_more() -> None:
     shelf = Shelf(1000)
     batches = Batches(shelf, 10, 0)
     assert shelf.taken == []
-    shares = batches.epoch()
+    shares = batches.shares()
     next(shares)
     time.sleep(0.3)  # it has all the time it wants
     assert 1 < len(shelf.taken) < 20
-    assert sum(len(share.content) for share in islice(shares, batches.steps)) == 990
-    assert shelf.taken == [10] * 100
+    assert sum(len(share.content) for share in islice(shares, batches.steps - 1)) == 990
+    assert shelf.taken[:100] == [10] * 100
+
+
+def test_one_iterator_goes_from_epoch_to_epoch_and_begins_where_it_is_told_to(images: Any) -> None:
+    batches = Batches(images, BATCH, 2)
+    through = [batches.images(share).numpy() for share in islice(batches.shares(1, first=3), 2 + 2 * batches.steps)]
+    expected = [*epoch_of(batches, 1)[3:], *epoch_of(batches, 2), *epoch_of(batches, 3)]
+    for found, wanted in zip(through, expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
 
 
 @pytest.mark.parametrize(("room", "batches_ahead"), [(10**9, 4), (85, 2), (1, 1)])
 def test_large_batches_are_read_less_far_ahead(monkeypatch: pytest.MonkeyPatch, room: int, batches_ahead: int) -> None:
     monkeypatch.setattr(pipeline, "READ_AHEAD_BYTES", room)
     shelf = Shelf(1000)
-    shares = Batches(shelf, 10, 0).epoch()  # 40 bytes a batch
+    shares = Batches(shelf, 10, 0).shares()  # 40 bytes a batch
     next(shares)
     time.sleep(0.3)
     assert len(shelf.taken) <= 1 + batches_ahead + 2  # one given out, some ahead, and two being read
@@ -156,5 +164,5 @@ def test_large_batches_are_read_less_far_ahead(monkeypatch: pytest.MonkeyPatch, 
 
 def test_an_epoch_may_be_left_early(images: Any) -> None:
     batches = Batches(images, BATCH, 0)
-    next(batches.epoch(0))
+    next(batches.shares(0))
     assert sorted(order(batches, 1)) == list(range(COUNT))

@@ -56,9 +56,9 @@ def an_epoch(hardware: Hardware, make: Make, images: object = IMAGES) -> tuple[S
         optimizer.build(autoencoder.trainable_variables)
     batches = Batches(images, BATCH, SEED, hardware.strategy)
     inner = InnerLoop(autoencoder, loss, optimizer, hardware, SEED, batches.steps)
-    trained = inner.train(batches, batches.epoch(0), 0, batches.steps)
+    trained = inner.train(batches, batches.shares(0), 0, batches.steps)
     test = Batches(images, 10, strategy=hardware.strategy)
-    evaluated = inner.evaluate(test, test.epoch(), 0, test.steps)
+    evaluated = inner.evaluate(test, test.shares(), 0, test.steps)
     variables = [*autoencoder.encoder.variables, *autoencoder.decoder.variables, *optimizer.variables]
     return trained, evaluated, [np.asarray(variable) for variable in variables]
 
@@ -158,8 +158,8 @@ def test_replicas_share_each_batch_out_and_each_image_comes_once(stored: bool, r
     images = StoredImages(tmp_path / "images.u8", IMAGES.shape) if stored else IMAGES
     strategy = machine(replicas).strategy
     batches, alone = Batches(images, BATCH, SEED, strategy), Batches(images, BATCH, SEED)
-    shares = islice(batches.epoch(2), batches.steps)
-    for share, whole in zip(shares, islice(alone.epoch(2), alone.steps), strict=True):
+    shares = islice(batches.shares(2), batches.steps)
+    for share, whole in zip(shares, islice(alone.shares(2), alone.steps), strict=True):
         parts = strategy.experimental_local_results(strategy.run(batches.images, args=(share,)))
         weights = [float(weight) for weight in strategy.experimental_local_results(share.weight)]
         expected = alone.images(whole).numpy()

@@ -50,7 +50,7 @@ def weights(autoencoder: Autoencoder) -> list[np.ndarray]:
 
 def evaluate(inner: InnerLoop, batches: Batches) -> dict[str, float]:
     """Means over a split."""
-    return Trainer(inner, batches, {}, LearningRate(1, constant, 1, 1))._evaluate(batches)
+    return Trainer(inner, batches, {}, LearningRate(1, constant, 1, 1))._evaluate("test", batches)
 
 
 def epochs(trainer: Trainer, count: int, on_progress: Callable[[Progress], object] = id) -> Iterator[EpochResult]:
@@ -91,7 +91,7 @@ def test_the_compiled_loop_equals_a_plain_loop_of_kerass_own_layers_over_an_epoc
         losses.append(float(loss) * len(images))
 
     batches = Batches(small_dataset.train.images, BATCH, SEED)
-    sums = inner.train(batches, batches.epoch(0), 0, 4)
+    sums = inner.train(batches, batches.shares(0), 0, 4)
 
     np.testing.assert_allclose(sums.terms[0], sum(losses), rtol=1e-4)
     for ours, theirs in zip(weights(autoencoder), encoder.get_weights() + decoder.get_weights(), strict=True):
@@ -102,15 +102,15 @@ def test_the_last_smaller_batch_counts(small_dataset: Dataset) -> None:
     _, inner = make(small_dataset)
     batches = Batches(small_dataset.train.images, BATCH, SEED)
     assert batches.steps == 4
-    assert inner.train(batches, batches.epoch(0), 0, 4).images == 50
+    assert inner.train(batches, batches.shares(0), 0, 4).images == 50
 
 
 def test_one_call_of_many_steps_equals_many_calls_of_one(small_dataset: Dataset) -> None:
     batches = Batches(small_dataset.train.images, BATCH, SEED)
     one, inner = make(small_dataset)
-    inner.train(batches, batches.epoch(0), 0, 4)
+    inner.train(batches, batches.shares(0), 0, 4)
     many, inner = make(small_dataset)
-    shares = batches.epoch(0)
+    shares = batches.shares(0)
     for step in range(4):
         inner.train(batches, shares, step, 1)
     for a, b in zip(weights(one), weights(many), strict=True):
@@ -122,7 +122,7 @@ def test_the_sums_of_an_epoch_do_not_depend_on_how_it_is_cut_into_calls(small_da
     results = []
     for cuts in ([17], [1, 16], [5, 5, 7], [1] * 17):
         _, inner = make(small_dataset)
-        shares, step, sums = batches.epoch(0), 0, None
+        shares, step, sums = batches.shares(0), 0, None
         for steps in cuts:
             sums = inner.train(batches, shares, step, steps, sums)
             step += steps
@@ -154,7 +154,7 @@ def test_evaluation_repeats_itself_and_takes_the_full_kl_weight_during_warm_up(s
 def test_kl_warm_up_follows_the_steps(small_dataset: Dataset) -> None:
     _, inner = make(small_dataset, Vae(kl_warmup_epochs=2))
     batches = Batches(small_dataset.train.images, BATCH, SEED)
-    shares = batches.epoch(0)
+    shares = batches.shares(0)
     for step in range(4):
         loss, reconstruction, kl = inner.train(batches, shares, step, 1).terms
         np.testing.assert_allclose(loss, reconstruction + step / 8 * kl, rtol=1e-4)
@@ -165,7 +165,7 @@ def test_xla_computes_the_same(small_dataset: Dataset) -> None:
     results = []
     for xla in (False, True):
         autoencoder, inner = make(small_dataset, xla=xla)
-        sums = inner.train(batches, batches.epoch(0), 0, 2)
+        sums = inner.train(batches, batches.shares(0), 0, 2)
         results.append((sums.terms, weights(autoencoder)))
     np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-4)
     for a, b in zip(results[0][1], results[1][1], strict=True):
@@ -178,7 +178,7 @@ def test_mixed_precision_trains_with_float32_weights(small_dataset: Dataset, pol
     assert {v.dtype for v in autoencoder.trainable_variables} == {"float32"}
     assert autoencoder.encoder.get_layer("conv_1").compute_dtype == policy.removeprefix("mixed_")
     batches = Batches(small_dataset.train.images, BATCH, SEED)
-    losses = [inner.train(batches, batches.epoch(e), 4 * e, 4).terms[0] for e in range(4)]
+    losses = [inner.train(batches, batches.shares(e), 4 * e, 4).terms[0] for e in range(4)]
     assert np.isfinite(losses).all()
     assert losses[-1] < losses[0]
 
@@ -191,7 +191,7 @@ def test_mixed_float16_scales_the_loss_and_skips_steps_that_overflow(small_datas
     optimizer.dynamic_scale.assign(1e30)
     before = [v.numpy() for v in autoencoder.trainable_variables]
     batches = Batches(small_dataset.train.images, BATCH, SEED)
-    inner.train(batches, batches.epoch(0), 0, 1)
+    inner.train(batches, batches.shares(0), 0, 1)
     assert float(optimizer.dynamic_scale) == pytest.approx(5e29)
     for a, b in zip(before, autoencoder.trainable_variables, strict=True):
         np.testing.assert_array_equal(a, b.numpy())
@@ -201,7 +201,7 @@ def test_gradient_clipping_is_the_optimizers_and_bounds_the_update(small_dataset
     autoencoder, inner = make(small_dataset, global_clipnorm=1e-12, epsilon=1.0)
     before = [v.numpy() for v in autoencoder.trainable_variables]
     batches = Batches(small_dataset.train.images, BATCH, SEED)
-    inner.train(batches, batches.epoch(0), 0, 2)
+    inner.train(batches, batches.shares(0), 0, 2)
     for a, b in zip(before, autoencoder.trainable_variables, strict=True):
         np.testing.assert_allclose(a, b.numpy(), atol=1e-9)
 
@@ -255,7 +255,7 @@ def python_calls(work: Callable[[], object]) -> int:
 def test_python_does_nothing_once_a_step(small_dataset: Dataset) -> None:
     _, inner = make(small_dataset)
     batches = Batches(small_dataset.train.images, 1, SEED)
-    shares = batches.epoch(0)
+    shares = batches.shares(0)
     inner.train(batches, shares, 0, 1)  # traces
     inner.train(batches, shares, 1, 1)
     few = python_calls(lambda: inner.train(batches, shares, 2, 2))
@@ -272,7 +272,7 @@ def test_images_are_uint8_until_they_are_in_the_compiled_step(small_dataset: Dat
 
     inner._gradient_step, inner._loss_only = spy(inner._gradient_step), spy(inner._loss_only)
     batches = Batches(small_dataset.train.images, BATCH, SEED)
-    shares = batches.epoch(0)
+    shares = batches.shares(0)
     assert batches.images(next(shares)).dtype == tf.uint8
     inner.train(batches, shares, 1, 1)
     evaluate(inner, Batches(small_dataset.test.images, BATCH))

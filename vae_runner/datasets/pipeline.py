@@ -54,16 +54,13 @@ class Batches:
         """Batches in an epoch."""
         return -(-self.count // self.batch_size)
 
-    def epoch(self, epoch: int = 0, first: int = 0) -> Iterator[Share]:
-        """The shares of one epoch, counted from 0, from batch number `first` on; empty ones follow after its end."""
-        order = np.arange(self.count)
-        if self._seed is not None:
-            order = np.random.default_rng([self._seed, epoch]).permutation(self.count)
-        # Infinite, so that nobody has to ask all replicas before each step whether there is another.
+    def shares(self, epoch: int = 0, first: int = 0) -> Iterator[Share]:
+        """The shares from batch number `first` of `epoch` on, one epoch after the other, without an end.
+
+        One iterator serves a whole run: TensorFlow takes a tenth of a second to make one.
+        """
         return iter(
-            self._strategy.distribute_datasets_from_function(
-                lambda context: self._shares(tf.constant(order), first, context)
-            )
+            self._strategy.distribute_datasets_from_function(lambda context: self._dataset(epoch, first, context))
         )
 
     def images(self, share: Share) -> tf.Tensor:
@@ -73,29 +70,43 @@ class Batches:
         replica = int(tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group))
         return tf.gather(self._resident[replica % len(self._resident)], share.content)
 
-    def _shares(self, order: tf.Tensor, first: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
+    def _dataset(self, epoch: int, first: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
         """The shares of a process's replicas, in turn."""
         replicas = context.num_replicas_in_sync
         own = replicas // context.num_input_pipelines
 
-        def share(number: tf.Tensor) -> Share:
-            replica = own * context.input_pipeline_id + number % own
-            begin = tf.minimum((first + number // own) * self.batch_size, self.count)
-            batch = tf.minimum(self.count - begin, self.batch_size)
-            shared = batch >= replicas
-            low = tf.where(shared, batch * replica // replicas, 0)
-            high = tf.where(shared, batch * (replica + 1) // replicas, batch)
-            weight = tf.where(shared, tf.cast(high - low, tf.float64), batch / replicas)
-            return Share(order[begin + low : begin + high], low, weight, batch)
+        def shares_of(number: tf.Tensor) -> tf.data.Dataset:
+            order = tf.ensure_shape(tf.numpy_function(self._order, [number], tf.int64, stateful=False), [self.count])
+            begin = tf.where(number == epoch, tf.constant(first * own, tf.int64), 0)
+            return tf.data.Dataset.range(begin, self.steps * own).map(
+                lambda place: self._share(order, place // own, own * context.input_pipeline_id + place % own, replicas)
+            )
 
         ahead = self._read_ahead()
-        shares = tf.data.Dataset.counter().map(share)
+        shares = tf.data.Dataset.range(epoch, tf.int64.max).flat_map(shares_of)
+        # Or a strategy would have all replicas ask each other before each step whether there is another.
+        shares = shares.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         if not self._resident:
             shares = shares.map(self._read, num_parallel_calls=min(2, ahead), deterministic=True)
         options = tf.data.Options()
-        options.autotune.enabled = False  # nothing is left to it, and its thread is waited for at the end of an epoch
+        options.autotune.enabled = False  # nothing is left to it, and its thread is waited for at the end
         shares = shares.with_options(options)
         return shares.prefetch((ahead - IN_TRANSIT) * own) if ahead > IN_TRANSIT else shares
+
+    def _order(self, epoch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        if self._seed is None:
+            return np.arange(self.count)
+        return np.random.default_rng([self._seed, int(epoch)]).permutation(self.count)
+
+    def _share(self, order: tf.Tensor, step: tf.Tensor, replica: tf.Tensor, replicas: int) -> Share:
+        """A replica's share of a batch."""
+        begin = step * self.batch_size
+        batch = tf.minimum(self.count - begin, self.batch_size)
+        shared = batch >= replicas
+        low = tf.where(shared, batch * replica // replicas, 0)
+        high = tf.where(shared, batch * (replica + 1) // replicas, batch)
+        weight = tf.where(shared, tf.cast(high - low, tf.float64), batch / replicas)
+        return Share(order[begin + low : begin + high], low, weight, batch)
 
     def _read_ahead(self) -> int:
         """How many batches to read before they are asked for."""
@@ -105,12 +116,10 @@ class Batches:
         return min(max(READ_AHEAD_BYTES // batch_bytes, 1), READ_AHEAD)
 
     def _read(self, share: Share) -> Share:
-        def take(chosen: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-            return np.asarray(self._images[chosen] if len(chosen) else np.empty((0, *shape), np.uint8))
-
-        shape = self._images.shape[1:]
-        images = tf.numpy_function(take, [share.content], tf.uint8, stateful=False)
-        return share._replace(content=tf.ensure_shape(images, (None, *shape)))
+        images = tf.numpy_function(
+            lambda chosen: np.asarray(self._images[chosen]), [share.content], tf.uint8, stateful=False
+        )
+        return share._replace(content=tf.ensure_shape(images, (None, *self._images.shape[1:])))
 
 
 def _on_device(images: np.ndarray[Any, Any], device: str) -> tf.Variable:

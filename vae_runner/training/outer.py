@@ -74,6 +74,7 @@ class Trainer:
         self._learning_rate = learning_rate
         self._stopwatch = stopwatch or Stopwatch()
         self._uninterrupted = uninterrupted
+        self._shares: dict[str, Iterator[Share]] = {}  # by the split
         self._traced = False
 
     @property
@@ -97,7 +98,7 @@ class Trainer:
         start = time.monotonic()
         for split, batches in self._evaluated.items():
             with self._stopwatch.on("evaluation"):
-                means = self._evaluate(batches)
+                means = self._evaluate(split, batches)
             if not all(math.isfinite(value) for value in means.values()):
                 self._diverge(f"on the {split} images after epoch {before.epoch}", means.keys(), means.values())
             metrics |= {f"{split}/{name}": value for name, value in means.items()}
@@ -114,7 +115,7 @@ class Trainer:
 
     def _train_epoch(self, on_progress: Callable[[Progress], object]) -> dict[str, float]:
         """What is left of the epoch; its mean loss and terms as train/…."""
-        shares = self._train.epoch(self.position.epoch - 1, first=self.position.steps)
+        shares = self._shares_of("train", self._train)
         pace = _Pace(self.position.images_per_second)
         start = time.monotonic() - self.position.seconds
         while self.position.steps < self._train.steps:
@@ -142,9 +143,17 @@ class Trainer:
             before.epoch, before.steps + steps, sums, time.monotonic() - epoch_start, pace.images_per_second
         )
 
-    def _evaluate(self, batches: Batches) -> dict[str, float]:
+    def _shares_of(self, split: str, batches: Batches) -> Iterator[Share]:
+        """What goes on where the last epoch ended; made when it is first asked for."""
+        if split not in self._shares:
+            epoch, first = (self.position.epoch - 1, self.position.steps) if split == "train" else (0, 0)
+            with self._uninterrupted():
+                self._shares[split] = batches.shares(epoch, first)
+        return self._shares[split]
+
+    def _evaluate(self, split: str, batches: Batches) -> dict[str, float]:
         """Means over a split, in calls short enough for a signal to be heard between them."""
-        shares = batches.epoch()
+        shares = self._shares_of(split, batches)
         pace = _Pace()
         sums, done = Sums.nothing(len(self._inner.names)), 0
         while done < batches.steps:
