@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CONFIG_CHECKSUM = "config_checksum"
+CONFIG_CHECKSUMS = "config_checksums"  # any of them will do
 MAIN_METRIC = "test/loss"  # which every run has
 
 
@@ -71,14 +71,18 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
 def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < 1 << 63
 
 
 INFO_KINDS: dict[str, Callable[[Any], bool]] = {  # of what run.json is read for
-    "status": _is_text, "started": _is_text, "ended": _is_text, "error": _is_text, CONFIG_CHECKSUM: _is_text,
+    "status": _is_text, "started": _is_text, "ended": _is_text, "error": _is_text,
     "epoch": _is_count, "step": _is_count, "process": lambda value: isinstance(value, dict), "metrics": are_numbers,
-    "resumed": lambda value: isinstance(value, list) and all(map(_is_text, value)),
+    "resumed": _are_texts, CONFIG_CHECKSUMS: _are_texts,
     "seconds": is_number,
 }  # fmt: skip
 PICTURE_DPI = 150
@@ -93,7 +97,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock: BaseFileLock | None = None
-        self._config_checksum: str | None = None  # of the configuration that the run was written with
+        self._config_checksums: list[str] = []  # of the configuration that the run was written with
 
     def __enter__(self) -> Self:
         return self
@@ -117,19 +121,19 @@ class RunDirectory:
             path.mkdir(parents=True, exist_ok=True)
         directory.hold()
         try:
-            with writing(directory._info_file), directory._info_file.open("x") as file:
-                file.write('{"status": "running"}')
-        except UnwritableError as error:
+            if directory.has_run:
+                raise UserError(
+                    f"{path} holds a run already: continue it with resume={path}, or give another hydra.run.dir"
+                )
+            if hydra is not None:
+                parts = {"config": config, "hydra": {"hydra": hydra}, "overrides": hydra.overrides.task}
+                for name, part in parts.items():
+                    write_whole(path / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(part).encode())
+            directory.write_config(config)
+            directory.write_info({"status": "running"})  # last: with it, there is a run, which can be looked at
+        except BaseException:
             directory.release()
-            if not isinstance(error.__cause__, FileExistsError):
-                raise
-            raise UserError(
-                f"{path} holds a run already: continue it with resume={path}, or give another hydra.run.dir"
-            ) from error
-        if hydra is not None:
-            for name, part in (("config", config), ("hydra", {"hydra": hydra}), ("overrides", hydra.overrides.task)):
-                write_whole(path / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(part).encode())
-        directory.write_config(config)
+            raise
         return directory
 
     @classmethod
@@ -176,13 +180,17 @@ class RunDirectory:
     def write_config(self, config: DictConfig) -> None:
         """Keep the configuration, resolved."""
         content = OmegaConf.to_yaml(config, resolve=True).encode()
+        checksum = hashlib.sha256(content).hexdigest()
+        if self.has_run:  # a kill between the two files leaves either of them right
+            self._config_checksums = [hashlib.sha256(self.config_text).hexdigest(), checksum]
+            self.write_info(self.info)
         write_whole(self.path / "config.yaml", content)
-        self._config_checksum = hashlib.sha256(content).hexdigest()
+        self._config_checksums = [checksum]
 
     def write_info(self, info: Mapping[str, Any]) -> None:
         """Replace run.json as a whole; it also knows what it and the configuration are, to the last character."""
-        if self._config_checksum is not None:
-            info = {**info, CONFIG_CHECKSUM: self._config_checksum}
+        if self._config_checksums:
+            info = {**info, CONFIG_CHECKSUMS: self._config_checksums}
         write_whole(self._info_file, (json.dumps(sealed(info), indent=2, allow_nan=False) + "\n").encode())
 
     @property
@@ -278,7 +286,7 @@ class RunDirectory:
         """
         directory = cls.open(path)
         directory.hold()
-        directory._config_checksum = directory.info.get(CONFIG_CHECKSUM)
+        directory._config_checksums = directory.info.get(CONFIG_CHECKSUMS, [])
         for part in path.rglob("*.part"):  # of a process that was killed while it wrote
             part.unlink(missing_ok=True)
         return directory
@@ -387,8 +395,8 @@ class RunDirectory:
         Raises:
             UserError: it has changed since.
         """
-        written = self._config_checksum or self.info.get(CONFIG_CHECKSUM)
-        if written not in (None, hashlib.sha256(self.config_text).hexdigest()):
+        written = self._config_checksums or self.info.get(CONFIG_CHECKSUMS)
+        if written and hashlib.sha256(self.config_text).hexdigest() not in written:
             raise UserError(
                 f"{self.path / 'config.yaml'} has changed since the run wrote it: put it back; what a resumed run is "
                 "to do otherwise is said on the command line"

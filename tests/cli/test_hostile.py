@@ -76,7 +76,7 @@ def change_config(run: Path, change: Callable[[dict[str, Any]], object]) -> None
 
 def write_config(run: Path, content: str) -> None:
     (run / "config.yaml").write_text(content)
-    change_info(run, config_checksum=hashlib.sha256(content.encode()).hexdigest())
+    change_info(run, config_checksums=[hashlib.sha256(content.encode()).hexdigest()])
 
 
 # --- pickles, bombs, pipes ----------------------------------------------------------------------------------------
