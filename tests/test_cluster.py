@@ -41,18 +41,23 @@ def test_tf_config_is_read_as_tensorflow_has_it() -> None:
     assert chief.is_chief
 
 
-def test_slurm_numbers_its_tasks_in_the_order_of_its_list() -> None:
-    environment = {
-        "SLURM_STEP_NODELIST": "node-[2,10],login", "SLURM_STEP_TASKS_PER_NODE": "2,1(x2)", "SLURM_PROCID": "2",
-    }  # fmt: skip
+def slurm(**variables: str) -> dict[str, str]:
+    return {f"SLURM_{name}": value for name, value in {"JOB_ID": "40007", "LOCALID": "0", **variables}.items()}
+
+
+def test_slurm_tells_each_task_its_machine_and_its_place_there() -> None:
+    environment = slurm(STEP_NODELIST="node-[2,10],login", STEP_TASKS_PER_NODE="2,1(x2)", NODEID="1")
     found = find(hardware(), environment)
-    assert found == Cluster(("node-2:8888", "node-2:8889", "node-10:8888", "login:8888"), 2)
+    assert found == Cluster(("node-2:10007", "node-2:10008", "node-10:10007", "login:10007"), 2)
+    second = find(hardware(), {**environment, "SLURM_NODEID": "0", "SLURM_LOCALID": "1"})
+    assert second is not None
+    assert second.index == 1
 
 
 def test_a_machine_is_found_in_what_tensorflow_says() -> None:
     cluster = Cluster(tuple(TWO), 0)
     assert cluster.named_in("from /job:worker/replica:0/task:1: connection reset") == "node-2:8888"
-    assert cluster.named_in("on /job:worker/replica:0/task:0/device:CPU:0") == "another machine"
+    assert cluster.named_in("on /job:worker/replica:0/task:0/device:CPU:0") is None
 
 
 @pytest.mark.parametrize(
@@ -66,7 +71,10 @@ def test_a_machine_is_found_in_what_tensorflow_says() -> None:
         ({}, {"TF_CONFIG": "{"}, "TF_CONFIG={ cannot be read"),
         ({}, {"TF_CONFIG": "[]"}, "cannot be read"),
         ({}, tf_config(cluster={"worker": TWO}, task={"type": "worker", "index": 7}), "TF_CONFIG's task index=7"),
-        ({}, {"SLURM_STEP_NODELIST": "a,b", "SLURM_PROCID": "2"}, "SLURM_PROCID=2: of 2 workers"),
+        ({}, tf_config(cluster={"worker": TWO}, task={"type": "evaluator", "index": 0}), "cannot be read"),
+        ({}, slurm(STEP_NODELIST="a,b"), r"SLURM's variables cannot be read \(KeyError: 'SLURM_NODEID'\)"),
+        ({}, slurm(STEP_NODELIST="a,b", NODEID="0", STEP_TASKS_PER_NODE="x"), "SLURM's variables cannot be read"),
+        ({}, slurm(STEP_NODELIST="a,b", NODEID="1", LOCALID="3"), "SLURM's task=4: of 2 workers"),
     ],
 )
 def test_what_makes_no_sense_is_refused(keys: dict[str, object], environment: dict[str, str], message: str) -> None:

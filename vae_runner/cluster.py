@@ -12,20 +12,18 @@ import re
 import socket
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from vae_runner.config import HardwareConfig
 from vae_runner.errors import UserError
 
 log = logging.getLogger(__name__)
 
-SECONDS_TO_COME = 600  # for the other machines,
+SECONDS_TO_COME = 600  # that the other machines have
 SECONDS_BEFORE_TELLING = 5  # that they are waited for
 SECONDS_BETWEEN = 0.2
 SECONDS_TO_ANSWER = 2
-FIRST_PORT = 8888  # of the tasks on a machine, under SLURM, which assigns none
+FIRST_PORT, PORTS = 10_000, 20_000  # under SLURM, which assigns none: below those that systems give to clients
 
 
 @dataclass(frozen=True)
@@ -40,11 +38,11 @@ class Cluster:
         """Whether this is the machine that writes: the first."""
         return self.index == 0
 
-    def named_in(self, text: str) -> str:
-        """The machine that an error of TensorFlow's speaks of, by its address."""
+    def named_in(self, text: str) -> str | None:
+        """The address of the other machine that an error of TensorFlow's speaks of; None where it names none."""
         numbers = [int(number) for number in re.findall(r"/job:worker/replica:0/task:(\d+)", text)]
         named = (self.workers[number] for number in numbers if number != self.index and number < len(self.workers))
-        return next(named, "another machine")
+        return next(named, None)
 
 
 def find(config: HardwareConfig, environment: Mapping[str, str] = os.environ) -> Cluster | None:
@@ -75,10 +73,10 @@ def wait_for_all(cluster: Cluster) -> None:
     Raises:
         UserError: this machine cannot listen at its address, or another one did not come.
     """
-    missing = [address for address in cluster.workers if address != cluster.workers[cluster.index]]
+    others = [address for address in cluster.workers if address != cluster.workers[cluster.index]]
     begun, told = time.monotonic(), False
     with _listening(cluster.workers[cluster.index]):
-        while missing := [address for address in missing if not _answers(address)]:
+        while missing := [address for address in others if not _answers(address)]:  # all of them, at the same time
             waited = time.monotonic() - begun
             if waited > SECONDS_TO_COME:
                 raise UserError(
@@ -114,24 +112,10 @@ def _answers(address: str) -> bool:
     return True
 
 
-def leave_output_to_the_chief(path: Path) -> None:
-    """Say nothing from now on but what goes wrong on this machine, and leave none of Hydra's folder at `path`."""
-    root = logging.getLogger()
-    for handler in root.handlers[:]:
-        if isinstance(handler, logging.FileHandler):
-            root.removeHandler(handler)
-        else:
-            handler.setLevel(logging.WARNING)
-    os.environ["TTY_COMPATIBLE"] = "0"  # no progress bar
-    with suppress(OSError):  # in use
-        for folder in (path, *path.parents[:2]):
-            folder.rmdir()
-
-
 def _checked(workers: list[str], index: int | None, where: str, where_index: str) -> Cluster:
     for address in workers:
         if not re.fullmatch(r"[^\s:]+:\d{1,5}", str(address)):
-            raise UserError(f"{where}: {address} is no address: write host:port, like node-1:{FIRST_PORT}")
+            raise UserError(f"{where}: {address} is no address: write host:port, like node-1:8888")
     if len(set(workers)) < len(workers):
         raise UserError(f"{where}={workers}: each address must be there once")
     if index is None or not 0 <= index < len(workers):
@@ -147,7 +131,7 @@ def _from_tf_config(text: str) -> Cluster:
         content = json.loads(text)
         cluster, task = content["cluster"], content["task"]
         workers = [*cluster.get("chief", []), *cluster["worker"]]
-        first = len(cluster.get("chief", [])) if task["type"] == "worker" else 0
+        first = {"chief": 0, "worker": len(cluster.get("chief", []))}[task["type"]]
         index = first + int(task["index"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
@@ -165,7 +149,16 @@ def _from_slurm(environment: Mapping[str, str]) -> Cluster:
         expand_tasks_per_node,
     )
 
-    hosts = expand_hostlist(environment["SLURM_STEP_NODELIST"])
-    tasks = expand_tasks_per_node(environment.get("SLURM_STEP_TASKS_PER_NODE", f"1(x{len(hosts)})"))
-    workers = [f"{host}:{FIRST_PORT + task}" for host, own in zip(hosts, tasks, strict=True) for task in range(own)]
-    return _checked(workers, int(environment["SLURM_PROCID"]), "SLURM_STEP_NODELIST", "SLURM_PROCID")
+    try:
+        hosts = expand_hostlist(environment["SLURM_STEP_NODELIST"])
+        tasks = expand_tasks_per_node(environment.get("SLURM_STEP_TASKS_PER_NODE", f"1(x{len(hosts)})"))
+        first = FIRST_PORT + int(environment["SLURM_JOB_ID"]) % PORTS  # another job may be on the same machine
+        workers = [f"{host}:{first + task}" for host, own in zip(hosts, tasks, strict=True) for task in range(own)]
+        # SLURM may number tasks across machines in other ways, but always tells these.
+        index = sum(tasks[: int(environment["SLURM_NODEID"])]) + int(environment["SLURM_LOCALID"])
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f"hardware=multi_worker: SLURM's variables cannot be read ({type(error).__name__}: {error}): start it with "
+            "srun, or give hardware.workers"
+        ) from error
+    return _checked(workers, index, "SLURM_STEP_NODELIST", "SLURM's task")

@@ -343,6 +343,8 @@ def _check_hardware(hardware: DictConfig) -> None:
         raise UserError(f"hardware.logical_cpus={hardware.logical_cpus} needs hardware=mirrored, which trains on them")
     if (hardware.workers is not None or hardware.worker is not None) and hardware.distribution != "multi_worker":
         raise UserError("hardware.workers and hardware.worker need hardware=multi_worker, which trains on them")
+    if hardware.xla is True and hardware.distribution == "multi_worker":
+        raise UserError("hardware.xla=true: XLA compiles steps on the devices of one machine; leave it out")
 
 
 def of_the_run(config: DictConfig) -> DictConfig:
@@ -354,7 +356,7 @@ def without_output(config: DictConfig) -> DictConfig:
     """The configuration for a machine that takes part in a run of which another one writes."""
     changed = config.copy()
     changed.figures.every, changed.figures.periodic, changed.figures.final = 0, {}, {}
-    changed.checkpoint.every = changed.checkpoint.every_minutes = 0
+    changed.checkpoint.every, changed.checkpoint.every_minutes, changed.checkpoint.metric = 0, 0, None
     return changed
 
 

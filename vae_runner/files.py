@@ -3,8 +3,9 @@
 import csv
 import io
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +69,13 @@ def _sync_folder(path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def remove_empty(path: Path) -> None:
+    """Remove a run's or a sweep's folder if nothing is in it, and then those that conf/config.yaml puts it in."""
+    with suppress(OSError):  # rmdir refuses a folder that something is in
+        path.rmdir()
+        for folder, name in zip(path.parents, (r"\d{4}-\d\d-\d\d", "outputs"), strict=False):
+            if not re.fullmatch(name, folder.name):
+                break
+            folder.rmdir()

@@ -12,12 +12,13 @@ import keras
 import tensorflow as tf
 from tensorflow.python.distribute.collective_all_reduce_strategy import CollectiveAllReduceExtended
 
-from vae_runner.cluster import Cluster, find, wait_for_all
+from vae_runner.cluster import Cluster, wait_for_all
 from vae_runner.config import HardwareConfig
 from vae_runner.errors import UserError
 
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 SECONDS_BETWEEN_CHECKS = 1
+SECONDS_TO_JOIN = 60  # after all machines have been seen
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,11 @@ class Hardware:
                 layer.synchronized = self.synchronized
 
     def largest(self, value: float) -> float:
-        """The largest of the values that the machines of the run give here; each waits for the others."""
+        """The largest of the values that the machines of the run give: a collective, in which each waits for all.
+
+        Raises:
+            LOST_ERRORS: one of them is gone.
+        """
         if self.cluster is None:
             return value
         return float(_largest(self.strategy, tf.constant(value, tf.float64)))
@@ -60,28 +65,25 @@ def _largest(strategy: tf.distribute.Strategy, value: tf.Tensor) -> tf.Tensor:
     return tf.reduce_max(strategy.experimental_local_results(strategy.run(gathered, args=(value,)))[0])
 
 
-def setup(config: HardwareConfig, seed: int) -> Hardware:
+def setup(config: HardwareConfig, seed: int, cluster: Cluster | None = None) -> Hardware:
     """Set TensorFlow's and Keras's global state as configured; before anything else is computed.
 
-    With several machines it waits for the others.
+    With the machines of a `cluster` it waits for the others.
 
     Raises:
-        UserError: a GPU is asked for where there is none, or what TensorFlow fixes when it starts is to change within
-            one process (the jobs of a sweep).
+        UserError: another machine cannot be reached, a GPU is asked for where there is none, or what TensorFlow fixes
+            when it starts is to change within one process (the jobs of a sweep).
     """
     keras.utils.clear_session()  # what an earlier run in this process left: layers' names, functions' kernels
-    cluster = find(config)
     gpus = _choose_gpus(config)
-    if cluster:
-        wait_for_all(cluster)
     try:
         _set_devices(config, gpus)
-        strategy = _strategy(config, cluster, len(gpus))
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"hardware: devices, GPU memory and threads cannot change within one process ({error}): sweep over them in "
             "separate commands"
         ) from error
+    strategy = _joined(cluster, len(gpus)) if cluster else _strategy(config, len(gpus))
     # What ~/.keras/keras.json may say otherwise.
     keras.config.set_image_data_format("channels_last")
     keras.config.set_floatx("float32")
@@ -96,10 +98,8 @@ def setup(config: HardwareConfig, seed: int) -> Hardware:
         )
     alone = strategy.num_replicas_in_sync == 1
     jit_compile = bool(gpus) and alone if config.xla == "auto" else bool(config.xla)
-    if jit_compile and not alone and (cluster or not gpus):
-        raise UserError(
-            "hardware.xla=true: XLA compiles steps on one device, or on the GPUs of one machine; leave it out"
-        )
+    if jit_compile and not alone and not gpus:
+        raise UserError("hardware.xla=true: XLA does not compile steps over several CPU devices; leave it out")
     synchronized = not alone if config.sync_batch_norm is None else config.sync_batch_norm
     description = _describe(config, gpus, jit_compile) | {"replicas": strategy.num_replicas_in_sync}
     if cluster:
@@ -125,19 +125,28 @@ def _set_devices(config: HardwareConfig, gpus: list[Any]) -> None:
             tf.config.experimental.set_memory_growth(gpu, config.memory_growth)
 
 
-def _strategy(config: HardwareConfig, cluster: Cluster | None, gpus: int) -> tf.distribute.Strategy:
+def _strategy(config: HardwareConfig, gpus: int) -> tf.distribute.Strategy:
     kind, count = ("GPU", gpus) if gpus else ("CPU", config.logical_cpus)
-    if cluster:
-        resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
-            tf.train.ClusterSpec({"worker": cluster.workers}), task_type="worker", task_id=cluster.index,
-            num_accelerators={"GPU": gpus}, rpc_layer="grpc",
-        )  # fmt: skip
-        # At the end TensorFlow waits for its check whether the others are alive, which it does every 30 s otherwise.
-        CollectiveAllReduceExtended._check_health_interval = SECONDS_BETWEEN_CHECKS
-        return tf.distribute.MultiWorkerMirroredStrategy(resolver)
     if config.distribution == "mirrored":
         return _mirrored(kind, count)
     return tf.distribute.OneDeviceStrategy(f"{kind}:0")
+
+
+def _joined(cluster: Cluster, gpus: int) -> tf.distribute.Strategy:
+    """The strategy of all machines, when they have come."""
+    wait_for_all(cluster)
+    # At the end TensorFlow waits for its check whether the others are alive, which it does every 30 s otherwise.
+    CollectiveAllReduceExtended._check_health_interval = SECONDS_BETWEEN_CHECKS
+    CollectiveAllReduceExtended._check_health_initial_timeout = SECONDS_TO_JOIN
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": cluster.workers}), task_type="worker", task_id=cluster.index,
+        num_accelerators={"GPU": gpus}, rpc_layer="grpc",
+    )  # fmt: skip
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    except (RuntimeError, tf.errors.OpError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"hardware=multi_worker: the machines did not come together ({reason}): begin again") from error
 
 
 @cache

@@ -1,10 +1,11 @@
 """One experiment, top to bottom: the page to read first."""
 
 import logging
+import os
 import signal
 import zlib
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from vae_runner import hardware
-from vae_runner.cluster import find, leave_output_to_the_chief
+from vae_runner.cluster import Cluster, find
 from vae_runner.config import build, without_output
 from vae_runner.datasets import Dataset
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.errors import Interrupted, UnwritableError, UserError
 from vae_runner.figures import Trained
+from vae_runner.files import remove_empty
 from vae_runner.losses import Loss
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.models.saved import unallocated
@@ -61,54 +63,68 @@ def run(config: DictConfig, hydra: DictConfig, *, resumed: bool = False) -> None
     path = Path(hydra.runtime.output_dir)
     shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     cluster = find(config.hardware)
-    brief = hydra.mode == RunMode.MULTIRUN
+    in_sweep = hydra.mode == RunMode.MULTIRUN
     opened: AbstractContextManager[RunDirectory]
     if cluster is None or cluster.is_chief:
+        goes_on = f"vae-run resume={shown} goes on"
         opened = RunDirectory.open_to_resume(path) if resumed else RunDirectory.create(path, config, hydra)
     else:
-        leave_output_to_the_chief(path)
-        brief = True
+        goes_on = "what the first machine says goes on"
+        _leave_output_to_the_chief(path)
         config = without_output(config)
         opened = RunDirectory.scratch(config, path if resumed else None)
     interruption = Interruption()
     with interruption.heard(), opened as directory:
         stopwatch = Stopwatch()
         record = Record(directory.write_info, stopwatch.seconds, directory.info if resumed else None)
-        try:
-            with custom_gradients.forgotten():
-                _train(config, directory, record, stopwatch, interruption, brief=brief)
-        except KeyboardInterrupt as interrupt:
-            record.end("interrupted")
-            number = interrupt.signal_number if isinstance(interrupt, Interrupted) else signal.SIGINT
-            raise Interrupted(
-                number, f"interrupted at step {directory.newest_step}: vae-run resume={shown} goes on"
-            ) from interrupt
-        except UnwritableError as error:
-            with suppress(UnwritableError):  # where there was no room for the one there may be none for the other
-                record.end("failed", error=str(error))
-            raise UserError(f"{error}: make room for it; vae-run resume={shown} then goes on") from error
-        except UserError as error:
-            record.end("failed", error=str(error))
-            raise
-        except (MemoryError, tf.errors.ResourceExhaustedError) as error:
-            record.end("failed", error="out of memory")
-            raise UserError(
-                f"the run needs more memory than there is ({str(error).splitlines()[0]}): choose a smaller model, "
-                "latent, batch_size or image size"
-            ) from error
-        except hardware.LOST_ERRORS as error:
-            record.end("failed", error=f"{type(error).__name__}: {error}")
-            if cluster is None:
-                raise
-            raise UserError(
-                f"{cluster.named_in(str(error))} is gone, and this run with it: vae-run resume={shown} goes on from "
-                "the newest checkpoint, also with fewer machines"
-            ) from error
-        except BaseException as error:
-            record.end("failed", error=f"{type(error).__name__}: {error}")
-            raise
-        record.end("finished")
+        with _end_noted(record, directory, cluster, goes_on), custom_gradients.forgotten():
+            _train(config, directory, record, stopwatch, interruption, cluster, in_sweep=in_sweep)
     log.info("Run directory: %s", shown)
+
+
+@contextmanager
+def _end_noted(record: Record, directory: RunDirectory, cluster: Cluster | None, goes_on: str) -> Iterator[None]:
+    """Note in run.json how what is inside ends, and say what the user can do about it."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        record.end("interrupted")
+        number = interrupt.signal_number if isinstance(interrupt, Interrupted) else signal.SIGINT
+        raise Interrupted(number, f"interrupted at step {directory.newest_step}: {goes_on}") from interrupt
+    except UnwritableError as error:
+        with suppress(UnwritableError):  # where there was no room for the one there may be none for the other
+            record.end("failed", error=str(error))
+        raise UserError(f"{error}: make room for it; then {goes_on}") from error
+    except UserError as error:
+        record.end("failed", error=str(error))
+        raise
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        record.end("failed", error="out of memory")
+        raise UserError(
+            f"the run needs more memory than there is ({str(error).splitlines()[0]}): choose a smaller model, latent, "
+            "batch_size or image size"
+        ) from error
+    except BaseException as error:
+        record.end("failed", error=f"{type(error).__name__}: {error}")
+        if cluster and isinstance(error, hardware.LOST_ERRORS) and (lost := cluster.named_in(str(error))):
+            raise UserError(
+                f"{lost} is gone, and this run with it: {goes_on}, from the newest checkpoint; with hardware=auto also "
+                "on one machine"
+            ) from error
+        raise
+    record.end("finished")
+
+
+def _leave_output_to_the_chief(path: Path) -> None:
+    """Say nothing from now on but what goes wrong on this machine, and leave none of Hydra's folder at `path`."""
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        if isinstance(handler, logging.FileHandler):
+            root.removeHandler(handler)
+        else:
+            handler.setLevel(logging.WARNING)
+    os.environ["TTY_COMPATIBLE"] = "0"  # no progress bar
+    remove_empty(path)
 
 
 @dataclass(frozen=True)
@@ -124,6 +140,9 @@ class _Experiment:
 def _build(config: DictConfig, machine: hardware.Hardware, stopwatch: Stopwatch, signals: Interruption) -> _Experiment:
     dataset = build(config.dataset)
     _check_dataset(dataset)
+    shapes = [(name, split.images.shape) for name, split in dataset.splits.items()]
+    devices = f"{len(machine.strategy.extended.worker_devices)} {machine.description['device']}"
+    _check_alike(machine, f"{identity(config)} {shapes} {devices}")
     train, evaluated = _batches(dataset, config, machine)
     posterior = build(config.posterior)
     loss = build(config.loss)
@@ -141,12 +160,11 @@ def _build(config: DictConfig, machine: hardware.Hardware, stopwatch: Stopwatch,
             raise UserError("optimizer has no learning_rate: its YAML needs that key, the highest one of the run")
         learning_rate = LearningRate(config.optimizer.learning_rate, schedule, config.epochs, train.steps)
         optimizer = build(config.optimizer, learning_rate=learning_rate)
+        if machine.replicas > 1 and getattr(optimizer, "gradient_accumulation_steps", None):
+            raise UserError("optimizer.gradient_accumulation_steps: Keras accumulates on one device only; leave it out")
         if config.hardware.precision == "mixed_float16":
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         optimizer.build(autoencoder.trainable_variables)
-    if machine.replicas > 1 and getattr(optimizer, "gradient_accumulation_steps", None):
-        raise UserError("optimizer.gradient_accumulation_steps: Keras accumulates on one device only; leave it out")
-
     inner = InnerLoop(autoencoder, loss, optimizer, machine, config.seed, train.steps)
     metrics = [f"{split}/{name}" for split in dataset.splits for name in inner.names]
     check_metric("early_stopping.metric", config.early_stopping.metric, metrics)
@@ -174,18 +192,19 @@ def _train(
     record: Record,
     stopwatch: Stopwatch,
     signals: Interruption,
+    cluster: Cluster | None,
     *,
-    brief: bool,
+    in_sweep: bool,
 ) -> None:
-    machine = hardware.setup(config.hardware, config.seed)
+    machine = hardware.setup(config.hardware, config.seed, cluster)
+    signals.hear_again()
     record.note(hardware=machine.description)
-    if machine.cluster:
-        signals.together(machine.largest)
     experiment = _build(config, machine, stopwatch, signals)
     trainer = experiment.trainer
-    rows = _restore(experiment, directory, config, stopwatch, from_file=not brief)
-    _check_alike(machine, f"{identity(config)} {trainer.step}")
+    rows = _restore(experiment, directory, config, stopwatch, from_file=not in_sweep)
+    _check_alike(machine, f"step {trainer.step}")
     if rows is None:
+        brief = in_sweep or (cluster is not None and not cluster.is_chief)
         show_summary(experiment.autoencoder, experiment.dataset, config.batch_size, machine.description, brief=brief)
     table = MetricsTable(directory.metrics_file, rows or [])
     checkpoints = Checkpoints(config.checkpoint, directory, lambda: _capture(experiment, table.rows, config, stopwatch))
@@ -202,7 +221,8 @@ def _train(
         if not table.rows:
             board.configuration(OmegaConf.to_yaml(config, resolve=True), config, str(directory.path))
         stopwatch.since_start("preparation")
-        with checkpoints.when_interrupted():
+        together = signals.together(machine.largest) if cluster else nullcontext()
+        with checkpoints.when_interrupted(), together:
             while not _is_over(config, table.rows):
                 result = trainer.run_epoch(on_progress)
                 table.add(result)
@@ -214,6 +234,7 @@ def _train(
                     pictures.draw_periodic(_trained(experiment, table.rows, config), result.step, last)
                 trainer.next_epoch()
                 checkpoints.after_epoch(table.rows, last)
+        with checkpoints.when_interrupted():
             trained = _trained(experiment, table.rows, config)
             directory.save_models(trained.autoencoder)
             _save_test_sample(trained, directory)
@@ -227,7 +248,7 @@ def _check_alike(machine: hardware.Hardware, what: str) -> None:
     if machine.largest(number) != -machine.largest(-number):
         raise UserError(
             "the machines of this run do not begin alike: give all of them the same command, but for hardware.worker, "
-            "and to go on, the same run directory"
+            "the same images, and to go on, the same run directory"
         )
 
 

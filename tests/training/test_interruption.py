@@ -66,8 +66,7 @@ def test_machines_answer_the_signal_of_any_of_them_together_and_none_is_lost_whi
             os.kill(os.getpid(), signal.SIGTERM)  # while it waits for them
         return max(value, others)
 
-    interruption.together(largest)
-    with interruption.heard():
+    with interruption.heard(), interruption.together(largest):
         with interruption.deferred():
             pass
         others = -1
@@ -77,8 +76,7 @@ def test_machines_answer_the_signal_of_any_of_them_together_and_none_is_lost_whi
             pass
         assert answered.value.signal_number == signal.SIGTERM
     interruption = Interruption()
-    interruption.together(largest)
-    with interruption.heard():
+    with interruption.heard(), interruption.together(largest):
         os.kill(os.getpid(), signal.SIGINT)  # not answered here, where the others do not know of it
         others = signal.SIGTERM
         with pytest.raises(Interrupted) as answered, interruption.deferred():

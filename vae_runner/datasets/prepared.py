@@ -176,9 +176,12 @@ class Preprocessing:
             return canvas
         left, right, x0, x1 = _shown_in(seen[0], seen[2], image.width, self.width)
         top, bottom, y0, y1 = _shown_in(seen[1], seen[3], image.height, self.height)
+        if 2 * (x1 - x0) * (y1 - y0) > image.width * image.height:  # a copy would take more memory than it saves time
+            x0, y0, x1, y1 = 0, 0, *image.size
         x_scale, y_scale = image.width / self.width, image.height / self.height
         box = (left * x_scale - x0, top * y_scale - y0, right * x_scale - x0, bottom * y_scale - y0)
-        part = self._in_channels(self._on_background(image.crop((x0, y0, x1, y1))))
+        part = image if (x1 - x0, y1 - y0) == image.size else image.crop((x0, y0, x1, y1))
+        part = self._in_channels(self._on_background(part))
         canvas.paste(part.resize((right - left, bottom - top), Image.Resampling.BILINEAR, box), (left, top))
         return canvas
 

@@ -47,7 +47,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         count = tf.cast(tf.size(x) // tf.shape(x)[-1], tf.float32)
         total = replicas.all_reduce(tf.distribute.ReduceOp.SUM, tf.stack([*sums, tf.fill(tf.shape(sums[0]), count)]))
         distance, square = total[0] / total[2], total[1] / total[2]
-        mean, variance = pivot + distance, square - tf.square(distance)
+        mean, variance = pivot + distance, tf.maximum(square - tf.square(distance), 0.0)
         self._average(mean, variance)
         scale = self.gamma * tf.math.rsqrt(variance + self.epsilon)
         return tf.cast((x - mean) * scale + self.beta, inputs.dtype)

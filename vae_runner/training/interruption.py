@@ -25,14 +25,22 @@ class Interruption:
         self._deferring = False
         self._largest: Callable[[float], float] | None = None
 
-    def together(self, largest: Callable[[float], float]) -> None:
-        """From now on all machines of a run answer a first signal at the same `deferred()`, whichever has had it.
+    def hear_again(self) -> None:
+        """Take SIGTERM back from TensorFlow, which takes it when it joins other machines."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._answer)
 
-        `largest` tells each the largest of the numbers that they give.
+    @contextmanager
+    def together(self, largest: Callable[[float], float]) -> Iterator[None]:
+        """Inside, all machines of a run answer a first signal at the same `deferred()`, whichever has had it.
+
+        `largest` is a collective that tells each the largest of the numbers they give.
         """
         self._largest = largest
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._answer)  # which TensorFlow has taken when it joined the others
+        try:
+            yield
+        finally:
+            self._largest = None
 
     @contextmanager
     def heard(self) -> Iterator[None]:
