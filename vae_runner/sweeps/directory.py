@@ -6,6 +6,7 @@ sweep.csv            a row a run: what it is, its status, its metrics
 sweep.html           the same as a page, with pictures and plots
 multirun.yaml        Hydra's own: the configuration that it launched the runs from
 study.db             Optuna's own (conf/hydra/sweeper/optuna.yaml)
+.lock                held by the command that works here
 .slot_<n>, .suspect* locks of the processes that run at the same time
 <varied>-<id>/       a run, known by what it computes
 ```
@@ -18,10 +19,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from vae_runner.errors import UserError
-from vae_runner.files import write_whole
+from vae_runner.errors import UnwritableError, UserError
+from vae_runner.files import write_whole, writing
 from vae_runner.run_directory import RunDirectory
 from vae_runner.untrusted import MAX_TEXT, DamagedError, is_number, json_object, read, sealed, unsealed
 
@@ -43,9 +44,33 @@ class SweepDirectory:
         info = {"command": list(command), "keys": keys, "begun": int(time.time())}
         write_whole(self._info_file, (json.dumps(sealed(info), indent=2) + "\n").encode())
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other commands from working in this sweep: each would take the other's runs for dead.
+
+        Raises:
+            UserError: another one does, or nothing can be written here.
+        """
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._lock_file, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise UserError(
+                f"{self.path} is in use: another vae-run -m works in it; wait for its end, or stop it"
+            ) from error
+        except OSError as error:
+            raise UnwritableError(f"{self.path} cannot be written ({error.strerror or error})") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
     def delete_own_files(self) -> None:
         """Delete what is not its runs'."""
-        for file in (self._info_file, self.table_file, self.page_file, self.path / "multirun.yaml"):
+        named = (self._info_file, self.table_file, self.page_file, self._lock_file, self.path / "multirun.yaml")
+        for file in (*named, *self.path.glob(".slot_*"), *self.path.glob(".suspect*")):
             file.unlink(missing_ok=True)
 
     @property
@@ -104,6 +129,10 @@ class SweepDirectory:
         name = self._suspect_file.read_text() if self._suspect_file.exists() else None
         self._suspect_file.unlink(missing_ok=True)
         return name
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.path / ".lock"
 
     @property
     def _suspect_file(self) -> Path:

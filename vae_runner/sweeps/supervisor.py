@@ -51,6 +51,12 @@ def supervise(arguments: Sequence[str]) -> None:
     overrides = _overrides(arguments)
     _check_extras(overrides)
     directory, rest = _choose_directory(overrides, arguments)
+    with directory.held():
+        directory.take_suspect()  # of a command that was killed: its name would keep every suspect from being run
+        _supervise(directory, overrides, rest)
+
+
+def _supervise(directory: SweepDirectory, overrides: Sequence[Override], rest: list[str]) -> None:
     new = not directory.exists
     own = [str(o.input_line) for o in overrides if o.key_or_group.split(".")[0] not in ("sweep", "hydra")]
     directory.begin(own, [o.key_or_group for o in overrides if o.is_sweep_override()])
