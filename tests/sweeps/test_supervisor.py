@@ -1,8 +1,8 @@
 """The process that outlives whatever happens to the runs of a sweep, with stand-ins for the process they run in."""
 
-import json
+import os
+import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from vae_runner.errors import UserError
+from vae_runner.errors import Interrupted, UnwritableError, UserError
 from vae_runner.run_directory import RunDirectory
 from vae_runner.sweeps import supervisor
 from vae_runner.sweeps.directory import SweepDirectory
-from vae_runner.untrusted import sealed
+from vae_runner.sweeps.report import Report
 
 
 @pytest.fixture
@@ -83,3 +83,103 @@ def test_two_commands_do_not_work_in_one_sweep(sweep: SweepDirectory, processes:
     for _ in range(2):  # the lock is given back
         supervisor.supervise(["seed=0,1", "sweep.dir=sweep"])
     assert sweep.command == before
+
+
+KILLED = -9
+
+
+def test_runs_that_were_dead_before_are_neither_blamed_nor_a_reason_to_go_on_for_ever(
+    sweep: SweepDirectory, processes: Callable[..., list[int]]
+) -> None:
+    old = add_run(sweep, "old", "running")
+    before = old.info
+    processes(*[lambda: KILLED] * supervisor.MAX_UNEXPLAINED)
+    with pytest.raises(UserError, match="old is dead"):
+        supervisor.supervise(["seed=0,1", "sweep.dir=sweep"])
+    assert old.info == before
+
+
+def test_a_run_that_died_with_the_process_is_blamed_and_one_that_was_dead_before_is_not(
+    sweep: SweepDirectory, processes: Callable[..., list[int]]
+) -> None:
+    old = add_run(sweep, "old", "running")
+
+    def dies() -> int:
+        add_run(sweep, "new", "running")
+        return KILLED
+
+    def goes_on() -> int:
+        add_run(sweep, "old")
+        return 0
+
+    processes(dies, goes_on)
+    with pytest.raises(UserError, match="the process died of signal SIGKILL"):
+        supervisor.supervise(["seed=0,1", "sweep.dir=sweep"])
+    assert RunDirectory(sweep.path / "new").status == "failed"
+    assert "suspected" not in old.info
+
+
+def test_a_damaged_run_does_not_end_the_others(sweep: SweepDirectory, processes: Callable[..., list[int]]) -> None:
+    def dies() -> int:
+        add_run(sweep, "new", "running")
+        (add_run(sweep, "damaged").path / "run.json").write_text("{")
+        return KILLED
+
+    begun = processes(dies, lambda: 0)
+    with pytest.raises(UserError, match="2 of 2 runs did not finish"):
+        supervisor.supervise(["seed=0,1", "sweep.dir=sweep"])
+    assert len(begun) == 2
+    assert RunDirectory(sweep.path / "new").status == "failed"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_between_two_processes_ends_the_sweep_in_order(
+    sweep: SweepDirectory, processes: Callable[..., list[int]], monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    def dies() -> int:
+        add_run(sweep, "new", "running")
+        return KILLED
+
+    processes(dies)
+    monkeypatch.setattr(supervisor, "note_deaths", lambda *_: signal.raise_signal(number))
+    with pytest.raises(Interrupted, match=r"interrupted: the same command with sweep.dir=sweep goes on") as end:
+        supervisor.supervise(["seed=0,1", "sweep.dir=sweep"])
+    assert end.value.status == 128 + number
+    assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
+
+
+def test_a_report_that_cannot_be_written_does_not_end_the_sweep(
+    sweep: SweepDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_run(sweep, "a")
+    monkeypatch.setattr(supervisor, "POLL_SECONDS", 0.01)
+    started = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda words, **more: started(["sleep", "0.1"], **more))
+    asked = []
+
+    def full(self: Report) -> None:
+        asked.append(1)
+        raise UnwritableError("no room")
+
+    monkeypatch.setattr(Report, "keep_current", full)
+    supervisor.supervise(["seed=0,1", "sweep.dir=sweep"])
+    assert len(asked) > 1
+
+
+def test_what_is_left_of_a_process_is_noticed_to_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "POLL_SECONDS", 0.01)
+    left = subprocess.Popen(["sleep", "100"], process_group=0)
+    begun = time.monotonic()
+    supervisor._end_group(left.pid)
+    assert time.monotonic() - begun < supervisor.SECONDS_TO_END
+
+
+def test_what_nobody_notices_to_have_ended_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("POLL_SECONDS", "SECONDS_TO_END", "SECONDS_TO_BE_KILLED"):
+        monkeypatch.setattr(supervisor, name, 0.05)
+    sent: list[int] = []
+    monkeypatch.setattr(os, "killpg", lambda group, number: sent.append(number))
+    monkeypatch.setattr(os, "waitpid", lambda *_: (0, 0))
+    supervisor._end_group(1)
+    assert sent[0] == signal.SIGTERM
+    assert sent[-1] == signal.SIGKILL

@@ -15,7 +15,7 @@ study.db             Optuna's own (conf/hydra/sweeper/optuna.yaml)
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,18 @@ class SweepDirectory:
     def runs(self) -> list[RunDirectory]:
         """The runs that have begun, in the order of their names."""
         return [RunDirectory(file.parent) for file in sorted(self.path.glob("*/run.json"))]
+
+    def written(self) -> dict[str, tuple[int, int]]:
+        """What changes, for each run by its name, when the run writes what it has come to.
+
+        No moment is compared with this machine's: the one that wrote may have another clock.
+        """
+        found = {}
+        for file in self.path.glob("*/run.json"):
+            with suppress(OSError):
+                of_file = file.stat()
+                found[file.parent.name] = (of_file.st_mtime_ns, of_file.st_ino)
+        return found
 
     @property
     def table_file(self) -> Path:
