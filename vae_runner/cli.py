@@ -30,6 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vae_runner import __version__, config, refusals, resume
 from vae_runner.errors import Interrupted, UserError
+from vae_runner.files import remove_empty
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.identity import register_resolver
 from vae_runner.sweeps.job import CHILD, WORKER_LOST, listen, sweep_job
@@ -249,13 +250,7 @@ def _check(cfg: DictConfig, path: Path) -> None:
     try:
         config.check(cfg)
     except UserError:
-        # The run's own, and those conf/config.yaml puts it in. rmdir refuses a folder that something is in.
-        with contextlib.suppress(OSError):
-            path.rmdir()
-            for folder, name in zip(path.parents, (r"\d{4}-\d\d-\d\d", "outputs"), strict=False):
-                if not re.fullmatch(name, folder.name):
-                    break
-                folder.rmdir()
+        remove_empty(path)
         raise
 
 

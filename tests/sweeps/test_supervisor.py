@@ -183,3 +183,36 @@ def test_what_nobody_notices_to_have_ended_is_given_up(monkeypatch: pytest.Monke
     supervisor._end_group(1)
     assert sent[0] == signal.SIGTERM
     assert sent[-1] == signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        (["sweep.dir=mine/new"], {"mine", "sweep"}),
+        (["sweep.dir=mine/2020-01-01"], {"mine", "sweep"}),
+        (["sweep.dir=mine"], {"mine", "sweep"}),
+        (["sweep.dir=new"], {"mine", "sweep"}),
+        ([], {"mine", "sweep"}),
+    ],
+)
+def test_a_refused_command_leaves_the_users_own_folders_and_none_of_its_own(
+    sweep: SweepDirectory, processes: Callable[..., list[int]], given: list[str], left: set[str]
+) -> None:
+    Path("mine").mkdir()
+    processes(lambda: supervisor.REFUSED)
+    with pytest.raises(SystemExit):
+        supervisor.supervise(["latnt=0,1", *given])
+    assert {path.name for path in Path().iterdir()} == left
+    assert not list(Path("mine").iterdir())
+
+
+def test_a_refused_command_changes_nothing_of_a_sweep(
+    sweep: SweepDirectory, processes: Callable[..., list[int]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_run(sweep, "a", "failed")
+    before = sweep.info_text
+    processes(lambda: supervisor.REFUSED)
+    with pytest.raises(SystemExit):
+        supervisor.supervise(["latnt=0,1", "sweep.dir=sweep"])
+    assert sweep.info_text == before
+    assert capsys.readouterr().out == ""

@@ -44,6 +44,15 @@ class SweepDirectory:
         info = {"command": list(command), "keys": keys, "begun": int(time.time())}
         write_whole(self._info_file, (json.dumps(sealed(info), indent=2) + "\n").encode())
 
+    @property
+    def info_text(self) -> bytes | None:
+        """What `begin_as` makes this the sweep of the same command again with; None where none has worked here."""
+        return self._info_file.read_bytes() if self.exists else None
+
+    def begin_as(self, info_text: bytes) -> None:
+        """Forget the last command: it was refused."""
+        write_whole(self._info_file, info_text)
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keep other commands from working in this sweep: each would take the other's runs for dead.

@@ -23,6 +23,7 @@ from hydra.errors import HydraException
 
 from vae_runner import refusals
 from vae_runner.errors import Interrupted, UnwritableError, UserError
+from vae_runner.files import OUTPUTS, remove_empty
 from vae_runner.run_directory import RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.job import CHILD, SECONDS_TO_END, WORKER_LOST, note_deaths
@@ -30,8 +31,8 @@ from vae_runner.sweeps.report import Report, Run
 
 MAX_UNEXPLAINED = 3  # processes in a row that are lost without a run that may have been the cause
 POLL_SECONDS = 0.2
+REFUSED = 2  # the exit status of a command that makes no sense
 SECONDS_TO_BE_KILLED = 2
-OUTPUTS = "outputs"  # where conf/config.yaml puts sweeps
 EXTRAS = {  # a launcher's or sweeper's name, and the plugin it needs
     "joblib": "hydra_joblib_launcher",
     "slurm": "hydra_submitit_launcher",
@@ -53,21 +54,36 @@ def supervise(arguments: Sequence[str]) -> None:
     overrides = _overrides(arguments)
     _check_extras(overrides)
     directory, rest = _choose_directory(overrides, arguments)
+    existed = directory.path.exists()
     with directory.held():
         directory.take_suspect()  # of a command that was killed: its name would keep every suspect from being run
-        _supervise(directory, overrides, rest)
+        launching = _Launching(directory, Report(directory), rest)
+        status = _launch(directory, overrides, launching)
+        if status is None:
+            _tell(directory, launching)
+            return
+    if not existed:
+        remove_empty(directory.path)
+    sys.exit(status)
 
 
-def _supervise(directory: SweepDirectory, overrides: Sequence[Override], rest: list[str]) -> None:
-    new = not directory.exists
+def _launch(directory: SweepDirectory, overrides: Sequence[Override], launching: "_Launching") -> int | None:
+    """Launch the runs; the exit status of a command that was refused, and has left nothing behind, else None."""
+    info, written = directory.info_text, directory.written()
     own = [str(o.input_line) for o in overrides if o.key_or_group.split(".")[0] not in ("sweep", "hydra")]
     directory.begin(own, [o.key_or_group for o in overrides if o.is_sweep_override()])
-    report = Report(directory)
-    launching = _Launching(directory, report, rest)
-    status = launching.run()
-    if new and not directory.runs:  # refused before there was a run
-        _leave_nothing(directory)
-        sys.exit(status)
+    launching.status = launching.run()
+    if info is None and not directory.runs:
+        directory.delete_own_files()
+        return launching.status
+    if info is not None and launching.status == REFUSED and directory.written() == written:
+        directory.begin_as(info)
+        return launching.status
+    return None
+
+
+def _tell(directory: SweepDirectory, launching: "_Launching") -> None:
+    report = launching.report
     report.write()
     report.show()
     if launching.told:
@@ -79,8 +95,8 @@ def _supervise(directory: SweepDirectory, overrides: Sequence[Override], rest: l
             f"{first.error or f'{first.name} is {first.status}'} ({len(unfinished)} of {len(report.runs)} runs "
             f"{_how(unfinished)}; the same command with sweep.dir={directory.path} repeats them)"
         )
-    if status:
-        sys.exit(status)
+    if launching.status:
+        sys.exit(launching.status)
 
 
 def _how(unfinished: Sequence[Run]) -> str:
@@ -91,9 +107,10 @@ class _Launching:
     """The process that Hydra launches the runs from: started, watched, and replaced where it is lost with a run."""
 
     def __init__(self, directory: SweepDirectory, report: Report, arguments: Sequence[str]) -> None:
+        self.status = 0  # of the last process
         self.told: list[int] = []  # the signals that have come
         self._directory = directory
-        self._report = report
+        self.report = report
         self._arguments = arguments
         self._group: int | None = None  # of processes, while there is one
 
@@ -136,7 +153,7 @@ class _Launching:
                 break
             except subprocess.TimeoutExpired:
                 with suppress(UnwritableError, OSError):  # the runs may still end well, and the end tells of it
-                    self._report.keep_current()
+                    self.report.keep_current()
         if status < 0 or status == WORKER_LOST:
             _end_group(process.pid)
         self._group = None
@@ -233,15 +250,6 @@ def _newest_like(overrides: Sequence[Override]) -> SweepDirectory:
         f"sweep=resume: there is no sweep of {', '.join(o.key_or_group for o in own)} in {OUTPUTS}/: give its "
         "directory with sweep.dir=DIR, or start one without sweep="
     )
-
-
-def _leave_nothing(directory: SweepDirectory) -> None:
-    directory.delete_own_files()
-    with suppress(OSError):
-        for folder in (directory.path, *directory.path.parents[:2]):
-            if folder == Path():
-                break
-            folder.rmdir()
 
 
 def _check_extras(overrides: Sequence[Override]) -> None:
