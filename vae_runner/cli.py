@@ -275,4 +275,14 @@ def _check_options(arguments: list[str]) -> bool:
         sys.exit(0)
     options = [a for a in arguments if a not in ("--shell-completion", "-sc")]
     given = parser.parse_args(options)
-    return bool(given.multirun) and not (given.help or given.hydra_help or given.cfg or given.info)
+    works = not (given.help or given.hydra_help or given.cfg or given.info)
+    if works and not given.multirun:
+        _check_is_no_sweep(given.overrides)
+    return bool(given.multirun) and works
+
+
+def _check_is_no_sweep(overrides: list[str]) -> None:
+    """Refuse what only a sweep takes: without -m it would begin a run that nobody has asked for."""
+    for override in overrides:
+        if re.match(r"\+{0,2}sweep(\.dir|\.resume)?=", override):
+            raise UserError(f"{override} is for a sweep: add -m")

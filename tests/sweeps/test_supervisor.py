@@ -216,3 +216,26 @@ def test_a_refused_command_changes_nothing_of_a_sweep(
         supervisor.supervise(["latnt=0,1", "sweep.dir=sweep"])
     assert sweep.info_text == before
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("how", ["sweep=resume", "sweep.resume=true"])
+def test_the_newest_sweep_of_a_command_is_gone_on_with_past_a_damaged_one(
+    sweep: SweepDirectory, how: str, processes: Callable[..., list[int]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, damaged = (SweepDirectory(Path("outputs/2020-01-01") / name) for name in ("10-00-00", "11-00-00"))
+    good.begin(["seed=0,1"], ["seed"])
+    add_run(good, "a")
+    damaged.path.mkdir()
+    (damaged.path / "sweep.json").write_text("{")
+    processes(lambda: 0)
+    supervisor.supervise(["seed=0,1", how])
+    said = capsys.readouterr()
+    assert f"Going on with {good.path}" in said.out
+    assert f"{damaged.path}/sweep.json cannot be used" in said.err
+
+
+@pytest.mark.parametrize("override", ["sweep=resume", "sweep.dir=sweep", "sweep.resume=true", "+sweep.dir=sweep"])
+def test_what_is_for_a_sweep_is_refused_for_a_run(
+    sweep: SweepDirectory, override: str, refusal: Callable[..., str]
+) -> None:
+    assert f"{override} is for a sweep: add -m" in refusal("vae-run", "latent=2", override, cwd=Path())

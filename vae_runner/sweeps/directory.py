@@ -7,12 +7,14 @@ sweep.html           the same as a page, with pictures and plots
 multirun.yaml        Hydra's own: the configuration that it launched the runs from
 study.db             Optuna's own (conf/hydra/sweeper/optuna.yaml)
 .lock                held by the command that works here
-.slot_<n>, .suspect* locks of the processes that run at the same time
+.slot_<host>_<n>     locks of the processes that run at the same time on a machine
+.suspect*            locks of the processes that run at the same time
 <varied>-<id>/       a run, known by what it computes
 ```
 """
 
 import json
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -130,7 +132,7 @@ class SweepDirectory:
 
     def slot_file(self, number: int) -> Path:
         """The lock of a process that runs at the same time as others on this machine."""
-        return self.path / f".slot_{number}"
+        return self.path / f".slot_{socket.gethostname()}_{number}"  # other machines may work in this folder too
 
     @contextmanager
     def only_suspect(self, name: str) -> Iterator[bool]:

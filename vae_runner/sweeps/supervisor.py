@@ -216,7 +216,11 @@ def _die_with_parent() -> None:
 
 def _choose_directory(overrides: Sequence[Override], arguments: Sequence[str]) -> tuple[SweepDirectory, list[str]]:
     """The sweep's directory, and the arguments with it in Hydra's words."""
-    rest = [argument for argument in arguments if not re.match(r"(sweep|sweep\.dir|hydra\.sweep\.dir)=", argument)]
+    rest = [
+        argument
+        for argument in arguments
+        if not re.match(r"(sweep|sweep\.dir|sweep\.resume|hydra\.sweep\.dir)=", argument)
+    ]
     given = {
         o.key_or_group: str(o.value()).strip("'\"")
         for o in overrides
@@ -225,7 +229,7 @@ def _choose_directory(overrides: Sequence[Override], arguments: Sequence[str]) -
     path = given.get("sweep.dir") or given.get("hydra.sweep.dir")
     if path:
         directory = SweepDirectory(Path(path))
-    elif given.get("sweep") == "resume":
+    elif given.get("sweep.resume", str(given.get("sweep") == "resume")).lower() == "true":
         directory = _newest_like(overrides)
         print(f"Going on with {directory.path}")
     else:
@@ -236,7 +240,7 @@ def _choose_directory(overrides: Sequence[Override], arguments: Sequence[str]) -
 def _newest_like(overrides: Sequence[Override]) -> SweepDirectory:
     """The newest sweep of the same command, or else of the same keys."""
     files = sorted(Path(OUTPUTS).glob("*/*/sweep.json"), reverse=True)
-    sweeps = [SweepDirectory(file.parent) for file in files]
+    sweeps = [sweep for file in files if _is_whole(sweep := SweepDirectory(file.parent))]
     own = [o for o in overrides if o.key_or_group.split(".")[0] not in ("sweep", "hydra")]
     alike: tuple[Callable[[SweepDirectory], bool], ...] = (
         lambda sweep: set(sweep.command) == {o.input_line for o in own},
@@ -250,6 +254,15 @@ def _newest_like(overrides: Sequence[Override]) -> SweepDirectory:
         f"sweep=resume: there is no sweep of {', '.join(o.key_or_group for o in own)} in {OUTPUTS}/: give its "
         "directory with sweep.dir=DIR, or start one without sweep="
     )
+
+
+def _is_whole(sweep: SweepDirectory) -> bool:
+    try:
+        sweep.keys  # noqa: B018 (reads the file)
+        return True
+    except UserError as error:
+        print(f"Left out: {error}", file=sys.stderr)
+        return False
 
 
 def _check_extras(overrides: Sequence[Override]) -> None:
