@@ -30,6 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vae_runner import __version__, config, refusals, resume
 from vae_runner.errors import Interrupted, UserError
+from vae_runner.files import remove_empty
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.identity import register_resolver
 from vae_runner.sweeps.job import CHILD, WORKER_LOST, listen, sweep_job
@@ -251,13 +252,7 @@ def _check(cfg: DictConfig, path: Path) -> None:
     try:
         config.check(cfg)
     except UserError:
-        # The run's own, and those conf/config.yaml puts it in. rmdir refuses a folder that something is in.
-        with contextlib.suppress(OSError):
-            path.rmdir()
-            for folder, name in zip(path.parents, (r"\d{4}-\d\d-\d\d", "outputs"), strict=False):
-                if not re.fullmatch(name, folder.name):
-                    break
-                folder.rmdir()
+        remove_empty(path)
         raise
 
 
@@ -282,4 +277,14 @@ def _check_options(arguments: list[str]) -> bool:
         sys.exit(0)
     options = [a for a in arguments if a not in ("--shell-completion", "-sc")]
     given = parser.parse_args(options)
-    return bool(given.multirun) and not (given.help or given.hydra_help or given.cfg or given.info)
+    works = not (given.help or given.hydra_help or given.cfg or given.info)
+    if works and not given.multirun:
+        _check_is_no_sweep(given.overrides)
+    return bool(given.multirun) and works
+
+
+def _check_is_no_sweep(overrides: list[str]) -> None:
+    """Refuse what only a sweep takes: without -m it would begin a run that nobody has asked for."""
+    for override in overrides:
+        if re.match(r"\+{0,2}sweep(\.dir|\.resume)?=", override):
+            raise UserError(f"{override} is for a sweep: add -m")

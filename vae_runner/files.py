@@ -11,6 +11,7 @@ from typing import Any
 
 from vae_runner.errors import UnwritableError, printable
 
+OUTPUTS = "outputs"  # where conf/config.yaml puts runs and sweeps, in folders of their dates
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
@@ -42,6 +43,16 @@ def write_whole(path: Path, content: bytes) -> None:
             _sync_folder(path.parent)
         finally:
             part.unlink(missing_ok=True)
+
+
+def remove_empty(path: Path) -> None:
+    """Remove a run's or a sweep's own folder, and those conf/config.yaml puts it in, unless something is in them."""
+    with suppress(OSError):  # rmdir refuses a folder that something is in
+        path.rmdir()
+        for folder, name in zip(path.parents, (r"\d{4}-\d\d-\d\d", OUTPUTS), strict=False):
+            if not re.fullmatch(name, folder.name):
+                break
+            folder.rmdir()
 
 
 def csv_table(rows: Sequence[Mapping[str, Any]]) -> bytes:

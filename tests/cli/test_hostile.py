@@ -377,6 +377,15 @@ def gadgets(canary: Path) -> dict[str, dict[str, Any]]:
             "config": {"name": "evil", "module": "gAA="},
             "registered_name": None,
         },
+        # Keras joins the module's name and the class's
+        "joined": {**lambda_layer(function("os", "system")), "module": "keras", "class_name": "layers.Lambda"},
+        "joined saved model": {
+            "module": "keras",
+            "class_name": "layers.TFSMLayer",
+            "config": {"name": "evil", "filepath": str(canary.parent)},
+            "registered_name": None,
+        },
+        "where it is written": {**lambda_layer("relu"), "module": "keras.src.layers.core.lambda_layer"},
         "registered": {
             "module": None,
             "class_name": "Evil",

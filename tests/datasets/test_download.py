@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPMessage
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +258,13 @@ def test_a_redirection_may_not_leave_https_either(target: Path, server: FileServ
     with refused(elsewhere, "https"):
         fetch(f"{server.url}/moved.gz", target)
     assert tree(target.parent) == set()
+
+
+def test_a_redirection_from_elsewhere_may_not_lead_to_this_machine() -> None:
+    first, here = "https://example.org/file.gz", "http://127.0.0.1:9/private"
+    redirections = download_module._Redirections(first)
+    with refused(here, "https"):
+        redirections.redirect_request(urllib.request.Request(first), io.BytesIO(), 302, "Found", HTTPMessage(), here)
 
 
 def test_no_redirection_on_the_way_may_leave_https(url: str, target: Path, server: FileServer) -> None:

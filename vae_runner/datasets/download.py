@@ -48,10 +48,13 @@ class _TooLargeError(Exception):
 class _Redirections(urllib.request.HTTPRedirectHandler):
     """Every address on the way is checked before it is asked, and what comes with a redirection is not read."""
 
+    def __init__(self, first: str) -> None:
+        self._here = _is_here(first)
+
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> urllib.request.Request | None:
-        _check_address(newurl)
+        _check_address(newurl, from_here=self._here)
         fp.close()
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -119,13 +122,17 @@ def one_process(target: Path) -> Iterator[None]:
         lock.release()
 
 
-def _check_address(url: str) -> None:
+def _check_address(url: str, *, from_here: bool = True) -> None:
+    """Refuse what is not https, or http on this machine, where nobody else's server has led to it."""
     with suppress(ValueError):  # it is no address at all
-        address = urllib.parse.urlsplit(url)
-        here = address.hostname in ("127.0.0.1", "localhost", "::1")
-        if address.scheme == "https" or (address.scheme == "http" and here):
+        scheme = urllib.parse.urlsplit(url).scheme
+        if scheme == "https" or (scheme == "http" and from_here and _is_here(url)):
             return
     raise UserError(f"dataset.url={url}: only https addresses are downloaded from")
+
+
+def _is_here(url: str) -> bool:
+    return urllib.parse.urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
 
 
 def _fetch(url: str, part: Path, check: Callable[[Path], str | None], max_bytes: int) -> str | None:
@@ -163,7 +170,7 @@ def _transfer(url: str, part: Path, max_bytes: int) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "vae-runner"})
     if have:
         request.add_header("Range", f"bytes={have}-")
-    with urllib.request.build_opener(_Redirections).open(request, timeout=TIMEOUT) as answer:
+    with urllib.request.build_opener(_Redirections(url)).open(request, timeout=TIMEOUT) as answer:
         resumed = answer.status == 206
         start = have if resumed else 0
         length = answer.headers.get("Content-Length", "")

@@ -1,7 +1,8 @@
 """Keras models in files that someone else may have written."""
 
+import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,18 @@ from keras.src.backend.common import global_state  # there is no public way to g
 from vae_runner.untrusted import DamagedError, json_object, reading
 
 CONFIG = "config.json"
-# A function that a file names could be any of Keras's, also one that writes a file or downloads one.
-CALLERS = ("Lambda", "function", "__lambda__", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
+# Layers of Keras's own that call what their configuration names, which could be anything, or bring code of their own.
+CALLERS = ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
+MODELS = ("Functional", "Sequential")
+MODELS_FROM = ("keras", "keras.models", "keras.src.models.functional", "keras.src.models.sequential")
+PARTS = {  # what layers are configured with: objects of these modules that are of these kinds
+    "keras.layers": keras.layers.Layer,
+    "keras.initializers": keras.initializers.Initializer,
+    "keras.regularizers": keras.regularizers.Regularizer,
+    "keras.constraints": keras.constraints.Constraint,
+    "keras": keras.DTypePolicy,
+    "keras.dtype_policies": keras.DTypePolicy,
+}
 
 
 def load(file: Path) -> keras.Model:
@@ -27,9 +38,10 @@ def load(file: Path) -> keras.Model:
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
             raise DamagedError("it is compressed, which Keras's files are not")
         config = json_object(archive.read(CONFIG))
-        for name in _class_names(config):
-            if name in CALLERS:
-                raise DamagedError(f"it has a {name}, which would call what it names: networks are of layers alone")
+        for part in _objects(config):
+            if not _is_harmless(part):
+                what = f"{part.get('module')}.{part['class_name']}"
+                raise DamagedError(f"it has a {what:.100}, which could run something: networks are of layers alone")
     with _reading():
         with unallocated():
             weights = keras.saving.deserialize_keras_object(config, safe_mode=True).count_params()
@@ -66,11 +78,30 @@ def _reading() -> Iterator[None]:
             raise ValueError(error.message) from error
 
 
-def _class_names(node: Any) -> Iterator[Any]:
-    """Every `class_name` in a model's configuration."""
+def _objects(node: Any) -> Iterator[dict[str, Any]]:
+    """Whatever a model's configuration would have Keras make."""
     waiting = [node]
     while waiting:
         part = waiting.pop()
-        if isinstance(part, dict):
-            yield part.get("class_name")
+        if isinstance(part, dict) and "class_name" in part:
+            yield part
         waiting += part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+
+
+def _is_harmless(part: Mapping[str, Any]) -> bool:
+    """Whether an object of this configuration is one that Keras writes for a network of its own layers.
+
+    Keras joins module and name, and looks for other things where that is no name of its own: only what both of them
+    say by themselves is let through.
+    """
+    module, name = part.get("module"), part["class_name"]
+    if not isinstance(name, str) or part.get("registered_name") not in (None, name):
+        return False
+    if module is None:
+        return name == "__keras_tensor__"
+    if not isinstance(module, str) or not name.isidentifier() or name in CALLERS:
+        return False
+    if name in MODELS and module in MODELS_FROM:
+        return True
+    found = getattr(sys.modules[module], name, None) if module in PARTS else None
+    return isinstance(found, type) and issubclass(found, PARTS[module])

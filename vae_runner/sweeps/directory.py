@@ -6,22 +6,25 @@ sweep.csv            a row a run: what it is, its status, its metrics
 sweep.html           the same as a page, with pictures and plots
 multirun.yaml        Hydra's own: the configuration that it launched the runs from
 study.db             Optuna's own (conf/hydra/sweeper/optuna.yaml)
-.slot_<n>, .suspect* locks of the processes that run at the same time
+.lock                held by the command that works here
+.slot_<host>_<n>     locks of the processes that run at the same time on a machine
+.suspect*            locks of the processes that run at the same time
 <varied>-<id>/       a run, known by what it computes
 ```
 """
 
 import json
+import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from vae_runner.errors import UserError
-from vae_runner.files import write_whole
+from vae_runner.errors import UnwritableError, UserError
+from vae_runner.files import write_whole, writing
 from vae_runner.run_directory import RunDirectory
 from vae_runner.untrusted import MAX_TEXT, DamagedError, is_number, json_object, read, sealed, unsealed
 
@@ -43,9 +46,42 @@ class SweepDirectory:
         info = {"command": list(command), "keys": keys, "begun": int(time.time())}
         write_whole(self._info_file, (json.dumps(sealed(info), indent=2) + "\n").encode())
 
+    @property
+    def info_text(self) -> bytes | None:
+        """What `begin_as` makes this the sweep of the same command again with; None where none has worked here."""
+        return self._info_file.read_bytes() if self.exists else None
+
+    def begin_as(self, info_text: bytes) -> None:
+        """Forget the last command: it was refused."""
+        write_whole(self._info_file, info_text)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other commands from working in this sweep: each would take the other's runs for dead.
+
+        Raises:
+            UserError: another one does, or nothing can be written here.
+        """
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._lock_file, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise UserError(
+                f"{self.path} is in use: another vae-run -m works in it; wait for its end, or stop it"
+            ) from error
+        except OSError as error:
+            raise UnwritableError(f"{self.path} cannot be written ({error.strerror or error})") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
     def delete_own_files(self) -> None:
         """Delete what is not its runs'."""
-        for file in (self._info_file, self.table_file, self.page_file, self.path / "multirun.yaml"):
+        named = (self._info_file, self.table_file, self.page_file, self._lock_file, self.path / "multirun.yaml")
+        for file in (*named, *self.path.glob(".slot_*"), *self.path.glob(".suspect*")):
             file.unlink(missing_ok=True)
 
     @property
@@ -72,6 +108,18 @@ class SweepDirectory:
         """The runs that have begun, in the order of their names."""
         return [RunDirectory(file.parent) for file in sorted(self.path.glob("*/run.json"))]
 
+    def written(self) -> dict[str, tuple[int, int]]:
+        """What changes, for each run by its name, when the run writes what it has come to.
+
+        No moment is compared with this machine's: the one that wrote may have another clock.
+        """
+        found = {}
+        for file in self.path.glob("*/run.json"):
+            with suppress(OSError):
+                of_file = file.stat()
+                found[file.parent.name] = (of_file.st_mtime_ns, of_file.st_ino)
+        return found
+
     @property
     def table_file(self) -> Path:
         """The table of all runs."""
@@ -84,7 +132,7 @@ class SweepDirectory:
 
     def slot_file(self, number: int) -> Path:
         """The lock of a process that runs at the same time as others on this machine."""
-        return self.path / f".slot_{number}"
+        return self.path / f".slot_{socket.gethostname()}_{number}"  # other machines may work in this folder too
 
     @contextmanager
     def only_suspect(self, name: str) -> Iterator[bool]:
@@ -104,6 +152,10 @@ class SweepDirectory:
         name = self._suspect_file.read_text() if self._suspect_file.exists() else None
         self._suspect_file.unlink(missing_ok=True)
         return name
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.path / ".lock"
 
     @property
     def _suspect_file(self) -> Path:

@@ -134,7 +134,13 @@ def _metric(directory: RunDirectory, name: str) -> float:
 
 
 def _note_failure(directory: RunDirectory, own: DictConfig, hydra: Any, error: str) -> None:
-    """See that the directory tells of a failure, also of one that came before there was a run in it."""
-    if not directory.has_run:
-        with RunDirectory.create(directory.path, own, hydra) as created:
-            created.write_info({"status": "failed", "ended": timestamp(time.time()), "error": error})
+    """See that the directory tells of a failure, also of one that came before there was a run in it.
+
+    Where that fails too, it is told, and the other runs of the sweep go on.
+    """
+    try:
+        if not directory.has_run:
+            with RunDirectory.create(directory.path, own, hydra) as created:
+                created.write_info({"status": "failed", "ended": timestamp(time.time()), "error": error})
+    except Exception as problem:
+        log.error("%s does not tell of its failure: %s", directory.path.name, problem)

@@ -6,7 +6,7 @@ from typing import Any
 import optuna
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 
 class GoOn(Callback):
@@ -22,19 +22,23 @@ class GoOn(Callback):
             study_name=sweeper.study_name, storage=sweeper.storage, direction=sweeper.direction, load_if_exists=True
         )
         trials = study.trials
-        complete = [trial.params for trial in trials if trial.state == TrialState.COMPLETE]
-        waiting = [trial.params for trial in trials if trial.state == TrialState.WAITING]
-        to_go = max(sweeper.n_trials - len(complete), 0)
         for trial in trials:
             if trial.state == TrialState.RUNNING:  # its process is gone
                 study.tell(trial.number, state=TrialState.FAIL)
-            known = [*complete, *waiting]
-            if trial.state in (TrialState.RUNNING, TrialState.FAIL) and trial.params and trial.params not in known:
-                if len(waiting) >= to_go:
-                    break
-                study.enqueue_trial(trial.params)
-                waiting.append(trial.params)
+        complete = [_parameters(trial) for trial in trials if trial.state == TrialState.COMPLETE]
+        waiting = [_parameters(trial) for trial in trials if trial.state == TrialState.WAITING]
+        to_go = max(sweeper.n_trials - len(complete), 0)
+        for trial in trials:
+            again = _parameters(trial) if trial.state in (TrialState.RUNNING, TrialState.FAIL) else {}
+            if again and again not in [*complete, *waiting] and len(waiting) < to_go:
+                study.enqueue_trial(again)
+                waiting.append(again)
         with open_dict(config):
             sweeper.n_trials = to_go
             if sweeper.sampler.get("seed") is not None:
                 sweeper.sampler.seed += len(trials)  # or it would draw the same again
+
+
+def _parameters(trial: FrozenTrial) -> dict[str, Any]:
+    """Those of a trial, also of one that waits: Optuna keeps what it is to have elsewhere until it begins."""
+    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -22,14 +22,17 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from vae_runner import refusals
-from vae_runner.errors import Interrupted, UserError
+from vae_runner.errors import Interrupted, UnwritableError, UserError
+from vae_runner.files import OUTPUTS, remove_empty
+from vae_runner.run_directory import RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.job import CHILD, SECONDS_TO_END, WORKER_LOST, note_deaths
 from vae_runner.sweeps.report import Report, Run
 
 MAX_UNEXPLAINED = 3  # processes in a row that are lost without a run that may have been the cause
 POLL_SECONDS = 0.2
-OUTPUTS = "outputs"  # where conf/config.yaml puts sweeps
+REFUSED = 2  # the exit status of a command that makes no sense
+SECONDS_TO_BE_KILLED = 2
 EXTRAS = {  # a launcher's or sweeper's name, and the plugin it needs
     "joblib": "hydra_joblib_launcher",
     "slurm": "hydra_submitit_launcher",
@@ -51,15 +54,36 @@ def supervise(arguments: Sequence[str]) -> None:
     overrides = _overrides(arguments)
     _check_extras(overrides)
     directory, rest = _choose_directory(overrides, arguments)
-    new = not directory.exists
+    existed = directory.path.exists()
+    with directory.held():
+        directory.take_suspect()  # of a command that was killed: its name would keep every suspect from being run
+        launching = _Launching(directory, Report(directory), rest)
+        status = _launch(directory, overrides, launching)
+        if status is None:
+            _tell(directory, launching)
+            return
+    if not existed:
+        remove_empty(directory.path)
+    sys.exit(status)
+
+
+def _launch(directory: SweepDirectory, overrides: Sequence[Override], launching: "_Launching") -> int | None:
+    """Launch the runs; the exit status of a command that was refused, and has left nothing behind, else None."""
+    info, written = directory.info_text, directory.written()
     own = [str(o.input_line) for o in overrides if o.key_or_group.split(".")[0] not in ("sweep", "hydra")]
     directory.begin(own, [o.key_or_group for o in overrides if o.is_sweep_override()])
-    report = Report(directory)
-    launching = _Launching(directory, report, rest)
-    status = launching.run()
-    if new and not directory.runs:  # refused before there was a run
-        _leave_nothing(directory)
-        sys.exit(status)
+    launching.status = launching.run()
+    if info is None and not directory.runs:
+        directory.delete_own_files()
+        return launching.status
+    if info is not None and launching.status == REFUSED and directory.written() == written:
+        directory.begin_as(info)
+        return launching.status
+    return None
+
+
+def _tell(directory: SweepDirectory, launching: "_Launching") -> None:
+    report = launching.report
     report.write()
     report.show()
     if launching.told:
@@ -71,8 +95,8 @@ def supervise(arguments: Sequence[str]) -> None:
             f"{first.error or f'{first.name} is {first.status}'} ({len(unfinished)} of {len(report.runs)} runs "
             f"{_how(unfinished)}; the same command with sweep.dir={directory.path} repeats them)"
         )
-    if status:
-        sys.exit(status)
+    if launching.status:
+        sys.exit(launching.status)
 
 
 def _how(unfinished: Sequence[Run]) -> str:
@@ -83,23 +107,35 @@ class _Launching:
     """The process that Hydra launches the runs from: started, watched, and replaced where it is lost with a run."""
 
     def __init__(self, directory: SweepDirectory, report: Report, arguments: Sequence[str]) -> None:
+        self.status = 0  # of the last process
         self.told: list[int] = []  # the signals that have come
         self._directory = directory
-        self._report = report
+        self.report = report
         self._arguments = arguments
+        self._group: int | None = None  # of processes, while there is one
 
     def run(self) -> int:
         """Launch until there is nothing left to do; returns the exit status of the last process."""
-        unexplained = 0
-        while True:
-            status = self._run_process()
-            lost = status < 0 or status == WORKER_LOST
-            dead = [run for run in self._directory.runs if run.status == "dead"]
-            unexplained = 0 if dead else unexplained + 1
-            if self.told or not lost or unexplained == MAX_UNEXPLAINED:
-                return status if status >= 0 else 128 - status
-            how = f"of signal {signal.Signals(-status).name}" if status < 0 else "with a process of its launcher"
-            note_deaths(self._directory, dead, how)
+        unexplained = status = 0
+        with self._signals_passed_on():
+            while not self.told:
+                before = self._directory.written()
+                status = self._run_process()
+                lost = status < 0 or status == WORKER_LOST
+                if self.told or not lost:
+                    break
+                died = self._died_since(before)
+                unexplained = 0 if died else unexplained + 1
+                if unexplained == MAX_UNEXPLAINED:
+                    break
+                how = f"of signal {signal.Signals(-status).name}" if status < 0 else "with a process of its launcher"
+                note_deaths(self._directory, died, how)
+        return status if status >= 0 else 128 - status
+
+    def _died_since(self, before: Mapping[str, object]) -> list[RunDirectory]:
+        """The dead runs that have written since then: others were dead before, and are not to blame."""
+        now = self._directory.written()
+        return [run for run in self._directory.runs if now.get(n := run.path.name) != before.get(n) and _is_dead(run)]
 
     def _run_process(self) -> int:
         process = subprocess.Popen(
@@ -108,41 +144,65 @@ class _Launching:
             process_group=0,  # so that Ctrl-C reaches it once, through us
             preexec_fn=_die_with_parent,
         )
-        with self._signals_to(process):
-            while True:
-                try:
-                    status = process.wait(POLL_SECONDS)
-                    break
-                except subprocess.TimeoutExpired:
-                    self._report.keep_current()
+        self._group = process.pid
+        if self.told:  # while it was started
+            self._pass_on(self.told[-1])
+        while True:
+            try:
+                status = process.wait(POLL_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                with suppress(UnwritableError, OSError):  # the runs may still end well, and the end tells of it
+                    self.report.keep_current()
         if status < 0 or status == WORKER_LOST:
             _end_group(process.pid)
+        self._group = None
         return status
 
     @contextmanager
-    def _signals_to(self, process: "subprocess.Popen[bytes]") -> Iterator[None]:
+    def _signals_passed_on(self) -> Iterator[None]:
         """Leave the answer to signals to the process, and to those that it has started."""
 
-        def pass_on(number: int, frame: FrameType | None) -> None:
+        def hear(number: int, frame: FrameType | None) -> None:
             self.told.append(number)
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
+            self._pass_on(number)
 
-        before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def _pass_on(self, number: int) -> None:
+        if self._group is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._group, number)
+
+
+def _is_dead(run: RunDirectory) -> bool:
+    try:
+        return run.status == "dead"
+    except UserError:  # its run.json is damaged: the report tells of it
+        return False
+
 
 def _end_group(group: int) -> None:
     """End what a process that is gone has left running: their runs are to be done again, by others."""
-    deadline = time.monotonic() + SECONDS_TO_END
+    begun = time.monotonic()
     with suppress(ProcessLookupError):
-        while True:
-            os.killpg(group, signal.SIGTERM if time.monotonic() < deadline else signal.SIGKILL)
+        # Not for ever: what has ended stays in the group until its parent, which may be any process, has noticed.
+        while (seconds := time.monotonic() - begun) < SECONDS_TO_END + SECONDS_TO_BE_KILLED:
+            os.killpg(group, signal.SIGTERM if seconds < SECONDS_TO_END else signal.SIGKILL)
+            _notice_ends(group)
             time.sleep(POLL_SECONDS)
+
+
+def _notice_ends(group: int) -> None:
+    """Of those that have become our children: in a container, for want of another process that takes them."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-group, os.WNOHANG)[0]:
+            pass
 
 
 def _die_with_parent() -> None:
@@ -156,7 +216,11 @@ def _die_with_parent() -> None:
 
 def _choose_directory(overrides: Sequence[Override], arguments: Sequence[str]) -> tuple[SweepDirectory, list[str]]:
     """The sweep's directory, and the arguments with it in Hydra's words."""
-    rest = [argument for argument in arguments if not re.match(r"(sweep|sweep\.dir|hydra\.sweep\.dir)=", argument)]
+    rest = [
+        argument
+        for argument in arguments
+        if not re.match(r"(sweep|sweep\.dir|sweep\.resume|hydra\.sweep\.dir)=", argument)
+    ]
     given = {
         o.key_or_group: str(o.value()).strip("'\"")
         for o in overrides
@@ -165,7 +229,7 @@ def _choose_directory(overrides: Sequence[Override], arguments: Sequence[str]) -
     path = given.get("sweep.dir") or given.get("hydra.sweep.dir")
     if path:
         directory = SweepDirectory(Path(path))
-    elif given.get("sweep") == "resume":
+    elif given.get("sweep.resume", str(given.get("sweep") == "resume")).lower() == "true":
         directory = _newest_like(overrides)
         print(f"Going on with {directory.path}")
     else:
@@ -176,7 +240,7 @@ def _choose_directory(overrides: Sequence[Override], arguments: Sequence[str]) -
 def _newest_like(overrides: Sequence[Override]) -> SweepDirectory:
     """The newest sweep of the same command, or else of the same keys."""
     files = sorted(Path(OUTPUTS).glob("*/*/sweep.json"), reverse=True)
-    sweeps = [SweepDirectory(file.parent) for file in files]
+    sweeps = [sweep for file in files if _is_whole(sweep := SweepDirectory(file.parent))]
     own = [o for o in overrides if o.key_or_group.split(".")[0] not in ("sweep", "hydra")]
     alike: tuple[Callable[[SweepDirectory], bool], ...] = (
         lambda sweep: set(sweep.command) == {o.input_line for o in own},
@@ -192,13 +256,13 @@ def _newest_like(overrides: Sequence[Override]) -> SweepDirectory:
     )
 
 
-def _leave_nothing(directory: SweepDirectory) -> None:
-    directory.delete_own_files()
-    with suppress(OSError):
-        for folder in (directory.path, *directory.path.parents[:2]):
-            if folder == Path():
-                break
-            folder.rmdir()
+def _is_whole(sweep: SweepDirectory) -> bool:
+    try:
+        sweep.keys  # noqa: B018 (reads the file)
+        return True
+    except UserError as error:
+        print(f"Left out: {error}", file=sys.stderr)
+        return False
 
 
 def _check_extras(overrides: Sequence[Override]) -> None:

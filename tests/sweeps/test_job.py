@@ -1,0 +1,40 @@
+"""One run of a sweep, and what it shares with others."""
+
+import logging
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from vae_runner.run_directory import RunDirectory
+from vae_runner.sweeps import job
+from vae_runner.sweeps.directory import SweepDirectory
+
+
+@pytest.mark.parametrize("problem", ["held", "unwritable"])
+def test_a_failure_that_cannot_be_noted_is_told_and_ends_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, problem: str
+) -> None:
+    directory, other = (RunDirectory(tmp_path / "run") for _ in range(2))
+    if problem == "held":
+        directory.path.mkdir()
+        other.hold()
+    else:
+        directory.path.write_text("a file")
+    with caplog.at_level(logging.ERROR):
+        job._note_failure(directory, OmegaConf.create(), None, "a fault")
+    assert "run does not tell of its failure" in caplog.text
+    other.release()
+
+
+def test_machines_that_share_a_sweeps_folder_have_slots_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slot(host: str) -> Any:
+        monkeypatch.setattr(socket, "gethostname", lambda: host)
+        return SweepDirectory(tmp_path).slot_file(0)
+
+    assert slot("a") == slot("a")
+    assert slot("a") != slot("b")
