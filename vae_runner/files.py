@@ -80,13 +80,3 @@ def _sync_folder(path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-def remove_empty(path: Path) -> None:
-    """Remove a run's or a sweep's folder if nothing is in it, and then those that conf/config.yaml puts it in."""
-    with suppress(OSError):  # rmdir refuses a folder that something is in
-        path.rmdir()
-        for folder, name in zip(path.parents, (r"\d{4}-\d\d-\d\d", "outputs"), strict=False):
-            if not re.fullmatch(name, folder.name):
-                break
-            folder.rmdir()

@@ -25,6 +25,8 @@ PARTS = {  # what layers are configured with: objects of these modules that are 
     "keras.constraints": keras.constraints.Constraint,
     "keras": keras.DTypePolicy,
     "keras.dtype_policies": keras.DTypePolicy,
+    "keras.src.ops.numpy": keras.Operation,  # x + y, and other arithmetic between layers
+    "keras.src.ops.nn": keras.Operation,
 }
 
 
