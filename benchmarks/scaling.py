@@ -1,0 +1,421 @@
+"""Speed over several devices, measured and on paper: `python -m benchmarks.scaling --out scaling.png`.
+
+Measured: Fashion-MNIST's shape and network, batches of 128 shared by 1, 2 and 4 devices on this machine's cores, and by
+two processes on loopback. With one thread within an operation, a device works on one core. From the step of a single
+device on a share of the batch, and from the all-reduces alone, the model in `benchmarks/scaling_model.py` predicts the
+shared step: both are printed. The images are random: what they show does not change the speed.
+
+On paper: the same model for up to 256 GPUs (`--paper` prints this part alone).
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from benchmarks.rounds import Contestant, Figures, Results, interleave, python, ratios, show, spread, values
+from benchmarks.scaling_model import (
+    PAYS,
+    SMALL_BYTES,
+    Assumptions,
+    Network,
+    add_options,
+    assumptions,
+    pays_up_to,
+    predicted_seconds,
+    step_seconds,
+    strong_speedup,
+    weak_speedup,
+)
+
+BATCH_SIZE = 128
+IMAGES = 64 * BATCH_SIZE  # an epoch, and longer than what is measured
+CORES = len(os.sched_getaffinity(0))
+GPUS = [2**power for power in range(9)]
+LINKS = (100e9, 200e9, 400e9)  # bit/s
+KINDS = ("in all", "a GPU")
+SMALL_SHAPE = (3, SMALL_BYTES // 12)
+SMALLS, LARGES = 50, 5  # all-reduces that are timed in one call, each on the result of the one before,
+CALLS = 5  # and calls
+
+
+@dataclass(frozen=True)
+class Point:
+    """What trains: processes of so many devices each, which share a batch if they are connected."""
+
+    batch_size: int = BATCH_SIZE
+    replicas: int = 1
+    processes: int = 1
+    connected: bool = False
+    synchronized: bool = True  # batch normalisation
+
+    @property
+    def name(self) -> str:
+        """Unique among the points."""
+        return json.dumps(asdict(self))
+
+    @property
+    def devices(self) -> int:
+        """That share a batch."""
+        return self.replicas * (self.processes if self.connected else 1)
+
+
+def share(point: Point, at_once: int | None = None) -> Point:
+    """One device on the share of a batch that each device of `point` has; as many at once as there are cores for."""
+    at_once = at_once or min(point.devices, CORES)
+    return Point(point.batch_size // point.devices, processes=at_once)
+
+
+ALONE = Point(synchronized=False)
+SHARED = {
+    "2 devices": Point(replicas=2),
+    "4 devices": Point(replicas=4),
+    "2 processes": Point(processes=2, connected=True),
+}
+PIECES = {
+    "one device, 128 images, batch normalisation as on one device": ALONE,
+    "the same, batch normalisation as if synchronised": Point(),
+    "one device, 64 images": share(SHARED["2 devices"], at_once=1),
+    "one device, 64 images, with another one at work": share(SHARED["2 devices"]),
+    "one device, 32 images, with another one at work": share(SHARED["4 devices"]),
+}
+
+
+def main() -> None:
+    """Measure, predict, print and draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3, help="how often each point is measured (3)")
+    parser.add_argument("--steps", type=int, default=20, help="steps that are timed (20)")
+    parser.add_argument("--paper", action="store_true", help="measure nothing: the part on paper alone")
+    parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="on paper: images of a step, or of a GPU's")
+    parser.add_argument("--out", type=Path, help="a picture of all of it, measured and on paper")
+    parser.add_argument("--point", help=argparse.SUPPRESS)  # a process of ours: measure this one
+    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # one of its own: this part of it
+    parser.add_argument("--addresses", nargs="*", default=[], help=argparse.SUPPRESS)
+    add_options(parser)
+    options = parser.parse_args()
+    if options.point:
+        point = Point(**json.loads(options.point))
+        one = options.worker is None
+        print(json.dumps(run(point, options.steps) if one else measure(point, options)))
+        return
+    results = {} if options.paper else interleave(contestants(options.steps), options.rounds)
+    if results:
+        print_measured(results)
+    given, on_paper = assumptions(options), networks()
+    print_paper(on_paper, given, options.batch_size)
+    if options.out:
+        draw(results, on_paper, given, options.batch_size).savefig(options.out, dpi=150)
+
+
+# --- measured --------------------------------------------------------------------------------------------------
+
+
+def contestants(steps: int) -> list[Contestant]:
+    """One a point."""
+    points = dict.fromkeys([*PIECES.values(), *SHARED.values()])
+    return [Contestant(p.name, python("benchmarks.scaling", "--point", p.name, "--steps", steps)) for p in points]
+
+
+def run(point: Point, steps: int) -> Figures:
+    """Let the processes of a point train, all in the same seconds, and take the means of their figures."""
+    addresses = free_addresses(point.processes) if point.connected else []
+    arguments = ["--point", point.name, "--steps", steps, "--addresses", *addresses]
+    with contextlib.ExitStack() as stack:
+        processes = [stack.enter_context(part(arguments, worker)) for worker in range(point.processes)]
+        for process in processes:
+            process.stdout.readline()  # it is ready
+        for process in processes:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        said = [process.communicate()[0] for process in processes]
+    if any(process.returncode for process in processes):
+        sys.exit("a process of the point failed")
+    figures = [json.loads(text.splitlines()[-1]) for text in said]
+    return {name: statistics.mean(one[name] for one in figures) for name in figures[0]}
+
+
+@contextlib.contextmanager
+def part(arguments: Sequence[object], worker: int) -> Iterator[subprocess.Popen[str]]:
+    """One process of a point; it ends with what is inside."""
+    command = python("benchmarks.scaling", *arguments, "--worker", worker)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def free_addresses(count: int) -> list[str]:
+    """On loopback."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
+
+
+def measure(point: Point, options: argparse.Namespace) -> Figures:
+    """The speed of this process's part of a point, and of its all-reduces."""
+    from benchmarks.peers import Setting, ours
+
+    images = np.random.default_rng(0).integers(0, 256, (IMAGES, 28, 28, 1), np.uint8)
+    train, inner, autoencoder = ours.prepare(images, Setting(point.batch_size), overrides(point, options))
+    take = ours.taker(train, inner)
+    take(3)  # traced, and everything allocated
+    print("ready", flush=True)
+    sys.stdin.readline()
+    start = time.perf_counter()
+    take(options.steps)
+    seconds = (time.perf_counter() - start) / options.steps
+    figures = {"step": 1000 * seconds, "images_per_second": point.batch_size / seconds}
+    if point.devices == 1:
+        return figures
+    shapes = [variable.shape for variable in autoencoder.trainable_variables]
+    strategy = autoencoder.trainable_variables[0].value.distribute_strategy
+    return figures | {
+        "gradients": 1000 * all_reduce(strategy, shapes, LARGES),
+        "small": 1000 * all_reduce(strategy, [SMALL_SHAPE], SMALLS),
+        "all_reduces": count_all_reduces(inner, point.replicas),
+    }
+
+
+def overrides(point: Point, options: argparse.Namespace) -> list[str]:
+    """The configuration of this process: a core a device, as far as there are cores."""
+    threads = ["hardware.intra_op_threads=1", f"hardware.inter_op_threads={min(point.replicas, CORES)}"]
+    normalization = f"hardware.sync_batch_norm={str(point.synchronized).lower()}"
+    if point.connected:
+        workers = f"hardware.workers=[{','.join(options.addresses)}]"
+        kind = ["hardware.distribution=multi_worker", workers, f"hardware.worker={options.worker}"]
+    else:
+        kind = ["hardware.distribution=mirrored", f"hardware.logical_cpus={point.replicas}"]
+    return [*kind, *threads, normalization]
+
+
+def all_reduce(strategy: Any, shapes: Sequence[Sequence[int]], times: int) -> float:
+    """Seconds of one all-reduce of tensors of these shapes, with nothing else to do."""
+    import tensorflow as tf
+
+    def chain() -> list[tf.Tensor]:
+        tensors = [tf.ones(shape) for shape in shapes]
+        for _ in range(times):
+            sums = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tensors)
+            tensors = [total / strategy.num_replicas_in_sync for total in sums]
+        return tensors
+
+    def wait(result: list[Any]) -> None:
+        for tensor in strategy.experimental_local_results(result[-1]):
+            tensor.numpy()
+
+    compiled = tf.function(lambda: strategy.run(chain))
+    wait(compiled())
+    start = time.perf_counter()
+    for _ in range(CALLS):
+        wait(compiled())
+    return (time.perf_counter() - start) / CALLS / times
+
+
+def count_all_reduces(inner: Any, replicas: int) -> float:
+    """Of one step, as TensorFlow's graph has them; there is no public way to it."""
+    (traced,) = inner._compiled_train._list_all_concrete_functions()
+    functions = traced.graph.as_graph_def().library.function
+    return sum(node.op.startswith("CollectiveReduce") for one in functions for node in one.node_def) / replicas
+
+
+def predicted(results: Results, point: Point) -> list[float]:
+    """Milliseconds of a shared step, round by round, from its pieces.
+
+    More devices than cores take turns.
+    """
+    turns = point.devices / min(point.devices, CORES)
+    computing = values(results, share(point).name, "step")
+    gradients, small, count = (values(results, point.name, key) for key in ("gradients", "small", "all_reduces"))
+    pieces = zip(computing, gradients, small, count, strict=True)
+    return [step_seconds(turns * step, large, little, int(n) - 1) for step, large, little, n in pieces]
+
+
+def print_measured(results: Results) -> None:
+    """Speeds, the pieces, and what the model makes of them."""
+    alone = values(results, ALONE.name, "images_per_second")
+    rows = [
+        [name, spread(speeds, ",.0f"), spread(ratios(speeds, alone)) + " ×"]
+        for name, point in ({"1 device": ALONE} | SHARED).items()
+        for speeds in [values(results, point.name, "images_per_second")]
+    ]
+    show(f"{BATCH_SIZE} images a step on {CORES} cores, one a device", ["devices", "images/s", "speed-up"], rows)
+    pieces = [[name, spread(values(results, point.name, "step"), ".1f")] for name, point in PIECES.items()]
+    for name, point in SHARED.items():
+        pieces.append([f"all-reduce of the gradients, {name}", spread(values(results, point.name, "gradients"), ".2f")])
+        pieces.append([f"small all-reduce, {name}", spread(values(results, point.name, "small"), ".2f")])
+    show("What a step is made of", ["piece", "ms"], pieces)
+    rows = []
+    for name, point in SHARED.items():
+        measured, expected = values(results, point.name, "step"), predicted(results, point)
+        count = f"{values(results, point.name, 'all_reduces')[0]:.0f}"
+        quotient = spread(ratios(expected, measured))
+        rows.append([name, count, spread(expected, ".1f"), spread(measured, ".1f"), quotient])
+    columns = ["devices", "all-reduces", "predicted, ms", "measured, ms", "predicted to measured"]
+    show("A step, predicted from the pieces, and measured", columns, rows)
+
+
+# --- on paper --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Published:
+    """A speed-up that someone measured, with so many images on each GPU."""
+
+    network: Network
+    images: int
+    gpus: int
+    speedup: float
+    source: str
+
+
+PUBLISHED = Published(
+    Network("ResNet-50", parameters=25_557_032, flops=6 * 4_089_000_000, layers=156, normalizations=0),
+    images=256,
+    gpus=8,
+    speedup=7.70,
+    source="NVIDIA DeepLearningExamples, TensorFlow/Classification/ConvNets/resnet50v1.5, TF32 with XLA, DGX A100",
+)
+
+
+def networks() -> list[Network]:
+    """Both of the tutorial's, and a larger one of the same family; built without memory for their weights."""
+    import keras
+
+    made = [
+        network("Fashion-MNIST, 28×28", (28, 28, 1), latent=2),
+        network("Cartoon Set, 256×256", (256, 256, 3), latent=200),
+        network("52 M parameters, 128×128", (128, 128, 3), 200, filters=[64, 128, 256, 512, 1024]),
+    ]
+    keras.utils.clear_session()  # variables that still wait for values
+    return made
+
+
+def network(name: str, image_shape: tuple[int, int, int], latent: int, filters: list[int] | None = None) -> Network:
+    """What the time of a step depends on, of `vae-run latent=… model.filters=…` on such images."""
+    import keras
+
+    from vae_runner.models.conv import build
+    from vae_runner.models.posterior import DiagonalGaussian
+    from vae_runner.models.summary import summarize, training_flops
+
+    with keras.StatelessScope(initialize_variables=False):
+        autoencoder = build(
+            image_shape, latent, DiagonalGaussian, depth=len(filters) if filters else None, filters=filters
+        )
+        layers = summarize(autoencoder.encoder) + summarize(autoencoder.decoder)
+        parameters = sum(int(np.prod(variable.shape)) for variable in autoencoder.trainable_variables)
+    working = [layer for layer in layers if layer.kind not in ("Flatten", "Reshape", "Cropping2D")]
+    normalizations = sum(layer.kind == "BatchNormalization" for layer in layers)
+    return Network(name, parameters, training_flops(layers), len(working), normalizations)
+
+
+def print_paper(on_paper: Sequence[Network], given: Assumptions, batch_size: int) -> None:
+    """The networks, their speed-ups, from where on more GPUs do not pay, and a published measurement."""
+    rows = []
+    for one in on_paper:
+        numbers = [f"{one.parameters:,}", f"{one.gradient_bytes / 1e6:,.1f}", f"{one.flops / 1e9:,.2f}"]
+        step = predicted_seconds(one, 1, batch_size, given)
+        rows.append([one.name, *numbers, f"{one.small_all_reduces}", f"{1000 * step:,.1f}"])
+    columns = ["network", "parameters", "gradients, MB", "GFLOP an image", "small all-reduces", "step on one GPU, ms"]
+    show(f"On paper: {batch_size} images", columns, rows)
+
+    names = [one.name for one in on_paper]
+    both = curves(on_paper, given, batch_size)
+    for kind, part in zip(KINDS, (both[: len(names)], both[len(names) :]), strict=True):
+        rows = [
+            [str(gpus), *(f"{speedup(gpus):.1f}" if gpus <= most else "–" for speedup, most in part)] for gpus in GPUS
+        ]
+        title = f"Times as many images a second: {batch_size} images {kind}, {given.network_bits / 1e9:.0f} Gbit/s"
+        show(title, ["GPUs", *names], rows)
+
+    rows = []
+    for link in LINKS:
+        both = curves(on_paper, replace(given, network_bits=link), batch_size)
+        rows.append([f"{link / 1e9:.0f}", *(str(pays_up_to(*curve)) for curve in both)])
+    columns = ["Gbit/s", *(f"{name}, {kind}" for kind in KINDS for name in names)]
+    show(f"GPUs up to which each doubling brings {PAYS} × ({batch_size} images)", columns, rows)
+
+    speedup = weak_speedup(PUBLISHED.network, PUBLISHED.gpus, PUBLISHED.images, given)
+    row = [PUBLISHED.network.name, str(PUBLISHED.gpus), f"{speedup:.2f}", f"{PUBLISHED.speedup:.2f}"]
+    show(f"Against a published measurement: {PUBLISHED.source}", ["network", "GPUs", "predicted", "measured"], [row])
+
+
+def curves(
+    on_paper: Sequence[Network], given: Assumptions, batch_size: int
+) -> list[tuple[Callable[[int], float], int]]:
+    """The speed-up over GPUs, and up to how many: of each network with a shared batch, then with a batch a GPU."""
+    shared = [(lambda n, one=one: strong_speedup(one, n, batch_size, given), batch_size) for one in on_paper]
+    own = [(lambda n, one=one: weak_speedup(one, n, batch_size, given), GPUS[-1]) for one in on_paper]
+    return [*shared, *own]
+
+
+# --- drawn -----------------------------------------------------------------------------------------------------
+
+
+def draw(results: Results, on_paper: Sequence[Network], given: Assumptions, batch_size: int) -> Figure:
+    """Measured and predicted speeds, where there are some; speed-ups on paper of a shared batch, and of one a GPU."""
+    columns = 3 if results else 2
+    figure = Figure(figsize=(4.2 * columns, 4.0), layout="constrained")
+    axes = figure.subplots(1, columns)
+    if results:
+        _measured(axes[0], results)
+    both = curves(on_paper, given, batch_size)
+    for column, (ax, kind) in enumerate(zip(axes[-2:], KINDS, strict=True)):
+        part = both[column * len(on_paper) : (column + 1) * len(on_paper)]
+        for (speedup, most), one in zip(part, on_paper, strict=True):
+            x = [gpus for gpus in GPUS if gpus <= most]
+            (line,) = ax.plot(x, [speedup(gpus) for gpus in x], marker="o", markersize=4, label=one.name)
+            end = pays_up_to(speedup, most)
+            ax.plot(end, speedup(end), marker="o", markersize=9, fillstyle="none", color=line.get_color())
+        _gpu_axes(ax, f"On paper: {batch_size} images {kind}")
+    axes[-1].legend(fontsize="small", loc="upper left")
+    return figure
+
+
+def _measured(axes: Axes, results: Results) -> None:
+    points = {"1 device": ALONE} | SHARED
+    positions = range(len(points))
+    speeds = [values(results, point.name, "images_per_second") for point in points.values()]
+    medians = [statistics.median(one) for one in speeds]
+    below = [middle - min(one) for middle, one in zip(medians, speeds, strict=True)]
+    above = [max(one) - middle for middle, one in zip(medians, speeds, strict=True)]
+    axes.bar(positions, medians, width=0.55, color="tab:blue", alpha=0.45)
+    axes.errorbar(positions, medians, [below, above], fmt="o", color="tab:blue", capsize=4, label="measured")
+    expected = [1000 * BATCH_SIZE / statistics.median(predicted(results, point)) for point in SHARED.values()]
+    axes.plot(positions[1:], expected, "D", color="tab:red", fillstyle="none", markersize=9, label="predicted")
+    axes.set_xticks(positions, list(points))
+    axes.set(ylabel="images/s", title=f"Measured: {BATCH_SIZE} images shared, {CORES} cores")
+    axes.set_ylim(0, 1.3 * max(*medians, *expected))
+    axes.legend(fontsize="small", loc="upper left")
+
+
+def _gpu_axes(axes: Axes, title: str) -> None:
+    axes.plot(GPUS, GPUS, color="grey", linestyle=":", linewidth=1, zorder=0)
+    axes.set(xscale="log", yscale="log", xlabel="GPUs", ylabel="speed-up over one GPU", title=title)
+    for axis, set_ticks in ((axes.xaxis, axes.set_xticks), (axes.yaxis, axes.set_yticks)):
+        set_ticks(GPUS, [str(gpus) for gpus in GPUS])
+        axis.set_minor_locator(NullLocator())
+    axes.set_ylim(0.5, 300)
+    axes.grid(alpha=0.3)
+
+
+if __name__ == "__main__":
+    main()
