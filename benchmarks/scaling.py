@@ -48,6 +48,8 @@ CORES = len(os.sched_getaffinity(0))
 GPUS = [2**power for power in range(9)]
 LINKS = (100e9, 200e9, 400e9)  # bit/s
 KINDS = ("in all", "a GPU")
+
+Curve = tuple[Callable[[int], float], int]  # a speed-up over GPUs, and up to how many
 SMALL_SHAPE = (3, SMALL_BYTES // 12)
 SMALLS, LARGES = 50, 5  # all-reduces that are timed in one call, each on the result of the one before,
 CALLS = 5  # and calls
@@ -103,6 +105,7 @@ def main() -> None:
     parser.add_argument("--paper", action="store_true", help="measure nothing: the part on paper alone")
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="on paper: images of a step, or of a GPU's")
     parser.add_argument("--out", type=Path, help="a picture of all of it, measured and on paper")
+    parser.add_argument("--results", type=Path, help="a file for what is measured; if it is there, it is used instead")
     parser.add_argument("--point", help=argparse.SUPPRESS)  # a process of ours: measure this one
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # one of its own: this part of it
     parser.add_argument("--addresses", nargs="*", default=[], help=argparse.SUPPRESS)
@@ -113,7 +116,7 @@ def main() -> None:
         one = options.worker is None
         print(json.dumps(run(point, options.steps) if one else measure(point, options)))
         return
-    results = {} if options.paper else interleave(contestants(options.steps), options.rounds)
+    results = {} if options.paper else measured(options)
     if results:
         print_measured(results)
     given, on_paper = assumptions(options), networks()
@@ -123,6 +126,17 @@ def main() -> None:
 
 
 # --- measured --------------------------------------------------------------------------------------------------
+
+
+def measured(options: argparse.Namespace) -> Results:
+    """By this command, or by an earlier one that kept its results."""
+    if options.results and options.results.exists():
+        kept: Results = json.loads(options.results.read_text())
+        return kept
+    results = interleave(contestants(options.steps), options.rounds)
+    if options.results:
+        options.results.write_text(json.dumps(results))
+    return results
 
 
 def contestants(steps: int) -> list[Contestant]:
@@ -349,7 +363,7 @@ def print_paper(on_paper: Sequence[Network], given: Assumptions, batch_size: int
     rows = []
     for link in LINKS:
         both = curves(on_paper, replace(given, network_bits=link), batch_size)
-        rows.append([f"{link / 1e9:.0f}", *(str(pays_up_to(*curve)) for curve in both)])
+        rows.append([f"{link / 1e9:.0f}", *(_limit(*curve) for curve in both)])
     columns = ["Gbit/s", *(f"{name}, {kind}" for kind in KINDS for name in names)]
     show(f"GPUs up to which each doubling brings {PAYS} × ({batch_size} images)", columns, rows)
 
@@ -358,9 +372,12 @@ def print_paper(on_paper: Sequence[Network], given: Assumptions, batch_size: int
     show(f"Against a published measurement: {PUBLISHED.source}", ["network", "GPUs", "predicted", "measured"], [row])
 
 
-def curves(
-    on_paper: Sequence[Network], given: Assumptions, batch_size: int
-) -> list[tuple[Callable[[int], float], int]]:
+def _limit(speedup: Callable[[int], float], most: int) -> str:
+    limit = pays_up_to(speedup, most)
+    return f"≥ {limit}" if limit == most else str(limit)
+
+
+def curves(on_paper: Sequence[Network], given: Assumptions, batch_size: int) -> list[Curve]:
     """The speed-up over GPUs, and up to how many: of each network with a shared batch, then with a batch a GPU."""
     shared = [(lambda n, one=one: strong_speedup(one, n, batch_size, given), batch_size) for one in on_paper]
     own = [(lambda n, one=one: weak_speedup(one, n, batch_size, given), GPUS[-1]) for one in on_paper]
@@ -371,26 +388,46 @@ def curves(
 
 
 def draw(results: Results, on_paper: Sequence[Network], given: Assumptions, batch_size: int) -> Figure:
-    """Measured and predicted speeds, where there are some; speed-ups on paper of a shared batch, and of one a GPU."""
+    """Measured and predicted speeds, where there are some; on paper a shared batch's speed-up, and a batch a GPU's."""
     columns = 3 if results else 2
-    figure = Figure(figsize=(4.2 * columns, 4.0), layout="constrained")
+    figure = Figure(figsize=(4.4 * columns, 4.0), layout="constrained")
     axes = figure.subplots(1, columns)
     if results:
-        _measured(axes[0], results)
+        _draw_measured(axes[0], results)
     both = curves(on_paper, given, batch_size)
-    for column, (ax, kind) in enumerate(zip(axes[-2:], KINDS, strict=True)):
-        part = both[column * len(on_paper) : (column + 1) * len(on_paper)]
-        for (speedup, most), one in zip(part, on_paper, strict=True):
-            x = [gpus for gpus in GPUS if gpus <= most]
-            (line,) = ax.plot(x, [speedup(gpus) for gpus in x], marker="o", markersize=4, label=one.name)
-            end = pays_up_to(speedup, most)
-            ax.plot(end, speedup(end), marker="o", markersize=9, fillstyle="none", color=line.get_color())
-        _gpu_axes(ax, f"On paper: {batch_size} images {kind}")
-    axes[-1].legend(fontsize="small", loc="upper left")
+    _draw_shared(axes[-2], on_paper, both[: len(on_paper)])
+    _draw_own(axes[-1], on_paper, both[len(on_paper) :])
+    for ax, kind in zip(axes[-2:], KINDS, strict=True):
+        ax.set(xscale="log", xlabel="GPUs", title=f"On paper: {batch_size} images {kind}")
+        ax.set_xticks(GPUS, [str(gpus) for gpus in GPUS])
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.grid(alpha=0.3)
     return figure
 
 
-def _measured(axes: Axes, results: Results) -> None:
+def _draw_shared(axes: Axes, on_paper: Sequence[Network], part: Sequence[Curve]) -> None:
+    axes.plot(GPUS, GPUS, color="grey", linestyle=":", linewidth=1, zorder=0, label="ideal")
+    for (speedup, most), one in zip(part, on_paper, strict=True):
+        x = [gpus for gpus in GPUS if gpus <= most]
+        (line,) = axes.plot(x, [speedup(gpus) for gpus in x], marker="o", markersize=4, label=one.name)
+        end = pays_up_to(speedup, most)
+        axes.plot(end, speedup(end), "o", markersize=10, fillstyle="none", color=line.get_color())
+    axes.plot([], [], "o", markersize=10, fillstyle="none", color="grey", label=f"last doubling to bring {PAYS} ×")
+    axes.set(yscale="log", ylabel="speed-up over one GPU", ylim=(0.5, 128))
+    ticks = [0.5, 1, 2, 4, 8, 16, 32, 64, 128]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.legend(fontsize="small", loc="upper left")
+
+
+def _draw_own(axes: Axes, on_paper: Sequence[Network], part: Sequence[Curve]) -> None:
+    for (speedup, _), one in zip(part, on_paper, strict=True):
+        axes.plot(GPUS, [100 * speedup(gpus) / gpus for gpus in GPUS], marker="o", markersize=4, label=one.name)
+    axes.set(ylabel="speed-up by the number of GPUs, %", ylim=(0, 105))
+    axes.legend(fontsize="small", loc="lower left")
+
+
+def _draw_measured(axes: Axes, results: Results) -> None:
     points = {"1 device": ALONE} | SHARED
     positions = range(len(points))
     speeds = [values(results, point.name, "images_per_second") for point in points.values()]
@@ -405,16 +442,6 @@ def _measured(axes: Axes, results: Results) -> None:
     axes.set(ylabel="images/s", title=f"Measured: {BATCH_SIZE} images shared, {CORES} cores")
     axes.set_ylim(0, 1.3 * max(*medians, *expected))
     axes.legend(fontsize="small", loc="upper left")
-
-
-def _gpu_axes(axes: Axes, title: str) -> None:
-    axes.plot(GPUS, GPUS, color="grey", linestyle=":", linewidth=1, zorder=0)
-    axes.set(xscale="log", yscale="log", xlabel="GPUs", ylabel="speed-up over one GPU", title=title)
-    for axis, set_ticks in ((axes.xaxis, axes.set_xticks), (axes.yaxis, axes.set_yticks)):
-        set_ticks(GPUS, [str(gpus) for gpus in GPUS])
-        axis.set_minor_locator(NullLocator())
-    axes.set_ylim(0.5, 300)
-    axes.grid(alpha=0.3)
 
 
 if __name__ == "__main__":
