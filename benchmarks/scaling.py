@@ -193,10 +193,14 @@ def measure(point: Point, options: argparse.Namespace) -> Figures:
     take(3)  # traced, and everything allocated
     print("ready", flush=True)
     sys.stdin.readline()
-    start = time.perf_counter()
+    start, worked = time.perf_counter(), time.process_time()
     take(options.steps)
-    seconds = (time.perf_counter() - start) / options.steps
-    figures = {"step": 1000 * seconds, "images_per_second": point.batch_size / seconds}
+    seconds, worked = time.perf_counter() - start, time.process_time() - worked
+    figures = {
+        "step": 1000 * seconds / options.steps,
+        "images_per_second": options.steps * point.batch_size / seconds,
+        "cores": worked / seconds,  # less than there are devices, or cores: others had them, or it waited
+    }
     if point.devices == 1:
         return figures
     shapes = [variable.shape for variable in autoencoder.trainable_variables]
@@ -271,18 +275,22 @@ def print_measured(results: Results) -> None:
         for speeds in [values(results, point.name, "images_per_second")]
     ]
     show(f"{BATCH_SIZE} images a step on {CORES} cores, one a device", ["devices", "images/s", "speed-up"], rows)
-    pieces = [[name, spread(values(results, point.name, "step"), ".1f")] for name, point in PIECES.items()]
+    pieces = [
+        [name, spread(values(results, point.name, "step"), ".1f"), spread(values(results, point.name, "cores"))]
+        for name, point in PIECES.items()
+    ]
     for name, point in SHARED.items():
-        pieces.append([f"all-reduce of the gradients, {name}", spread(values(results, point.name, "gradients"), ".2f")])
-        pieces.append([f"small all-reduce, {name}", spread(values(results, point.name, "small"), ".2f")])
-    show("What a step is made of", ["piece", "ms"], pieces)
+        large, small = (spread(values(results, point.name, key)) for key in ("gradients", "small"))
+        pieces += [[f"all-reduce of the gradients, {name}", large, ""], [f"small all-reduce, {name}", small, ""]]
+    show("What a step is made of", ["piece", "ms", "cores at work, each process"], pieces)
     rows = []
     for name, point in SHARED.items():
         measured, expected = values(results, point.name, "step"), predicted(results, point)
         count = f"{values(results, point.name, 'all_reduces')[0]:.0f}"
+        cores = spread([point.processes * n for n in values(results, point.name, "cores")])
         quotient = spread(ratios(expected, measured))
-        rows.append([name, count, spread(expected, ".1f"), spread(measured, ".1f"), quotient])
-    columns = ["devices", "all-reduces", "predicted, ms", "measured, ms", "predicted to measured"]
+        rows.append([name, count, spread(expected, ".1f"), spread(measured, ".1f"), quotient, cores])
+    columns = ["devices", "all-reduces", "predicted, ms", "measured, ms", "predicted to measured", "cores at work"]
     show("A step, predicted from the pieces, and measured", columns, rows)
 
 
