@@ -48,6 +48,7 @@ def prepare(
             ],
         )
     machine = hardware.setup(config.hardware, config.seed)
+    train = Batches(images, config.batch_size, config.seed, strategy=machine.strategy)
     with machine.strategy.scope():
         autoencoder = build(
             config.model,
@@ -55,7 +56,8 @@ def prepare(
             latent=config.latent,
             posterior=build(config.posterior),
         )
-        train = Batches(images, config.batch_size, config.seed)
+        for network in (autoencoder.encoder, autoencoder.decoder):
+            machine.synchronize(network)
         learning_rate = LearningRate(config.optimizer.learning_rate, build(config.schedule), config.epochs, train.steps)
         optimizer = build(config.optimizer, learning_rate=learning_rate)
         optimizer.build(autoencoder.trainable_variables)
