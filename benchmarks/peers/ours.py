@@ -7,6 +7,7 @@ from hydra import compose, initialize_config_module
 
 from benchmarks.peers import Setting, images_per_second
 from vae_runner import hardware
+from vae_runner.cluster import find
 from vae_runner.config import build, register_schemas
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.models.autoencoder import Autoencoder
@@ -47,7 +48,7 @@ def prepare(
                 *overrides,
             ],
         )
-    machine = hardware.setup(config.hardware, config.seed)
+    machine = hardware.setup(config.hardware, config.seed, find(config.hardware))
     train = Batches(images, config.batch_size, config.seed, strategy=machine.strategy)
     with machine.strategy.scope():
         autoencoder = build(
