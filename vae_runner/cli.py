@@ -239,8 +239,6 @@ class _Jobs:
             if resumed:
                 cfg = resume.configuration(path, cfg, hydra.overrides.task)
             _check(cfg, path)
-            if cfg.hardware.distribution == "multi_worker":  # what is wrong is said in our words, not in TensorFlow's
-                os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
             _import("run").run(config.of_the_run(cfg), hydra, resumed=resumed)
         except UserError as error:
             self.refusal = error

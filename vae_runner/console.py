@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -50,6 +51,17 @@ def native_messages_to_log() -> Iterator[None]:
             kept.seek(0)
             for line in kept.read().decode(errors="replace").splitlines():
                 logging.getLogger("tensorflow.native").debug(line)
+
+
+def silence_native_messages() -> None:
+    """Keep what native code writes to the standard error from the terminal until the process ends; Python's own comes.
+
+    When another machine is lost, each of TensorFlow's threads says so there, at any time until the end.
+    """
+    sys.stderr.flush()
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
 
 
 class ConsoleHandler(logging.Handler):

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from vae_runner import hardware
 from vae_runner.cluster import Cluster, find
 from vae_runner.config import build, without_output
+from vae_runner.console import silence_native_messages
 from vae_runner.datasets import Dataset
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.errors import Interrupted, UnwritableError, UserError
@@ -63,6 +64,8 @@ def run(config: DictConfig, hydra: DictConfig, *, resumed: bool = False) -> None
     path = Path(hydra.runtime.output_dir)
     shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     cluster = find(config.hardware)
+    if cluster:
+        silence_native_messages()
     in_sweep = hydra.mode == RunMode.MULTIRUN
     opened: AbstractContextManager[RunDirectory]
     if cluster is None or cluster.is_chief:

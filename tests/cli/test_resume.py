@@ -191,7 +191,7 @@ def test_no_room_ends_the_run_in_one_line_and_with_room_it_goes_on(reference: Pa
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 2
     assert stderr.count("\n") == 1, stderr
-    assert ".npz cannot be written (File too large): make room for it; vae-run resume=run then goes on" in stderr
+    assert ".npz cannot be written (File too large): make room for it; then vae-run resume=run goes on" in stderr
     assert kept.read_bytes() == before
     assert status(run) == "failed"
 

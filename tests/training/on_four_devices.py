@@ -175,7 +175,7 @@ def test_replicas_share_each_batch_out_and_each_image_comes_once(stored: bool, r
 
 def test_xla_for_several_cpu_devices_is_refused() -> None:
     config = HardwareConfig(distribution="mirrored", logical_cpus=DEVICES, xla=True)
-    with pytest.raises(UserError, match=r"hardware\.xla=true: XLA compiles steps on one device"):
+    with pytest.raises(UserError, match=r"hardware\.xla=true: XLA does not compile steps over several CPU devices"):
         setup(config, SEED)
 
 
