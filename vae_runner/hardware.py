@@ -142,8 +142,10 @@ def _joined(cluster: Cluster, gpus: int) -> tf.distribute.Strategy:
         tf.train.ClusterSpec({"worker": cluster.workers}), task_type="worker", task_id=cluster.index,
         num_accelerators={"GPU": gpus}, rpc_layer="grpc",
     )  # fmt: skip
+    kinds = tf.distribute.experimental.CommunicationImplementation  # left alone, TensorFlow takes gRPC for GPUs too
+    options = tf.distribute.experimental.CommunicationOptions(implementation=kinds.NCCL if gpus else kinds.RING)
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy(resolver)
+        return tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
     except (RuntimeError, tf.errors.OpError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"hardware=multi_worker: the machines did not come together ({reason}): begin again") from error
