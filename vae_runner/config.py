@@ -225,7 +225,7 @@ class HardwareConfig:
     device: str = key("auto", choices=("auto", "cpu", "gpu"))
     gpus: list[int] | None = None
     distribution: str = key("none", choices=("none", "mirrored", "multi_worker"))
-    logical_cpus: int = key(1, minimum=1, maximum=64, unit="devices")
+    logical_cpus: int = key(1, minimum=1, maximum=16, unit="devices")  # with more, they wait for each other for ever
     sync_batch_norm: bool | None = None
     workers: list[str] | None = None
     worker: int | None = key(None, minimum=0)

@@ -205,6 +205,10 @@ def _train(
     experiment = _build(config, machine, stopwatch, signals)
     trainer = experiment.trainer
     rows = _restore(experiment, directory, config, stopwatch, from_file=not in_sweep)
+    if rows is None and record.was_finished:
+        raise UserError(
+            f"{directory.path} is finished, and has no checkpoint to go on from: start a new run, in another directory"
+        )
     _check_alike(machine, f"step {trainer.step}")
     if rows is None:
         brief = in_sweep or (cluster is not None and not cluster.is_chief)
@@ -224,6 +228,7 @@ def _train(
         if not table.rows:
             board.configuration(OmegaConf.to_yaml(config, resolve=True), config, str(directory.path))
         stopwatch.since_start("preparation")
+        record.goes_on()
         together = signals.together(machine.largest) if cluster else nullcontext()
         with checkpoints.when_interrupted(), together:
             while not _is_over(config, table.rows):

@@ -264,3 +264,24 @@ def test_questions_and_refusals_about_a_resumed_run_import_no_tensorflow(short_r
     )
     assert result.returncode == 2
     assert result.stdout == "set()\n"
+
+
+def test_a_finished_run_that_cannot_go_on_stays_as_it_was(
+    short_run: Path, tmp_path: Path, refusal: Callable[..., str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(short_run, run)
+    kept = ("metrics.csv", "models/encoder.keras")
+    before = {name: (run / name).read_bytes() for name in kept}
+    told = json.loads((run / "run.json").read_text())
+    said = refusal("vae-run", "resume=run", "epochs=50", "checkpoint.metric=test/nope", cwd=tmp_path)
+    assert "checkpoint.metric=test/nope: there is no such metric" in said
+    shutil.rmtree(run / "checkpoints")
+    said = refusal("vae-run", "resume=run", "epochs=50", cwd=tmp_path)
+    assert "is finished, and has no checkpoint to go on from" in said
+    now = json.loads((run / "run.json").read_text())
+    assert {name: now[name] for name in ("status", "metrics", "epoch", "step")} == {
+        name: told[name] for name in ("status", "metrics", "epoch", "step")
+    }
+    assert status(run) == "finished"
+    assert {name: (run / name).read_bytes() for name in kept} == before

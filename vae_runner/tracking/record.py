@@ -39,6 +39,8 @@ class Record:
                 "python": platform.python_version(),
             },
         }
+        # A finished run that is to go on is finished until it does: a refusal leaves it as it was.
+        self._finished = before if before is not None and before.get("status") == "finished" else None
         if before is not None:  # what the run was when it stopped
             resumed = [*before.get("resumed", []), self.info["started"]]
             kept = {name: before[name] for name in ("started", "epoch", "step", "metrics") if name in before}
@@ -51,7 +53,19 @@ class Record:
         timings = {"earlier": self._earlier, **self._seconds}
         self._write(self.info | {"timings": {what: round(seconds, 3) for what, seconds in timings.items()}})
 
+    @property
+    def was_finished(self) -> bool:
+        """Whether this is a finished run which has not gone on yet."""
+        return self._finished is not None
+
+    def goes_on(self) -> None:
+        """Training begins."""
+        self._finished = None
+
     def end(self, status: str, **entries: Any) -> None:
         """The run is over: "finished", "failed" or "interrupted"."""
+        if self._finished is not None:
+            self._write(self._finished)
+            return
         now = time.time()
         self.note(status=status, ended=timestamp(now), seconds=round(now - self._start, 3), **entries)
