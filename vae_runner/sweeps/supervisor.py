@@ -22,7 +22,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from vae_runner import refusals
-from vae_runner.errors import Interrupted, UnwritableError, UserError
+from vae_runner.errors import Interrupted, UnwritableError, UserError, did_you_mean
 from vae_runner.files import OUTPUTS, remove_empty
 from vae_runner.run_directory import RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
@@ -31,6 +31,7 @@ from vae_runner.sweeps.report import Report, Run
 
 MAX_UNEXPLAINED = 3  # processes in a row that are lost without a run that may have been the cause
 POLL_SECONDS = 0.2
+KINDS = ("new", "resume")  # conf/sweep/
 REFUSED = 2  # the exit status of a command that makes no sense
 SECONDS_TO_BE_KILLED = 2
 EXTRAS = {  # a launcher's or sweeper's name, and the plugin it needs
@@ -226,6 +227,7 @@ def _choose_directory(overrides: Sequence[Override], arguments: Sequence[str]) -
         for o in overrides
         if o.key_or_group.startswith(("sweep", "hydra.sweep.dir"))
     }
+    _check_given(overrides)
     path = given.get("sweep.dir") or given.get("hydra.sweep.dir")
     if path:
         directory = SweepDirectory(Path(path))
@@ -235,6 +237,16 @@ def _choose_directory(overrides: Sequence[Override], arguments: Sequence[str]) -
     else:
         directory = SweepDirectory(Path(OUTPUTS) / time.strftime("%Y-%m-%d") / time.strftime("%H-%M-%S"))
     return directory, [*rest, f"hydra.sweep.dir={refusals.quoted(directory.path.absolute())}"]
+
+
+def _check_given(overrides: Sequence[Override]) -> None:
+    """Refuse what says which sweep it is and makes no sense: Hydra does not see it."""
+    for override in overrides:
+        if override.key_or_group in ("sweep.dir", "hydra.sweep.dir") and override.is_sweep_override():
+            raise UserError(f"{override.input_line}: a sweep has one directory; give one, in quotes if it has a comma")
+        if override.key_or_group == "sweep" and str(override.value()) not in KINDS:
+            word = str(override.value())
+            raise UserError(f"sweep={word}: must be one of {', '.join(KINDS)}.{did_you_mean(word, KINDS)}")
 
 
 def _newest_like(overrides: Sequence[Override]) -> SweepDirectory:
