@@ -9,28 +9,20 @@ On paper: the same model for up to 256 GPUs (`--paper` prints this part alone).
 """
 
 import argparse
-import contextlib
 import json
-import os
-import socket
 import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from benchmarks.rounds import Contestant, Figures, Results, interleave, python, ratios, show, spread, values
+from benchmarks.rounds import Contestant, Results, interleave, python, ratios, show, spread, values
 from benchmarks.scaling_model import (
     PAYS,
-    SMALL_BYTES,
     Assumptions,
     Network,
     add_options,
@@ -41,62 +33,13 @@ from benchmarks.scaling_model import (
     strong_speedup,
     weak_speedup,
 )
+from benchmarks.scaling_points import ALONE, BATCH_SIZE, CORES, OTHERS, PIECES, SHARED, Point, share
 
-BATCH_SIZE = 128
-IMAGES = 64 * BATCH_SIZE  # an epoch, and longer than what is measured
-CORES = len(os.sched_getaffinity(0))
 GPUS = [2**power for power in range(9)]
 LINKS = (100e9, 200e9, 400e9)  # bit/s
 KINDS = ("in all", "a GPU")
 
 Curve = tuple[Callable[[int], float], int]  # a speed-up over GPUs, and up to how many
-SMALL_SHAPE = (3, SMALL_BYTES // 12)
-OTHERS = 0.1  # cores that other programs may take
-SECONDS_OF_PEACE, SECONDS_OF_PATIENCE = 1.0, 120.0
-SMALLS, LARGES = 50, 5  # all-reduces that are timed in one call, each on the result of the one before,
-CALLS = 5  # and calls
-
-
-@dataclass(frozen=True)
-class Point:
-    """What trains: processes of so many devices each, which share a batch if they are connected."""
-
-    batch_size: int = BATCH_SIZE
-    replicas: int = 1
-    processes: int = 1
-    connected: bool = False
-    synchronized: bool = True  # batch normalisation
-
-    @property
-    def name(self) -> str:
-        """Unique among the points."""
-        return json.dumps(asdict(self))
-
-    @property
-    def devices(self) -> int:
-        """That share a batch."""
-        return self.replicas * (self.processes if self.connected else 1)
-
-
-def share(point: Point, at_once: int | None = None) -> Point:
-    """One device on the share of a batch that each device of `point` has; as many at once as there are cores for."""
-    at_once = at_once or min(point.devices, CORES)
-    return Point(point.batch_size // point.devices, processes=at_once)
-
-
-ALONE = Point(synchronized=False)
-SHARED = {
-    "2 devices": Point(replicas=2),
-    "4 devices": Point(replicas=4),
-    "2 processes": Point(processes=2, connected=True),
-}
-PIECES = {
-    "one device, 128 images, batch normalisation as on one device": ALONE,
-    "the same, batch normalisation as if synchronised": Point(),
-    "one device, 64 images": share(SHARED["2 devices"], at_once=1),
-    "one device, 64 images, with another one at work": share(SHARED["2 devices"]),
-    "one device, 32 images, with another one at work": share(SHARED["4 devices"]),
-}
 
 
 def main() -> None:
@@ -114,18 +57,8 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help="on paper: images of a step, or of a GPU's")
     parser.add_argument("--out", type=Path, help="a picture of all of it, measured and on paper")
     parser.add_argument("--results", type=Path, help="a file for what is measured; if it is there, it is used instead")
-    parser.add_argument("--point", help=argparse.SUPPRESS)  # a process of ours: measure this one
-    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)  # one of its own: this part of it
-    parser.add_argument("--addresses", nargs="*", default=[], help=argparse.SUPPRESS)
     add_options(parser)
     options = parser.parse_args()
-    if options.point:
-        point = Point(**json.loads(options.point))
-        if options.worker is None:
-            print(json.dumps(run(point, options)))
-        else:
-            measure(point, options)
-        return
     results = {} if options.paper else measured(options)
     if results:
         print_measured(results)
@@ -153,161 +86,7 @@ def contestants(options: argparse.Namespace) -> list[Contestant]:
     """One a point."""
     points = dict.fromkeys([*PIECES.values(), *SHARED.values()])
     settings = ["--steps", options.steps, "--patience", options.patience]
-    return [Contestant(p.name, python("benchmarks.scaling", "--point", p.name, *settings)) for p in points]
-
-
-def busy_cores(seconds: float) -> float:
-    """How many cores work, on the whole machine, in the next seconds."""
-    start, before = time.perf_counter(), busy_seconds()
-    time.sleep(seconds)
-    return (busy_seconds() - before) / (time.perf_counter() - start)
-
-
-def busy_seconds() -> float:
-    """Of all cores since the machine started, those that its host took away included (man 5 proc_stat)."""
-    user, nice, system, _idle, _waiting, *interrupts_and_stolen = Path("/proc/stat").read_text().split()[1:9]
-    ticks = sum(map(int, (user, nice, system, *interrupts_and_stolen)))
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def run(point: Point, options: argparse.Namespace) -> Figures:
-    """Let the processes of a point train, all in the same seconds, and take the means of their figures.
-
-    Of several tries those in which other programs did least.
-    """
-    addresses = free_addresses(point.processes) if point.connected else []
-    arguments = ["--point", point.name, "--steps", options.steps, "--addresses", *addresses]
-    tried: list[Figures] = []
-    with contextlib.ExitStack() as stack:
-        processes = [stack.enter_context(part(arguments, worker)) for worker in range(point.processes)]
-        for process in processes:
-            answer(process)  # it is ready
-        while not tried or (tried[-1]["others"] > OTHERS and len(tried) <= options.patience):
-            if options.patience:
-                wait_for_peace()
-            for process in processes:
-                process.stdin.write("go\n")
-                process.stdin.flush()
-            figures = [json.loads(answer(process)) for process in processes]
-            means = {name: statistics.mean(one[name] for one in figures) for name in figures[0]}
-            tried.append(means | {"others": means["busy"] - point.processes * means["cores"]})
-    return min(tried, key=lambda figures: figures["others"])
-
-
-def answer(process: subprocess.Popen[str]) -> str:
-    """What it says next."""
-    said = process.stdout.readline()
-    if not said:
-        sys.exit("a process of the point ended before its time")
-    return said
-
-
-def wait_for_peace() -> None:
-    """Wait until other programs do little, but not for ever."""
-    end = time.monotonic() + SECONDS_OF_PATIENCE
-    while busy_cores(SECONDS_OF_PEACE) > OTHERS and time.monotonic() < end:
-        pass
-
-
-@contextlib.contextmanager
-def part(arguments: Sequence[object], worker: int) -> Iterator[subprocess.Popen[str]]:
-    """One process of a point, which ends with what is inside."""
-    command = python("benchmarks.scaling", *arguments, "--worker", worker)
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-
-
-def free_addresses(count: int) -> list[str]:
-    """On loopback."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
-
-
-def measure(point: Point, options: argparse.Namespace) -> None:
-    """This process's part of a point: its figures, a line each time it is told to go."""
-    from benchmarks.peers import Setting, ours
-
-    images = np.random.default_rng(0).integers(0, 256, (IMAGES, 28, 28, 1), np.uint8)
-    train, inner, autoencoder = ours.prepare(images, Setting(point.batch_size), overrides(point, options))
-    take = ours.taker(train, inner)
-    take(3)  # traced, and everything allocated
-    print("ready", flush=True)
-    for _ in sys.stdin:  # told to go
-        print(json.dumps(timed(take, point, options.steps) | all_reduces(inner, autoencoder, point)), flush=True)
-
-
-def timed(take: Callable[[int], None], point: Point, steps: int) -> Figures:
-    """The speed, and who was at work."""
-    start, worked, busy = time.perf_counter(), time.process_time(), busy_seconds()
-    take(steps)
-    seconds, worked, busy = time.perf_counter() - start, time.process_time() - worked, busy_seconds() - busy
-    return {
-        "step": 1000 * seconds / steps,
-        "images_per_second": steps * point.batch_size / seconds,
-        "cores": worked / seconds,
-        "busy": busy / seconds,  # cores of the whole machine
-    }
-
-
-def all_reduces(inner: Any, autoencoder: Any, point: Point) -> Figures:
-    """How many there are in a step, and how long they take, in ms."""
-    if point.devices == 1:
-        return {}
-    shapes = [variable.shape for variable in autoencoder.trainable_variables]
-    strategy = autoencoder.trainable_variables[0].value.distribute_strategy
-    return {
-        "gradients": 1000 * all_reduce(strategy, shapes, LARGES),
-        "small": 1000 * all_reduce(strategy, [SMALL_SHAPE], SMALLS),
-        "all_reduces": count_all_reduces(inner, point.replicas),
-    }
-
-
-def overrides(point: Point, options: argparse.Namespace) -> list[str]:
-    """The configuration of this process: a core a device, as far as there are cores."""
-    threads = ["hardware.intra_op_threads=1", f"hardware.inter_op_threads={min(point.replicas, CORES)}"]
-    normalization = f"hardware.sync_batch_norm={str(point.synchronized).lower()}"
-    if point.connected:
-        workers = f"hardware.workers=[{','.join(options.addresses)}]"
-        kind = ["hardware.distribution=multi_worker", workers, f"hardware.worker={options.worker}"]
-    else:
-        kind = ["hardware.distribution=mirrored", f"hardware.logical_cpus={point.replicas}"]
-    return [*kind, *threads, normalization]
-
-
-def all_reduce(strategy: Any, shapes: Sequence[Sequence[int]], times: int) -> float:
-    """Seconds of one all-reduce of tensors of these shapes, with nothing else to do."""
-    import tensorflow as tf
-
-    def chain() -> list[tf.Tensor]:
-        tensors = [tf.ones(shape) for shape in shapes]
-        for _ in range(times):
-            sums = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tensors)
-            tensors = [total / strategy.num_replicas_in_sync for total in sums]
-        return tensors
-
-    def wait(result: list[Any]) -> None:
-        for tensor in strategy.experimental_local_results(result[-1]):
-            tensor.numpy()
-
-    compiled = tf.function(lambda: strategy.run(chain))
-    wait(compiled())
-    start = time.perf_counter()
-    for _ in range(CALLS):
-        wait(compiled())
-    return (time.perf_counter() - start) / CALLS / times
-
-
-def count_all_reduces(inner: Any, replicas: int) -> float:
-    """Of one step, as TensorFlow's graph has them; there is no public way to it."""
-    (traced,) = inner._compiled_train._list_all_concrete_functions()
-    functions = traced.graph.as_graph_def().library.function
-    return sum(node.op.startswith("CollectiveReduce") for one in functions for node in one.node_def) / replicas
+    return [Contestant(p.name, python("benchmarks.scaling_points", p.name, *settings)) for p in points]
 
 
 def predicted(results: Results, point: Point) -> list[float]:

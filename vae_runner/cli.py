@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 register_resolver()  # here, because the processes of a launcher import this module to find the function they run
 
+REFUSALS = (HydraException, OmegaConfBaseException)
 # What Hydra lets through while it reads a command line that makes no sense to it.
 UNEXPLAINED = (OSError, ValueError, TypeError, AttributeError, KeyError, AssertionError, yaml.YAMLError)
 # What launchers raise when a process that ran a job is gone: joblib's, submitit's, Ray's.
@@ -195,12 +196,14 @@ def _run() -> None:
         if type(error).__name__ in WORKER_LOST_ERRORS and is_sweep:
             log.error("%s", str(error).splitlines()[0])
             sys.exit(WORKER_LOST)
-        if plugin := _plugin_in(error):
-            raise UserError(f"{plugin}: {type(error).__name__}: {error}") from error
+        plugin = _plugin_in(error)
         # Once a job has begun, the configuration has been composed: the command line is not at fault any more.
-        if jobs.count or not isinstance(error, (HydraException, OmegaConfBaseException, *UNEXPLAINED)):
-            raise
-        raise UserError(refusals.explain(error)) from error
+        refused = REFUSALS if plugin else (*REFUSALS, *UNEXPLAINED)
+        if isinstance(error, refused) and not jobs.count:
+            raise UserError(refusals.explain(error)) from error
+        if plugin:
+            raise UserError(f"{plugin}: {type(error).__name__}: {error}") from error
+        raise
     if jobs.refusal is not None:
         raise jobs.refusal
 

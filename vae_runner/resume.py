@@ -19,8 +19,9 @@ from omegaconf.errors import OmegaConfBaseException
 import vae_runner.conf
 from vae_runner import refusals
 from vae_runner.config import COMMAND_KEYS, SCHEMAS, Config, leaves
-from vae_runner.errors import UserError
+from vae_runner.errors import UserError, did_you_mean
 from vae_runner.run_directory import RunDirectory
+from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.untrusted import YAML_LOADER
 
 PARTS = ("dataset", "model", "posterior", "loss", "optimizer", "schedule")
@@ -42,6 +43,10 @@ def rewritten(arguments: Sequence[str]) -> list[str]:
         raise UserError("resume= is empty: give a run directory, like resume=outputs/2026-01-31/12-00-00")
     if {"-m", "--multirun"} & set(arguments):
         raise UserError("resume= goes on with one run; to go on with a sweep, repeat its command with sweep=resume")
+    if SweepDirectory(Path(value)).exists:
+        raise UserError(
+            f"{value} is a sweep's directory: repeat its command with sweep.dir={value}, or resume a run in it"
+        )
     path = RunDirectory.open(Path(value)).path
     others = [argument for argument in arguments if argument not in given]
     for override in _overrides(others):
@@ -52,7 +57,7 @@ def rewritten(arguments: Sequence[str]) -> list[str]:
         if first not in (*MAY_CHANGE, *COMMAND_KEYS, "hydra"):
             raise UserError(
                 f"{override.input_line} would change what {path} has done already: leave it out, or start a new run; "
-                f"a resumed run takes other {', '.join(MAY_CHANGE)}"
+                f"a resumed run takes other {', '.join(MAY_CHANGE)}.{did_you_mean(first, MAY_CHANGE)}"
             )
     quoted = refusals.quoted(path)
     return [*others, f"resume={quoted}", f"hydra.run.dir={quoted}"]

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from benchmarks.scaling import ALONE, SHARED, networks, predicted, share
+from benchmarks.scaling import networks, predicted
 from benchmarks.scaling_model import (
     Assumptions,
     Network,
@@ -22,6 +22,7 @@ from benchmarks.scaling_model import (
     tree_seconds,
     weak_speedup,
 )
+from benchmarks.scaling_points import ALONE, SHARED, share
 
 GPUS = [1, 2, 4, 8, 16, 32, 64, 128, 256]
 SOME = Network("some", parameters=1_000_000, flops=10**9, layers=20, normalizations=5)
@@ -166,6 +167,7 @@ def test_the_assumptions_are_options() -> None:
 
 def test_a_measured_step_is_predicted_from_its_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.scaling.CORES", 2)
+    monkeypatch.setattr("benchmarks.scaling_points.CORES", 2)
     four = SHARED["4 devices"]
     assert (share(four).batch_size, share(four).processes, share(four).connected) == (32, 2, False)
     results = {

@@ -268,6 +268,12 @@ def test_a_search_goes_on_up_to_its_number_of_trials(tmp_path: Path) -> None:
     assert f"Best value: {best:.6g}"[:-2] in result.stdout
 
 
+def test_a_misspelt_key_of_a_search_is_refused_like_that_of_a_run(tmp_path: Path) -> None:
+    result = search(tmp_path, 1, kl_weigt="3")
+    assert result.returncode == 2
+    assert result.stderr.startswith("vae-run: there is no key 'loss.kl_weigt'. Did you mean 'loss.kl_weight'?")
+
+
 def test_a_failed_run_is_a_failed_trial_and_not_the_end_of_the_search(mine: Path) -> None:
     own = ("--config-dir", "conf")
     assert search(mine, 2, *own, loss="mine", behaviour="fails").returncode == 2

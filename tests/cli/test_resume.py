@@ -221,6 +221,7 @@ def short_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["resume=run", "hydra.run.dir=other"], "a resumed run stays in its directory"),
         (["-m", "resume=run", "epochs=2,3"], "resume= goes on with one run"),
         (["resume=run", "epochs=0"], "run has done 1 epochs already"),
+        (["resume=run", "epochss=4"], "Did you mean 'epochs'?"),
     ],
 )
 def test_what_would_change_the_past_is_refused_by_name(

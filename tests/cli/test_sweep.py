@@ -206,6 +206,11 @@ def test_a_sweep_that_makes_no_sense_is_refused_and_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_sweeps_directory_cannot_be_resumed_as_a_run(sweep: Path, refusal: Callable[..., str]) -> None:
+    said = refusal("vae-run", "resume=sweep", cwd=sweep.parent)
+    assert "sweep is a sweep's directory: repeat its command with sweep.dir=sweep" in said
+
+
 def test_a_preset_without_its_extra_says_what_to_install(
     refusal: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

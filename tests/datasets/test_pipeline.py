@@ -1,5 +1,5 @@
 import time
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -118,17 +118,17 @@ def test_a_large_array_is_streamed(array: np.ndarray[Any, Any], monkeypatch: pyt
 
 
 class Shelf:
-    """Something that is indexed like an array, and remembers how much was taken from it at once."""
+    """Something that is indexed like an array, and remembers what was taken from it each time."""
 
     def __init__(self, count: int) -> None:
         self.shape = (count, 2, 2, 1)
-        self.taken: list[int] = []
+        self.taken: list[list[int]] = []
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, chosen: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        self.taken.append(len(chosen))
+        self.taken.append(chosen.tolist())
         return np.broadcast_to((chosen % 256).astype(np.uint8)[:, None, None, None], (len(chosen), *self.shape[1:]))
 
 
@@ -141,7 +141,7 @@ def test_streaming_reads_a_few_batches_ahead_and_no_more() -> None:
     time.sleep(0.3)  # it has all the time it wants
     assert 1 < len(shelf.taken) < 20
     assert sum(len(share.content) for share in islice(shares, batches.steps - 1)) == 990
-    assert shelf.taken[:100] == [10] * 100
+    assert [len(chosen) for chosen in shelf.taken[:100]] == [10] * 100
 
 
 def test_one_iterator_goes_from_epoch_to_epoch_and_begins_where_it_is_told_to(images: Any) -> None:
@@ -166,3 +166,27 @@ def test_an_epoch_may_be_left_early(images: Any) -> None:
     batches = Batches(images, BATCH, 0)
     next(batches.shares(0))
     assert sorted(order(batches, 1)) == list(range(COUNT))
+
+
+@pytest.mark.parametrize(("machines", "replicas"), [(1, 1), (1, 3), (2, 2), (2, 4), (3, 6)])
+@pytest.mark.parametrize("count", [40, 41, 46])
+def test_a_machine_reads_the_images_of_its_own_replicas_and_no_others(
+    machines: int, replicas: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "READ_AHEAD_BYTES", 1)  # one batch after the other
+    order = np.random.default_rng([0, 0]).permutation(count)
+    own, steps = replicas // machines, -(-count // 10)
+    shelves = [Shelf(count) for _ in range(machines)]
+    found: dict[tuple[int, int], list[int]] = {}
+    for machine, shelf in enumerate(shelves):
+        batches = Batches(shelf, 10, 0)
+        shares = batches._dataset(0, 0, tf.distribute.InputContext(machines, machine, replicas))
+        for number, share in enumerate(shares.take(steps * own)):
+            found[number // own, machine * own + number % own] = share.content[:, 0, 0, 0].numpy().tolist()
+    for step in range(steps):
+        batch = order[10 * step : 10 * (step + 1)].tolist()
+        parts = [found[step, replica] for replica in range(replicas)]
+        assert parts == [batch] * replicas if len(batch) < replicas else list(chain(*parts)) == batch
+    for machine, shelf in enumerate(shelves):
+        own_shares = [images for (_, replica), images in found.items() if replica // own == machine]
+        assert shelf.taken[: len(own_shares)] == own_shares

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from vae_runner import config
 from vae_runner.errors import Interrupted, UserError
@@ -142,5 +143,5 @@ def _note_failure(directory: RunDirectory, own: DictConfig, hydra: Any, error: s
         if not directory.has_run:
             with RunDirectory.create(directory.path, own, hydra) as created:
                 created.write_info({"status": "failed", "ended": timestamp(time.time()), "error": error})
-    except Exception as problem:
+    except (UserError, OmegaConfBaseException) as problem:  # no room, or a configuration that cannot be resolved
         log.error("%s does not tell of its failure: %s", directory.path.name, problem)
