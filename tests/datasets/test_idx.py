@@ -367,7 +367,11 @@ def test_a_download_with_other_content_is_refused(tmp_path: Path, server: FileSe
     assert list((tmp_path / "mnist").iterdir()) == []
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>Sign in to this network</html>", gzip.compress(bytes(1000))[:-9]])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"<html>Sign in to this network</html>", gzip.compress(bytes(1000))[:-9]],
+    ids=["empty", "a page", "cut"],  # a gzip file holds the time it was made, which no test's name may
+)
 def test_a_download_that_is_no_whole_gzip_file_is_refused(tmp_path: Path, server: FileServer, content: bytes) -> None:
     server.files["/train-images-idx3-ubyte.gz"] = content
     with refused(f"{server.url}/train-images-idx3-ubyte.gz", "dataset=digits"):
