@@ -44,7 +44,8 @@ REFUSALS = (HydraException, OmegaConfBaseException)
 UNEXPLAINED = (OSError, ValueError, TypeError, AttributeError, KeyError, AssertionError, yaml.YAMLError)
 # What launchers raise when a process that ran a job is gone: joblib's, submitit's, Ray's.
 WORKER_LOST_ERRORS = ("TerminatedWorkerError", "UncompletedJobError", "WorkerCrashedError")
-INTERRUPTED = 130  # the shell's status for a process ended by Ctrl-C
+INTERRUPTED = 130  # the shell's status for a process ended by Ctrl-C,
+PIPE_CLOSED = 141  # and by SIGPIPE
 
 
 def run() -> None:
@@ -85,21 +86,24 @@ def compare() -> None:
         "--out",
         metavar="FILE",
         type=Path,
-        default=Path("compare.png"),
-        help="the picture, a .png (compare.png)",
+        help="the picture, a .png (compare.png); a sweep's files are in its directory",
     )
 
     def work() -> None:
         arguments = parser.parse_args()
         sweep = SweepDirectory(arguments.runs[0])
         if len(arguments.runs) == 1 and sweep.exists:
+            if arguments.out is not None:
+                raise UserError(
+                    f"--out {arguments.out}: sweep.csv and sweep.html of a sweep are in it; leave --out out"
+                )
             from vae_runner.sweeps.report import Report  # rich and Pillow, which refusals and --help do without
 
             report = Report(sweep)
             report.write()
             report.show()
             return
-        _import("compare").compare(arguments.runs, arguments.out)
+        _import("compare").compare(arguments.runs, arguments.out or Path("compare.png"))
 
     _command("vae-compare", work)
 
@@ -113,6 +117,9 @@ def _command(name: str, work: Callable[[], None]) -> None:
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # of `| head`, which has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still has to flush
+        sys.exit(PIPE_CLOSED)
     except KeyboardInterrupt as interrupt:
         print(f"{name}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         sys.exit(interrupt.status if isinstance(interrupt, Interrupted) else INTERRUPTED)
@@ -175,9 +182,8 @@ def _natural(text: str) -> int:
 
 def _run() -> None:
     """Compose the configuration with Hydra and run; refusals of Hydra's become ours, with the closest real name."""
-    sys.argv[1:] = [_expand_home(argument) for argument in sys.argv[1:]]
-    is_sweep = _check_options(sys.argv[1:])
-    sys.argv[1:] = resume.rewritten(sys.argv[1:])
+    is_sweep, arguments = _check_options([_as_hydra_reads(argument) for argument in sys.argv[1:]])
+    sys.argv[1:] = resume.rewritten(arguments)
     if is_sweep and CHILD not in os.environ:
         from vae_runner.sweeps.supervisor import supervise
 
@@ -257,16 +263,23 @@ def _check(cfg: DictConfig, path: Path) -> None:
         raise
 
 
-def _expand_home(argument: str) -> str:
-    """`key=~/photos` with the user's home in place of `~`: the shell leaves it there, and Hydra cannot read it."""
+def _as_hydra_reads(argument: str) -> str:
+    """`key=value` with the user's home in place of `~`, which the shell leaves there, and with quotes if it needs them.
+
+    Without quotes, Hydra reads only some of ASCII. What has syntax of its own, lists and sweeps, is left as it is.
+    """
     name, equals, value = argument.partition("=")
-    if equals and not name.startswith("-") and re.match(r"~\w*(/|$)", value):
-        return f"{name}={os.path.expanduser(value)}"  # noqa: PTH111 (Path would drop a trailing slash or a `.`)
-    return argument
+    if not equals or name.startswith("-"):
+        return argument
+    if re.match(r"~\w*(/|$)", value):
+        value = os.path.expanduser(value)  # noqa: PTH111 (Path would drop a trailing slash or a `.`)
+    if re.search(r"[^ -~]|[=~!#<>&;^`]", value) and not re.search(r"""['"\[\]{}(),$\\]""", value):
+        value = f"'{value}'"
+    return f"{name}={value}"
 
 
-def _check_options(arguments: list[str]) -> bool:
-    """Refuse options that there are not; says whether these ask for a sweep."""
+def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
+    """Refuse options that there are not; says whether these ask for a sweep, and puts them before the overrides."""
     parser = get_args_parser()
 
     def error(message: str) -> NoReturn:
@@ -276,12 +289,12 @@ def _check_options(arguments: list[str]) -> bool:
     if "--version" in arguments:
         print(f"vae-runner {__version__}")
         sys.exit(0)
-    options = [a for a in arguments if a not in ("--shell-completion", "-sc")]
-    given = parser.parse_args(options)
+    given = parser.parse_intermixed_args([a for a in arguments if a not in ("--shell-completion", "-sc")])
     works = not (given.help or given.hydra_help or given.cfg or given.info)
     if works and not given.multirun:
         _check_is_no_sweep(given.overrides)
-    return bool(given.multirun) and works
+    options = [a for a in arguments if a not in given.overrides]  # which Hydra does not take from among the overrides
+    return bool(given.multirun) and works, [*options, *given.overrides]
 
 
 def _check_is_no_sweep(overrides: list[str]) -> None:

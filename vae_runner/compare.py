@@ -116,11 +116,16 @@ def _name(config: Any, part: str) -> str:
 
 
 def _print(rows: Sequence[dict[str, Any]]) -> None:
-    """The metrics, one column a run, as they fit a terminal."""
+    """The metrics, one column a run, under its name or, where the names are too long for the terminal, a number."""
+    names = [str(row["run"]) for row in rows]
+    if max(map(len, names)) * len(names) > console.width / 2:
+        for number, name in enumerate(names, 1):
+            console.print(plain(f"{number}  {name}"), soft_wrap=True)
+        names = [str(number) for number in range(1, len(rows) + 1)]
     table = Table(box=None, pad_edge=False)
     table.add_column("", no_wrap=True)
-    for row in rows:
-        table.add_column(plain(row["run"]), justify="right", overflow="fold")
+    for name in names:
+        table.add_column(plain(name), justify="right", overflow="fold")
     for key in list(rows[0])[1:]:
         values = (f"{row[key]:.4g}" if isinstance(row[key], float) else row[key] for row in rows)
         table.add_row(plain(key), *map(plain, values))

@@ -52,8 +52,8 @@ def explain(error: Exception) -> str:
     if isinstance(error, OverrideParseException) or re.match(r"\w*Exception: ", first):
         override = getattr(error, "override", None) or first.partition(": ")[2]
         return (
-            f"cannot read '{override}': write key=value; a value with spaces, brackets, commas or quotes needs quotes "
-            "of its own: 'key=\"a value\"'"
+            f"cannot read '{override}': write key=value; a value with brackets, commas or quotes, or in a list with "
+            "other letters than a to z, needs quotes of its own: 'key=\"a value\"'"
         )
     if ambiguous := re.match(r"Ambiguous value for argument '(.*)'", first):
         return f"{ambiguous[1]}: several values are a sweep: add -m"

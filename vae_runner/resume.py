@@ -83,7 +83,7 @@ def configuration(path: Path, asked: DictConfig, overrides: Sequence[str]) -> Di
     info = RunDirectory(path).info
     done = info.get("epoch", 0)
     if config.epochs < done or (config.epochs == done and info.get("status") == "finished"):
-        raise UserError(f"{path} has done {done} epochs already: to go on, give epochs= more than that")
+        raise UserError(f"{path} has done epoch {done} already: to go on, give epochs= more than {done}")
     return config
 
 

@@ -91,7 +91,7 @@ def _end_noted(record: Record, directory: RunDirectory, cluster: Cluster | None,
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        record.end("interrupted")
+        record.end("interrupted", step=directory.newest_step)
         number = interrupt.signal_number if isinstance(interrupt, Interrupted) else signal.SIGINT
         raise Interrupted(number, f"interrupted at step {directory.newest_step}: {goes_on}") from interrupt
     except UnwritableError as error:

@@ -269,7 +269,7 @@ def test_trust_is_for_the_module_that_is_named_only(run: Path, canary: Path, ref
 def test_hydras_own_folder_is_not_read(run: Path, canary: Path, refusal: Refusal) -> None:
     for file in (run / ".hydra").iterdir():
         file.write_text(f"_target_: os.system\ncommand: touch {canary}\nx: !!python/name:os.system\n")
-    assert "has done 3 epochs already" in refusal("vae-run", f"resume={run}", cwd=run.parents[1])
+    assert "has done epoch 3 already" in refusal("vae-run", f"resume={run}", cwd=run.parents[1])
 
 
 # --- Keras files --------------------------------------------------------------------------------------------------
@@ -526,7 +526,7 @@ def test_a_file_that_is_written_under_a_link_leaves_what_the_link_leads_to(run: 
 
 
 LOOKED_UP = "which Hydra would look up: rename it"
-DONE = "has done 3 epochs already"
+DONE = "has done epoch 3 already"
 
 
 @pytest.mark.parametrize(

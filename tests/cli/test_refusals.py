@@ -35,6 +35,8 @@ REFUSALS = [
     (["model=[1,2]"], "make no configuration"),
     (["loss.kl_weight=nan"], "must be a finite number"),
     (["~latent"], "latent was removed"),
+    (["latent=(ö"], "cannot read 'latent=(ö'"),
+    (["epochs=3", "--cfg", "jb", "latent=2"], "invalid choice: 'jb'"),
 ]
 
 
@@ -44,6 +46,12 @@ def test_a_bad_command_line_is_refused(
 ) -> None:
     assert message in refusal("vae-run", *arguments, cwd=tmp_path)
     assert not list(tmp_path.iterdir()), "something was left behind"
+
+
+def test_an_option_may_stand_among_the_overrides(tmp_path: Path) -> None:
+    result = command("vae-run", "epochs=3", "--cfg", "job", "latent=7", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert {"epochs: 3", "latent: 7"} <= set(result.stdout.splitlines())
 
 
 def test_a_refusal_leaves_the_users_own_empty_folders(tmp_path: Path, refusal: Callable[..., str]) -> None:
@@ -57,6 +65,7 @@ def test_a_refusal_leaves_the_users_own_empty_folders(tmp_path: Path, refusal: C
 WORK_REFUSALS = [
     (["dataset=folder"], "dataset.root is not given"),
     (["dataset=folder", "dataset.root=nowhere"], "does not exist"),
+    (["dataset=folder", "dataset.root=phö/n=1"], "dataset.root=phö/n=1 does not exist"),
     (["dataset=folder", "dataset.root=empty"], "holds no image"),
     (["dataset=folder", "dataset.root=broken"], ".png cannot be read as an image"),
     (["dataset=fashion", "dataset.root=empty"], "there is no train-images-idx3-ubyte.gz"),

@@ -12,7 +12,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,8 +74,12 @@ def events(run: Path) -> dict[str, list[int]]:
     return {tag: [event.step for event in accumulator.Tensors(tag)] for tag in accumulator.Tags()["tensors"]}
 
 
+def info(run: Path) -> dict[str, Any]:
+    return dict(json.loads((run / "run.json").read_text()))
+
+
 def status(run: Path) -> str:
-    return str(json.loads((run / "run.json").read_text())["status"])
+    return str(info(run)["status"])
 
 
 def assert_same(run: Path, reference: Path) -> None:
@@ -136,11 +142,17 @@ def test_a_signal_ends_in_a_checkpoint_and_one_line_and_the_run_goes_on_like_one
     _, stderr = process.communicate(timeout=60)
     assert time.monotonic() - start_ < 10
     assert process.returncode == exit_status
-    assert re.fullmatch(r"vae-run: interrupted at step \d+: vae-run resume=run goes on\n", stderr)
-    assert status(run) == "interrupted"
+    said = re.fullmatch(r"vae-run: interrupted at step (\d+): vae-run resume=run goes on\n", stderr)
+    interrupted = info(run)
+    assert said is not None
+    assert interrupted["step"] == int(said[1])
+    assert interrupted["status"] == "interrupted"
 
     result = command("vae-run", "resume=run", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
+    resumed, ended = (datetime.fromisoformat(moment) for moment in (info(run)["resumed"][-1], info(run)["ended"]))
+    part = info(run)["seconds"] - interrupted["seconds"]
+    assert part == pytest.approx((ended - resumed).total_seconds(), abs=1.1)
     assert_same(run, reference)
 
 
@@ -214,13 +226,13 @@ def short_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["resume=nowhere"], "nowhere does not exist"),
         (["resume=."], "has no run.json"),
         (["resume="], "resume= is empty: give a run directory"),
-        (["resume=run"], "run has done 1 epochs already: to go on, give epochs= more than that"),
+        (["resume=run"], "run has done epoch 1 already: to go on, give epochs= more than 1"),
         (["resume=run", "latent=3"], "latent=3 would change what run has done already"),
         (["resume=run", "loss=ae"], "loss=ae would change what run has done already"),
         (["resume=run", "+optimizer.clipnorm=1"], "would change what run has done already"),
         (["resume=run", "hydra.run.dir=other"], "a resumed run stays in its directory"),
         (["-m", "resume=run", "epochs=2,3"], "resume= goes on with one run"),
-        (["resume=run", "epochs=0"], "run has done 1 epochs already"),
+        (["resume=run", "epochs=0"], "run has done epoch 1 already"),
         (["resume=run", "epochss=4"], "Did you mean 'epochs'?"),
     ],
 )

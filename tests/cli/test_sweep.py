@@ -132,6 +132,11 @@ def test_a_failing_run_and_one_that_takes_its_process_with_it_do_not_stop_the_ot
     assert "1 of 4 runs failed" in result.stderr
     assert states(tmp_path / "sweep") == {"finished": 3, "failed": 1}
 
+    others = [word.replace("first,dies,fails,last", "first,last") for word in arguments]
+    result = command("vae-run", *others, "sweep.dir=sweep", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert result.returncode == 0, "another command is not judged by a run that it has not asked for"
+    assert "failed" in result.stdout
+
 
 def interrupt_supervisor(process: subprocess.Popen[str]) -> None:
     process.send_signal(signal.SIGINT)
@@ -193,6 +198,8 @@ def test_a_killed_process_of_the_sweep_is_replaced(tmp_path: Path) -> None:
         (["-m", "seed=0,1", "sweep=resume"], "sweep=resume: there is no sweep of seed in outputs/"),
         (["-m", "seed=0,1", "sweep=resme"], "sweep=resme: must be one of new, resume. Did you mean 'resume'?"),
         (["-m", "seed=0,1", "sweep.dir=a,b"], "sweep.dir=a,b: a sweep has one directory"),
+        (["-m", "seed=0,1", "sweep=resume", "sweep.dir=v77"], "sweep=resume: v77 is no sweep's directory"),
+        (["-m", "seed=0,1", "hardware=multi_worker"], "hardware=multi_worker is for one run"),
         (["-m", "seed=0,1", "hydra/launcher=nothing"], "there is no such hydra/launcher"),
     ],
 )
@@ -209,6 +216,12 @@ def test_a_sweep_that_makes_no_sense_is_refused_and_leaves_nothing(
 def test_a_sweeps_directory_cannot_be_resumed_as_a_run(sweep: Path, refusal: Callable[..., str]) -> None:
     said = refusal("vae-run", "resume=sweep", cwd=sweep.parent)
     assert "sweep is a sweep's directory: repeat its command with sweep.dir=sweep" in said
+
+
+def test_a_runs_directory_is_not_taken_for_a_sweeps(sweep: Path, refusal: Callable[..., str]) -> None:
+    run = rows(sweep)[0]["run"]
+    said = refusal("vae-run", "-m", "seed=0,1", f"sweep.dir=sweep/{run}", cwd=sweep.parent)
+    assert f"sweep/{run} is the directory of one run" in said
 
 
 def test_a_preset_without_its_extra_says_what_to_install(

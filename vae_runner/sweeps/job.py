@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 CHILD = "VAE_RUNNER_SWEEP"  # in the environment: the process that Hydra launches the runs from
 WORKER_LOST = 75  # its exit status when a launcher tells that a process of its own is gone
 SUSPECTED = "suspected"  # in run.json, of having ended the process it was in
+MULTI_WORKER = "hardware=multi_worker is for one run; a sweep spreads its runs over machines: hydra/launcher=…"
 SECONDS_TO_END = 8  # that processes which run at the same time have for their checkpoints
 
 _told_to_end: list[int] = []  # the signals that this process has had
@@ -87,14 +88,13 @@ def _bring_to_end(
         return _metric(directory, cfg.sweep.metric)
     if status == "running":
         log.warning("%s is running in another process", directory.path.name)
+        directory.touch()
         return None
     if status == "failed" and directory.ended >= sweep.begun:
         return None  # in this very command, before a process of it was lost
     config.check(cfg)
     if cfg.hardware.distribution == "multi_worker":
-        raise UserError(
-            "hardware=multi_worker is for one run; a sweep spreads its runs over machines: hydra/launcher=…"
-        )
+        raise UserError(MULTI_WORKER)
     if os.environ.get(CHILD) != str(os.getpid()):
         os.environ["TTY_COMPATIBLE"] = "0"  # no progress bar: others write to the same terminal
     take_share(hydra.launcher, sweep, gpus=cfg.hardware.gpus is None)
@@ -137,10 +137,13 @@ def _metric(directory: RunDirectory, name: str) -> float:
 def _note_failure(directory: RunDirectory, own: DictConfig, hydra: Any, error: str) -> None:
     """See that the directory tells of a failure, also of one that came before there was a run in it.
 
+    A run that was there and could not go on is touched: so it counts as one of this command, not of another before it.
     Where that fails too, it is told, and the other runs of the sweep go on.
     """
     try:
-        if not directory.has_run:
+        if directory.has_run:
+            directory.touch()
+        else:
             with RunDirectory.create(directory.path, own, hydra) as created:
                 created.write_info({"status": "failed", "ended": timestamp(time.time()), "error": error})
     except (UserError, OmegaConfBaseException) as problem:  # no room, or a configuration that cannot be resolved

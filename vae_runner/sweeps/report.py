@@ -103,7 +103,7 @@ class Report:
             style = {"finished": "", "failed": "red"}.get(run.status, "yellow")
             table.add_row(plain(name), *(plain(_shown(value, 4)) for value in values), style=style)
         console.print(table)
-        console.print(plain(f"{len(self.runs)} runs: {self._directory.page_file}"), soft_wrap=True)
+        console.print(plain(f"{counted(self.runs)}: {self._directory.page_file}"), soft_wrap=True)
 
     def _read(self, run: RunDirectory) -> Run:
         name = run.path.name
@@ -192,6 +192,11 @@ def _small(picture: Path) -> str:
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=80)
     return base64.b64encode(buffer.getvalue()).decode()
+
+
+def counted(runs: Sequence[Run]) -> str:
+    """How many runs, in words."""
+    return f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
 
 
 def _known(value: Any) -> Any:

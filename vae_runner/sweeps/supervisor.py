@@ -8,6 +8,7 @@ import ctypes
 import importlib.util
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -26,8 +27,8 @@ from vae_runner.errors import Interrupted, UnwritableError, UserError, did_you_m
 from vae_runner.files import OUTPUTS, remove_empty
 from vae_runner.run_directory import RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
-from vae_runner.sweeps.job import CHILD, SECONDS_TO_END, WORKER_LOST, note_deaths
-from vae_runner.sweeps.report import Report, Run
+from vae_runner.sweeps.job import CHILD, MULTI_WORKER, SECONDS_TO_END, WORKER_LOST, note_deaths
+from vae_runner.sweeps.report import Report, Run, counted
 
 MAX_UNEXPLAINED = 3  # processes in a row that are lost without a run that may have been the cause
 POLL_SECONDS = 0.2
@@ -58,10 +59,11 @@ def supervise(arguments: Sequence[str]) -> None:
     existed = directory.path.exists()
     with directory.held():
         directory.take_suspect()  # of a command that was killed: its name would keep every suspect from being run
+        before = directory.written()
         launching = _Launching(directory, Report(directory), rest)
         status = _launch(directory, overrides, launching)
         if status is None:
-            _tell(directory, launching)
+            _tell(directory, launching, before)
             return
     if not existed:
         remove_empty(directory.path)
@@ -83,18 +85,22 @@ def _launch(directory: SweepDirectory, overrides: Sequence[Override], launching:
     return None
 
 
-def _tell(directory: SweepDirectory, launching: "_Launching") -> None:
+def _tell(directory: SweepDirectory, launching: "_Launching", before: Mapping[str, object]) -> None:
+    """Show all runs of the sweep, and raise what those that have been worked on since `before` did not come to."""
     report = launching.report
     report.write()
     report.show()
+    again = f"the same command with sweep.dir={shlex.quote(str(directory.path))}"
     if launching.told:
-        raise Interrupted(launching.told[0], f"interrupted: the same command with sweep.dir={directory.path} goes on")
-    unfinished = [run for run in report.runs if run.status != "finished"]
+        raise Interrupted(launching.told[0], f"interrupted: {again} goes on")
+    now = directory.written()
+    own = [run for run in report.runs if run.status == "finished" or now.get(run.name) != before.get(run.name)]
+    unfinished = [run for run in own if run.status != "finished"]
     if unfinished:
         first = min(unfinished, key=lambda run: run.status != "failed")
         raise UserError(
-            f"{first.error or f'{first.name} is {first.status}'} ({len(unfinished)} of {len(report.runs)} runs "
-            f"{_how(unfinished)}; the same command with sweep.dir={directory.path} repeats them)"
+            f"{first.error or f'{first.name} is {first.status}'} ({len(unfinished)} of {counted(own)} "
+            f"{_how(unfinished)}; {again} repeats {'it' if len(unfinished) == 1 else 'them'})"
         )
     if launching.status:
         sys.exit(launching.status)
@@ -229,9 +235,14 @@ def _choose_directory(overrides: Sequence[Override], arguments: Sequence[str]) -
     }
     _check_given(overrides)
     path = given.get("sweep.dir") or given.get("hydra.sweep.dir")
+    goes_on = given.get("sweep.resume", str(given.get("sweep") == "resume")).lower() == "true"
     if path:
         directory = SweepDirectory(Path(path))
-    elif given.get("sweep.resume", str(given.get("sweep") == "resume")).lower() == "true":
+        if goes_on and not directory.exists:
+            raise UserError(f"sweep=resume: {path} is no sweep's directory: see where it is, or leave sweep= out")
+        if RunDirectory(directory.path).has_run:
+            raise UserError(f"{path} is the directory of one run: give a sweep another one")
+    elif goes_on:
         directory = _newest_like(overrides)
         print(f"Going on with {directory.path}")
     else:
@@ -247,6 +258,8 @@ def _check_given(overrides: Sequence[Override]) -> None:
         if override.key_or_group == "sweep" and str(override.value()) not in KINDS:
             word = str(override.value())
             raise UserError(f"sweep={word}: must be one of {', '.join(KINDS)}.{did_you_mean(word, KINDS)}")
+        if override.key_or_group == "hardware" and str(override.value()) == "multi_worker":
+            raise UserError(MULTI_WORKER)
 
 
 def _newest_like(overrides: Sequence[Override]) -> SweepDirectory:

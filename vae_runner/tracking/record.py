@@ -26,6 +26,7 @@ class Record:
         self._write = write
         self._start = time.time()
         self._earlier = self._start - vae_runner.STARTED
+        self._before: float = (before or {}).get("seconds", 0.0)
         self._seconds = seconds  # by what they went into; whoever measures adds to it
         self.info: dict[str, Any] = {
             "status": "running",
@@ -51,6 +52,7 @@ class Record:
         """Add or replace entries."""
         self.info |= entries
         timings = {"earlier": self._earlier, **self._seconds}
+        self.info["seconds"] = round(self._before + time.time() - self._start, 3)
         self._write(self.info | {"timings": {what: round(seconds, 3) for what, seconds in timings.items()}})
 
     @property
@@ -67,5 +69,4 @@ class Record:
         if self._finished is not None:
             self._write(self._finished)
             return
-        now = time.time()
-        self.note(status=status, ended=timestamp(now), seconds=round(now - self._start, 3), **entries)
+        self.note(status=status, ended=timestamp(time.time()), **entries)
