@@ -76,6 +76,8 @@ def _explain_omegaconf(error: OmegaConfBaseException) -> str:
             return f"{where}={converted[1]}: must be {KINDS.get(converted[2], converted[2])}"
         if boolean := re.match(r"Value '(.*)' is not a valid bool", first):
             return f"{where}={boolean[1]}: must be true or false"
+        if "is not a ListConfig" in first:
+            return f"{where} must be a list: write {where}=[…], with a comma between two"
         if "is not Optional" in first:
             return f"{where}=null: must have a value"
     return f"{where}: {first}"

@@ -27,6 +27,7 @@ REFUSALS = [
     (["epochs=-1"], "epochs=-1: must be at least 1"),
     (["optimizer.learning_rate=fast"], "optimizer.learning_rate=fast: must be a number"),
     (["hardware.deterministic=perhaps"], "must be true or false"),
+    (["hardware.workers=a:1"], "hardware.workers must be a list: write hardware.workers=[…]"),
     (["data_dir=null"], "data_dir=null: must have a value"),
     (["latent=2,8"], "latent=2,8: several values are a sweep: add -m"),
     (["latent"], "cannot read 'latent'"),

@@ -18,12 +18,14 @@ from vae_runner.models.layers import (
 from vae_runner.models.posterior import DiagonalGaussian
 
 
-def test_fused_batch_normalisation_equals_kerass_in_outputs_gradients_and_averages() -> None:
+@pytest.mark.parametrize("synchronized", [False, True])
+def test_fused_batch_normalisation_equals_kerass_in_outputs_gradients_and_averages(synchronized: bool) -> None:
     rng = np.random.default_rng(0)
     ours, kerass = (
         kind(momentum=0.9, gamma_initializer="ones")
         for kind in (FusedBatchNormalization, keras.layers.BatchNormalization)
     )
+    ours.synchronized = synchronized
     for step in range(3):
         x = tf.constant(rng.normal(3, 2, (4, 5, 6, 7)).astype(np.float32))
         weights = tf.constant(rng.normal(size=x.shape).astype(np.float32))
@@ -39,6 +41,22 @@ def test_fused_batch_normalisation_equals_kerass_in_outputs_gradients_and_averag
         np.testing.assert_allclose(ours.moving_mean, kerass.moving_mean, rtol=1e-5)
         np.testing.assert_allclose(ours.moving_variance, kerass.moving_variance, rtol=1e-4)
     np.testing.assert_allclose(ours(x), kerass(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_synchronised_batch_normalisation_in_half_precision_is_near_that_in_whole(policy: str) -> None:
+    x = tf.constant(np.random.default_rng(0).normal(3, 2, (4, 5, 6, 7)).astype(np.float32))
+    results = []
+    for dtype in (policy, "float32"):
+        layer = FusedBatchNormalization(momentum=0.9, dtype=dtype)
+        layer.synchronized = True
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = tf.cast(layer(x, training=True), tf.float32)
+            loss = tf.reduce_sum(y * tf.reshape(tf.sin(tf.range(840.0)), y.shape))
+        results.append([y, *tape.gradient(loss, [x, layer.gamma.value, layer.beta.value])])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0.05, atol=0.03 * np.abs(b).max())
 
 
 def outputs_and_gradients(layers: list[keras.layers.Layer], x: tf.Tensor) -> list[tf.Tensor]:

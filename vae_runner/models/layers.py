@@ -36,25 +36,65 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         return outputs
 
     def _call_synchronized(self, inputs: tf.Tensor) -> tf.Tensor:
-        """The same with the moments of all replicas' images.
-
-        They are sums of distances from the moving mean, which all replicas know: those from 0 would cancel.
-        """
-        replicas = tf.distribute.get_replica_context()
-        x = tf.cast(inputs, tf.float32)
-        pivot = tf.stop_gradient(tf.convert_to_tensor(self.moving_mean))
-        sums = [tf.reduce_sum(power(x - pivot), axis=[0, 1, 2]) for power in (tf.identity, tf.square)]
-        count = tf.cast(tf.size(x) // tf.shape(x)[-1], tf.float32)
-        total = replicas.all_reduce(tf.distribute.ReduceOp.SUM, tf.stack([*sums, tf.fill(tf.shape(sums[0]), count)]))
-        distance, square = total[0] / total[2], total[1] / total[2]
-        mean, variance = pivot + distance, tf.maximum(square - tf.square(distance), 0.0)
+        """The same with the moments of all replicas' images."""
+        pivot = tf.convert_to_tensor(self.moving_mean)
+        outputs, mean, variance = _normalized_over_replicas(inputs, self.gamma, self.beta, pivot, self.epsilon)
         self._average(mean, variance)
-        scale = self.gamma * tf.math.rsqrt(variance + self.epsilon)
-        return tf.cast((x - mean) * scale + self.beta, inputs.dtype)
+        return outputs
 
     def _average(self, mean: tf.Tensor, variance: tf.Tensor) -> None:
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             average.assign(average * self.momentum + value * (1 - self.momentum))
+
+
+def _normalized_over_replicas(
+    inputs: tf.Tensor, gamma: Any, beta: Any, pivot: tf.Tensor, epsilon: float
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Normalised `inputs`, and the mean and biased variance over all replicas, by the fused operations.
+
+    In training these know one replica's moments only, so they give the moments, and normalise as if not training, with
+    those of all replicas. The gradient of that lacks what the moments owe to the inputs. With it, it is
+
+        dx = γ/σ (dy − ⟨dy⟩ − x̂ ⟨dy · x̂⟩),    ⟨⟩: the mean over all replicas' images and pixels,
+
+    as Ioffe & Szegedy have it (2015, arXiv:1502.03167, section 3).
+    """
+    replicas = tf.distribute.get_replica_context()
+    count = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], tf.float32)
+
+    @tf.custom_gradient
+    def normalized(x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor) -> tuple[Any, Any]:
+        fused: dict[str, Any] = {"scale": scale, "offset": offset, "epsilon": epsilon}
+        empty = tf.zeros([0])
+        _, local, unbiased, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=x, mean=empty, variance=empty, exponential_avg_factor=1.0, is_training=True, **fused
+        )
+        # Distances from a pivot near the mean, which all replicas know: sums of squares from 0 would cancel.
+        distance = local - pivot
+        square = unbiased * (count - 1) / count + tf.square(distance)
+        sums = tf.stack([count * distance, count * square, tf.fill(tf.shape(distance), count)])
+        distances, squares, total = tf.unstack(replicas.all_reduce(tf.distribute.ReduceOp.SUM, sums))
+        mean = pivot + distances / total
+        variance = tf.maximum(squares / total - tf.square(distances / total), 0.0)
+        outputs = tf.raw_ops.FusedBatchNormV3(x=x, mean=mean, variance=variance, is_training=False, **fused).y
+
+        def gradients(dy: tf.Tensor, *_: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            dx, dscale, doffset, *_ = tf.raw_ops.FusedBatchNormGradV3(
+                y_backprop=dy, x=x, scale=scale, reserve_space_1=mean, reserve_space_2=variance, reserve_space_3=empty,
+                epsilon=epsilon, is_training=False,
+            )  # fmt: skip
+            of_scale, of_offset = tf.unstack(
+                replicas.all_reduce(tf.distribute.ReduceOp.SUM, tf.stack([dscale, doffset])) / total
+            )
+            inverse = tf.math.rsqrt(variance + epsilon)
+            slope = scale * tf.square(inverse) * of_scale
+            constant = scale * inverse * of_offset - slope * mean
+            return dx - (x * tf.cast(slope, x.dtype) + tf.cast(constant, x.dtype)), dscale, doffset
+
+        return (outputs, mean, variance), gradients
+
+    outputs, mean, variance = normalized(inputs, tf.convert_to_tensor(gamma), tf.convert_to_tensor(beta))
+    return outputs, tf.stop_gradient(mean), tf.stop_gradient(variance)
 
 
 class InPlaceLeakyReLU(keras.layers.LeakyReLU):

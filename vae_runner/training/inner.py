@@ -113,7 +113,7 @@ class InnerLoop:
 
     def _loop(
         self,
-        one: Callable[[Batches, Share, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+        one: Callable[[Batches, Share, tf.Tensor], tf.Tensor],
         batches: Batches,
         shares: Iterator[Share],
         first: tf.Tensor,
@@ -125,8 +125,9 @@ class InnerLoop:
         bad_terms = tf.zeros([len(self.names)], tf.float64)
         for i in tf.range(steps):
             step = first + i
-            values, count = self._strategy.run(one, args=(batches, next(shares), step))
-            values, count = self._add_up(values, count)
+            parts = self._strategy.run(one, args=(batches, next(shares), step))
+            total = self._strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None)
+            values, count = total[:-1], total[-1]
             first_bad = tf.logical_and(bad_step < 0, tf.logical_not(tf.reduce_all(tf.math.is_finite(values))))
             bad_terms = tf.where(first_bad, values / count, bad_terms)
             bad_step = tf.where(first_bad, step, bad_step)
@@ -134,17 +135,17 @@ class InnerLoop:
             images += count
         return sums, images, bad_step, bad_terms
 
-    def _train_step(self, batches: Batches, share: Share, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _train_step(self, batches: Batches, share: Share, step: tf.Tensor) -> tf.Tensor:
         pixels = batches.images(share)
         epoch = tf.cast(step / self._steps_per_epoch, tf.float32)
         part = tf.cast(share.weight / tf.cast(share.batch, tf.float64), tf.float32)
         values = self._gradient_step(pixels, self._noise(share, pixels, step), epoch, part)
-        return tf.cast(values, tf.float64) * share.weight, share.weight
+        return _weighted(values, share)
 
-    def _evaluation_step(self, batches: Batches, share: Share, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _evaluation_step(self, batches: Batches, share: Share, index: tf.Tensor) -> tf.Tensor:
         pixels = batches.images(share)
         values = self._loss_only(pixels, self._noise(share, pixels, -1 - index))
-        return tf.cast(values, tf.float64) * share.weight, share.weight
+        return _weighted(values, share)
 
     def _gradient_step(self, pixels: tf.Tensor, noise: tf.Tensor, epoch: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
         """One replica's part of an optimizer step; `part` says how much of the batch that is."""
@@ -170,9 +171,13 @@ class InnerLoop:
         noise = tf.random.stateless_normal(shape, seed, alg="philox")  # the same on every device
         return noise[share.first : share.first + tf.shape(pixels, tf.int64)[0]]
 
-    def _add_up(self, values: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        add = tf.distribute.ReduceOp.SUM
-        return self._strategy.reduce(add, values, axis=None), self._strategy.reduce(add, count, axis=None)
+
+def _weighted(values: tf.Tensor, share: Share) -> tf.Tensor:
+    """One replica's part of the sums: means times the images they are of, and how many these are, in one tensor.
+
+    So that one message a step adds it all up.
+    """
+    return tf.concat([tf.cast(values, tf.float64), [1.0]], axis=0) * share.weight
 
 
 def _xla(step: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
