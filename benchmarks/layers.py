@@ -18,7 +18,7 @@ from benchmarks.peers import LATENT, Setting
 from benchmarks.peers.limit import matrix_product_rate
 from benchmarks.rounds import show
 from vae_runner.models import conv
-from vae_runner.models.layers import plain
+from vae_runner.models.layers import parts, plain
 from vae_runner.models.posterior import DiagonalGaussian
 from vae_runner.models.summary import forward_flops
 
@@ -35,7 +35,9 @@ def main() -> None:
     autoencoder = conv.build((28, 28, 1), LATENT, DiagonalGaussian)
     measured = []
     for model in (autoencoder.encoder, autoencoder.decoder):
-        for layer, ours in zip(plain(model).layers, _flat(model), strict=True):
+        as_keras = plain(model)
+        for ours in parts(model):
+            layer = as_keras.get_layer(ours.name)
             if isinstance(layer, LAYERS):
                 measured.append((layer, *measure(ours, (batch, *layer.input.shape[1:]))))
     rate = statistics.mean([before, matrix_product_rate()])
@@ -47,11 +49,6 @@ def main() -> None:
         rows.append([layer.name, "×".join(map(str, layer.output.shape[1:])), *cost])
     title = f"Milliseconds of {batch} images; matrix product: {rate / 1e9:.0f} GFLOP/s"
     show(title, ["layer", "output", "forward", "both gradients", "limit of the three", "of the limit"], rows)
-
-
-def _flat(model: keras.Model) -> list[keras.layers.Layer]:
-    """The layers of `plain(model)`, as they compute in training."""
-    return [part for layer in model.layers for part in getattr(layer, "layers", [layer])]
 
 
 def measure(layer: keras.layers.Layer, shape: tuple[int, ...]) -> tuple[float, float]:

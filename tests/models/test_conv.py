@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from vae_runner.errors import UserError
 from vae_runner.models.conv import block_strides, block_widths, build
-from vae_runner.models.layers import plain
+from vae_runner.models.layers import parts, plain
 from vae_runner.models.posterior import DiagonalGaussian, Point
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.Conv2DTranspose)
@@ -14,7 +14,7 @@ CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.Conv2DTranspose)
 
 def convolutions(model: keras.Model) -> list[tuple[int, int, tuple[int, ...]]]:
     """Filters, stride and output shape of each convolution, in order."""
-    layers = [layer for layer in model.layers if isinstance(layer, CONVOLUTIONS)]
+    layers = [layer for layer in plain(model).layers if isinstance(layer, CONVOLUTIONS)]
     return [(layer.filters, layer.strides[0], tuple(layer.output.shape[1:])) for layer in layers]
 
 
@@ -28,11 +28,11 @@ def test_depth_4_on_28x28_is_the_tutorials_fashion_network() -> None:
         (64, 1, (7, 7, 64)),
     ]
     assert autoencoder.encoder.get_layer("flatten").output.shape == (None, 3136)
-    assert autoencoder.encoder.get_layer("mean").units == autoencoder.encoder.get_layer("log_var").units == 2
-    decoder = plain(autoencoder.decoder)
+    encoder, decoder = plain(autoencoder.encoder), plain(autoencoder.decoder)
+    assert encoder.get_layer("mean").units == encoder.get_layer("log_var").units == 2
     assert decoder.get_layer("dense").units == 3136
     assert decoder.get_layer("reshape").output.shape == (None, 7, 7, 64)
-    assert convolutions(decoder) == [
+    assert convolutions(autoencoder.decoder) == [
         (64, 1, (7, 7, 64)),
         (64, 2, (14, 14, 64)),
         (32, 2, (28, 28, 32)),
@@ -52,7 +52,8 @@ def test_depth_5_on_256x256_is_the_tutorials_cartoon_network() -> None:
         (64, 2, (8, 8, 64)),
     ]
     assert autoencoder.encoder.get_layer("flatten").output.shape == (None, 4096)
-    assert autoencoder.encoder.get_layer("mean").units == autoencoder.encoder.get_layer("log_var").units == 200
+    encoder = plain(autoencoder.encoder)
+    assert encoder.get_layer("mean").units == encoder.get_layer("log_var").units == 200
     assert autoencoder.decoder.get_layer("dense").units == 4096
     assert convolutions(autoencoder.decoder) == [
         (64, 2, (16, 16, 64)),
@@ -93,7 +94,7 @@ def test_parameters_are_the_tutorials_less_the_biases_that_batch_normalisation_c
 
 def test_a_point_posterior_has_one_head() -> None:
     autoencoder = build((8, 8, 1), 3, Point)
-    assert autoencoder.encoder.output_names == ["mean"]
+    assert plain(autoencoder.encoder).output_names == ["mean"]
 
 
 @settings(max_examples=12, deadline=None)
@@ -160,7 +161,7 @@ def test_widths_are_32_then_64s_unless_given() -> None:
 @pytest.mark.parametrize("kind", ["batch", "layer", "none"])
 def test_normalisation_is_a_key(kind: str) -> None:
     autoencoder = build((8, 8, 1), 2, DiagonalGaussian, normalization=kind)
-    names = {type(layer).__name__ for layer in autoencoder.encoder.layers}
+    names = {type(layer).__name__ for layer in parts(autoencoder.encoder)}
     wanted = {"batch": "FusedBatchNormalization", "layer": "LayerNormalization"}.get(kind)
     assert {n for n in names if "Normalization" in n} == ({wanted} if wanted else set())
 
@@ -168,7 +169,7 @@ def test_normalisation_is_a_key(kind: str) -> None:
 def test_slope_and_momentum_reach_their_layers() -> None:
     autoencoder = build((8, 8, 1), 2, DiagonalGaussian, batch_norm_momentum=0.7, leaky_relu_slope=0.05)
     for model in (autoencoder.encoder, autoencoder.decoder):
-        for layer in model.layers:
+        for layer in parts(model):
             if isinstance(layer, keras.layers.BatchNormalization):
                 assert layer.momentum == 0.7
             if isinstance(layer, keras.layers.LeakyReLU):

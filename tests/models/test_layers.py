@@ -10,7 +10,9 @@ import tensorflow as tf
 from vae_runner.models.conv import build
 from vae_runner.models.layers import (
     AffineMap,
+    FoldedBlock,
     FusedBatchNormalization,
+    Heads,
     InPlaceLeakyReLU,
     TappedConv2DTranspose,
     plain,
@@ -106,6 +108,61 @@ def test_an_affine_map_equals_its_layers_in_outputs_and_gradients(latent: int, b
     z = tf.constant(rng.normal(size=(batch, latent)).astype(np.float32))
     affine(z)  # builds them
     assert_close(outputs_and_gradients([affine], z), outputs_and_gradients(layers, z))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "channels", "stride", "size"),
+    [(3, 1, 1, (7, 8)), (3, 1, 2, (7, 8)), (2, 3, 1, (5, 5)), (2, 2, 2, (6, 5)), (1, 4, 1, (3, 3)), (1, 1, 2, (5, 4))],
+)
+def test_a_folded_block_equals_its_layers_in_outputs_gradients_and_averages(
+    kernel: int, channels: int, stride: int, size: tuple[int, int]
+) -> None:
+    def layers(norm: type[keras.layers.Layer], activation: type[keras.layers.Layer]) -> list[keras.layers.Layer]:
+        convolution = keras.layers.Conv2D(6, kernel, stride, padding="same", use_bias=False)
+        return [convolution, norm(momentum=0.9, epsilon=1e-3), activation(0.2)]
+
+    rng = np.random.default_rng(0)
+    x = tf.constant(rng.normal(2, 1, (5, *size, channels)).astype(np.float32))
+    folded = FoldedBlock(layers(FusedBatchNormalization, InPlaceLeakyReLU))
+    kerass = keras.Sequential(layers(keras.layers.BatchNormalization, keras.layers.LeakyReLU))
+    for block in (folded, kerass):
+        block(x)  # builds it
+    folded.set_weights([rng.uniform(0.5, 1.5, weight.shape) for weight in folded.get_weights()])
+    kerass.set_weights(folded.get_weights())
+    results = []
+    for block in (folded, kerass):
+        variables = [x, *(variable.value for variable in block.trainable_variables)]
+        with tf.GradientTape() as tape:
+            tape.watch(variables)
+            y = block(x, training=True)
+            loss = tf.reduce_sum(y * tf.reshape(tf.sin(tf.range(tf.size(y), dtype=tf.float32)), tf.shape(y)))
+        results.append([y, *tape.gradient(loss, variables)])
+    assert_close(*results)
+    for ours, theirs in zip(folded.get_weights(), kerass.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    np.testing.assert_allclose(folded(x), kerass(x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_folded_block_of_equal_pixels_has_no_variance_out_of_rounding() -> None:
+    block = FoldedBlock([keras.layers.Conv2D(3, 1, use_bias=False), FusedBatchNormalization(), InPlaceLeakyReLU(0.2)])
+    outputs = block(tf.fill([4, 9, 9, 1], 0.7), training=True)
+    np.testing.assert_allclose(outputs, 0, atol=1e-4)
+
+
+def test_heads_equal_their_layers_in_outputs_and_gradients() -> None:
+    x = tf.constant(np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32))
+    layers = [keras.layers.Dense(3, bias_initializer="uniform", name=name) for name in ("mean", "log_var")]
+    joined = Heads(layers)
+    assert joined(x).keys() == {"mean", "log_var"}
+    variables = [variable.value for layer in layers for variable in layer.trainable_variables]
+    results = []
+    for compute in (joined, joined.one_by_one):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            outputs = compute(x)
+            loss = tf.reduce_sum(tf.sin(outputs["mean"]) * outputs["log_var"])
+        results.append([*outputs.values(), *tape.gradient(loss, [x, *variables])])
+    assert_close(*results)
 
 
 def test_plain_networks_compute_the_same_and_hold_no_layer_of_ours() -> None:

@@ -15,7 +15,7 @@ from vae_runner.losses.ae import Ae
 from vae_runner.losses.vae import Vae
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.models.conv import build
-from vae_runner.models.layers import plain
+from vae_runner.models.layers import parts, plain
 from vae_runner.models.posterior import DiagonalGaussian, Point
 from vae_runner.training.inner import InnerLoop
 from vae_runner.training.optimizers import Adam
@@ -176,7 +176,9 @@ def test_xla_computes_the_same(small_dataset: Dataset) -> None:
 def test_mixed_precision_trains_with_float32_weights(small_dataset: Dataset, policy: str) -> None:
     autoencoder, inner = make(small_dataset)
     assert {v.dtype for v in autoencoder.trainable_variables} == {"float32"}
-    assert autoencoder.encoder.get_layer("conv_1").compute_dtype == policy.removeprefix("mixed_")
+    assert {part.compute_dtype for part in parts(autoencoder.encoder) if part.name == "conv_1"} == {
+        policy.removeprefix("mixed_")
+    }
     batches = Batches(small_dataset.train.images, BATCH, SEED)
     losses = [inner.train(batches, batches.shares(e), 4 * e, 4).terms[0] for e in range(4)]
     assert np.isfinite(losses).all()
@@ -291,7 +293,7 @@ def test_a_loss_that_stops_being_finite_names_the_step_and_the_terms(small_datas
 
 def test_an_evaluation_that_is_not_finite_ends_the_run_too(small_dataset: Dataset) -> None:
     autoencoder, inner = make(small_dataset)
-    averages = autoencoder.encoder.get_layer("norm_1").moving_mean
+    averages = next(part for part in parts(autoencoder.encoder) if part.name == "norm_1").moving_mean
     averages.assign(np.nan * np.ones(averages.shape))  # training does not read them
     batches = Batches(small_dataset.train.images, 50, SEED)
     rate = LearningRate(1, constant, 2, 1)

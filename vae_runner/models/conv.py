@@ -7,9 +7,11 @@ import keras
 from vae_runner.errors import UserError
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.models.layers import (
+    MAX_FOLDED_PATCH,
     MAX_SPANNING_LATENT,
     MAX_TAPPED_CHANNELS,
     AffineMap,
+    FoldedBlock,
     InPlaceLeakyReLU,
     TappedConv2DTranspose,
     heads,
@@ -132,7 +134,10 @@ class _Block:
         self.kernel_size, self.kind, self.momentum, self.slope = kernel_size, kind, momentum, slope
 
     def __call__(self, x: keras.KerasTensor, width: int, stride: int, name: str) -> keras.KerasTensor:
-        return self.activate(self.convolution(keras.layers.Conv2D, width, stride, name)(x), name)
+        convolution = self.convolution(keras.layers.Conv2D, width, stride, name)
+        if self.kind == "batch" and self.kernel_size**2 * x.shape[-1] <= MAX_FOLDED_PATCH:
+            return FoldedBlock([convolution, *self.after(name)], name=f"block_{name}")(x)
+        return self.activate(convolution(x), name)
 
     def convolution(self, kind: type[keras.layers.Layer], width: int, stride: int, name: str) -> keras.layers.Layer:
         # Batch normalisation subtracts the mean, and a bias with it: there is none where it could do nothing.
@@ -141,9 +146,14 @@ class _Block:
         )  # fmt: skip
 
     def activate(self, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
-        for layer in normalization(self.kind, self.momentum, f"norm_{name}"):
+        for layer in self.after(name):
             x = layer(x)
-        return InPlaceLeakyReLU(self.slope, name=f"leaky_relu_{name}")(x)
+        return x
+
+    def after(self, name: str) -> list[keras.layers.Layer]:
+        """The layers after the convolution."""
+        leaky_relu = InPlaceLeakyReLU(self.slope, name=f"leaky_relu_{name}")
+        return [*normalization(self.kind, self.momentum, f"norm_{name}"), leaky_relu]
 
 
 def _affine(layers: list[keras.layers.Layer], z: keras.KerasTensor) -> keras.KerasTensor:
