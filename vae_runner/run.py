@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,10 +52,13 @@ log = logging.getLogger(__name__)
 KEPT_TEST_IMAGES = 16  # in the run directory, for vae-compare
 
 
-def run(config: DictConfig, hydra: DictConfig, *, resumed: bool = False) -> None:
+def run(
+    config: DictConfig, hydra: DictConfig, *, resumed: bool = False, told: Callable[[], bool] | None = None
+) -> None:
     """Train as configured, in the directory Hydra chose.
 
-    With `resumed`, a run is in that directory, and goes on from its newest checkpoint.
+    With `resumed`, a run is in that directory, and goes on from its newest checkpoint. `told` is asked now and then
+    whether it is to end, as by a signal.
 
     Raises:
         UserError: the configuration does not fit the data or the machine, or training diverged.
@@ -76,7 +79,7 @@ def run(config: DictConfig, hydra: DictConfig, *, resumed: bool = False) -> None
         _leave_output_to_the_chief(path)
         config = without_output(config)
         opened = RunDirectory.scratch(config, path if resumed else None)
-    interruption = Interruption()
+    interruption = Interruption(told)
     with interruption.heard(), opened as directory:
         stopwatch = Stopwatch()
         record = Record(directory.write_info, stopwatch.seconds, directory.info if resumed else None)

@@ -7,6 +7,7 @@ sweep.html           the same as a page, with pictures and plots
 multirun.yaml        Hydra's own: the configuration that it launched the runs from
 study.db             Optuna's own (conf/hydra/sweeper/optuna.yaml)
 .lock                held by the command that works here
+.end                 all runs are to end in checkpoints, on whatever machine: Ctrl-C or SIGTERM has come (its number)
 .slot_<host>_<n>     locks of the processes that run at the same time on a machine
 .suspect*            locks of the processes that run at the same time
 <varied>-<id>/       a run, known by what it computes
@@ -14,6 +15,7 @@ study.db             Optuna's own (conf/hydra/sweeper/optuna.yaml)
 """
 
 import json
+import signal
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -42,6 +44,7 @@ class SweepDirectory:
 
     def begin(self, command: Sequence[str], keys: Sequence[str]) -> None:
         """A command works in this sweep from now on; `keys` are those that it varies."""
+        self._end_file.unlink(missing_ok=True)
         keys = list(dict.fromkeys([*self.keys, *keys]))
         info = {"command": list(command), "keys": keys, "begun": int(time.time())}
         write_whole(self._info_file, (json.dumps(sealed(info), indent=2) + "\n").encode())
@@ -80,9 +83,23 @@ class SweepDirectory:
 
     def delete_own_files(self) -> None:
         """Delete what is not its runs'."""
-        named = (self._info_file, self.table_file, self.page_file, self._lock_file, self.path / "multirun.yaml")
+        own = (self._info_file, self.table_file, self.page_file, self._lock_file, self._end_file)
+        named = (*own, self.path / "multirun.yaml")
         for file in (*named, *self.path.glob(".slot_*"), *self.path.glob(".suspect*")):
             file.unlink(missing_ok=True)
+
+    def tell_to_end(self, number: int) -> None:
+        """Have all runs end in checkpoints, because of this signal, wherever they are."""
+        with suppress(OSError):  # no room for it: they are ended by a signal, later
+            self._end_file.write_text(str(number))
+
+    @property
+    def told_to_end(self) -> int | None:
+        """The signal that all runs are to end because of, if any, since the last command began."""
+        try:
+            return int(self._end_file.read_text() or signal.SIGTERM)  # empty: while it is written
+        except (OSError, ValueError):
+            return None
 
     @property
     def command(self) -> list[str]:
@@ -156,6 +173,10 @@ class SweepDirectory:
     @property
     def _lock_file(self) -> Path:
         return self.path / ".lock"
+
+    @property
+    def _end_file(self) -> Path:
+        return self.path / ".end"
 
     @property
     def _suspect_file(self) -> Path:

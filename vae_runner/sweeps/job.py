@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vae_runner import config
 from vae_runner.errors import Interrupted, UserError
+from vae_runner.files import remove_empty
 from vae_runner.run_directory import RunDirectory, timestamp
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.share import take_share
@@ -25,29 +26,43 @@ log = logging.getLogger(__name__)
 CHILD = "VAE_RUNNER_SWEEP"  # in the environment: the process that Hydra launches the runs from
 WORKER_LOST = 75  # its exit status when a launcher tells that a process of its own is gone
 SUSPECTED = "suspected"  # in run.json, of having ended the process it was in
-SECONDS_TO_END = 8  # that processes which run at the same time have for their checkpoints
+SECONDS_TO_END = 15  # that processes which run at the same time have for their checkpoints,
+SECONDS_AT_ONCE = 2  # and after a second Ctrl-C
+ANSWERED = (signal.SIGINT, signal.SIGTERM)  # by `listen`
 
 _told_to_end: list[int] = []  # the signals that this process has had
 
 
-def listen() -> None:
+def listen(sweep: SweepDirectory) -> None:
     """Answer SIGINT and SIGTERM in the process that runs are launched from, while it does not run one itself.
 
-    Those that others run have a moment to end; without them, the launcher would be stopped at once, and they with it.
+    The launcher hears nothing of it. The runs, which may be on other machines, are told by the sweep's directory; when
+    they have ended, those that have not begun end at once, and so the launcher comes to its end. It has a while for it.
     """
-    launched_by = os.getppid()
 
     def end(number: int, frame: FrameType | None) -> None:
-        if _told_to_end and (number == signal.SIGINT or number == signal.SIGALRM):
-            raise Interrupted(_told_to_end[0])
+        if number == signal.SIGALRM:
+            os.killpg(0, signal.SIGKILL)  # this process too: what a launcher says of being interrupted helps no one
         if not _told_to_end:
             _told_to_end.append(number)
+            sweep.tell_to_end(number)
             signal.alarm(SECONDS_TO_END)
-            if os.getppid() != launched_by:  # no Ctrl-C, which they all hear, but the end of the one that watched
-                os.killpg(0, number)
+        elif number == signal.SIGINT:
+            signal.alarm(SECONDS_AT_ONCE)
 
-    for heard in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+    for heard in (*ANSWERED, signal.SIGALRM):
         signal.signal(heard, end)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ANSWERED)  # which were kept for this moment
+
+
+def end_if_told(sweep: SweepDirectory) -> None:
+    """Begin nothing more once a signal has come.
+
+    Raises:
+        Interrupted: one has.
+    """
+    if number := _told_to_end[0] if _told_to_end else sweep.told_to_end:
+        raise Interrupted(number)
 
 
 def sweep_job(cfg: DictConfig, hydra: Any, path: Path, runner: Callable[[], Any]) -> float | None:
@@ -57,17 +72,20 @@ def sweep_job(cfg: DictConfig, hydra: Any, path: Path, runner: Callable[[], Any]
     """
     own = config.of_the_run(cfg)
     directory = RunDirectory(path)
+    sweep = SweepDirectory(path.parent)
     try:
-        _end_if_told()
+        end_if_told(sweep)
         return _bring_to_end(cfg, own, hydra, directory, runner)
     except UserError as error:
         _note_failure(directory, own, hydra, str(error))
         log.error("%s", error)
     except KeyboardInterrupt as interrupt:
+        remove_empty(path)  # it had not begun
         number = interrupt.signal_number if isinstance(interrupt, Interrupted) else signal.SIGINT
         if number in SCHEDULER_SIGNALS:
             signal.raise_signal(number)  # for the one that queues this job again
         elif os.environ.get(CHILD) == str(os.getpid()):
+            sweep.tell_to_end(number)
             raise
         else:  # the process that this one works for ends when all of its processes have
             _told_to_end.append(number)
@@ -95,16 +113,17 @@ def _bring_to_end(
         raise UserError(
             "hardware=multi_worker is for one run; a sweep spreads its runs over machines: hydra/launcher=…"
         )
-    if os.environ.get(CHILD) != str(os.getpid()):
+    launches = os.environ.get(CHILD) == str(os.getpid())
+    if not launches:
         os.environ["TTY_COMPATIBLE"] = "0"  # no progress bar: others write to the same terminal
     take_share(hydra.launcher, sweep, gpus=cfg.hardware.gpus is None)
     run = runner().run
     suspected = directory.has_run and directory.info.get(SUSPECTED)
     with sweep.only_suspect(directory.path.name) if suspected else nullcontext(True) as may_run:
-        _end_if_told()
+        end_if_told(sweep)
         if not may_run:  # this process is about to be ended
             return None
-        run(own, hydra, resumed=status is not None)
+        run(own, hydra, resumed=status is not None, told=None if launches else lambda: sweep.told_to_end is not None)
     return _metric(directory, cfg.sweep.metric)
 
 
@@ -120,11 +139,6 @@ def note_deaths(sweep: SweepDirectory, runs: Sequence[RunDirectory], how: str) -
         verdict = {"status": "failed", "error": f"the process died {how}"} if run in guilty else {SUSPECTED: True}
         run.write_info({**run.info, "ended": timestamp(time.time()), **verdict})
         print(f"{run.path.name}: the process died {how}{'' if run in guilty else ', with others: it is done again'}")
-
-
-def _end_if_told() -> None:
-    if _told_to_end:
-        raise Interrupted(_told_to_end[0])
 
 
 def _metric(directory: RunDirectory, name: str) -> float:

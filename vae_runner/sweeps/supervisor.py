@@ -26,7 +26,7 @@ from vae_runner.errors import Interrupted, UnwritableError, UserError, did_you_m
 from vae_runner.files import OUTPUTS, remove_empty
 from vae_runner.run_directory import RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
-from vae_runner.sweeps.job import CHILD, SECONDS_TO_END, WORKER_LOST, note_deaths
+from vae_runner.sweeps.job import ANSWERED, CHILD, SECONDS_TO_END, WORKER_LOST, note_deaths
 from vae_runner.sweeps.report import Report, Run
 
 MAX_UNEXPLAINED = 3  # processes in a row that are lost without a run that may have been the cause
@@ -88,7 +88,7 @@ def _tell(directory: SweepDirectory, launching: "_Launching") -> None:
     report.write()
     report.show()
     if launching.told:
-        raise Interrupted(launching.told[0], f"interrupted: the same command with sweep.dir={directory.path} goes on")
+        raise Interrupted(launching.told, f"interrupted: the same command with sweep.dir={directory.path} goes on")
     unfinished = [run for run in report.runs if run.status != "finished"]
     if unfinished:
         first = min(unfinished, key=lambda run: run.status != "failed")
@@ -109,11 +109,16 @@ class _Launching:
 
     def __init__(self, directory: SweepDirectory, report: Report, arguments: Sequence[str]) -> None:
         self.status = 0  # of the last process
-        self.told: list[int] = []  # the signals that have come
         self._directory = directory
+        self._heard: int | None = None  # the first signal that has come to this process
         self.report = report
         self._arguments = arguments
-        self._group: int | None = None  # of processes, while there is one
+        self._process: int | None = None  # while there is one
+
+    @property
+    def told(self) -> int | None:
+        """The signal that has asked for the end, of this process or of the one that launches."""
+        return self._heard or self._directory.told_to_end
 
     def run(self) -> int:
         """Launch until there is nothing left to do; returns the exit status of the last process."""
@@ -141,13 +146,13 @@ class _Launching:
     def _run_process(self) -> int:
         process = subprocess.Popen(
             [sys.executable, "-c", "from vae_runner.cli import run; run()", *self._arguments],
-            env={**os.environ, CHILD: "starting"},
+            env={**os.environ, CHILD: str(self._directory.path.absolute())},
             process_group=0,  # so that Ctrl-C reaches it once, through us
-            preexec_fn=_die_with_parent,
+            preexec_fn=_prepare,
         )
-        self._group = process.pid
-        if self.told:  # while it was started
-            self._pass_on(self.told[-1])
+        self._process = process.pid
+        if self._heard:  # while it was started
+            self._pass_on(self._heard)
         while True:
             try:
                 status = process.wait(POLL_SECONDS)
@@ -155,20 +160,20 @@ class _Launching:
             except subprocess.TimeoutExpired:
                 with suppress(UnwritableError, OSError):  # the runs may still end well, and the end tells of it
                     self.report.keep_current()
-        if status < 0 or status == WORKER_LOST:
+        if status < 0 or status == WORKER_LOST or self.told:
             _end_group(process.pid)
-        self._group = None
+        self._process = None
         return status
 
     @contextmanager
     def _signals_passed_on(self) -> Iterator[None]:
-        """Leave the answer to signals to the process, and to those that it has started."""
+        """Leave the answer to signals to the process that launches the runs."""
 
         def hear(number: int, frame: FrameType | None) -> None:
-            self.told.append(number)
+            self._heard = self._heard or number
             self._pass_on(number)
 
-        before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, hear) for number in ANSWERED}
         try:
             yield
         finally:
@@ -176,9 +181,9 @@ class _Launching:
                 signal.signal(number, handler)
 
     def _pass_on(self, number: int) -> None:
-        if self._group is not None:
+        if self._process is not None:
             with suppress(ProcessLookupError):
-                os.killpg(self._group, number)
+                os.kill(self._process, number)
 
 
 def _is_dead(run: RunDirectory) -> bool:
@@ -206,8 +211,12 @@ def _notice_ends(group: int) -> None:
             pass
 
 
-def _die_with_parent() -> None:
-    """A sweep whose supervisor is killed ends, as by SIGTERM, and can be resumed; without this it would go on alone."""
+def _prepare() -> None:
+    """Have a sweep whose supervisor is killed end, as by SIGTERM, and signals wait until it listens to them.
+
+    Without this it would go on alone, and a signal that comes during its imports would be answered by Python.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, ANSWERED)
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PRDEATHSIG, signal.SIGTERM)
 
