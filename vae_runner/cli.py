@@ -195,6 +195,8 @@ def _run() -> None:
     try:
         hydra.main(config_path="pkg://vae_runner.conf", config_name="config", version_base="1.3")(jobs.run)()
     except Exception as error:
+        if is_sweep:
+            end_if_told(sweep)  # whatever a launcher makes of it that its runs have ended
         if type(error).__name__ in WORKER_LOST_ERRORS and is_sweep:
             log.error("%s", str(error).splitlines()[0])
             sys.exit(WORKER_LOST)

@@ -26,7 +26,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from vae_runner.errors import UnwritableError, UserError
-from vae_runner.files import write_whole, writing
+from vae_runner.files import remove_empty, write_whole, writing
 from vae_runner.run_directory import RunDirectory
 from vae_runner.untrusted import MAX_TEXT, DamagedError, is_number, json_object, read, sealed, unsealed
 
@@ -80,6 +80,11 @@ class SweepDirectory:
             yield
         finally:
             lock.release()
+
+    def remove_unbegun(self) -> None:
+        """Remove the folders of runs that were launched, but have written nothing."""
+        for path in self.path.glob("*/"):
+            remove_empty(path)
 
     def delete_own_files(self) -> None:
         """Delete what is not its runs'."""

@@ -15,7 +15,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vae_runner import config
 from vae_runner.errors import Interrupted, UserError
-from vae_runner.files import remove_empty
 from vae_runner.run_directory import RunDirectory, timestamp
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.share import take_share
@@ -80,7 +79,6 @@ def sweep_job(cfg: DictConfig, hydra: Any, path: Path, runner: Callable[[], Any]
         _note_failure(directory, own, hydra, str(error))
         log.error("%s", error)
     except KeyboardInterrupt as interrupt:
-        remove_empty(path)  # it had not begun
         number = interrupt.signal_number if isinstance(interrupt, Interrupted) else signal.SIGINT
         if number in SCHEDULER_SIGNALS:
             signal.raise_signal(number)  # for the one that queues this job again

@@ -26,7 +26,7 @@ from vae_runner.errors import Interrupted, UnwritableError, UserError, did_you_m
 from vae_runner.files import OUTPUTS, remove_empty
 from vae_runner.run_directory import RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
-from vae_runner.sweeps.job import ANSWERED, CHILD, SECONDS_TO_END, WORKER_LOST, note_deaths
+from vae_runner.sweeps.job import ANSWERED, CHILD, SECONDS_AT_ONCE, SECONDS_TO_END, WORKER_LOST, note_deaths
 from vae_runner.sweeps.report import Report, Run
 
 MAX_UNEXPLAINED = 3  # processes in a row that are lost without a run that may have been the cause
@@ -65,6 +65,8 @@ def supervise(arguments: Sequence[str]) -> None:
             return
     if not existed:
         remove_empty(directory.path)
+    if launching.told:
+        raise Interrupted(launching.told)
     sys.exit(status)
 
 
@@ -74,6 +76,8 @@ def _launch(directory: SweepDirectory, overrides: Sequence[Override], launching:
     own = [str(o.input_line) for o in overrides if o.key_or_group.split(".")[0] not in ("sweep", "hydra")]
     directory.begin(own, [o.key_or_group for o in overrides if o.is_sweep_override()])
     launching.status = launching.run()
+    if launching.told:
+        directory.remove_unbegun()
     if info is None and not directory.runs:
         directory.delete_own_files()
         return launching.status
@@ -161,7 +165,7 @@ class _Launching:
                 with suppress(UnwritableError, OSError):  # the runs may still end well, and the end tells of it
                     self.report.keep_current()
         if status < 0 or status == WORKER_LOST or self.told:
-            _end_group(process.pid)
+            _end_group(process.pid, SECONDS_AT_ONCE if self.told else SECONDS_TO_END)
         self._process = None
         return status
 
@@ -193,13 +197,13 @@ def _is_dead(run: RunDirectory) -> bool:
         return False
 
 
-def _end_group(group: int) -> None:
+def _end_group(group: int, seconds_to_end: float) -> None:
     """End what a process that is gone has left running: their runs are to be done again, by others."""
     begun = time.monotonic()
     with suppress(ProcessLookupError):
         # Not for ever: what has ended stays in the group until its parent, which may be any process, has noticed.
-        while (seconds := time.monotonic() - begun) < SECONDS_TO_END + SECONDS_TO_BE_KILLED:
-            os.killpg(group, signal.SIGTERM if seconds < SECONDS_TO_END else signal.SIGKILL)
+        while (seconds := time.monotonic() - begun) < seconds_to_end + SECONDS_TO_BE_KILLED:
+            os.killpg(group, signal.SIGTERM if seconds < seconds_to_end else signal.SIGKILL)
             _notice_ends(group)
             time.sleep(POLL_SECONDS)
 
