@@ -193,6 +193,7 @@ def test_a_killed_process_of_the_sweep_is_replaced(tmp_path: Path) -> None:
         (["-m", "seed=0,1", "sweep=resume"], "sweep=resume: there is no sweep of seed in outputs/"),
         (["-m", "seed=0,1", "sweep=resme"], "sweep=resme: must be one of new, resume. Did you mean 'resume'?"),
         (["-m", "seed=0,1", "sweep.dir=a,b"], "sweep.dir=a,b: a sweep has one directory"),
+        (["-m", "seed=0,1", "sweep.metric=tst/loss"], "sweep.metric=tst/loss: there is no such metric. Did you mean"),
         (["-m", "seed=0,1", "hydra/launcher=nothing"], "there is no such hydra/launcher"),
     ],
 )

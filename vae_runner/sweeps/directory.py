@@ -7,7 +7,7 @@ sweep.html           the same as a page, with pictures and plots
 multirun.yaml        Hydra's own: the configuration that it launched the runs from
 study.db             Optuna's own (conf/hydra/sweeper/optuna.yaml)
 .lock                held by the command that works here
-.end                 all runs are to end in checkpoints, on whatever machine: Ctrl-C or SIGTERM has come (its number)
+.end                 all runs are to end in checkpoints, on whatever machine: a signal's number, or what is refused
 .slot_<host>_<n>     locks of the processes that run at the same time on a machine
 .suspect*            locks of the processes that run at the same time
 <varied>-<id>/       a run, known by what it computes
@@ -15,7 +15,6 @@ study.db             Optuna's own (conf/hydra/sweeper/optuna.yaml)
 """
 
 import json
-import signal
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -93,18 +92,22 @@ class SweepDirectory:
         for file in (*named, *self.path.glob(".slot_*"), *self.path.glob(".suspect*")):
             file.unlink(missing_ok=True)
 
-    def tell_to_end(self, number: int) -> None:
-        """Have all runs end in checkpoints, because of this signal, wherever they are."""
-        with suppress(OSError):  # no room for it: they are ended by a signal, later
-            self._end_file.write_text(str(number))
+    def tell_to_end(self, number: int, refusal: str = "") -> None:
+        """Have all runs end in checkpoints, wherever they are: as by this signal, or because a `refusal` is for all."""
+        # The first one counts. Where there is no room for it, they are ended by a signal, later.
+        with suppress(OSError), self._end_file.open("x") as file:
+            file.write(f"{int(number)} {refusal}")
 
     @property
     def told_to_end(self) -> int | None:
         """The signal that all runs are to end because of, if any, since the last command began."""
-        try:
-            return int(self._end_file.read_text() or signal.SIGTERM)  # empty: while it is written
-        except (OSError, ValueError):
-            return None
+        number, _, _ = self._end_text.partition(" ")
+        return int(number) if number.isdecimal() else None
+
+    @property
+    def refusal(self) -> str:
+        """What was told to end all runs, if it was no signal."""
+        return self._end_text.partition(" ")[2]
 
     @property
     def command(self) -> list[str]:
@@ -148,6 +151,11 @@ class SweepDirectory:
         return self.path / "sweep.csv"
 
     @property
+    def study_file(self) -> Path:
+        """Optuna's study."""
+        return self.path / "study.db"
+
+    @property
     def page_file(self) -> Path:
         """The page about all runs."""
         return self.path / "sweep.html"
@@ -182,6 +190,13 @@ class SweepDirectory:
     @property
     def _end_file(self) -> Path:
         return self.path / ".end"
+
+    @property
+    def _end_text(self) -> str:
+        try:
+            return self._end_file.read_text()
+        except OSError:
+            return ""
 
     @property
     def _suspect_file(self) -> Path:

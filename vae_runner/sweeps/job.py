@@ -18,6 +18,7 @@ from vae_runner.errors import Interrupted, UserError
 from vae_runner.run_directory import RunDirectory, timestamp
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.share import take_share
+from vae_runner.training.early_stopping import check_metric
 from vae_runner.training.interruption import SCHEDULER_SIGNALS
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ def _bring_to_end(
     sweep = SweepDirectory(directory.path.parent)
     if status == "finished":
         log.info("%s is finished already", directory.path.name)
-        return _metric(directory, cfg.sweep.metric)
+        return _metric(directory, sweep, cfg.sweep.metric)
     if status == "running":
         log.warning("%s is running in another process", directory.path.name)
         return None
@@ -115,14 +116,18 @@ def _bring_to_end(
     if not launches:
         os.environ["TTY_COMPATIBLE"] = "0"  # no progress bar: others write to the same terminal
     take_share(hydra.launcher, sweep, gpus=cfg.hardware.gpus is None)
-    run = runner().run
+    module = runner()
+    if known := module.metrics(own):
+        _check_metric(sweep, cfg.sweep.metric, known)
     suspected = directory.has_run and directory.info.get(SUSPECTED)
     with sweep.only_suspect(directory.path.name) if suspected else nullcontext(True) as may_run:
         end_if_told(sweep)
         if not may_run:  # this process is about to be ended
             return None
-        run(own, hydra, resumed=status is not None, told=None if launches else lambda: sweep.told_to_end is not None)
-    return _metric(directory, cfg.sweep.metric)
+        module.run(
+            own, hydra, resumed=status is not None, told=None if launches else lambda: sweep.told_to_end is not None
+        )
+    return _metric(directory, sweep, cfg.sweep.metric)
 
 
 def note_deaths(sweep: SweepDirectory, runs: Sequence[RunDirectory], how: str) -> None:
@@ -139,11 +144,19 @@ def note_deaths(sweep: SweepDirectory, runs: Sequence[RunDirectory], how: str) -
         print(f"{run.path.name}: the process died {how}{'' if run in guilty else ', with others: it is done again'}")
 
 
-def _metric(directory: RunDirectory, name: str) -> float:
+def _metric(directory: RunDirectory, sweep: SweepDirectory, name: str) -> float:
     metrics = directory.info.get("metrics", {})
-    if name not in metrics:
-        raise UserError(f"sweep.metric={name}: there is no such metric. Choose from {', '.join(metrics)}.")
+    _check_metric(sweep, name, list(metrics))
     return float(metrics[name])
+
+
+def _check_metric(sweep: SweepDirectory, name: str, known: Sequence[str]) -> None:
+    """Refuse the whole sweep where its metric is none that a run has: it would be in vain to train the others."""
+    try:
+        check_metric("sweep.metric", name, known)
+    except UserError as error:
+        sweep.tell_to_end(signal.SIGTERM, str(error))
+        raise Interrupted(signal.SIGTERM) from error
 
 
 def _note_failure(directory: RunDirectory, own: DictConfig, hydra: Any, error: str) -> None:

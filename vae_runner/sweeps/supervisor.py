@@ -32,6 +32,7 @@ from vae_runner.sweeps.report import Report, Run
 MAX_UNEXPLAINED = 3  # processes in a row that are lost without a run that may have been the cause
 POLL_SECONDS = 0.2
 KINDS = ("new", "resume")  # conf/sweep/
+COUNTS = ("hydra.sweeper.n_trials", "hydra.sweeper.n_jobs")  # that Optuna does not check
 REFUSED = 2  # the exit status of a command that makes no sense
 SECONDS_TO_BE_KILLED = 2
 EXTRAS = {  # a launcher's or sweeper's name, and the plugin it needs
@@ -64,7 +65,10 @@ def supervise(arguments: Sequence[str]) -> None:
             _tell(directory, launching)
             return
     if not existed:
+        directory.study_file.unlink(missing_ok=True)
         remove_empty(directory.path)
+    if launching.refusal:
+        raise UserError(launching.refusal)
     if launching.told:
         raise Interrupted(launching.told)
     sys.exit(status)
@@ -81,7 +85,7 @@ def _launch(directory: SweepDirectory, overrides: Sequence[Override], launching:
     if info is None and not directory.runs:
         directory.delete_own_files()
         return launching.status
-    if info is not None and launching.status == REFUSED and directory.written() == written:
+    if info is not None and (launching.refusal or launching.status == REFUSED) and directory.written() == written:
         directory.begin_as(info)
         return launching.status
     return None
@@ -91,6 +95,8 @@ def _tell(directory: SweepDirectory, launching: "_Launching") -> None:
     report = launching.report
     report.write()
     report.show()
+    if launching.refusal:
+        raise UserError(launching.refusal)
     if launching.told:
         raise Interrupted(launching.told, f"interrupted: the same command with sweep.dir={directory.path} goes on")
     unfinished = [run for run in report.runs if run.status != "finished"]
@@ -113,16 +119,12 @@ class _Launching:
 
     def __init__(self, directory: SweepDirectory, report: Report, arguments: Sequence[str]) -> None:
         self.status = 0  # of the last process
+        self.refusal = ""  # of all runs, by one of them
+        self.told: int | None = None  # the signal that has asked this process, or the one that launches, for the end
         self._directory = directory
-        self._heard: int | None = None  # the first signal that has come to this process
         self.report = report
         self._arguments = arguments
         self._process: int | None = None  # while there is one
-
-    @property
-    def told(self) -> int | None:
-        """The signal that has asked for the end, of this process or of the one that launches."""
-        return self._heard or self._directory.told_to_end
 
     def run(self) -> int:
         """Launch until there is nothing left to do; returns the exit status of the last process."""
@@ -155,8 +157,8 @@ class _Launching:
             preexec_fn=_prepare,
         )
         self._process = process.pid
-        if self._heard:  # while it was started
-            self._pass_on(self._heard)
+        if self.told:  # while it was started
+            self._pass_on(self.told)
         while True:
             try:
                 status = process.wait(POLL_SECONDS)
@@ -164,9 +166,11 @@ class _Launching:
             except subprocess.TimeoutExpired:
                 with suppress(UnwritableError, OSError):  # the runs may still end well, and the end tells of it
                     self.report.keep_current()
+        self._process = None
+        self.told = self.told or self._directory.told_to_end
+        self.refusal = self._directory.refusal
         if status < 0 or status == WORKER_LOST or self.told:
             _end_group(process.pid, SECONDS_AT_ONCE if self.told else SECONDS_TO_END)
-        self._process = None
         return status
 
     @contextmanager
@@ -174,7 +178,7 @@ class _Launching:
         """Leave the answer to signals to the process that launches the runs."""
 
         def hear(number: int, frame: FrameType | None) -> None:
-            self._heard = self._heard or number
+            self.told = self.told or number
             self._pass_on(number)
 
         before = {number: signal.signal(number, hear) for number in ANSWERED}
@@ -253,8 +257,10 @@ def _choose_directory(overrides: Sequence[Override], arguments: Sequence[str]) -
 
 
 def _check_given(overrides: Sequence[Override]) -> None:
-    """Refuse what says which sweep it is and makes no sense: Hydra does not see it."""
+    """Refuse what says which sweep it is, or how large, and makes no sense: Hydra does not see it, or takes it."""
     for override in overrides:
+        if override.key_or_group in COUNTS and isinstance(count := override.value(), int) and count < 1:
+            raise UserError(f"{override.key_or_group}={count}: must be at least 1")
         if override.key_or_group in ("sweep.dir", "hydra.sweep.dir") and override.is_sweep_override():
             raise UserError(f"{override.input_line}: a sweep has one directory; give one, in quotes if it has a comma")
         if override.key_or_group == "sweep" and str(override.value()) not in KINDS:

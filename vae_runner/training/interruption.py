@@ -23,7 +23,7 @@ class Interruption:
     signal can be sent to, `told` is asked: if it says so, that is answered like a SIGTERM.
     """
 
-    def __init__(self, told: Callable[[], bool] | None = None) -> None:
+    def __init__(self, told: Callable[[], object] | None = None) -> None:
         self._told = told
         self._first: int | None = None
         self._deferring = False
@@ -78,7 +78,7 @@ class Interruption:
             self._first = first
             raise Interrupted(first)
 
-    def _ask(self, told: Callable[[], bool], over: threading.Event) -> None:
+    def _ask(self, told: Callable[[], object], over: threading.Event) -> None:
         while not over.wait(SECONDS_BETWEEN_ASKING):
             if told():
                 _thread.interrupt_main(signal.SIGTERM)  # harmless should nothing answer signals any more
