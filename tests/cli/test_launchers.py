@@ -266,16 +266,9 @@ def test_ray_runs_a_sweep_on_a_cluster_and_begins_a_lost_run_again(mine: Path, r
 
 def test_ray_lets_all_its_runs_write_checkpoints_on_ctrl_c_and_sigterm(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="needs the extra 'sweep'")
-    arguments = (
-        "-m",
-        "seed=0,1,2",
-        *SMALL,
-        "epochs=10000",
-        "hydra/launcher=ray",
-        "+hydra.launcher.ray.init.num_cpus=2",
-    )
+    arguments = ("-m", "seed=0,1,2", *SMALL, "epochs=10000", "hydra/launcher=ray", "sweep.dir=sweep")
     for number, launcher in ((signal.SIGINT, False), (signal.SIGTERM, True)):
-        process = start(*arguments, "sweep.dir=sweep", cwd=tmp_path)
+        process = start(*arguments, "+hydra.launcher.ray.init.num_cpus=2", cwd=tmp_path)
         wait_until_two_go_on(process, tmp_path / "sweep")
         wait_until_two_run(process, tmp_path / "sweep")
         assert end(process, number, launcher=launcher) == 128 + number

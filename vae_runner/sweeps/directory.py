@@ -43,7 +43,8 @@ class SweepDirectory:
 
     def begin(self, command: Sequence[str], keys: Sequence[str]) -> None:
         """A command works in this sweep from now on; `keys` are those that it varies."""
-        self._end_file.unlink(missing_ok=True)
+        with writing(self._end_file):
+            self._end_file.unlink(missing_ok=True)
         keys = list(dict.fromkeys([*self.keys, *keys]))
         info = {"command": list(command), "keys": keys, "begun": int(time.time())}
         write_whole(self._info_file, (json.dumps(sealed(info), indent=2) + "\n").encode())
@@ -95,7 +96,7 @@ class SweepDirectory:
     def tell_to_end(self, number: int, refusal: str = "") -> None:
         """Have all runs end in checkpoints, wherever they are: as by this signal, or because a `refusal` is for all."""
         # The first one counts. Where there is no room for it, they are ended by a signal, later.
-        with suppress(OSError), self._end_file.open("x") as file:
+        with suppress(OSError), self._end_file.open("x", encoding="utf-8") as file:
             file.write(f"{int(number)} {refusal}")
 
     @property
@@ -194,7 +195,7 @@ class SweepDirectory:
     @property
     def _end_text(self) -> str:
         try:
-            return self._end_file.read_text()
+            return self._end_file.read_text(encoding="utf-8")
         except OSError:
             return ""
 

@@ -124,9 +124,7 @@ def _bring_to_end(
         end_if_told(sweep)
         if not may_run:  # this process is about to be ended
             return None
-        module.run(
-            own, hydra, resumed=status is not None, told=None if launches else lambda: sweep.told_to_end is not None
-        )
+        module.run(own, hydra, resumed=status is not None, told=None if launches else lambda: sweep.told_to_end)
     return _metric(directory, sweep, cfg.sweep.metric)
 
 
