@@ -33,7 +33,7 @@ from vae_runner.errors import Interrupted, UserError
 from vae_runner.files import remove_empty
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.identity import register_resolver
-from vae_runner.sweeps.job import CHILD, WORKER_LOST, listen, sweep_job
+from vae_runner.sweeps.job import CHILD, WORKER_LOST, end_if_told, listen, sweep_job
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +121,8 @@ def _command(name: str, work: Callable[[], None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still has to flush
         sys.exit(PIPE_CLOSED)
     except KeyboardInterrupt as interrupt:
-        print(f"{name}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
+        if os.environ.get(CHILD) != str(os.getpid()):  # the sweep has a line of its own
+            print(f"{name}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         sys.exit(interrupt.status if isinstance(interrupt, Interrupted) else INTERRUPTED)
 
 
@@ -190,8 +191,9 @@ def _run() -> None:
         supervise(sys.argv[1:])
         return
     if is_sweep:
+        sweep = SweepDirectory(Path(os.environ[CHILD]))
         os.environ[CHILD] = str(os.getpid())
-        listen()
+        listen(sweep)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises, and leaves the telling to us
     Hydra.get_help = _get_help  # type: ignore[method-assign]
     config.register_schemas()
@@ -199,6 +201,8 @@ def _run() -> None:
     try:
         hydra.main(config_path="pkg://vae_runner.conf", config_name="config", version_base="1.3")(jobs.run)()
     except Exception as error:
+        if is_sweep:
+            end_if_told(sweep)  # whatever a launcher makes of it that its runs have ended
         if type(error).__name__ in WORKER_LOST_ERRORS and is_sweep:
             log.error("%s", str(error).splitlines()[0])
             sys.exit(WORKER_LOST)
@@ -210,6 +214,8 @@ def _run() -> None:
         if plugin:
             raise UserError(f"{plugin}: {type(error).__name__}: {error}") from error
         raise
+    if is_sweep:
+        end_if_told(sweep)
     if jobs.refusal is not None:
         raise jobs.refusal
 

@@ -306,7 +306,12 @@ def register_schemas() -> None:
         group, name = path.split("/")
         store.store(group=f"schema/{group}", name=name, node=schema)
     Plugins.instance()  # stores the presets of Hydra's plugins
-    for kind, name in (("launcher", "joblib"), ("launcher", "ray"), ("sweeper", "optuna")):
+    for kind, name in (
+        ("launcher", "joblib"),
+        ("launcher", "ray"),
+        ("launcher", "submitit_local"),
+        ("sweeper", "optuna"),
+    ):
         # Of the same name as ours, which are built on them.
         stored = store.repo.get("hydra", {}).get(kind, {})
         if preset := stored.pop(f"{name}.yaml", None):

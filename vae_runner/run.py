@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from hydra.types import RunMode
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from vae_runner import hardware
@@ -43,7 +44,7 @@ from vae_runner.training.checkpoints import Checkpoint, Checkpoints, Variables
 from vae_runner.training.early_stopping import Row, check_metric, should_stop
 from vae_runner.training.inner import InnerLoop
 from vae_runner.training.interruption import Interruption
-from vae_runner.training.outer import Progress, Trainer
+from vae_runner.training.outer import OTHER_METRICS, Progress, Trainer
 from vae_runner.training.schedules import LearningRate
 from vae_runner.training.stopwatch import Stopwatch
 
@@ -52,10 +53,13 @@ log = logging.getLogger(__name__)
 KEPT_TEST_IMAGES = 16  # in the run directory, for vae-compare
 
 
-def run(config: DictConfig, hydra: DictConfig, *, resumed: bool = False) -> None:
+def run(
+    config: DictConfig, hydra: DictConfig, *, resumed: bool = False, told: Callable[[], object] | None = None
+) -> None:
     """Train as configured, in the directory Hydra chose.
 
-    With `resumed`, a run is in that directory, and goes on from its newest checkpoint.
+    With `resumed`, a run is in that directory, and goes on from its newest checkpoint. `told` is asked now and then
+    whether it is to end, as by a signal.
 
     Raises:
         UserError: the configuration does not fit the data or the machine, or training diverged.
@@ -76,13 +80,25 @@ def run(config: DictConfig, hydra: DictConfig, *, resumed: bool = False) -> None
         _leave_output_to_the_chief(path)
         config = without_output(config)
         opened = RunDirectory.scratch(config, path if resumed else None)
-    interruption = Interruption()
+    interruption = Interruption(told)
     with interruption.heard(), opened as directory:
         stopwatch = Stopwatch()
         record = Record(directory.write_info, stopwatch.seconds, directory.info if resumed else None)
         with _end_noted(record, directory, cluster, goes_on), custom_gradients.forgotten():
             _train(config, directory, record, stopwatch, interruption, cluster, in_sweep=in_sweep)
     log.info("Run directory: %s", shown)
+
+
+def metrics(config: DictConfig) -> list[str]:
+    """The names of what such a run measures, as far as the configuration tells; none where its loss does not say."""
+    try:
+        loss: Any = get_class(config.loss._target_)
+        terms = tuple(loss.terms)
+    except Exception:  # whatever is wrong with a loss of the user's own is told when it is built
+        return []
+    validated = OmegaConf.select(config, "dataset.validation_fraction") != 0
+    splits = ("train", *(("validation",) if validated else ()), "test")
+    return [*(f"{split}/{name}" for split in splits for name in ("loss", *terms)), *OTHER_METRICS]
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,9 +86,22 @@ def wait_until_two_run(process: subprocess.Popen[str], sweep: Path) -> None:
     assert process.poll() is None
 
 
-def interrupt(process: subprocess.Popen[str]) -> int:
-    process.send_signal(signal.SIGINT)
-    return process.wait(20)
+def wait_until_two_go_on(process: subprocess.Popen[str], sweep: Path) -> None:
+    """Until two runs of a sweep are under way, which have been before."""
+    wait_for(lambda: states(sweep)["running"] == 2 or process.poll() is not None)
+    assert process.poll() is None
+
+
+def end(process: subprocess.Popen[str], number: int, *, launcher: bool = False, times: int = 1) -> int:
+    """Send it a signal, or the process alone that launches its runs; what it says must be that it can go on."""
+    (launching,) = children(process)
+    for _ in range(times):
+        os.kill(launching if launcher else process.pid, number)
+        time.sleep(0.3)
+    _, stderr = process.communicate(timeout=30)
+    said = [line for line in stderr.splitlines() if not re.match(r"\S+ \S+\t(INFO|WARNING) ", line)]  # Ray's
+    assert said == ["vae-run: interrupted: the same command with sweep.dir=sweep goes on"]
+    return process.returncode
 
 
 def kill_launcher(process: subprocess.Popen[str]) -> int:
@@ -100,12 +114,18 @@ def test_joblib_lets_all_its_runs_write_checkpoints_on_ctrl_c(tmp_path: Path) ->
     arguments = ("-m", "seed=0,1,2", *SMALL, "epochs=300", "hydra/launcher=joblib", "sweep.dir=sweep")
     process = start(*arguments, cwd=tmp_path)
     wait_until_two_run(process, tmp_path / "sweep")
-    assert interrupt(process) == 130
+    assert end(process, signal.SIGINT) == 130
     assert states(tmp_path / "sweep") == {"interrupted": 2}
+    assert len(list(tmp_path.glob("sweep/*/"))) == 2  # nothing of the third
     for run in tmp_path.glob("sweep/*/run.json"):
         info = json.loads(run.read_text())
         newest = max(run.parent.glob("checkpoints/step_*.npz")).name
         assert int(re.findall(r"\d+", newest)[0]) >= info["step"]
+
+    process = start(*arguments, cwd=tmp_path)
+    wait_until_two_go_on(process, tmp_path / "sweep")
+    assert end(process, signal.SIGINT, launcher=True, times=3) == 130
+
     result = command("vae-run", *arguments, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert states(tmp_path / "sweep") == {"finished": 3}
@@ -128,13 +148,20 @@ def test_a_preempted_job_is_queued_again_and_goes_on_where_it_was(tmp_path: Path
     result = command("vae-run", *small, "sweep.dir=reference", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
 
-    process = start(*small, "hydra/launcher=submitit_local", "sweep.dir=sweep", cwd=tmp_path)
+    local = (*small, "hydra/launcher=submitit_local", "sweep.dir=sweep")
+    process = start(*local, cwd=tmp_path)
     wait_until_two_run(process, tmp_path / "sweep")
+    assert end(process, signal.SIGTERM, launcher=True) == 143
+    assert states(tmp_path / "sweep") == {"interrupted": 2}
+    assert not list(tmp_path.glob("sweep/.submitit/*%*"))
+
+    process = start(*local, cwd=tmp_path)
+    wait_until_two_go_on(process, tmp_path / "sweep")
     preempted = next(tmp_path.glob("sweep/seed_0-*/run.json"))
     os.kill(json.loads(preempted.read_text())["process"]["pid"], signal.SIGUSR2)
     assert process.wait(120) == 0
     assert states(tmp_path / "sweep") == {"finished": 2}
-    assert len(json.loads(preempted.read_text())["resumed"]) == 1
+    assert len(json.loads(preempted.read_text())["resumed"]) == 2
     for run in tmp_path.glob("sweep/*/run.json"):
         assert table(run.parent) == table(tmp_path / "reference" / run.parent.name)
 
@@ -237,6 +264,17 @@ def test_ray_runs_a_sweep_on_a_cluster_and_begins_a_lost_run_again(mine: Path, r
     assert len(json.loads(lost.read_text())["resumed"]) == 1
 
 
+def test_ray_lets_all_its_runs_write_checkpoints_on_ctrl_c_and_sigterm(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs the extra 'sweep'")
+    arguments = ("-m", "seed=0,1,2", *SMALL, "epochs=10000", "hydra/launcher=ray", "sweep.dir=sweep")
+    for number, launcher in ((signal.SIGINT, False), (signal.SIGTERM, True)):
+        process = start(*arguments, "+hydra.launcher.ray.init.num_cpus=2", cwd=tmp_path)
+        wait_until_two_go_on(process, tmp_path / "sweep")
+        wait_until_two_run(process, tmp_path / "sweep")
+        assert end(process, number, launcher=launcher) == 128 + number
+        assert set(states(tmp_path / "sweep")) == {"interrupted"}
+
+
 # --- search -----------------------------------------------------------------------------------------------------------
 
 
@@ -268,10 +306,23 @@ def test_a_search_goes_on_up_to_its_number_of_trials(tmp_path: Path) -> None:
     assert f"Best value: {best:.6g}"[:-2] in result.stdout
 
 
-def test_a_misspelt_key_of_a_search_is_refused_like_that_of_a_run(tmp_path: Path) -> None:
-    result = search(tmp_path, 1, kl_weigt="3")
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("loss.kl_weigt=3", "there is no key 'loss.kl_weigt'. Did you mean 'loss.kl_weight'?"),
+        ("hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials=0: must be at least 1"),
+        ("hydra.sweeper.n_trials=-1", "hydra.sweeper.n_trials=-1: must be at least 1"),
+        ("sweep.metric=test/los", "sweep.metric=test/los: there is no such metric. Did you mean 'test/loss'? Choose"),
+    ],
+)
+def test_a_search_that_makes_no_sense_is_refused_and_leaves_nothing(
+    override: str, message: str, tmp_path: Path
+) -> None:
+    result = command("vae-run", "-m", "hydra/sweeper=optuna", *SMALL, override, "sweep.dir=sweep", cwd=tmp_path)
     assert result.returncode == 2
-    assert result.stderr.startswith("vae-run: there is no key 'loss.kl_weigt'. Did you mean 'loss.kl_weight'?")
+    assert result.stderr.startswith(f"vae-run: {message}")
+    assert len(result.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_failed_run_is_a_failed_trial_and_not_the_end_of_the_search(mine: Path) -> None:

@@ -171,17 +171,17 @@ def test_what_is_left_of_a_process_is_noticed_to_have_ended(monkeypatch: pytest.
     monkeypatch.setattr(supervisor, "POLL_SECONDS", 0.01)
     left = subprocess.Popen(["sleep", "100"], process_group=0)
     begun = time.monotonic()
-    supervisor._end_group(left.pid)
+    supervisor._end_group(left.pid, supervisor.SECONDS_TO_END)
     assert time.monotonic() - begun < supervisor.SECONDS_TO_END
 
 
 def test_what_nobody_notices_to_have_ended_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("POLL_SECONDS", "SECONDS_TO_END", "SECONDS_TO_BE_KILLED"):
+    for name in ("POLL_SECONDS", "SECONDS_TO_BE_KILLED"):
         monkeypatch.setattr(supervisor, name, 0.05)
     sent: list[int] = []
     monkeypatch.setattr(os, "killpg", lambda group, number: sent.append(number))
     monkeypatch.setattr(os, "waitpid", lambda *_: (0, 0))
-    supervisor._end_group(1)
+    supervisor._end_group(1, 0.05)
     assert sent[0] == signal.SIGTERM
     assert sent[-1] == signal.SIGKILL
 

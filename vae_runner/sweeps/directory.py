@@ -7,6 +7,7 @@ sweep.html           the same as a page, with pictures and plots
 multirun.yaml        Hydra's own: the configuration that it launched the runs from
 study.db             Optuna's own (conf/hydra/sweeper/optuna.yaml)
 .lock                held by the command that works here
+.end                 all runs are to end in checkpoints, on whatever machine: a signal's number, or what is refused
 .slot_<host>_<n>     locks of the processes that run at the same time on a machine
 .suspect*            locks of the processes that run at the same time
 <varied>-<id>/       a run, known by what it computes
@@ -24,7 +25,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from vae_runner.errors import UnwritableError, UserError
-from vae_runner.files import write_whole, writing
+from vae_runner.files import remove_empty, write_whole, writing
 from vae_runner.run_directory import RunDirectory
 from vae_runner.untrusted import MAX_TEXT, DamagedError, is_number, json_object, read, sealed, unsealed
 
@@ -42,6 +43,8 @@ class SweepDirectory:
 
     def begin(self, command: Sequence[str], keys: Sequence[str]) -> None:
         """A command works in this sweep from now on; `keys` are those that it varies."""
+        with writing(self._end_file):
+            self._end_file.unlink(missing_ok=True)
         keys = list(dict.fromkeys([*self.keys, *keys]))
         info = {"command": list(command), "keys": keys, "begun": int(time.time())}
         write_whole(self._info_file, (json.dumps(sealed(info), indent=2) + "\n").encode())
@@ -78,11 +81,34 @@ class SweepDirectory:
         finally:
             lock.release()
 
+    def remove_unbegun(self) -> None:
+        """Remove the folders of runs that were launched, but have written nothing."""
+        for path in self.path.glob("*/"):
+            remove_empty(path)
+
     def delete_own_files(self) -> None:
         """Delete what is not its runs'."""
-        named = (self._info_file, self.table_file, self.page_file, self._lock_file, self.path / "multirun.yaml")
+        own = (self._info_file, self.table_file, self.page_file, self._lock_file, self._end_file)
+        named = (*own, self.path / "multirun.yaml")
         for file in (*named, *self.path.glob(".slot_*"), *self.path.glob(".suspect*")):
             file.unlink(missing_ok=True)
+
+    def tell_to_end(self, number: int, refusal: str = "") -> None:
+        """Have all runs end in checkpoints, wherever they are: as by this signal, or because a `refusal` is for all."""
+        # The first one counts. Where there is no room for it, they are ended by a signal, later.
+        with suppress(OSError), self._end_file.open("x", encoding="utf-8") as file:
+            file.write(f"{int(number)} {refusal}")
+
+    @property
+    def told_to_end(self) -> int | None:
+        """The signal that all runs are to end because of, if any, since the last command began."""
+        number, _, _ = self._end_text.partition(" ")
+        return int(number) if number.isdecimal() else None
+
+    @property
+    def refusal(self) -> str:
+        """What was told to end all runs, if it was no signal."""
+        return self._end_text.partition(" ")[2]
 
     @property
     def command(self) -> list[str]:
@@ -126,6 +152,11 @@ class SweepDirectory:
         return self.path / "sweep.csv"
 
     @property
+    def study_file(self) -> Path:
+        """Optuna's study."""
+        return self.path / "study.db"
+
+    @property
     def page_file(self) -> Path:
         """The page about all runs."""
         return self.path / "sweep.html"
@@ -156,6 +187,17 @@ class SweepDirectory:
     @property
     def _lock_file(self) -> Path:
         return self.path / ".lock"
+
+    @property
+    def _end_file(self) -> Path:
+        return self.path / ".end"
+
+    @property
+    def _end_text(self) -> str:
+        try:
+            return self._end_file.read_text(encoding="utf-8")
+        except OSError:
+            return ""
 
     @property
     def _suspect_file(self) -> Path:

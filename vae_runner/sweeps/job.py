@@ -18,6 +18,7 @@ from vae_runner.errors import Interrupted, UserError
 from vae_runner.run_directory import RunDirectory, timestamp
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.share import take_share
+from vae_runner.training.early_stopping import check_metric
 from vae_runner.training.interruption import SCHEDULER_SIGNALS
 
 log = logging.getLogger(__name__)
@@ -26,29 +27,43 @@ CHILD = "VAE_RUNNER_SWEEP"  # in the environment: the process that Hydra launche
 WORKER_LOST = 75  # its exit status when a launcher tells that a process of its own is gone
 SUSPECTED = "suspected"  # in run.json, of having ended the process it was in
 MULTI_WORKER = "hardware=multi_worker is for one run; a sweep spreads its runs over machines: hydra/launcher=…"
-SECONDS_TO_END = 8  # that processes which run at the same time have for their checkpoints
+SECONDS_TO_END = 15  # that processes which run at the same time have for their checkpoints,
+SECONDS_AT_ONCE = 2  # and after a second Ctrl-C
+ANSWERED = (signal.SIGINT, signal.SIGTERM)  # by `listen`
 
 _told_to_end: list[int] = []  # the signals that this process has had
 
 
-def listen() -> None:
+def listen(sweep: SweepDirectory) -> None:
     """Answer SIGINT and SIGTERM in the process that runs are launched from, while it does not run one itself.
 
-    Those that others run have a moment to end; without them, the launcher would be stopped at once, and they with it.
+    The launcher hears nothing of it. The runs, which may be on other machines, are told by the sweep's directory; when
+    they have ended, those that have not begun end at once, and so the launcher comes to its end. It has a while for it.
     """
-    launched_by = os.getppid()
 
     def end(number: int, frame: FrameType | None) -> None:
-        if _told_to_end and (number == signal.SIGINT or number == signal.SIGALRM):
-            raise Interrupted(_told_to_end[0])
+        if number == signal.SIGALRM:
+            os.killpg(0, signal.SIGKILL)  # this process too: what a launcher says of being interrupted helps no one
         if not _told_to_end:
             _told_to_end.append(number)
+            sweep.tell_to_end(number)
             signal.alarm(SECONDS_TO_END)
-            if os.getppid() != launched_by:  # no Ctrl-C, which they all hear, but the end of the one that watched
-                os.killpg(0, number)
+        elif number == signal.SIGINT:
+            signal.alarm(SECONDS_AT_ONCE)
 
-    for heard in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+    for heard in (*ANSWERED, signal.SIGALRM):
         signal.signal(heard, end)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ANSWERED)  # which were kept for this moment
+
+
+def end_if_told(sweep: SweepDirectory) -> None:
+    """Begin nothing more once a signal has come.
+
+    Raises:
+        Interrupted: one has.
+    """
+    if number := _told_to_end[0] if _told_to_end else sweep.told_to_end:
+        raise Interrupted(number)
 
 
 def sweep_job(cfg: DictConfig, hydra: Any, path: Path, runner: Callable[[], Any]) -> float | None:
@@ -58,8 +73,9 @@ def sweep_job(cfg: DictConfig, hydra: Any, path: Path, runner: Callable[[], Any]
     """
     own = config.of_the_run(cfg)
     directory = RunDirectory(path)
+    sweep = SweepDirectory(path.parent)
     try:
-        _end_if_told()
+        end_if_told(sweep)
         return _bring_to_end(cfg, own, hydra, directory, runner)
     except UserError as error:
         _note_failure(directory, own, hydra, str(error))
@@ -69,6 +85,7 @@ def sweep_job(cfg: DictConfig, hydra: Any, path: Path, runner: Callable[[], Any]
         if number in SCHEDULER_SIGNALS:
             signal.raise_signal(number)  # for the one that queues this job again
         elif os.environ.get(CHILD) == str(os.getpid()):
+            sweep.tell_to_end(number)
             raise
         else:  # the process that this one works for ends when all of its processes have
             _told_to_end.append(number)
@@ -85,7 +102,7 @@ def _bring_to_end(
     sweep = SweepDirectory(directory.path.parent)
     if status == "finished":
         log.info("%s is finished already", directory.path.name)
-        return _metric(directory, cfg.sweep.metric)
+        return _metric(directory, sweep, cfg.sweep.metric)
     if status == "running":
         log.warning("%s is running in another process", directory.path.name)
         directory.touch()
@@ -95,17 +112,20 @@ def _bring_to_end(
     config.check(cfg)
     if cfg.hardware.distribution == "multi_worker":
         raise UserError(MULTI_WORKER)
-    if os.environ.get(CHILD) != str(os.getpid()):
+    launches = os.environ.get(CHILD) == str(os.getpid())
+    if not launches:
         os.environ["TTY_COMPATIBLE"] = "0"  # no progress bar: others write to the same terminal
     take_share(hydra.launcher, sweep, gpus=cfg.hardware.gpus is None)
-    run = runner().run
+    module = runner()
+    if known := module.metrics(own):
+        _check_metric(sweep, cfg.sweep.metric, known)
     suspected = directory.has_run and directory.info.get(SUSPECTED)
     with sweep.only_suspect(directory.path.name) if suspected else nullcontext(True) as may_run:
-        _end_if_told()
+        end_if_told(sweep)
         if not may_run:  # this process is about to be ended
             return None
-        run(own, hydra, resumed=status is not None)
-    return _metric(directory, cfg.sweep.metric)
+        module.run(own, hydra, resumed=status is not None, told=None if launches else lambda: sweep.told_to_end)
+    return _metric(directory, sweep, cfg.sweep.metric)
 
 
 def note_deaths(sweep: SweepDirectory, runs: Sequence[RunDirectory], how: str) -> None:
@@ -122,16 +142,19 @@ def note_deaths(sweep: SweepDirectory, runs: Sequence[RunDirectory], how: str) -
         print(f"{run.path.name}: the process died {how}{'' if run in guilty else ', with others: it is done again'}")
 
 
-def _end_if_told() -> None:
-    if _told_to_end:
-        raise Interrupted(_told_to_end[0])
-
-
-def _metric(directory: RunDirectory, name: str) -> float:
+def _metric(directory: RunDirectory, sweep: SweepDirectory, name: str) -> float:
     metrics = directory.info.get("metrics", {})
-    if name not in metrics:
-        raise UserError(f"sweep.metric={name}: there is no such metric. Choose from {', '.join(metrics)}.")
+    _check_metric(sweep, name, list(metrics))
     return float(metrics[name])
+
+
+def _check_metric(sweep: SweepDirectory, name: str, known: Sequence[str]) -> None:
+    """Refuse the whole sweep where its metric is none that a run has: it would be in vain to train the others."""
+    try:
+        check_metric("sweep.metric", name, known)
+    except UserError as error:
+        sweep.tell_to_end(signal.SIGTERM, str(error))
+        raise Interrupted(signal.SIGTERM) from error
 
 
 def _note_failure(directory: RunDirectory, own: DictConfig, hydra: Any, error: str) -> None:

@@ -27,12 +27,21 @@ from vae_runner.errors import Interrupted, UnwritableError, UserError, did_you_m
 from vae_runner.files import OUTPUTS, remove_empty
 from vae_runner.run_directory import RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
-from vae_runner.sweeps.job import CHILD, MULTI_WORKER, SECONDS_TO_END, WORKER_LOST, note_deaths
+from vae_runner.sweeps.job import (
+    ANSWERED,
+    CHILD,
+    MULTI_WORKER,
+    SECONDS_AT_ONCE,
+    SECONDS_TO_END,
+    WORKER_LOST,
+    note_deaths,
+)
 from vae_runner.sweeps.report import Report, Run, counted
 
 MAX_UNEXPLAINED = 3  # processes in a row that are lost without a run that may have been the cause
 POLL_SECONDS = 0.2
 KINDS = ("new", "resume")  # conf/sweep/
+COUNTS = ("hydra.sweeper.n_trials", "hydra.sweeper.n_jobs")  # that Optuna does not check
 REFUSED = 2  # the exit status of a command that makes no sense
 SECONDS_TO_BE_KILLED = 2
 EXTRAS = {  # a launcher's or sweeper's name, and the plugin it needs
@@ -66,7 +75,12 @@ def supervise(arguments: Sequence[str]) -> None:
             _tell(directory, launching, before)
             return
     if not existed:
+        directory.study_file.unlink(missing_ok=True)
         remove_empty(directory.path)
+    if launching.refusal:
+        raise UserError(launching.refusal)
+    if launching.told:
+        raise Interrupted(launching.told)
     sys.exit(status)
 
 
@@ -76,10 +90,12 @@ def _launch(directory: SweepDirectory, overrides: Sequence[Override], launching:
     own = [str(o.input_line) for o in overrides if o.key_or_group.split(".")[0] not in ("sweep", "hydra")]
     directory.begin(own, [o.key_or_group for o in overrides if o.is_sweep_override()])
     launching.status = launching.run()
+    if launching.told:
+        directory.remove_unbegun()
     if info is None and not directory.runs:
         directory.delete_own_files()
         return launching.status
-    if info is not None and launching.status == REFUSED and directory.written() == written:
+    if info is not None and (launching.refusal or launching.status == REFUSED) and directory.written() == written:
         directory.begin_as(info)
         return launching.status
     return None
@@ -90,9 +106,11 @@ def _tell(directory: SweepDirectory, launching: "_Launching", before: Mapping[st
     report = launching.report
     report.write()
     report.show()
+    if launching.refusal:
+        raise UserError(launching.refusal)
     again = f"the same command with sweep.dir={shlex.quote(str(directory.path))}"
     if launching.told:
-        raise Interrupted(launching.told[0], f"interrupted: {again} goes on")
+        raise Interrupted(launching.told, f"interrupted: {again} goes on")
     now = directory.written()
     own = [run for run in report.runs if run.status == "finished" or now.get(run.name) != before.get(run.name)]
     unfinished = [run for run in own if run.status != "finished"]
@@ -115,11 +133,12 @@ class _Launching:
 
     def __init__(self, directory: SweepDirectory, report: Report, arguments: Sequence[str]) -> None:
         self.status = 0  # of the last process
-        self.told: list[int] = []  # the signals that have come
+        self.refusal = ""  # of all runs, by one of them
+        self.told: int | None = None  # the signal that has asked this process, or the one that launches, for the end
         self._directory = directory
         self.report = report
         self._arguments = arguments
-        self._group: int | None = None  # of processes, while there is one
+        self._process: int | None = None  # while there is one
 
     def run(self) -> int:
         """Launch until there is nothing left to do; returns the exit status of the last process."""
@@ -147,13 +166,13 @@ class _Launching:
     def _run_process(self) -> int:
         process = subprocess.Popen(
             [sys.executable, "-c", "from vae_runner.cli import run; run()", *self._arguments],
-            env={**os.environ, CHILD: "starting"},
+            env={**os.environ, CHILD: str(self._directory.path.absolute())},
             process_group=0,  # so that Ctrl-C reaches it once, through us
-            preexec_fn=_die_with_parent,
+            preexec_fn=_prepare,
         )
-        self._group = process.pid
+        self._process = process.pid
         if self.told:  # while it was started
-            self._pass_on(self.told[-1])
+            self._pass_on(self.told)
         while True:
             try:
                 status = process.wait(POLL_SECONDS)
@@ -161,20 +180,22 @@ class _Launching:
             except subprocess.TimeoutExpired:
                 with suppress(UnwritableError, OSError):  # the runs may still end well, and the end tells of it
                     self.report.keep_current()
-        if status < 0 or status == WORKER_LOST:
-            _end_group(process.pid)
-        self._group = None
+        self._process = None
+        self.told = self.told or self._directory.told_to_end
+        self.refusal = self._directory.refusal
+        if status < 0 or status == WORKER_LOST or self.told:
+            _end_group(process.pid, SECONDS_AT_ONCE if self.told else SECONDS_TO_END)
         return status
 
     @contextmanager
     def _signals_passed_on(self) -> Iterator[None]:
-        """Leave the answer to signals to the process, and to those that it has started."""
+        """Leave the answer to signals to the process that launches the runs."""
 
         def hear(number: int, frame: FrameType | None) -> None:
-            self.told.append(number)
+            self.told = self.told or number
             self._pass_on(number)
 
-        before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, hear) for number in ANSWERED}
         try:
             yield
         finally:
@@ -182,9 +203,9 @@ class _Launching:
                 signal.signal(number, handler)
 
     def _pass_on(self, number: int) -> None:
-        if self._group is not None:
+        if self._process is not None:
             with suppress(ProcessLookupError):
-                os.killpg(self._group, number)
+                os.kill(self._process, number)
 
 
 def _is_dead(run: RunDirectory) -> bool:
@@ -194,13 +215,13 @@ def _is_dead(run: RunDirectory) -> bool:
         return False
 
 
-def _end_group(group: int) -> None:
+def _end_group(group: int, seconds_to_end: float) -> None:
     """End what a process that is gone has left running: their runs are to be done again, by others."""
     begun = time.monotonic()
     with suppress(ProcessLookupError):
         # Not for ever: what has ended stays in the group until its parent, which may be any process, has noticed.
-        while (seconds := time.monotonic() - begun) < SECONDS_TO_END + SECONDS_TO_BE_KILLED:
-            os.killpg(group, signal.SIGTERM if seconds < SECONDS_TO_END else signal.SIGKILL)
+        while (seconds := time.monotonic() - begun) < seconds_to_end + SECONDS_TO_BE_KILLED:
+            os.killpg(group, signal.SIGTERM if seconds < seconds_to_end else signal.SIGKILL)
             _notice_ends(group)
             time.sleep(POLL_SECONDS)
 
@@ -212,8 +233,12 @@ def _notice_ends(group: int) -> None:
             pass
 
 
-def _die_with_parent() -> None:
-    """A sweep whose supervisor is killed ends, as by SIGTERM, and can be resumed; without this it would go on alone."""
+def _prepare() -> None:
+    """Have a sweep whose supervisor is killed end, as by SIGTERM, and signals wait until it listens to them.
+
+    Without this it would go on alone, and a signal that comes during its imports would be answered by Python.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, ANSWERED)
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PRDEATHSIG, signal.SIGTERM)
 
@@ -251,8 +276,10 @@ def _choose_directory(overrides: Sequence[Override], arguments: Sequence[str]) -
 
 
 def _check_given(overrides: Sequence[Override]) -> None:
-    """Refuse what says which sweep it is and makes no sense: Hydra does not see it."""
+    """Refuse what says which sweep it is, or how large, and makes no sense: Hydra does not see it, or takes it."""
     for override in overrides:
+        if override.key_or_group in COUNTS and isinstance(count := override.value(), int) and count < 1:
+            raise UserError(f"{override.key_or_group}={count}: must be at least 1")
         if override.key_or_group in ("sweep.dir", "hydra.sweep.dir") and override.is_sweep_override():
             raise UserError(f"{override.input_line}: a sweep has one directory; give one, in quotes if it has a comma")
         if override.key_or_group == "sweep" and str(override.value()) not in KINDS:

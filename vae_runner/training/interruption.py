@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM: ending a run where nothing is lost."""
 
+import _thread
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -11,16 +12,19 @@ from vae_runner.errors import Interrupted
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # With these a scheduler announces that it will take the machine away; who requeues jobs listens to one of them.
 SCHEDULER_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
+SECONDS_BETWEEN_ASKING = 0.3
 
 
 class Interruption:
     """Raises Interrupted where a first SIGINT or SIGTERM finds the main thread, but never inside `deferred()`.
 
     After that a second SIGINT is answered at once, wherever it comes; more SIGTERMs change nothing. A scheduler's
-    signal, if something listens to it already, is answered like SIGTERM: let it hear the signal afterwards.
+    signal, if something listens to it already, is answered like SIGTERM: let it hear the signal afterwards. Where no
+    signal can be sent to, `told` is asked: if it says so, that is answered like a SIGTERM.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, told: Callable[[], object] | None = None) -> None:
+        self._told = told
         self._first: int | None = None
         self._deferring = False
         self._largest: Callable[[float], float] | None = None
@@ -50,9 +54,13 @@ class Interruption:
             return
         numbers = [*SIGNALS, *(number for number in SCHEDULER_SIGNALS if callable(signal.getsignal(number)))]
         before = {number: signal.signal(number, self._answer) for number in numbers}
+        over = threading.Event()
+        if self._told is not None:
+            threading.Thread(target=self._ask, args=(self._told, over), daemon=True).start()
         try:
             yield
         finally:
+            over.set()
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -69,6 +77,12 @@ class Interruption:
         if first:
             self._first = first
             raise Interrupted(first)
+
+    def _ask(self, told: Callable[[], object], over: threading.Event) -> None:
+        while not over.wait(SECONDS_BETWEEN_ASKING):
+            if told():
+                _thread.interrupt_main(signal.SIGTERM)  # harmless should nothing answer signals any more
+                return
 
     def _answer(self, number: int, frame: FrameType | None) -> None:
         if self._first is None:
