@@ -42,6 +42,7 @@ MAX_UNEXPLAINED = 3  # processes in a row that are lost without a run that may h
 POLL_SECONDS = 0.2
 KINDS = ("new", "resume")  # conf/sweep/
 COUNTS = ("hydra.sweeper.n_trials", "hydra.sweeper.n_jobs")  # that Optuna does not check
+ENDED_BY_SIGNAL = 128  # plus its number: the shell's exit status
 REFUSED = 2  # the exit status of a command that makes no sense
 SECONDS_TO_BE_KILLED = 2
 EXTRAS = {  # a launcher's or sweeper's name, and the plugin it needs
@@ -156,7 +157,7 @@ class _Launching:
                     break
                 how = f"of signal {signal.Signals(-status).name}" if status < 0 else "with a process of its launcher"
                 note_deaths(self._directory, died, how)
-        return status if status >= 0 else 128 - status
+        return status if status >= 0 else ENDED_BY_SIGNAL - status
 
     def _died_since(self, before: Mapping[str, object]) -> list[RunDirectory]:
         """The dead runs that have written since then: others were dead before, and are not to blame."""
