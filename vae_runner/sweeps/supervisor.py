@@ -121,6 +121,11 @@ def _tell(directory: SweepDirectory, launching: "_Launching", before: Mapping[st
             f"{first.error or f'{first.name} is {first.status}'} ({len(unfinished)} of {counted(own)} "
             f"{_how(unfinished)}; {again} repeats {'it' if len(unfinished) == 1 else 'them'})"
         )
+    if launching.status > ENDED_BY_SIGNAL:
+        name = signal.Signals(launching.status - ENDED_BY_SIGNAL).name
+        raise UserError(
+            f"the process that launches the runs died of {name}, again and again, with none begun; {again} goes on"
+        )
     if launching.status:
         sys.exit(launching.status)
 
