@@ -143,7 +143,7 @@ class Joined(keras.layers.Layer):
 class AffineMap(Joined):
     """Layers that one after the other make an affine map f of z, computed from what they make of a few points.
 
-    f(z) = (1 − Σᵢ zᵢ) f(0) + Σᵢ zᵢ f(eᵢ), with eᵢ the unit vectors: the layers work on latent + 1 rows, whatever the
+    f(z) = f(0) + Σᵢ zᵢ (f(eᵢ) − f(0)), with eᵢ the unit vectors: the layers work on latent + 1 rows, whatever the
     batch, and their gradients too. For two latent dimensions that is nearly nothing.
     """
 
@@ -151,8 +151,9 @@ class AffineMap(Joined):
         """What the layers make of z `[batch, latent]`: `[batch, …]`."""
         latent = z.shape[-1]
         points = tf.concat([tf.zeros([1, latent], z.dtype), tf.eye(latent, dtype=z.dtype)], axis=0)
-        shares = tf.concat([1 - tf.reduce_sum(z, axis=1, keepdims=True), z], axis=1)
-        return tf.tensordot(shares, self.one_by_one(points), axes=1)
+        points = self.one_by_one(points)
+        origin, units = points[:1], points[1:]
+        return origin + tf.tensordot(z, units - origin, axes=1)
 
 
 class FoldedBlock(Joined):
