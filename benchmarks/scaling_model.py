@@ -15,7 +15,7 @@ from typing import Any
 FLOAT_BYTES = 4  # gradients are float32, also in mixed precision
 SMALL_BYTES = 3 * 64 * FLOAT_BYTES  # two sums and a count of each of 64 channels: a latency, whatever the width
 REDUCES_A_NORMALIZATION = 2  # the moments in the forward pass, and their gradients in the backward pass
-REDUCES_A_STEP = 2  # the terms of the loss, and how many images they are of
+REDUCES_A_STEP = 1  # the terms of the loss and how many images they are of, together
 PAYS = 1.5  # what a doubling of the GPUs must bring at least
 
 
