@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 import signal
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -73,7 +74,7 @@ def run(
     in_sweep = hydra.mode == RunMode.MULTIRUN
     opened: AbstractContextManager[RunDirectory]
     if cluster is None or cluster.is_chief:
-        goes_on = f"vae-run resume={shown} goes on"
+        goes_on = f"vae-run {shlex.quote(f'resume={shown}')} goes on"
         opened = RunDirectory.open_to_resume(path) if resumed else RunDirectory.create(path, config, hydra)
     else:
         goes_on = "what the first machine says goes on"

@@ -20,6 +20,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import shutil
 import tempfile
 import time
@@ -361,7 +362,7 @@ class RunDirectory:
         directory = cls.open(path)
         status = directory.status
         if status in ("dead", "interrupted", "failed"):
-            raise UserError(f"{path} is not finished, but {status}: vae-run resume={path} goes on with it")
+            raise UserError(f"{path} is not finished, but {status}: vae-run {shlex.quote(f'resume={path}')} goes on")
         if status != "finished":
             raise UserError(f"{path} is not finished: its status is {status!r}; wait for its end")
         info = directory.info
