@@ -200,6 +200,8 @@ def _run() -> None:
     jobs = _Jobs()
     try:
         hydra.main(config_path="pkg://vae_runner.conf", config_name="config", version_base="1.3")(jobs.run)()
+    except BrokenPipeError:
+        raise
     except Exception as error:
         if is_sweep:
             end_if_told(sweep)  # whatever a launcher makes of it that its runs have ended
@@ -285,7 +287,7 @@ def _as_hydra_reads(argument: str) -> str:
 
 
 def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
-    """Refuse options that there are not; says whether these ask for a sweep, and puts them before the overrides."""
+    """Refuse options that there are not; says whether these ask for a sweep, and puts them after the overrides."""
     parser = get_args_parser()
 
     def error(message: str) -> NoReturn:
@@ -299,8 +301,16 @@ def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
     works = not (given.help or given.hydra_help or given.cfg or given.info)
     if works and not given.multirun:
         _check_is_no_sweep(given.overrides)
-    options = [a for a in arguments if a not in given.overrides]  # which Hydra does not take from among the overrides
-    return bool(given.multirun) and works, [*options, *given.overrides]
+    for override in given.overrides:
+        if re.fullmatch(r"(hydra\.run\.dir|sweep\.dir|hydra\.sweep\.dir)=", override):
+            raise UserError(f"{override} is empty: give a folder, or leave it out")
+    options, overrides = [], list(given.overrides)
+    for argument in arguments:  # Hydra does not take options from among the overrides
+        if argument in overrides:
+            overrides.remove(argument)
+        else:
+            options.append(argument)
+    return bool(given.multirun) and works, [*given.overrides, *options]
 
 
 def _check_is_no_sweep(overrides: list[str]) -> None:

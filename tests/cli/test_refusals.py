@@ -28,6 +28,7 @@ REFUSALS = [
     (["optimizer.learning_rate=fast"], "optimizer.learning_rate=fast: must be a number"),
     (["hardware.deterministic=perhaps"], "must be true or false"),
     (["hardware.workers=a:1"], "hardware.workers must be a list: write hardware.workers=[…]"),
+    (["hydra.run.dir="], "hydra.run.dir= is empty: give a folder"),
     (["data_dir=null"], "data_dir=null: must have a value"),
     (["latent=2,8"], "latent=2,8: several values are a sweep: add -m"),
     (["latent"], "cannot read 'latent'"),
@@ -53,6 +54,8 @@ def test_an_option_may_stand_among_the_overrides(tmp_path: Path) -> None:
     result = command("vae-run", "epochs=3", "--cfg", "job", "latent=7", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert {"epochs: 3", "latent: 7"} <= set(result.stdout.splitlines())
+    result = command("vae-run", "epochs=3", "--info", cwd=tmp_path)  # whose value may be left out
+    assert result.returncode == 0, result.stderr
 
 
 def test_a_refusal_leaves_the_users_own_empty_folders(tmp_path: Path, refusal: Callable[..., str]) -> None:

@@ -199,6 +199,7 @@ def test_a_killed_process_of_the_sweep_is_replaced(tmp_path: Path) -> None:
         (["-m", "seed=0,1", "sweep=resme"], "sweep=resme: must be one of new, resume. Did you mean 'resume'?"),
         (["-m", "seed=0,1", "sweep.dir=a,b"], "sweep.dir=a,b: a sweep has one directory"),
         (["-m", "seed=0,1", "sweep=resume", "sweep.dir=v77"], "sweep=resume: v77 is no sweep's directory"),
+        (["-m", "seed=0,1", "sweep.dir=exp(1)"], "sweep.dir=exp(1) cannot be read: a name with such letters needs"),
         (["-m", "seed=0,1", "hardware=multi_worker"], "hardware=multi_worker is for one run"),
         (["-m", "seed=0,1", "sweep.metric=tst/loss"], "sweep.metric=tst/loss: there is no such metric. Did you mean"),
         (["-m", "seed=0,1", "hydra/launcher=nothing"], "there is no such hydra/launcher"),

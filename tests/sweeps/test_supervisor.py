@@ -94,7 +94,7 @@ def test_runs_that_were_dead_before_are_neither_blamed_nor_a_reason_to_go_on_for
     old = add_run(sweep, "old", "running")
     before = old.info
     processes(*[lambda: KILLED] * supervisor.MAX_UNEXPLAINED)
-    with pytest.raises(UserError, match="died of SIGKILL, again and again"):
+    with pytest.raises(UserError, match="died of signal SIGKILL, again and again"):
         supervisor.supervise(["seed=0,1", "sweep.dir=sweep"])
     assert old.info == before
 

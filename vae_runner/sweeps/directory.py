@@ -29,6 +29,8 @@ from vae_runner.files import remove_empty, write_whole, writing
 from vae_runner.run_directory import RunDirectory
 from vae_runner.untrusted import MAX_TEXT, DamagedError, is_number, json_object, read, sealed, unsealed
 
+ID_CHARACTERS = 8  # of what a run computes, at the end of its folder's name
+
 
 class SweepDirectory:
     """A sweep's directory."""
@@ -83,8 +85,13 @@ class SweepDirectory:
 
     def remove_unbegun(self) -> None:
         """Remove the folders of runs that were launched, but have written nothing."""
-        for path in self.path.glob("*/"):
+        for path in self.path.glob("*" + ID_CHARACTERS * "[0-9a-f]"):
             remove_empty(path)
+
+    @property
+    def jobs_may_wait(self) -> bool:
+        """Whether runs have been handed to a scheduler, which may begin them when nothing of this command is left."""
+        return any(self.path.glob(".submitit/*"))
 
     def delete_own_files(self) -> None:
         """Delete what is not its runs'."""

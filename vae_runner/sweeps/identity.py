@@ -10,9 +10,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from vae_runner.config import of_the_run
-from vae_runner.sweeps.directory import SweepDirectory
+from vae_runner.sweeps.directory import ID_CHARACTERS, SweepDirectory
 
-ID_CHARACTERS = 8
 NAME_CHARACTERS = 60
 # What changes where a run's files are, what it looks like, or how long it takes, but not what it computes.
 NOT_COMPUTED = ("data_dir", "dataset.data_dir", "checkpoint", "figures")

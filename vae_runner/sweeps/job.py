@@ -112,8 +112,7 @@ def _bring_to_end(
     config.check(cfg)
     if cfg.hardware.distribution == "multi_worker":
         raise UserError(MULTI_WORKER)
-    launches = os.environ.get(CHILD) == str(os.getpid())
-    if not launches:
+    if os.environ.get(CHILD) != str(os.getpid()):
         os.environ["TTY_COMPATIBLE"] = "0"  # no progress bar: others write to the same terminal
     take_share(hydra.launcher, sweep, gpus=cfg.hardware.gpus is None)
     module = runner()
@@ -124,7 +123,7 @@ def _bring_to_end(
         end_if_told(sweep)
         if not may_run:  # this process is about to be ended
             return None
-        module.run(own, hydra, resumed=status is not None, told=None if launches else lambda: sweep.told_to_end)
+        module.run(own, hydra, resumed=status is not None, told=lambda: sweep.told_to_end)
     return _metric(directory, sweep, cfg.sweep.metric)
 
 

@@ -21,8 +21,8 @@ from vae_runner.config import leaves
 from vae_runner.errors import UserError, printable
 from vae_runner.files import csv_table, write_whole
 from vae_runner.run_directory import MAIN_METRIC, RunDirectory
-from vae_runner.sweeps.directory import SweepDirectory
-from vae_runner.sweeps.identity import ID_CHARACTERS, NOT_COMPUTED
+from vae_runner.sweeps.directory import ID_CHARACTERS, SweepDirectory
+from vae_runner.sweeps.identity import NOT_COMPUTED
 from vae_runner.sweeps.plots import scatter
 from vae_runner.untrusted import READERS_ERRORS, YAML_LOADER, DamagedError, reading
 

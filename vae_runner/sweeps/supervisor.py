@@ -42,7 +42,6 @@ MAX_UNEXPLAINED = 3  # processes in a row that are lost without a run that may h
 POLL_SECONDS = 0.2
 KINDS = ("new", "resume")  # conf/sweep/
 COUNTS = ("hydra.sweeper.n_trials", "hydra.sweeper.n_jobs")  # that Optuna does not check
-ENDED_BY_SIGNAL = 128  # plus its number: the shell's exit status
 REFUSED = 2  # the exit status of a command that makes no sense
 SECONDS_TO_BE_KILLED = 2
 EXTRAS = {  # a launcher's or sweeper's name, and the plugin it needs
@@ -93,7 +92,7 @@ def _launch(directory: SweepDirectory, overrides: Sequence[Override], launching:
     launching.status = launching.run()
     if launching.told:
         directory.remove_unbegun()
-    if info is None and not directory.runs:
+    if info is None and not directory.runs and not (launching.told and directory.jobs_may_wait):
         directory.delete_own_files()
         return launching.status
     if info is not None and (launching.refusal or launching.status == REFUSED) and directory.written() == written:
@@ -121,10 +120,9 @@ def _tell(directory: SweepDirectory, launching: "_Launching", before: Mapping[st
             f"{first.error or f'{first.name} is {first.status}'} ({len(unfinished)} of {counted(own)} "
             f"{_how(unfinished)}; {again} repeats {'it' if len(unfinished) == 1 else 'them'})"
         )
-    if launching.status > ENDED_BY_SIGNAL:
-        name = signal.Signals(launching.status - ENDED_BY_SIGNAL).name
+    if launching.given_up:
         raise UserError(
-            f"the process that launches the runs died of {name}, again and again, with none begun; {again} goes on"
+            f"the process that launches the runs died {launching.given_up}, again and again; {again} goes on"
         )
     if launching.status:
         sys.exit(launching.status)
@@ -140,6 +138,7 @@ class _Launching:
     def __init__(self, directory: SweepDirectory, report: Report, arguments: Sequence[str]) -> None:
         self.status = 0  # of the last process
         self.refusal = ""  # of all runs, by one of them
+        self.given_up = ""  # how the process was lost, where that was too often
         self.told: int | None = None  # the signal that has asked this process, or the one that launches, for the end
         self._directory = directory
         self.report = report
@@ -158,11 +157,12 @@ class _Launching:
                     break
                 died = self._died_since(before)
                 unexplained = 0 if died else unexplained + 1
-                if unexplained == MAX_UNEXPLAINED:
-                    break
                 how = f"of signal {signal.Signals(-status).name}" if status < 0 else "with a process of its launcher"
+                if unexplained == MAX_UNEXPLAINED:
+                    self.given_up = how
+                    break
                 note_deaths(self._directory, died, how)
-        return status if status >= 0 else ENDED_BY_SIGNAL - status
+        return status if status >= 0 else 128 - status  # as shells have it
 
     def _died_since(self, before: Mapping[str, object]) -> list[RunDirectory]:
         """The dead runs that have written since then: others were dead before, and are not to blame."""
@@ -265,6 +265,11 @@ def _choose_directory(overrides: Sequence[Override], arguments: Sequence[str]) -
         if o.key_or_group.startswith(("sweep", "hydra.sweep.dir"))
     }
     _check_given(overrides)
+    read = {override.input_line for override in overrides}
+    for argument in set(arguments) - set(rest) - read:
+        raise UserError(
+            f"{argument} cannot be read: a name with such letters needs quotes of its own, 'key=\"a name\"'"
+        )
     path = given.get("sweep.dir") or given.get("hydra.sweep.dir")
     goes_on = given.get("sweep.resume", str(given.get("sweep") == "resume")).lower() == "true"
     if path:
