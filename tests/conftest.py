@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vae_runner import cli
+from vae_runner import commands
 from vae_runner.datasets import Dataset, Split
 
 REPOSITORY = Path(__file__).parents[1]
@@ -69,7 +69,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         monkeypatch.chdir(cwd)
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
-            getattr(cli, name.removeprefix("vae-"))()
+            getattr(commands, name.removeprefix("vae-"))()
         said = capsys.readouterr().err
         assert end.value.code == 2, said
         assert said.startswith(f"{name}: ")

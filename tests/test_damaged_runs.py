@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vae_runner import cli
+from vae_runner import commands
 from vae_runner.errors import UserError
 from vae_runner.run_directory import RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
@@ -126,7 +126,7 @@ def test_a_resumed_run_writes_the_metrics_of_the_epochs_before_anew_from_its_che
     monkeypatch.setattr("logging.config._clearExistingHandlers", lambda: None)
     monkeypatch.chdir(run.parent)
     monkeypatch.setattr(sys, "argv", ["vae-run", "resume=run", "epochs=4", "figures.final={}", "figures.periodic={}"])
-    cli.run()
+    commands.run()
     after = list(csv.reader((run / "metrics.csv").open(newline="")))
     assert after[:-1] == before
     assert len(after) == 5

@@ -1,7 +1,6 @@
-"""The commands `vae-run`, `vae-sample` and `vae-compare`: from the command line to the code that does the work.
+"""What `vae-run`, `vae-sample` and `vae-compare` do: from the command line to the code that does the work.
 
-Nothing here imports TensorFlow, so that `--help`, `--cfg job` and refusals answer at once. What the user can mend
-becomes one line on standard error and exit status 2; what is our fault keeps its traceback.
+Nothing here imports TensorFlow, so that `--help`, `--cfg job` and refusals answer at once.
 """
 
 import argparse
@@ -13,7 +12,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -24,15 +23,16 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_runner import __version__, config, refusals, resume
+from vae_runner import __version__, config, refusals, resume, signals
 from vae_runner.errors import Interrupted, UserError
 from vae_runner.files import remove_empty
 from vae_runner.sweeps.directory import SweepDirectory
-from vae_runner.sweeps.identity import register_resolver
+from vae_runner.sweeps.identity import identity, register_resolver
 from vae_runner.sweeps.job import CHILD, WORKER_LOST, end_if_told, listen, sweep_job
 
 log = logging.getLogger(__name__)
@@ -44,13 +44,6 @@ REFUSALS = (HydraException, OmegaConfBaseException)
 UNEXPLAINED = (OSError, ValueError, TypeError, AttributeError, KeyError, AssertionError, yaml.YAMLError)
 # What launchers raise when a process that ran a job is gone: joblib's, submitit's, Ray's.
 WORKER_LOST_ERRORS = ("TerminatedWorkerError", "UncompletedJobError", "WorkerCrashedError")
-INTERRUPTED = 130  # the shell's status for a process ended by Ctrl-C,
-PIPE_CLOSED = 141  # and by SIGPIPE
-
-
-def run() -> None:
-    """`vae-run`: one run, or with `-m` a sweep of them, configured by Hydra."""
-    _command("vae-run", _run)
 
 
 def sample() -> None:
@@ -63,12 +56,8 @@ def sample() -> None:
         help="where to: a .png of all of them, or a .npy with a uint8 array [n, height, width, channels] (samples.png)",
     )  # fmt: skip
     parser.add_argument("--seed", metavar="N", type=_natural, default=0, help="another seed, other images (0)")
-
-    def work() -> None:
-        arguments = parser.parse_args()
-        _import("sample").sample(arguments.run, arguments.number, arguments.out, arguments.seed)
-
-    _command("vae-sample", work)
+    arguments = parser.parse_args()
+    _import("sample").sample(arguments.run, arguments.number, arguments.out, arguments.seed)
 
 
 def compare() -> None:
@@ -88,42 +77,21 @@ def compare() -> None:
         type=Path,
         help="the picture, a .png (compare.png); a sweep's files are in its directory",
     )
+    arguments = parser.parse_args()
+    sweep = SweepDirectory(arguments.runs[0])
+    if len(arguments.runs) == 1 and sweep.exists:
+        if arguments.out is not None:
+            raise UserError(f"--out {arguments.out}: sweep.csv and sweep.html of a sweep are in it; leave --out out")
+        from vae_runner.sweeps.report import Report  # rich and Pillow, which refusals and --help do without
 
-    def work() -> None:
-        arguments = parser.parse_args()
-        sweep = SweepDirectory(arguments.runs[0])
-        if len(arguments.runs) == 1 and sweep.exists:
-            if arguments.out is not None:
-                raise UserError(
-                    f"--out {arguments.out}: sweep.csv and sweep.html of a sweep are in it; leave --out out"
-                )
-            from vae_runner.sweeps.report import Report  # rich and Pillow, which refusals and --help do without
-
-            report = Report(sweep)
-            report.write()
-            report.show()
-            return
-        _import("compare").compare(arguments.runs, arguments.out or Path("compare.png"))
-
-    _command("vae-compare", work)
+        report = Report(sweep)
+        report.write()
+        report.show()
+        return
+    _import("compare").compare(arguments.runs, arguments.out or Path("compare.png"))
 
 
-# --- from exceptions to one line and an exit status -----------------------------------------------------------
-
-
-def _command(name: str, work: Callable[[], None]) -> None:
-    try:
-        work()
-    except UserError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        sys.exit(2)
-    except BrokenPipeError:  # of `| head`, which has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still has to flush
-        sys.exit(PIPE_CLOSED)
-    except KeyboardInterrupt as interrupt:
-        if os.environ.get(CHILD) != str(os.getpid()):  # the sweep has a line of its own
-            print(f"{name}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
-        sys.exit(interrupt.status if isinstance(interrupt, Interrupted) else INTERRUPTED)
+# --- what the commands share -----------------------------------------------------------------------------------
 
 
 def _import(name: str) -> ModuleType:
@@ -139,6 +107,7 @@ def _import(name: str) -> ModuleType:
         import tensorflow as tf
 
         tf.config.list_physical_devices()  # looks for GPUs now, and not in the middle of a progress bar
+    signals.end_if_heard()
     return module
 
 
@@ -181,31 +150,49 @@ def _natural(text: str) -> int:
 # --- vae-run: Hydra -------------------------------------------------------------------------------------------
 
 
-def _run() -> None:
-    """Compose the configuration with Hydra and run; refusals of Hydra's become ours, with the closest real name."""
+def run() -> None:
+    """`vae-run`: one run, or with `-m` a sweep of them; refusals of Hydra's become ours, with the closest real name."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UserError(
+            f"the folder that this is called in cannot be used ({error.strerror}): go to another"
+        ) from error
     is_sweep, arguments = _check_options([_as_hydra_reads(argument) for argument in sys.argv[1:]])
     sys.argv[1:] = resume.rewritten(arguments)
-    if is_sweep and CHILD not in os.environ:
-        from vae_runner.sweeps.supervisor import supervise
-
-        supervise(sys.argv[1:])
-        return
-    if is_sweep:
+    if not is_sweep:
+        _with_hydra(None)
+    elif CHILD in os.environ:
         sweep = SweepDirectory(Path(os.environ[CHILD]))
         os.environ[CHILD] = str(os.getpid())
         listen(sweep)
+        try:
+            _with_hydra(sweep)
+        except KeyboardInterrupt as interrupt:  # of which the supervisor tells
+            sys.exit(interrupt.status if isinstance(interrupt, Interrupted) else None)
+    else:
+        from vae_runner.sweeps.supervisor import supervise
+
+        supervise(sys.argv[1:])
+
+
+def _with_hydra(sweep: SweepDirectory | None) -> None:
+    """Compose the configuration and run, or launch the runs of a sweep."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises, and leaves the telling to us
     Hydra.get_help = _get_help  # type: ignore[method-assign]
     config.register_schemas()
+    # Only now, because Hydra has loaded that module anew, to look for plugins in it.
+    basic_sweeper = importlib.import_module("hydra._internal.core_plugins.basic_sweeper")
+    basic_sweeper.BasicSweeper.validate_batch_is_legal = _check_batch
     jobs = _Jobs()
     try:
         hydra.main(config_path="pkg://vae_runner.conf", config_name="config", version_base="1.3")(jobs.run)()
-    except BrokenPipeError:
+    except UserError:
         raise
     except Exception as error:
-        if is_sweep:
+        if sweep:
             end_if_told(sweep)  # whatever a launcher makes of it that its runs have ended
-        if type(error).__name__ in WORKER_LOST_ERRORS and is_sweep:
+        if type(error).__name__ in WORKER_LOST_ERRORS and sweep:
             log.error("%s", str(error).splitlines()[0])
             sys.exit(WORKER_LOST)
         plugin = _plugin_in(error)
@@ -216,10 +203,27 @@ def _run() -> None:
         if plugin:
             raise UserError(f"{plugin}: {type(error).__name__}: {error}") from error
         raise
-    if is_sweep:
+    if sweep:
         end_if_told(sweep)
     if jobs.refusal is not None:
         raise jobs.refusal
+
+
+def _check_batch(self: Sweeper, batch: Sequence[Sequence[str]]) -> None:
+    """Hydra's check that the runs of a sweep can be composed, and ours of what that makes, before the first begins.
+
+    A search does not know its runs before: there, a bad one is a failed trial. The sweep's directory is told of them.
+    """
+    assert self.hydra_context is not None
+    assert self.config is not None
+    identities = []
+    for overrides in batch:
+        composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        identities.append(identity(composed))
+        with read_write(composed), open_dict(composed):
+            del composed["hydra"]  # as for a run
+        config.check(composed)
+    SweepDirectory(Path(self.config.hydra.sweep.dir)).expect(identities)
 
 
 def _plugin_in(error: Exception) -> str | None:
@@ -255,20 +259,13 @@ class _Jobs:
             resumed = cfg.resume is not None
             if resumed:
                 cfg = resume.configuration(path, cfg, hydra.overrides.task)
-            _check(cfg, path)
+            config.check(cfg)
             _import("run").run(config.of_the_run(cfg), hydra, resumed=resumed)
         except UserError as error:
             self.refusal = error
+        finally:
+            remove_empty(path)  # which Hydra has made for a run that has not come to begin
         return None
-
-
-def _check(cfg: DictConfig, path: Path) -> None:
-    """Refuse a bad configuration, and leave nothing behind of the empty folders that Hydra has made for the run."""
-    try:
-        config.check(cfg)
-    except UserError:
-        remove_empty(path)
-        raise
 
 
 def _as_hydra_reads(argument: str) -> str:
@@ -316,5 +313,5 @@ def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
 def _check_is_no_sweep(overrides: list[str]) -> None:
     """Refuse what only a sweep takes: without -m it would begin a run that nobody has asked for."""
     for override in overrides:
-        if re.match(r"\+{0,2}sweep(\.dir|\.resume)?=", override):
+        if re.match(r"\+{0,2}(sweep(\.dir|\.resume)?=|hydra[./](launcher|sweeper)\b)", override):
             raise UserError(f"{override} is for a sweep: add -m")

@@ -10,9 +10,9 @@ from omegaconf import OmegaConf
 from rich.table import Table
 
 from vae_runner.console import console, plain
-from vae_runner.errors import UserError
+from vae_runner.errors import DAMAGED, UserError
 from vae_runner.evaluation.embeddings import decode, reconstruct
-from vae_runner.figures.comparison import Compared, comparison
+from vae_runner.figures.comparison import Compared, comparison, in_order
 from vae_runner.files import csv_table, write_whole
 from vae_runner.run_directory import RunDirectory, check_writable, save_figure
 
@@ -75,7 +75,7 @@ class _Run:
         if self.images.shape[1:] != autoencoder.image_shape:
             raise UserError(
                 f"{self.directory.path} has test images of {self.images.shape[1:]} and networks for "
-                f"{autoencoder.image_shape}: the run directory is damaged"
+                f"{autoencoder.image_shape}: {DAMAGED}"
             )
         mean, labels = self.directory.embeddings
         z = np.random.default_rng(SEED).standard_normal((SAMPLES, autoencoder.latent), np.float32)
@@ -106,7 +106,8 @@ def _table(runs: Sequence[_Run]) -> list[dict[str, Any]]:
                 **run.info["metrics"],
             }
         )
-    columns = dict.fromkeys(key for row in rows for key in row)
+    about = [key for key in rows[0] if key not in runs[0].info["metrics"]]
+    columns = [*about, *in_order(name for run in runs for name in run.info["metrics"])]
     return [{key: row.get(key, "") for key in columns} for row in rows]
 
 

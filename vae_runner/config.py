@@ -328,7 +328,9 @@ def check(config: DictConfig) -> None:
     try:
         OmegaConf.resolve(config)
     except OmegaConfBaseException as error:
-        where = f"{error.full_key}: " if error.full_key else ""
+        where = next(
+            (f"{key}={value}: " for key, value in _interpolations(config) if not _leads_somewhere(config, key)), ""
+        )
         raise UserError(f"{where}{str(error).splitlines()[0]}: write a value") from error
     for path, value, schema_field in _typed_keys(config, ""):
         _check_value(path, value, schema_field)
@@ -339,6 +341,25 @@ def check(config: DictConfig) -> None:
     _check_clipping(config)
     _check_figures(config.figures)
     _check_hardware(config.hardware)
+
+
+def _short(value: int) -> str:
+    return str(value) if abs(value) < 10**24 else f"{str(value)[:20]}…"
+
+
+def _interpolations(config: DictConfig) -> Iterator[tuple[str, str]]:
+    """The keys whose values are to be looked up, and those values, like `${epochs}`."""
+    for path, value in leaves(OmegaConf.to_container(config, resolve=False)):
+        if isinstance(value, str) and "${" in value:
+            yield path, value
+
+
+def _leads_somewhere(config: DictConfig, path: str) -> bool:
+    try:
+        OmegaConf.select(config, path)
+        return True
+    except OmegaConfBaseException:
+        return False
 
 
 def _check_hardware(hardware: DictConfig) -> None:
@@ -403,7 +424,7 @@ def _check_value(path: str, value: Any, schema_field: dataclasses.Field[Any]) ->
         if not COMPARISONS[word](value, bound):
             raise UserError(f"{path}={value}: must be {word} {bound:{'d' if isinstance(bound, int) else 'g'}}{unit}")
     if isinstance(value, int) and abs(value) > LARGEST_INT:
-        raise UserError(f"{path}={value!s:.20}: must be at most {LARGEST_INT}{unit}")
+        raise UserError(f"{path}={_short(value)}: must be at most {LARGEST_INT}{unit}")
     if isinstance(value, float) and value and not SMALLEST_FLOAT <= abs(value) <= LARGEST_FLOAT:
         raise UserError(f"{path}={value}: must be 0, or from {SMALLEST_FLOAT:g} to {LARGEST_FLOAT:g}{unit}")
 

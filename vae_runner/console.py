@@ -24,8 +24,13 @@ from rich.progress import (
 from rich.text import Text
 
 from vae_runner.errors import printable
+from vae_runner.streams import Forgiving
+
+LOG_ONLY = {"log_only": True}  # as a message's `extra`: for the run's log, because the command says it at its end
 
 console = Console()
+if not console.is_terminal and "COLUMNS" not in os.environ:
+    console.width = 200  # of a file or a pipe, where rich would have 80
 
 
 def plain(value: object) -> Text:
@@ -59,7 +64,7 @@ def silence_native_messages() -> None:
     When another machine is lost, each of TensorFlow's threads says so there, at any time until the end.
     """
     sys.stderr.flush()
-    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    sys.stderr = Forgiving(os.fdopen(os.dup(2), "w", buffering=1))
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
 
@@ -69,6 +74,8 @@ class ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print the message; warnings and errors in colour."""
+        if getattr(record, "log_only", False):
+            return
         style = "red" if record.levelno >= logging.ERROR else "yellow" if record.levelno >= logging.WARNING else None
         console.print(printable(self.format(record)), style=style, markup=False, highlight=False, soft_wrap=True)
 

@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+DAMAGED = "the run directory is damaged; bring it back from a copy, or delete it and do the run again"
+
 
 class UserError(Exception):
     """Something the user can mend; its text is one line: what is wrong, where, and what to do.

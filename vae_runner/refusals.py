@@ -55,6 +55,10 @@ def explain(error: Exception) -> str:
             f"cannot read '{override}': write key=value; a value with brackets, commas or quotes, or in a list with "
             "other letters than a to z, needs quotes of its own: 'key=\"a value\"'"
         )
+    if appended := re.match(r"Could not append to config. An item is already at '(.*)'", first):
+        return f"+{appended[1]}=: there is such a key already; leave out the +"
+    if first.startswith("Config group override must be a string"):
+        return "a part is chosen by the name of a YAML file, like model=conv; no number is one"
     if ambiguous := re.match(r"Ambiguous value for argument '(.*)'", first):
         return f"{ambiguous[1]}: several values are a sweep: add -m"
     if isinstance(cause, OmegaConfBaseException):
@@ -105,7 +109,8 @@ def _unknown_key(wanted: str, parent: Any) -> str:
         hint = f" Did you mean '{neighbours[close[0]] if close else elsewhere[far[0]]}'?"
     else:
         hint = f" {where} has {', '.join(neighbours)}." if neighbours and where else ""
-    return f"there is no key '{wanted}'.{hint} vae-run --cfg job lists all keys."
+    package = "hydra" if wanted.startswith("hydra.") else "job"
+    return f"there is no key '{wanted}'.{hint} vae-run --cfg {package} lists all keys."
 
 
 def _key_paths(node: Any, prefix: str = "") -> Iterator[str]:

@@ -4,6 +4,7 @@ A run directory may come from anyone, so its configuration is data: it may name 
 that the user names on the command line.
 """
 
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 import vae_runner.conf
 from vae_runner import refusals
 from vae_runner.config import COMMAND_KEYS, SCHEMAS, Config, leaves
-from vae_runner.errors import UserError, did_you_mean
+from vae_runner.errors import DAMAGED, UserError, did_you_mean
 from vae_runner.run_directory import RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.untrusted import YAML_LOADER
@@ -27,6 +28,7 @@ from vae_runner.untrusted import YAML_LOADER
 PARTS = ("dataset", "model", "posterior", "loss", "optimizer", "schedule")
 # What does not change what a run has done already.
 MAY_CHANGE = ("epochs", "data_dir", "early_stopping", "checkpoint", "figures", "hardware")
+KNOWN = ("experiment", "hydra", *(field.name for field in dataclasses.fields(Config)))
 
 
 def rewritten(arguments: Sequence[str]) -> list[str]:
@@ -48,16 +50,22 @@ def rewritten(arguments: Sequence[str]) -> list[str]:
             f"{value} is a sweep's directory: repeat its command with sweep.dir={value}, or resume a run in it"
         )
     path = RunDirectory.open(Path(value)).path
+    if any(re.match(r"(--cfg|-c)\b", argument) for argument in arguments):
+        raise UserError(f"the configuration of a resumed run is in it: look at {path}/config.yaml")
     others = [argument for argument in arguments if argument not in given]
     for override in _overrides(others):
         name = override.key_or_group
         first = name.partition(".")[0]
         if first == "hydra" and name.startswith(("hydra.run", "hydra.sweep")):
             raise UserError(f"{override.input_line}: a resumed run stays in its directory; leave it out")
+        if first not in KNOWN:
+            raise UserError(
+                f"there is no key '{first}'.{did_you_mean(first, MAY_CHANGE)} vae-run --cfg job lists all keys."
+            )
         if first not in (*MAY_CHANGE, *COMMAND_KEYS, "hydra"):
             raise UserError(
                 f"{override.input_line} would change what {path} has done already: leave it out, or start a new run; "
-                f"a resumed run takes other {', '.join(MAY_CHANGE)}.{did_you_mean(first, MAY_CHANGE)}"
+                f"a resumed run takes other {', '.join(MAY_CHANGE)}"
             )
     quoted = refusals.quoted(path)
     return [*others, f"resume={quoted}", f"hydra.run.dir={quoted}"]
@@ -79,11 +87,15 @@ def configuration(path: Path, asked: DictConfig, overrides: Sequence[str]) -> Di
         for override in OverridesParser.create().parse_overrides(list(overrides)):
             _apply(config, asked, override)
     except OmegaConfBaseException as error:
-        raise UserError(f"{path}/config.yaml: {str(error).splitlines()[0]}: the run directory is damaged") from error
-    info = RunDirectory(path).info
-    done = info.get("epoch", 0)
-    if config.epochs < done or (config.epochs == done and info.get("status") == "finished"):
-        raise UserError(f"{path} has done epoch {done} already: to go on, give epochs= more than {done}")
+        raise UserError(f"{path}/config.yaml: {str(error).splitlines()[0]}: {DAMAGED}") from error
+    with RunDirectory(path) as directory:
+        directory.hold()  # or it is refused for being in use, whatever it has done
+        done, status = directory.info.get("epoch", 0), directory.info.get("status")
+    draws = any(override.partition("=")[0].startswith("figures") for override in overrides)
+    if config.epochs < done or (config.epochs == done and status == "finished" and not draws):
+        raise UserError(
+            f"{path} has done epoch {done} already: to go on, give epochs= more than {done}, or other figures to draw"
+        )
     return config
 
 
@@ -97,7 +109,7 @@ def _give_types(config: DictConfig, path: Path) -> None:
     for part in PARTS:
         node = config[part]
         if not isinstance(node, DictConfig) or not isinstance(node.get("_target_"), str):
-            raise UserError(f"{path}/config.yaml: {part} has no _target_: the run directory is damaged")
+            raise UserError(f"{path}/config.yaml: {part} has no _target_: {DAMAGED}")
         if node._target_ in schemas:
             config[part] = OmegaConf.merge(OmegaConf.structured(schemas[node._target_]), node)
 

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from vae_runner import hardware
 from vae_runner.cluster import Cluster, find
 from vae_runner.config import build, without_output
-from vae_runner.console import silence_native_messages
+from vae_runner.console import LOG_ONLY, silence_native_messages
 from vae_runner.datasets import Dataset
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.errors import Interrupted, UnwritableError, UserError
@@ -42,10 +42,10 @@ from vae_runner.tracking.summary import show_summary
 from vae_runner.tracking.tensorboard import TensorBoard
 from vae_runner.training import custom_gradients
 from vae_runner.training.checkpoints import Checkpoint, Checkpoints, Variables
-from vae_runner.training.early_stopping import Row, check_metric, should_stop
+from vae_runner.training.early_stopping import OTHER_METRICS, Row, check_metric, should_stop
 from vae_runner.training.inner import InnerLoop
 from vae_runner.training.interruption import Interruption
-from vae_runner.training.outer import OTHER_METRICS, Progress, Trainer
+from vae_runner.training.outer import Progress, Trainer
 from vae_runner.training.schedules import LearningRate
 from vae_runner.training.stopwatch import Stopwatch
 
@@ -75,9 +75,11 @@ def run(
     opened: AbstractContextManager[RunDirectory]
     if cluster is None or cluster.is_chief:
         goes_on = f"vae-run {shlex.quote(f'resume={shown}')} goes on"
+        if cluster:
+            goes_on += ", with hardware=auto also on one machine"
         opened = RunDirectory.open_to_resume(path) if resumed else RunDirectory.create(path, config, hydra)
     else:
-        goes_on = "what the first machine says goes on"
+        goes_on = "the first machine says how to go on"
         _leave_output_to_the_chief(path)
         config = without_output(config)
         opened = RunDirectory.scratch(config, path if resumed else None)
@@ -104,33 +106,34 @@ def metrics(config: DictConfig) -> list[str]:
 
 @contextmanager
 def _end_noted(record: Record, directory: RunDirectory, cluster: Cluster | None, goes_on: str) -> Iterator[None]:
-    """Note in run.json how what is inside ends, and say what the user can do about it."""
+    """Note in run.json how what is inside ends, and say, also in the log, what the user can do about it."""
+
+    def fail(line: str, advice: str = "") -> UserError:
+        with suppress(UnwritableError):  # where there was no room for something else there may be none for this
+            record.end("failed", error=line)
+        told = UserError(line + advice)
+        log.info("%s", told, extra=LOG_ONLY)
+        return told
+
     try:
         yield
     except KeyboardInterrupt as interrupt:
         record.end("interrupted", step=directory.newest_step)
         number = interrupt.signal_number if isinstance(interrupt, Interrupted) else signal.SIGINT
-        raise Interrupted(number, f"interrupted at step {directory.newest_step}: {goes_on}") from interrupt
+        ended = Interrupted(number, f"interrupted at step {directory.newest_step}: {goes_on}")
+        log.info("%s", ended, extra=LOG_ONLY)
+        raise ended from interrupt
     except UnwritableError as error:
-        with suppress(UnwritableError):  # where there was no room for the one there may be none for the other
-            record.end("failed", error=str(error))
-        raise UserError(f"{error}: make room for it; then {goes_on}") from error
+        raise fail(str(error), f": make room for it; then {goes_on}") from error
     except UserError as error:
-        record.end("failed", error=str(error))
-        raise
+        raise fail(str(error)) from error
     except (MemoryError, tf.errors.ResourceExhaustedError) as error:
-        record.end("failed", error="out of memory")
-        raise UserError(
-            f"the run needs more memory than there is ({str(error).splitlines()[0]}): choose a smaller model, latent, "
-            "batch_size or image size"
-        ) from error
+        needed = f"the run needs more memory than there is ({str(error).splitlines()[0]})"
+        raise fail(needed, ": choose a smaller model, latent, batch_size or image size") from error
     except BaseException as error:
-        record.end("failed", error=f"{type(error).__name__}: {error}")
         if cluster and isinstance(error, hardware.LOST_ERRORS) and (lost := cluster.named_in(str(error))):
-            raise UserError(
-                f"{lost} is gone, and this run with it: {goes_on}, from the newest checkpoint; with hardware=auto also "
-                "on one machine"
-            ) from error
+            raise fail(f"{lost} is gone, and this run with it", f": {goes_on}") from error
+        record.end("failed", error=f"{type(error).__name__}: {error}")
         raise
     record.end("finished")
 
@@ -227,6 +230,9 @@ def _train(
             f"{directory.path} is finished, and has no checkpoint to go on from: start a new run, in another directory"
         )
     _check_alike(machine, f"step {trainer.step}")
+    if rows:  # run.json may have been lost, or be of a moment after the checkpoint
+        metrics = {name: value for name, value in rows[-1].items() if name not in ("epoch", "step")}
+        record.note(epoch=int(rows[-1]["epoch"]), step=int(rows[-1]["step"]), metrics=metrics)
     if rows is None:
         brief = in_sweep or (cluster is not None and not cluster.is_chief)
         show_summary(experiment.autoencoder, experiment.dataset, config.batch_size, machine.description, brief=brief)

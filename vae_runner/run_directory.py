@@ -36,12 +36,13 @@ from filelock import BaseFileLock, FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from vae_runner.config import leaves
-from vae_runner.errors import UnwritableError, UserError
+from vae_runner.errors import DAMAGED, UnwritableError, UserError
 from vae_runner.files import write_whole, writing
 from vae_runner.untrusted import (
     MAX_TEXT,
     DamagedError,
     are_numbers,
+    are_texts,
     arrays,
     check_yaml,
     is_number,
@@ -72,10 +73,6 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_is_text, value))
-
-
 def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < 1 << 63
 
@@ -83,7 +80,7 @@ def _is_count(value: Any) -> bool:
 INFO_KINDS: dict[str, Callable[[Any], bool]] = {  # of what run.json is read for
     "status": _is_text, "started": _is_text, "ended": _is_text, "error": _is_text,
     "epoch": _is_count, "step": _is_count, "process": lambda value: isinstance(value, dict), "metrics": are_numbers,
-    "resumed": _are_texts, CONFIG_CHECKSUMS: _are_texts,
+    "resumed": are_texts, CONFIG_CHECKSUMS: are_texts,
     "seconds": is_number,
 }  # fmt: skip
 PICTURE_DPI = 150
@@ -249,11 +246,13 @@ class RunDirectory:
         """The newest that is whole; damaged ones are told of and set aside. None where there is none."""
         from vae_runner.training.checkpoints import Checkpoint
 
-        for _, file in self._checkpoint_files():
+        files = [file for _, file in self._checkpoint_files()]
+        for file in files:
             try:
                 return Checkpoint.from_bytes(read(file))
             except DamagedError as error:
-                log.warning("%s is damaged: %s. The checkpoint before it is used.", file, error)
+                then = "There is none before it" if file == files[-1] else "The checkpoint before it is used"
+                log.warning("%s is damaged: %s. %s.", file, error, then)
                 with writing(file):
                     file.replace(file.with_name(f"damaged.{file.name}"))
         return None
@@ -367,7 +366,7 @@ class RunDirectory:
             raise UserError(f"{path} is not finished: its status is {status!r}; wait for its end")
         info = directory.info
         if not {MAIN_METRIC} <= info.get("metrics", {}).keys() or "epoch" not in info:
-            raise UserError(f"{directory._info_file} tells no metrics: the run directory is damaged")
+            raise UserError(f"{directory._info_file} tells no metrics: {DAMAGED}")
         directory.check_config()
         return directory
 
@@ -379,7 +378,7 @@ class RunDirectory:
             info = unsealed(json_object(read(file, MAX_TEXT)), needs_one="metrics")
         for name, is_one in INFO_KINDS.items():
             if name in info and not is_one(info[name]):
-                raise UserError(f"{file}: {name} is {info[name]!s:.60}: the run directory is damaged")
+                raise UserError(f"{file}: {name} is {info[name]!s:.60}: {DAMAGED}")
         return info
 
     @property
@@ -389,7 +388,7 @@ class RunDirectory:
         with self._whole(file), reading():
             config = OmegaConf.load(io.StringIO(self.config_text.decode()))
         if not isinstance(config, DictConfig):
-            raise UserError(f"{file} is no configuration: the run directory is damaged")
+            raise UserError(f"{file} is no configuration: {DAMAGED}")
         for key, value in leaves(OmegaConf.to_container(config, resolve=False)):
             if isinstance(value, str) and ("${" in value or value == "???"):
                 raise UserError(f"{file}: {key}={value} is to be looked up: a stored configuration is not")
@@ -447,7 +446,7 @@ class RunDirectory:
         if not ours:
             raise UserError(
                 f"{self.path / 'models'} holds an encoder from {images} to {encoder.output_shape} and a decoder from "
-                f"{latents} to {decoder.output_shape}: the run directory is damaged"
+                f"{latents} to {decoder.output_shape}: {DAMAGED}"
             )
 
     def _load_model(self, part: str) -> "keras.Model":
@@ -457,7 +456,7 @@ class RunDirectory:
         try:
             return saved.load(file)
         except DamagedError as error:
-            raise UserError(f"{file} cannot be loaded ({error}): the run directory is damaged") from error
+            raise UserError(f"{file} cannot be loaded ({error}): {DAMAGED}") from error
 
     @property
     def test_images(self) -> tuple[np.ndarray[Any, Any], int, list[str]]:
@@ -469,7 +468,7 @@ class RunDirectory:
         kept = self.load_arrays("test_images")
         images, count, names = (kept.get(name, np.zeros(0)) for name in ("images", "count", "label_names"))
         if images.ndim != 4 or images.dtype != np.uint8 or count.shape != () or names.ndim != 1 or 0 in images.shape:
-            raise UserError(f"{self._arrays_file('test_images')} holds no test images: the run directory is damaged")
+            raise UserError(f"{self._arrays_file('test_images')} holds no test images: {DAMAGED}")
         return images, int(count), [str(name) for name in names]
 
     @property
@@ -483,7 +482,7 @@ class RunDirectory:
         mean, labels = kept.get("mean", np.zeros(0)), kept.get("labels")
         fits = labels is None or (labels.shape == mean.shape[:1] and labels.dtype.kind == "i")
         if mean.ndim != 2 or 0 in mean.shape or mean.dtype.kind != "f" or not np.isfinite(mean).all() or not fits:
-            raise UserError(f"{self._arrays_file('embeddings')} holds no embeddings: the run directory is damaged")
+            raise UserError(f"{self._arrays_file('embeddings')} holds no embeddings: {DAMAGED}")
         return mean, labels
 
     def load_arrays(self, name: str) -> dict[str, np.ndarray[Any, Any]]:
@@ -498,7 +497,7 @@ class RunDirectory:
         try:
             yield
         except DamagedError as error:
-            raise UserError(f"{file} cannot be used ({error}): the run directory is damaged") from error
+            raise UserError(f"{file} cannot be used ({error}): {DAMAGED}") from error
 
     @property
     def _info_file(self) -> Path:

@@ -33,6 +33,7 @@ READERS_ERRORS = (
     OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError, RuntimeError,
     EOFError, MemoryError, zipfile.BadZipFile, zlib.error, yaml.YAMLError, OmegaConfBaseException,
 )  # fmt: skip
+WORDED_ERRORS = (OSError, ValueError, zipfile.BadZipFile, zlib.error, yaml.YAMLError)  # of these, the words suffice
 
 
 class DamagedError(Exception):
@@ -46,7 +47,8 @@ def reading() -> Iterator[None]:
         yield
     except READERS_ERRORS as error:
         reason = next(iter(str(error).splitlines()), "")
-        raise DamagedError(f"{type(error).__name__}: {reason}") from error
+        told = reason if reason and isinstance(error, WORDED_ERRORS) else f"{type(error).__name__}: {reason}"
+        raise DamagedError(told) from error
 
 
 def read(path: Path, most: int | None = None) -> bytes:
@@ -105,6 +107,11 @@ def _checksum(info: Mapping[str, Any]) -> str:
 def are_numbers(values: Any) -> bool:
     """Whether this is a dictionary of finite numbers."""
     return isinstance(values, dict) and all(map(is_number, values.values()))
+
+
+def are_texts(values: Any) -> bool:
+    """Whether this is a list of strings."""
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
 
 
 def is_number(value: Any) -> bool:

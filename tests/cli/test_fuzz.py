@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig
 
 from tests.conftest import REPOSITORY
-from vae_runner import cli
+from vae_runner import cli, commands
 from vae_runner.config import SCHEMAS, Config, leaves
 from vae_runner.run_directory import RunDirectory
 
@@ -132,7 +132,7 @@ def run(arguments: Sequence[str], folder: Path) -> str | None:
         for name in ("VAE_RUNNER_DATA", "KERAS_HOME"):
             patch.setenv(name, str(folder / "data"))
         try:
-            cli.run()
+            commands.run()
             return None
         except SystemExit as end:
             status = end.code

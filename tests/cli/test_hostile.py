@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import yaml
 
-from vae_runner import cli
+from vae_runner import commands
 from vae_runner.console import console
 from vae_runner.run_directory import RunDirectory
 from vae_runner.training.checkpoints import Checkpoint
@@ -446,7 +446,7 @@ def test_members_outside_the_archive_are_not_written(run: Path, refusal: Refusal
         patch.chdir(run.parents[1])
         patch.setattr(sys, "argv", ["vae-sample", str(run), "-n", "1"])
         with contextlib.suppress(SystemExit):
-            cli.sample()
+            commands.sample()
             (run.parents[1] / "samples.png").unlink()
     assert sorted(run.parents[1].rglob("*")) == before
 
@@ -576,7 +576,7 @@ def sweep(run: Path) -> Path:
 def report(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(sweep.parent)
     monkeypatch.setattr(sys, "argv", ["vae-compare", str(sweep)])
-    cli.compare()
+    commands.compare()
 
 
 def test_a_sweeps_page_shows_what_runs_say_and_does_not_run_it(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -646,7 +646,7 @@ def test_what_a_run_says_is_shown_as_it_is_by_vae_compare(
     moved = run.rename(run.with_name("$\\frac$ [bold]"))
     monkeypatch.chdir(run.parents[1])
     monkeypatch.setattr(sys, "argv", ["vae-compare", str(moved)])
-    cli.compare()
+    commands.compare()
     assert not set("\x1b\x07\u202e") & set(capsys.readouterr().out)
     assert "'=1+1" in (run.parents[1] / "compare.csv").read_text()
 

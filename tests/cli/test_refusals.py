@@ -1,11 +1,13 @@
 """Bad input: one line that says what is wrong and what to do, exit status 2, nothing half-written."""
 
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import command
+from tests.conftest import COMMANDS, command
 
 REFUSALS = [
     (["latnt=3"], "there is no key 'latnt'. Did you mean 'latent'?"),
@@ -33,6 +35,12 @@ REFUSALS = [
     (["latent=2,8"], "latent=2,8: several values are a sweep: add -m"),
     (["latent"], "cannot read 'latent'"),
     (["latent=(2"], "cannot read 'latent=(2'"),
+    (["+epochs=3"], "+epochs=: there is such a key already; leave out the +"),
+    (["model=3"], "a part is chosen by the name of a YAML file"),
+    (["data_dir=${nothing}"], "data_dir=${nothing}: Interpolation key 'nothing' not found"),
+    (["batch_size=123456789012345678901"], "batch_size=123456789012345678901: must be at most"),
+    (["hydra.run.dirr=run"], "Did you mean 'hydra.run.dir'? vae-run --cfg hydra lists all keys."),
+    (["hydra/launcher=joblib"], "hydra/launcher=joblib is for a sweep: add -m"),
     (["+nonsense=1"], "there is no key 'nonsense'"),
     (["model=[1,2]"], "make no configuration"),
     (["loss.kl_weight=nan"], "must be a finite number"),
@@ -48,6 +56,22 @@ def test_a_bad_command_line_is_refused(
 ) -> None:
     assert message in refusal("vae-run", *arguments, cwd=tmp_path)
     assert not list(tmp_path.iterdir()), "something was left behind"
+
+
+def test_a_command_in_a_folder_that_is_gone_is_refused(tmp_path: Path) -> None:
+    script = "rmdir ../gone; vae-run; test $? = 2 && vae-run -m seed=0,1"
+    (tmp_path / "gone").mkdir()
+    result = subprocess.run(
+        ["sh", "-c", script],
+        cwd=tmp_path / "gone",
+        env={**os.environ, "PATH": f"{COMMANDS}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    line = "vae-run: the folder that this is called in cannot be used (No such file or directory): go to another"
+    assert result.stderr.splitlines() == [line, line]
 
 
 def test_an_option_may_stand_among_the_overrides(tmp_path: Path) -> None:

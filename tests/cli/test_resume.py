@@ -130,7 +130,7 @@ def kill_while_it_trains(process: subprocess.Popen[str], log: Path, before: int)
     assert process.returncode == -signal.SIGKILL, f"it had ended already: {stderr}"
 
 
-@pytest.mark.parametrize(("number", "exit_status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "exit_status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_in_a_checkpoint_and_one_line_and_the_run_goes_on_like_one_that_had_none(
     number: signal.Signals, exit_status: int, reference: Path, tmp_path: Path
 ) -> None:
@@ -142,10 +142,13 @@ def test_a_signal_ends_in_a_checkpoint_and_one_line_and_the_run_goes_on_like_one
     _, stderr = process.communicate(timeout=60)
     assert time.monotonic() - start_ < 10
     assert process.returncode == exit_status
-    said = re.fullmatch(r"vae-run: interrupted at step (\d+): vae-run resume=run goes on\n", stderr)
+    said = re.fullmatch(r"vae-run: (interrupted at step (\d+): vae-run resume=run goes on)\n", stderr)
     interrupted = info(run)
     assert said is not None
-    assert interrupted["step"] == int(said[1])
+    assert (run / "vae-run.log").read_text().endswith(f"{said[1]}\n"), (
+        "it may have been printed to a terminal that is gone"
+    )
+    assert interrupted["step"] == int(said[2])
     assert interrupted["status"] == "interrupted"
 
     result = command("vae-run", "resume=run", cwd=tmp_path)
@@ -154,6 +157,59 @@ def test_a_signal_ends_in_a_checkpoint_and_one_line_and_the_run_goes_on_like_one
     part = info(run)["seconds"] - interrupted["seconds"]
     assert part == pytest.approx((ended - resumed).total_seconds(), abs=1.1)
     assert_same(run, reference)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("seconds", [0.05, 0.3, 1.0])
+def test_a_signal_while_the_command_starts_is_one_line(number: signal.Signals, seconds: float, tmp_path: Path) -> None:
+    process = start(*SAME, "epochs=1000", "hydra.run.dir=run", cwd=tmp_path)
+    time.sleep(seconds)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=20)
+    if process.returncode != -number:  # Python itself had not begun
+        assert process.returncode == 128 + number
+        assert stderr == "vae-run: interrupted\n"
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_run_goes_on_when_nobody_reads_what_it_says_any_more(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [COMMANDS / "vae-run", *SAME, "figures=none", "hydra.run.dir=run"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(120) == 0
+    assert status(tmp_path / "run") == "finished"
+    assert f"epoch {EPOCHS}/{EPOCHS}" in (tmp_path / "run" / "vae-run.log").read_text()
+
+
+def test_a_run_of_which_the_output_has_no_room_goes_on_and_tells_at_the_end(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [COMMANDS / "vae-run", *SAME, "epochs=1", "figures=none", "hydra.run.dir=run"],
+            **{"cwd": tmp_path, "stdout": full, "stderr": subprocess.PIPE, "text": True, "check": False},
+        )
+    assert result.returncode == 2
+    assert result.stderr == (
+        "vae-run: the standard output cannot be written (No space left on device): "
+        "all else is done; send it elsewhere\n"
+    )
+    assert status(tmp_path / "run") == "finished"
+
+
+def test_a_finished_run_is_given_figures_that_it_did_not_have(short_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(short_run, run)
+    before = table(run)
+    result = command("vae-run", "resume=run", "figures=default", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert (run / "figures" / "latent_space.png").exists()
+    assert table(run) == before
+    assert status(run) == "finished"
 
 
 def test_a_second_ctrl_c_leaves_at_once_and_the_run_can_go_on(tmp_path: Path) -> None:
@@ -227,6 +283,8 @@ def short_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["resume=."], "has no run.json"),
         (["resume="], "resume= is empty: give a run directory"),
         (["resume=run"], "run has done epoch 1 already: to go on, give epochs= more than 1"),
+        (["resume=run", "--cfg", "job"], "the configuration of a resumed run is in it: look at run/config.yaml"),
+        (["resume=run", "nonsense=3"], "there is no key 'nonsense'"),
         (["resume=run", "latent=3"], "latent=3 would change what run has done already"),
         (["resume=run", "loss=ae"], "loss=ae would change what run has done already"),
         (["resume=run", "+optimizer.clipnorm=1"], "would change what run has done already"),
@@ -268,7 +326,7 @@ def test_a_second_process_on_a_run_directory_is_refused(tmp_path: Path) -> None:
 def test_questions_and_refusals_about_a_resumed_run_import_no_tensorflow(short_run: Path) -> None:
     script = (
         "import sys; sys.argv = ['vae-run', 'resume=run']\n"
-        "from vae_runner.cli import run\n"
+        "from vae_runner.commands import run\n"
         "try:\n    run()\n"
         "finally:\n    print({'tensorflow', 'keras', 'matplotlib'} & set(sys.modules))\n"
     )

@@ -15,6 +15,7 @@ import pytest
 
 from tests.cli.test_resume import start, table, wait_for
 from tests.conftest import command
+from vae_runner.run_directory import RunDirectory
 
 SMALL = ("epochs=2", "dataset.limit=64", "figures=none", "model.filters=4")
 
@@ -179,6 +180,42 @@ def test_a_sweep_of_twelve_whose_plug_is_pulled_three_times_ends_with_twelve_rig
         assert table(directory / name) == table(tmp_path / "reference" / name)
 
 
+def test_a_run_that_has_lost_its_run_json_goes_on_and_keeps_no_other_from_it(tmp_path: Path) -> None:
+    arguments = ("-m", *SMALL, "sweep.dir=sweep")
+    result = command("vae-run", *arguments, "seed=0,1", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    lost = next((tmp_path / "sweep").glob("seed_0-*/run.json"))
+    before = json.loads(lost.read_text())
+    lost.unlink()
+    result = command("vae-run", *arguments, "seed=0,1,2", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert states(tmp_path / "sweep") == {"finished": 3}
+    after = json.loads(lost.read_text())
+    assert {name: after[name] for name in ("epoch", "step", "metrics")} == {
+        name: before[name] for name in ("epoch", "step", "metrics")
+    }
+
+
+def test_a_finished_run_without_the_metric_of_a_search_is_its_own_failure_alone(tmp_path: Path) -> None:
+    arguments = ("-m", *SMALL, "sweep.dir=sweep")
+    assert command("vae-run", *arguments, "seed=0", cwd=tmp_path).returncode == 0
+    (run,) = (RunDirectory(file.parent) for file in (tmp_path / "sweep").glob("*/run.json"))
+    run.write_info({**run.info, "metrics": {"train/loss": 1.0}})
+    result = command("vae-run", *arguments, "seed=0,1", cwd=tmp_path)
+    assert "is finished, and has no test/loss: delete its folder to have it done again" in result.stdout
+    assert states(tmp_path / "sweep") == {"finished": 2}
+
+
+def test_an_interrupted_sweep_says_how_many_of_its_runs_have_not_begun(tmp_path: Path) -> None:
+    process = start("-m", "seed=0,1,2", *SMALL, "epochs=300", "sweep.dir=sweep", cwd=tmp_path)
+    wait_for(lambda: list(tmp_path.glob("sweep/*/metrics.csv")))
+    process.send_signal(signal.SIGHUP)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGHUP
+    assert stderr == "vae-run: interrupted (2 not begun): the same command with sweep.dir=sweep goes on\n"
+    assert states(tmp_path / "sweep") == {"interrupted": 1}
+
+
 def test_a_killed_process_of_the_sweep_is_replaced(tmp_path: Path) -> None:
     process = start("-m", "seed=0,1,2", *SMALL, "epochs=20", "sweep.dir=sweep", cwd=tmp_path)
     sweep = tmp_path / "sweep"
@@ -202,6 +239,8 @@ def test_a_killed_process_of_the_sweep_is_replaced(tmp_path: Path) -> None:
         (["-m", "seed=0,1", "sweep.dir=exp(1)"], "sweep.dir=exp(1) cannot be read: a name with such letters needs"),
         (["-m", "seed=0,1", "hardware=multi_worker"], "hardware=multi_worker is for one run"),
         (["-m", "seed=0,1", "sweep.metric=tst/loss"], "sweep.metric=tst/loss: there is no such metric. Did you mean"),
+        (["-m", "latent=2,0", "seed=0,1"], "latent=0: must be at least 1"),
+        (["-m", "sweep=resume"], "sweep=resume: of which sweep?"),
         (["-m", "seed=0,1", "hydra/launcher=nothing"], "there is no such hydra/launcher"),
     ],
 )

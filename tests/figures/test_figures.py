@@ -12,7 +12,7 @@ from PIL import Image
 from vae_runner.datasets import Split
 from vae_runner.evaluation.embeddings import decode, posterior_of, reconstruct
 from vae_runner.figures import Trained
-from vae_runner.figures.comparison import Compared, comparison
+from vae_runner.figures.comparison import Compared, comparison, in_order
 from vae_runner.figures.grid import image_grid
 from vae_runner.figures.interpolations import interpolations
 from vae_runner.figures.latent_space import latent_space, plane
@@ -223,6 +223,14 @@ def test_a_dataset_without_classes_and_with_few_images_has_its_figures() -> None
     ):
         assert isinstance(draw(bare), Figure)
     assert interpolations(bare, 3, 5) is None
+
+
+def test_metrics_of_several_runs_are_in_order_also_where_the_first_has_fewer() -> None:
+    first = ("train/loss", "test/loss", "learning_rate", "train/images_per_second", "seconds")
+    others = ("train/loss", "train/kl", "test/loss", "test/kl", "learning_rate")
+    assert in_order([*first, *others]) == [
+        *("train/loss", "train/kl", "test/loss", "test/kl", "learning_rate", "train/images_per_second", "seconds")
+    ]
 
 
 def test_comparison_puts_2d_latent_spaces_on_the_same_axes_and_metrics_in_line() -> None:

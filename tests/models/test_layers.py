@@ -110,6 +110,32 @@ def test_an_affine_map_equals_its_layers_in_outputs_and_gradients(latent: int, b
     assert_close(outputs_and_gradients([affine], z), outputs_and_gradients(layers, z))
 
 
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_an_affine_map_rounds_no_more_than_its_layers_in_half_precision(precision: str) -> None:
+    def made(bias: str) -> list[keras.layers.Layer]:
+        return [
+            keras.layers.Dense(16, bias_initializer=bias),
+            keras.layers.Reshape((2, 2, 4)),
+            keras.layers.Conv2DTranspose(4, 3, 2, padding="same", bias_initializer=bias),
+        ]
+
+    rng = np.random.default_rng(0)
+    z = tf.constant(rng.normal(size=(64, 31)).astype(np.float32))
+    keras.config.set_dtype_policy(precision)
+    try:
+        affine, halves = AffineMap(made("zeros")), keras.Sequential(made("zeros"))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    exact = keras.Sequential(made("zeros"))
+    for network in (affine, halves, exact):
+        network(z)  # builds it
+    weights = [rng.normal(size=weight.shape) for weight in exact.get_weights()]
+    for network in (affine, halves, exact):
+        network.set_weights(weights)
+    ours, layers = (np.abs(np.asarray(network(z), np.float32) - exact(z)).mean() for network in (affine, halves))
+    assert ours < layers
+
+
 @pytest.mark.parametrize(
     ("kernel", "channels", "stride", "size"),
     [(3, 1, 1, (7, 8)), (3, 1, 2, (7, 8)), (2, 3, 1, (5, 5)), (2, 2, 2, (6, 5)), (1, 4, 1, (3, 3)), (1, 1, 2, (5, 4))],

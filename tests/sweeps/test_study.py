@@ -1,5 +1,6 @@
 """A search that was stopped goes on, with stand-ins for what its trials compute."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,19 @@ optuna = pytest.importorskip("optuna", reason="needs the extra 'sweep'")
 
 from optuna.trial import TrialState  # noqa: E402
 
+from vae_runner.errors import Interrupted  # noqa: E402
+from vae_runner.sweeps.directory import SweepDirectory  # noqa: E402
 from vae_runner.sweeps.study import GoOn  # noqa: E402
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> DictConfig:
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DictConfig:
+    monkeypatch.setattr(optuna.study.Study, "ask", optuna.study.Study.ask)  # to be put back
     sweeper = {
         "study_name": "s", "storage": f"sqlite:///{tmp_path}/study.db", "direction": "minimize", "n_trials": 3,
         "sampler": {"seed": 0},
     }  # fmt: skip
-    return OmegaConf.create({"hydra": {"sweeper": sweeper}})
+    return OmegaConf.create({"hydra": {"sweeper": sweeper, "sweep": {"dir": str(tmp_path)}}})
 
 
 def study(config: DictConfig) -> Any:
@@ -48,3 +52,12 @@ def test_a_trial_that_waits_is_not_queued_again_at_every_start(config: DictConfi
 def test_all_trials_whose_process_is_gone_are_told_of_also_those_that_are_not_done_again(config: DictConfig) -> None:
     killed(config, 5)
     assert start(config) == [TrialState.FAIL] * 5 + [TrialState.WAITING] * 3
+
+
+def test_a_search_that_is_to_end_chooses_no_more_runs(config: DictConfig, tmp_path: Path) -> None:
+    GoOn().on_multirun_start(config)
+    study(config).ask()
+    SweepDirectory(tmp_path).tell_to_end(signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        study(config).ask()
+    assert len(study(config).trials) == 1

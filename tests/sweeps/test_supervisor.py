@@ -240,3 +240,20 @@ def test_what_is_for_a_sweep_is_refused_for_a_run(
     sweep: SweepDirectory, override: str, refusal: Callable[..., str]
 ) -> None:
     assert f"{override} is for a sweep: add -m" in refusal("vae-run", "latent=2", override, cwd=Path())
+
+
+def test_what_waits_in_a_queue_hears_of_the_interruption_when_it_begins(
+    sweep: SweepDirectory, processes: Callable[..., list[int]]
+) -> None:
+    def interrupted() -> int:
+        directory = SweepDirectory(Path("queued"))
+        (directory.path / ".submitit").mkdir()
+        (directory.path / ".submitit" / "1_submitted.pkl").touch()
+        directory.tell_to_end(signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 128 + signal.SIGTERM
+
+    processes(interrupted)
+    with pytest.raises(Interrupted):
+        supervisor.supervise(["seed=0,1", "sweep.dir=queued"])
+    assert SweepDirectory(Path("queued")).told_to_end == signal.SIGTERM

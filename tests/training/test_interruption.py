@@ -9,12 +9,22 @@ from vae_runner.errors import Interrupted
 from vae_runner.training.interruption import Interruption
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_is_answered_where_it_comes(number: signal.Signals, status: int) -> None:
     with Interruption().heard():
         with pytest.raises(Interrupted) as interrupt:
             os.kill(os.getpid(), number)
         assert interrupt.value.status == status
+
+
+def test_with_nohup_a_closed_terminal_is_nothing() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interruption().heard():
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def work(signals: Sequence[signal.Signals], reached: list[int]) -> None:

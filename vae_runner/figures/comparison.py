@@ -1,18 +1,21 @@
 """Finished runs, side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from vae_runner.figures.grid import draw_grid, plain_text
 from vae_runner.figures.latent_space import plane, scatter
+from vae_runner.training.early_stopping import OTHER_METRICS
 
 COLUMN_INCHES = 4.2
 SAMPLE_COLUMNS = 8
+PADDING = 0.12  # inches around each part; with the layout's own, the first label is cut at the edge
 LINE_INCHES = 0.19
 LONGEST_TITLE = 300  # letters
 LONGEST_METRIC = 40
@@ -36,11 +39,11 @@ def comparison(images: np.ndarray[Any, Any], label_names: Sequence[str], runs: S
     cell = COLUMN_INCHES / SAMPLE_COLUMNS
     grid_rows = [2, -(-len(runs[0].samples) // SAMPLE_COLUMNS)]
     heights = [COLUMN_INCHES * 0.95, *(rows * cell * height / width + 0.45 for rows in grid_rows)]
-    names = list(dict.fromkeys(name for run in runs for name in run.metrics))
+    names = in_order(name for run in runs for name in run.metrics)
     heights.append(LINE_INCHES * len(names))
     figure = Figure(
         figsize=(COLUMN_INCHES * len(runs) + (1.4 if label_names else 0.2), sum(heights) + 0.8),
-        layout="constrained",
+        layout=ConstrainedLayoutEngine(w_pad=PADDING, h_pad=PADDING),
     )
     axes = figure.subplots(4, len(runs), squeeze=False, height_ratios=heights)
     for column, run in enumerate(runs):
@@ -62,6 +65,16 @@ def comparison(images: np.ndarray[Any, Any], label_names: Sequence[str], runs: S
         for column in planar:
             axes[0, column].set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal", adjustable="box")
     return figure
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Metrics' names, each once: those of a split together, and last what is no loss; else as they come."""
+    once = dict.fromkeys(names)
+    splits = dict.fromkeys(name.rpartition("/")[0] for name in once if name not in OTHER_METRICS)
+    return [
+        *(name for split in splits for name in once if name not in OTHER_METRICS and name.rpartition("/")[0] == split),
+        *(name for name in once if name in OTHER_METRICS),
+    ]
 
 
 def _list_metrics(axes: Axes, names: Sequence[str], metrics: Mapping[str, float]) -> None:

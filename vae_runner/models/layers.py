@@ -144,8 +144,14 @@ class AffineMap(Joined):
     """Layers that one after the other make an affine map f of z, computed from what they make of a few points.
 
     f(z) = f(0) + Σᵢ zᵢ (f(eᵢ) − f(0)), with eᵢ the unit vectors: the layers work on latent + 1 rows, whatever the
-    batch, and their gradients too. For two latent dimensions that is nearly nothing.
+    batch, and their gradients too. For two latent dimensions that is nearly nothing. In float32 also where
+    the network is not: differences of rounded numbers would be far off what the layers themselves make.
     """
+
+    def __init__(self, layers: Sequence[keras.layers.Layer], **arguments: Any) -> None:
+        super().__init__(layers, dtype="float32", **arguments)
+        for layer in layers:
+            layer.dtype_policy = self.dtype_policy
 
     def call(self, z: tf.Tensor) -> tf.Tensor:
         """What the layers make of z `[batch, latent]`: `[batch, …]`."""

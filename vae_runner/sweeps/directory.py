@@ -1,7 +1,7 @@
 """The only code that knows a file name inside a sweep's directory; those of its runs are `run_directory`'s.
 
 ```
-sweep.json           the command, and which keys it varies
+sweep.json           the command, which keys it varies, and which runs that makes
 sweep.csv            a row a run: what it is, its status, its metrics
 sweep.html           the same as a page, with pictures and plots
 multirun.yaml        Hydra's own: the configuration that it launched the runs from
@@ -17,7 +17,7 @@ study.db             Optuna's own (conf/hydra/sweeper/optuna.yaml)
 import json
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 from vae_runner.errors import UnwritableError, UserError
 from vae_runner.files import remove_empty, write_whole, writing
 from vae_runner.run_directory import RunDirectory
-from vae_runner.untrusted import MAX_TEXT, DamagedError, is_number, json_object, read, sealed, unsealed
+from vae_runner.untrusted import MAX_TEXT, DamagedError, are_texts, is_number, json_object, read, sealed, unsealed
 
 ID_CHARACTERS = 8  # of what a run computes, at the end of its folder's name
 
@@ -48,7 +48,19 @@ class SweepDirectory:
         with writing(self._end_file):
             self._end_file.unlink(missing_ok=True)
         keys = list(dict.fromkeys([*self.keys, *keys]))
-        info = {"command": list(command), "keys": keys, "begun": int(time.time())}
+        self._write_info({"command": list(command), "keys": keys, "begun": int(time.time())})
+
+    def expect(self, identities: Iterable[str]) -> None:
+        """The command that works here is to bring the runs with these identities to their end."""
+        self._write_info({**self._info, "expected": list(identities)})
+
+    @property
+    def unbegun(self) -> int:
+        """How many of the runs that are expected have not begun."""
+        begun = {run.path.name[-ID_CHARACTERS:] for run in self.runs}
+        return len(set(self._info.get("expected", [])) - begun)
+
+    def _write_info(self, info: Mapping[str, Any]) -> None:
         write_whole(self._info_file, (json.dumps(sealed(info), indent=2) + "\n").encode())
 
     @property
@@ -120,12 +132,12 @@ class SweepDirectory:
     @property
     def command(self) -> list[str]:
         """The overrides of the command that worked here last."""
-        return [str(word) for word in self._info.get("command", [])]
+        return list(self._info.get("command", []))
 
     @property
     def keys(self) -> list[str]:
         """The keys that its runs differ in, as the commands had them."""
-        return [str(key) for key in self._info.get("keys", [])]
+        return list(self._info.get("keys", []))
 
     @property
     def begun(self) -> float:
@@ -220,8 +232,8 @@ class SweepDirectory:
             return {}
         try:
             info = unsealed(json_object(read(self._info_file, MAX_TEXT)), needs_one="command")
-            lists = (info.get("command", []), info.get("keys", []))
-            if not all(isinstance(value, list) for value in lists) or not is_number(info.get("begun", 0)):
+            lists = (info.get(name, []) for name in ("command", "keys", "expected"))
+            if not all(are_texts(value) for value in lists) or not is_number(info.get("begun", 0)):
                 raise DamagedError("it does not tell what a sweep is")
         except DamagedError as error:
             raise UserError(

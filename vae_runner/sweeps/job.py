@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_runner import config
+from vae_runner import config, signals
 from vae_runner.errors import Interrupted, UserError
 from vae_runner.run_directory import RunDirectory, timestamp
 from vae_runner.sweeps.directory import SweepDirectory
@@ -29,13 +29,12 @@ SUSPECTED = "suspected"  # in run.json, of having ended the process it was in
 MULTI_WORKER = "hardware=multi_worker is for one run; a sweep spreads its runs over machines: hydra/launcher=…"
 SECONDS_TO_END = 15  # that processes which run at the same time have for their checkpoints,
 SECONDS_AT_ONCE = 2  # and after a second Ctrl-C
-ANSWERED = (signal.SIGINT, signal.SIGTERM)  # by `listen`
 
 _told_to_end: list[int] = []  # the signals that this process has had
 
 
 def listen(sweep: SweepDirectory) -> None:
-    """Answer SIGINT and SIGTERM in the process that runs are launched from, while it does not run one itself.
+    """Answer signals in the process that runs are launched from, while it does not run one itself.
 
     The launcher hears nothing of it. The runs, which may be on other machines, are told by the sweep's directory; when
     they have ended, those that have not begun end at once, and so the launcher comes to its end. It has a while for it.
@@ -51,9 +50,9 @@ def listen(sweep: SweepDirectory) -> None:
         elif number == signal.SIGINT:
             signal.alarm(SECONDS_AT_ONCE)
 
-    for heard in (*ANSWERED, signal.SIGALRM):
+    for heard in (*signals.answered(), signal.SIGALRM):
         signal.signal(heard, end)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ANSWERED)  # which were kept for this moment
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.ANSWERED)  # which were kept for this moment
 
 
 def end_if_told(sweep: SweepDirectory) -> None:
@@ -102,7 +101,7 @@ def _bring_to_end(
     sweep = SweepDirectory(directory.path.parent)
     if status == "finished":
         log.info("%s is finished already", directory.path.name)
-        return _metric(directory, sweep, cfg.sweep.metric)
+        return _metric(directory, cfg.sweep.metric)
     if status == "running":
         log.warning("%s is running in another process", directory.path.name)
         directory.touch()
@@ -124,7 +123,8 @@ def _bring_to_end(
         if not may_run:  # this process is about to be ended
             return None
         module.run(own, hydra, resumed=status is not None, told=lambda: sweep.told_to_end)
-    return _metric(directory, sweep, cfg.sweep.metric)
+    _check_metric(sweep, cfg.sweep.metric, list(directory.info["metrics"]))
+    return _metric(directory, cfg.sweep.metric)
 
 
 def note_deaths(sweep: SweepDirectory, runs: Sequence[RunDirectory], how: str) -> None:
@@ -141,9 +141,13 @@ def note_deaths(sweep: SweepDirectory, runs: Sequence[RunDirectory], how: str) -
         print(f"{run.path.name}: the process died {how}{'' if run in guilty else ', with others: it is done again'}")
 
 
-def _metric(directory: RunDirectory, sweep: SweepDirectory, name: str) -> float:
+def _metric(directory: RunDirectory, name: str) -> float:
+    """A finished run's; one that has been finished before may lack it, which is no fault of the others."""
     metrics = directory.info.get("metrics", {})
-    _check_metric(sweep, name, list(metrics))
+    if name not in metrics:
+        raise UserError(
+            f"{directory.path.name} is finished, and has no {name}: delete its folder to have it done again"
+        )
     return float(metrics[name])
 
 

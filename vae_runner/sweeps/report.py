@@ -80,7 +80,7 @@ class Report:
                 "epoch": _known(run.epoch),
                 **{key: _known(run.config.get(key)) for key in varied},
                 **{name: _known(run.metrics.get(name)) for name in metrics},
-                "run_seconds": _known(run.seconds),
+                "seconds": _known(run.seconds),
                 "error": run.error,
             }
             for run in self.runs
@@ -94,12 +94,12 @@ class Report:
 
         varied = self._varied()
         table = Table(box=None, pad_edge=False)
-        for column in ("run", "status", *(key.rpartition(".")[2] for key in varied), "epoch", MAIN_METRIC):
+        for column in ("run", "status", *(_heading(key).rpartition(".")[2] for key in varied), "epoch", MAIN_METRIC):
             table.add_column(plain(column), overflow="fold")
         longest = max((len(run.name) for run in self.runs), default=0)
         for run in sorted(self.runs, key=lambda run: run.metrics.get(MAIN_METRIC, float("inf"))):
             name = run.name if longest < console.width / 2 else f"…{run.name[-ID_CHARACTERS:]}"
-            values = (run.status, *(run.config.get(key) for key in varied), run.epoch, run.metrics.get(MAIN_METRIC))
+            values = (run.status, *(_setting(run, key) for key in varied), run.epoch, run.metrics.get(MAIN_METRIC))
             style = {"finished": "", "failed": "red"}.get(run.status, "yellow")
             table.add_row(plain(name), *(plain(_shown(value, 4)) for value in values), style=style)
         console.print(table)
@@ -115,7 +115,8 @@ class Report:
             if name not in self._configs:
                 with reading():
                     self._configs[name] = dict(leaves(yaml.load(run.config_text, Loader=YAML_LOADER), into_lists=False))
-            metrics = {str(k): float(v) for k, v in info.get("metrics", {}).items()}
+            # Its "seconds" are those of the last epoch: here they are those of the whole run.
+            metrics = {str(k): float(v) for k, v in info.get("metrics", {}).items() if k != "seconds"}
             return Run(
                 name, run.status, self._configs[name], info.get("epoch"), metrics, info.get("seconds"),
                 info.get("error", ""), run.sample_picture,
@@ -137,7 +138,7 @@ class Report:
     # --- the page -------------------------------------------------------------------------------------------------
 
     def _page(self, varied: Sequence[str], metrics: Sequence[str]) -> str:
-        columns = ["run", "status", *varied, "epoch", *metrics]
+        columns = ["run", "status", *map(_heading, varied), "epoch", *metrics, "seconds"]
         template = Template(resources.files("vae_runner.sweeps").joinpath("page.html").read_text(encoding="utf-8"))
         counts: dict[str, int] = {}
         for run in self.runs:
@@ -154,7 +155,8 @@ class Report:
     def _row(self, run: Run, varied: Sequence[str], metrics: Sequence[str]) -> str:
         link = f'<a href="{quote(os.fsencode(run.name))}/">{html.escape(run.name)}</a>'
         title = f' title="{html.escape(run.error, quote=True)}"' if run.error else ""
-        values = [*(run.config.get(key) for key in varied), run.epoch, *(run.metrics.get(name) for name in metrics)]
+        told = (run.epoch, *(run.metrics.get(name) for name in metrics), run.seconds)
+        values = [*(_setting(run, key) for key in varied), *told]
         cells = "".join(f"<td>{html.escape(_shown(value))}</td>" for value in values)
         status = f'<td class="{html.escape(run.status, quote=True)}"{title}>{html.escape(run.status)}</td>'
         return f"<tr><td>{self._thumbnail(run)}</td><td>{link}</td>{status}{cells}</tr>"
@@ -163,12 +165,12 @@ class Report:
         """One plot a varied key: the metric of each finished run against it."""
         for key in varied:
             points = [
-                (run.config.get(key), run.metrics[MAIN_METRIC], run.name)
+                (_setting(run, key), run.metrics[MAIN_METRIC], run.name)
                 for run in self.runs
                 if MAIN_METRIC in run.metrics and run.status == "finished"
             ]
             if len(points) > 1:
-                yield scatter(key, MAIN_METRIC, points)
+                yield scatter(_heading(key), MAIN_METRIC, points)
 
     def _thumbnail(self, run: Run) -> str:
         if run.picture is None:
@@ -197,6 +199,17 @@ def _small(picture: Path) -> str:
 def counted(runs: Sequence[Run]) -> str:
     """How many runs, in words."""
     return f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
+
+
+def _heading(key: str) -> str:
+    """What a key is called: a part is known by its name."""
+    return key.removesuffix("._target_")
+
+
+def _setting(run: Run, key: str) -> Any:
+    """What a run has for a key; of a part, the `conv` of vae_runner.models.conv.build."""
+    value = run.config.get(key)
+    return ".".join(str(value).split(".")[-2:-1]) if key.endswith("._target_") and value else value
 
 
 def _known(value: Any) -> Any:

@@ -22,13 +22,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from vae_runner import refusals
+from vae_runner import refusals, signals
 from vae_runner.errors import Interrupted, UnwritableError, UserError, did_you_mean
 from vae_runner.files import OUTPUTS, remove_empty
 from vae_runner.run_directory import RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.job import (
-    ANSWERED,
     CHILD,
     MULTI_WORKER,
     SECONDS_AT_ONCE,
@@ -38,7 +37,7 @@ from vae_runner.sweeps.job import (
 )
 from vae_runner.sweeps.report import Report, Run, counted
 
-MAX_UNEXPLAINED = 3  # processes in a row that are lost without a run that may have been the cause
+MAX_UNEXPLAINED = 3  # processes in a row that are lost before any run of theirs has come to anything
 POLL_SECONDS = 0.2
 KINDS = ("new", "resume")  # conf/sweep/
 COUNTS = ("hydra.sweeper.n_trials", "hydra.sweeper.n_jobs")  # that Optuna does not check
@@ -110,7 +109,8 @@ def _tell(directory: SweepDirectory, launching: "_Launching", before: Mapping[st
         raise UserError(launching.refusal)
     again = f"the same command with sweep.dir={shlex.quote(str(directory.path))}"
     if launching.told:
-        raise Interrupted(launching.told, f"interrupted: {again} goes on")
+        to_begin = f" ({unbegun} not begun)" if (unbegun := directory.unbegun) else ""
+        raise Interrupted(launching.told, f"interrupted{to_begin}: {again} goes on")
     now = directory.written()
     own = [run for run in report.runs if run.status == "finished" or now.get(run.name) != before.get(run.name)]
     unfinished = [run for run in own if run.status != "finished"]
@@ -156,7 +156,7 @@ class _Launching:
                 if self.told or not lost:
                     break
                 died = self._died_since(before)
-                unexplained = 0 if died else unexplained + 1
+                unexplained = 0 if self._directory.written() != before else unexplained + 1
                 how = f"of signal {signal.Signals(-status).name}" if status < 0 else "with a process of its launcher"
                 if unexplained == MAX_UNEXPLAINED:
                     self.given_up = how
@@ -171,7 +171,7 @@ class _Launching:
 
     def _run_process(self) -> int:
         process = subprocess.Popen(
-            [sys.executable, "-c", "from vae_runner.cli import run; run()", *self._arguments],
+            [sys.executable, "-c", "from vae_runner.commands import run; run()", *self._arguments],
             env={**os.environ, CHILD: str(self._directory.path.absolute())},
             process_group=0,  # so that Ctrl-C reaches it once, through us
             preexec_fn=_prepare,
@@ -201,7 +201,7 @@ class _Launching:
             self.told = self.told or number
             self._pass_on(number)
 
-        before = {number: signal.signal(number, hear) for number in ANSWERED}
+        before = {number: signal.signal(number, hear) for number in signals.answered()}
         try:
             yield
         finally:
@@ -244,7 +244,7 @@ def _prepare() -> None:
 
     Without this it would go on alone, and a signal that comes during its imports would be answered by Python.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, ANSWERED)
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals.ANSWERED)
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PRDEATHSIG, signal.SIGTERM)
 
@@ -305,6 +305,8 @@ def _newest_like(overrides: Sequence[Override]) -> SweepDirectory:
     files = sorted(Path(OUTPUTS).glob("*/*/sweep.json"), reverse=True)
     sweeps = [sweep for file in files if _is_whole(sweep := SweepDirectory(file.parent))]
     own = [o for o in overrides if o.key_or_group.split(".")[0] not in ("sweep", "hydra")]
+    if not own:
+        raise UserError("sweep=resume: of which sweep? Repeat its command, or give its directory with sweep.dir=DIR")
     alike: tuple[Callable[[SweepDirectory], bool], ...] = (
         lambda sweep: set(sweep.command) == {o.input_line for o in own},
         lambda sweep: {word.partition("=")[0] for word in sweep.command} == {o.key_or_group for o in own},

@@ -7,6 +7,7 @@ from vae_runner.config import EarlyStoppingConfig
 from vae_runner.errors import UserError, did_you_mean
 
 Row = Mapping[str, float]
+OTHER_METRICS = ("learning_rate", "train/images_per_second", "seconds")  # of an epoch, beside its losses
 
 
 def check_metric(key: str, metric: str | None, metrics: Sequence[str]) -> None:

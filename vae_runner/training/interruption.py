@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: ending a run where nothing is lost."""
+"""Ctrl-C, SIGTERM and a closed terminal: ending a run where nothing is lost."""
 
 import _thread
 import signal
@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from vae_runner import signals
 from vae_runner.errors import Interrupted
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # With these a scheduler announces that it will take the machine away; who requeues jobs listens to one of them.
 SCHEDULER_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
 SECONDS_BETWEEN_ASKING = 0.3
 
 
 class Interruption:
-    """Raises Interrupted where a first SIGINT or SIGTERM finds the main thread, but never inside `deferred()`.
+    """Raises Interrupted where a first SIGINT, SIGTERM or SIGHUP finds the main thread, but never inside `deferred()`.
 
     After that a second SIGINT is answered at once, wherever it comes; more SIGTERMs change nothing. A scheduler's
     signal, if something listens to it already, is answered like SIGTERM: let it hear the signal afterwards. Where no
@@ -52,7 +52,7 @@ class Interruption:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        numbers = [*SIGNALS, *(number for number in SCHEDULER_SIGNALS if callable(signal.getsignal(number)))]
+        numbers = [*signals.answered(), *(number for number in SCHEDULER_SIGNALS if callable(signal.getsignal(number)))]
         before = {number: signal.signal(number, self._answer) for number in numbers}
         over = threading.Event()
         if self._told is not None:

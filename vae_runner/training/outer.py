@@ -15,7 +15,6 @@ from vae_runner.training.stopwatch import Stopwatch
 
 SECONDS_PER_CALL = 0.5  # of the compiled loop: how often the progress bar moves and a signal is heard
 MAX_STEPS_PER_CALL = 1000
-OTHER_METRICS = ("learning_rate", "train/images_per_second", "seconds")  # of an epoch, beside its losses
 
 
 class DivergedError(UserError):

@@ -1,0 +1,71 @@
+"""What a command says may be lost, with the terminal or the pipe that it goes to; its work is not."""
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+GONE = (errno.EPIPE, errno.EIO)  # nobody reads any more: `| head` has seen enough, the terminal is closed
+
+
+class Forgiving:
+    """A text stream that goes silent when nothing can be written to it any more, and is the one beneath otherwise."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.problem: OSError | None = None  # why it has gone silent, unless nobody reads any more
+
+    def write(self, text: str) -> int:
+        """All of `text` is taken."""
+        with self._silent_after_errors():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """What cannot be written is forgotten."""
+        with self._silent_after_errors():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @contextmanager
+    def _silent_after_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in GONE:
+                self.problem = error
+            with Path(os.devnull).open("w") as nowhere:
+                os.dup2(nowhere.fileno(), self._stream.fileno())
+            with suppress(OSError):
+                self._stream.flush()  # what it still keeps, so that Python does not try that again at its end
+
+
+@contextmanager
+def forgiving() -> Iterator[None]:
+    """Inside, no failure to write to the standard output or error is one of the work."""
+    before = sys.stdout, sys.stderr
+    if isinstance(sys.stdout, Forgiving):
+        yield
+        return
+    _open_closed_ones()
+    sys.stdout, sys.stderr = Forgiving(sys.stdout), Forgiving(sys.stderr)
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        sys.stdout, sys.stderr = before
+
+
+def _open_closed_ones() -> None:
+    """Let no file of ours become the standard output or error: native code would write its messages into it."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
