@@ -91,7 +91,7 @@ def _normalized_over_replicas(
             inverse = tf.math.rsqrt(variance + epsilon)
             slope = scale * tf.square(inverse) * of_scale
             constant = scale * inverse * of_offset - slope * mean
-            return dx - (x * tf.cast(slope, x.dtype) + tf.cast(constant, x.dtype)), dscale, doffset
+            return dx - tf.cast(tf.cast(x, slope.dtype) * slope + constant, dx.dtype), dscale, doffset
 
         return (outputs, mean, variance), gradients
 
@@ -179,7 +179,7 @@ class FoldedBlock(Joined):
         weights = tf.reshape(kernel, [-1, kernel.shape[-1]])
         center, covariance = _patch_moments(inputs, kernel.shape, convolution.strides)
         mean = tf.linalg.matvec(weights, center, transpose_a=True)
-        variance = tf.reduce_sum(weights * tf.matmul(covariance, weights), axis=0)
+        variance = tf.maximum(tf.reduce_sum(weights * tf.matmul(covariance, weights), axis=0), 0.0)
         norm._average(mean, variance)
         scale = norm.gamma * tf.math.rsqrt(variance + norm.epsilon)
         return _convolved(

@@ -64,7 +64,7 @@ def supervise(arguments: Sequence[str]) -> None:
     overrides = _overrides(arguments)
     _check_extras(overrides)
     directory, rest = _choose_directory(overrides, arguments)
-    existed = directory.path.exists()
+    existed, searched = directory.path.exists(), directory.study_file.exists()
     with directory.held():
         directory.take_suspect()  # of a command that was killed: its name would keep every suspect from being run
         before = directory.written()
@@ -73,8 +73,9 @@ def supervise(arguments: Sequence[str]) -> None:
         if status is None:
             _tell(directory, launching, before)
             return
-    if not existed:
+    if not searched:
         directory.study_file.unlink(missing_ok=True)
+    if not existed:
         remove_empty(directory.path)
     if launching.refusal:
         raise UserError(launching.refusal)
