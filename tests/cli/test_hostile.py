@@ -98,7 +98,7 @@ def test_a_pickle_among_the_arrays_is_refused(run: Path, canary: Path, refusal: 
     kept = dict(np.load(file))
     for key in kept:
         np.savez(file, **{**kept, key: np.array([Evil(canary)], dtype=object)})
-        assert f"{name}.npz cannot be used (ValueError: Object arrays" in refusal(
+        assert f"{name}.npz cannot be used (Object arrays" in refusal(
             "vae-compare", run, cwd=run.parents[1]
         )
 
@@ -182,13 +182,13 @@ BILLION = "a: &a [x, x]\n" + "".join(
         (BILLION, "it has aliases"),
         ("a: " + "[" * 1000, "cannot be used"),
         ("a: " + "{a: " * 100, "nested deeper"),
-        ("a: !!python/object/apply:os.system ['touch CANARY']", "ConstructorError"),
+        ("a: !!python/object/apply:os.system ['touch CANARY']", "could not determine a constructor"),
         ("latent: ${oc.env:HOME}", "is to be looked up"),
         ("latent: ${run_name:}", "is to be looked up"),
         ("model:\n- ${oc.env:HOME}", "is to be looked up"),
         ("latent: ???", "is to be looked up"),
         ("x: " + "y" * (4 << 20), "are more than"),
-        ("latent: " + "9" * 5000, "ValueError"),
+        ("latent: " + "9" * 5000, "Exceeds the limit"),
         ("latent", "is no configuration"),
     ],
     ids=lambda value: value[:30],
