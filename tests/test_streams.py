@@ -1,3 +1,4 @@
+import io
 import os
 import sys
 from pathlib import Path
@@ -20,10 +21,12 @@ def test_what_nobody_reads_is_lost_and_no_error(unread: Forgiving) -> None:
         assert unread.write("lost\n") == 5
         unread.flush()
     assert unread.problem is None
-    unread.close()  # with nothing left to write
+    unread.close()
+    assert not unread.closed, "it is not ours to close"
+    unread._stream.close()  # with nothing left to write
 
 
-def test_that_there_was_no_room_is_kept(unread: Forgiving) -> None:
+def test_that_there_was_no_room_is_kept() -> None:
     with Path("/dev/full").open("w") as file:
         full = Forgiving(file)
         full.write("lost\n")
@@ -32,10 +35,22 @@ def test_that_there_was_no_room_is_kept(unread: Forgiving) -> None:
     assert full.problem.strerror == "No space left on device"
 
 
-def test_the_streams_are_put_back_and_a_closed_one_takes_no_other_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = sys.stderr
-    monkeypatch.setattr(sys, "stdout", None)
+def test_letters_that_a_stream_has_not_are_written_out() -> None:
+    content = io.BytesIO()
+    stream = Forgiving(io.TextIOWrapper(content, encoding="ascii"))
+    stream.write("28×28")
+    stream.flush()
+    assert content.getvalue() == b"28\\xd728"
+
+
+def test_the_streams_are_put_back_unless_others_have_taken_their_place() -> None:
+    out, err = sys.stdout, sys.stderr
     with forgiving():
-        print("to nobody")
+        assert isinstance(sys.stdout, Forgiving)
         assert isinstance(sys.stderr, Forgiving)
-    assert sys.stderr is before
+        sys.stderr = other = io.StringIO()
+    try:
+        assert sys.stdout is out
+        assert sys.stderr is other
+    finally:
+        sys.stderr = err

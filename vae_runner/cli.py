@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import gc
 import importlib
+import itertools
 import logging
 import os
 import re
@@ -29,7 +30,7 @@ from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from vae_runner import __version__, config, refusals, resume, signals
-from vae_runner.errors import Interrupted, UserError
+from vae_runner.errors import UserError, exit_status, first_line
 from vae_runner.files import remove_empty
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.identity import identity, register_resolver
@@ -152,12 +153,6 @@ def _natural(text: str) -> int:
 
 def run() -> None:
     """`vae-run`: one run, or with `-m` a sweep of them; refusals of Hydra's become ours, with the closest real name."""
-    try:
-        Path.cwd()
-    except OSError as error:
-        raise UserError(
-            f"the folder that this is called in cannot be used ({error.strerror}): go to another"
-        ) from error
     is_sweep, arguments = _check_options([_as_hydra_reads(argument) for argument in sys.argv[1:]])
     sys.argv[1:] = resume.rewritten(arguments)
     if not is_sweep:
@@ -169,7 +164,7 @@ def run() -> None:
         try:
             _with_hydra(sweep)
         except KeyboardInterrupt as interrupt:  # of which the supervisor tells
-            sys.exit(interrupt.status if isinstance(interrupt, Interrupted) else None)
+            sys.exit(exit_status(interrupt))
     else:
         from vae_runner.sweeps.supervisor import supervise
 
@@ -193,7 +188,7 @@ def _with_hydra(sweep: SweepDirectory | None) -> None:
         if sweep:
             end_if_told(sweep)  # whatever a launcher makes of it that its runs have ended
         if type(error).__name__ in WORKER_LOST_ERRORS and sweep:
-            log.error("%s", str(error).splitlines()[0])
+            log.error("%s", first_line(error))
             sys.exit(WORKER_LOST)
         plugin = _plugin_in(error)
         # Once a job has begun, the configuration has been composed: the command line is not at fault any more.
@@ -216,8 +211,10 @@ def _check_batch(self: Sweeper, batch: Sequence[Sequence[str]]) -> None:
     """
     assert self.hydra_context is not None
     assert self.config is not None
+    if self.batch_index > 1:  # type: ignore[attr-defined]
+        return
     identities = []
-    for overrides in batch:
+    for overrides in itertools.chain(*self.overrides):  # type: ignore[attr-defined]
         composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         identities.append(identity(composed))
         with read_write(composed), open_dict(composed):
@@ -296,6 +293,8 @@ def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
         sys.exit(0)
     given = parser.parse_intermixed_args([a for a in arguments if a not in ("--shell-completion", "-sc")])
     works = not (given.help or given.hydra_help or given.cfg or given.info)
+    if works:
+        _check_folder()
     if works and not given.multirun:
         _check_is_no_sweep(given.overrides)
     for override in given.overrides:
@@ -310,8 +309,15 @@ def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
     return bool(given.multirun) and works, [*given.overrides, *options]
 
 
+def _check_folder() -> None:
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UserError(f"this folder cannot be used any more ({error.strerror}): go to another") from error
+
+
 def _check_is_no_sweep(overrides: list[str]) -> None:
     """Refuse what only a sweep takes: without -m it would begin a run that nobody has asked for."""
     for override in overrides:
-        if re.match(r"\+{0,2}(sweep(\.dir|\.resume)?=|hydra[./](launcher|sweeper)\b)", override):
+        if re.match(r"\+{0,2}((hydra\.)?sweep(\.\w+)?=|hydra[./](launcher|sweeper)\b)", override):
             raise UserError(f"{override} is for a sweep: add -m")

@@ -4,11 +4,10 @@ What the user can mend becomes one line on standard error and exit status 2; wha
 The work is in `cli`, and is imported where Ctrl-C is answered already: it takes a moment.
 """
 
-import signal
 import sys
 
 from vae_runner import signals
-from vae_runner.errors import Interrupted, UserError
+from vae_runner.errors import UserError, exit_status
 from vae_runner.streams import Forgiving, forgiving
 
 
@@ -28,17 +27,17 @@ def compare() -> None:
 
 
 def _command(name: str) -> None:
-    with forgiving():
+    with forgiving(), signals.raised():
         try:
-            with signals.raised():
-                _work(name)
+            _work(name)
             _check_output()
         except UserError as error:
             print(f"{name}: {error}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt as interrupt:
+            signals.ignore()  # more of them: it ends
             print(f"{name}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
-            sys.exit(interrupt.status if isinstance(interrupt, Interrupted) else Interrupted(signal.SIGINT).status)
+            sys.exit(exit_status(interrupt))
 
 
 def _work(name: str) -> None:

@@ -49,7 +49,8 @@ def compare(paths: Sequence[Path], out: Path) -> None:
     table_file = out.with_suffix(".csv")
     write_whole(table_file, csv_table(rows))
     _print(rows)
-    print(f"{len(runs)} runs in {out}, their metrics in {table_file}")
+    counted = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+    print(f"{counted} in {out}, the metrics in {table_file}")
 
 
 @dataclass(frozen=True)

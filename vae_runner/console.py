@@ -5,7 +5,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -78,6 +78,25 @@ class ConsoleHandler(logging.Handler):
             return
         style = "red" if record.levelno >= logging.ERROR else "yellow" if record.levelno >= logging.WARNING else None
         console.print(printable(self.format(record)), style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+class LogFile(logging.FileHandler):
+    """The run's log; what there is no room for is not in it, and no error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the message."""
+        with suppress(OSError):  # when it is opened
+            super().emit(record)
+
+    def close(self) -> None:
+        """Write what is left."""
+        with suppress(OSError):
+            super().close()
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        """Of what goes wrong with a message, tell what is a fault of ours."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 class Bar:

@@ -1,6 +1,7 @@
 """What a user did wrong, said in one line."""
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 DAMAGED = "the run directory is damaged; bring it back from a copy, or delete it and do the run again"
@@ -27,6 +28,16 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(advice)
         self.signal_number = signal_number
         self.status = 128 + signal_number  # as shells have it: 130 for SIGINT, 143 for SIGTERM
+
+
+def first_line(error: BaseException) -> str:
+    """Of what an error says; its name where it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def exit_status(interrupt: KeyboardInterrupt) -> int:
+    """That of a command which ends because of it."""
+    return (interrupt if isinstance(interrupt, Interrupted) else Interrupted(signal.SIGINT)).status
 
 
 def printable(text: str) -> str:

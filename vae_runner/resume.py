@@ -91,7 +91,7 @@ def configuration(path: Path, asked: DictConfig, overrides: Sequence[str]) -> Di
     with RunDirectory(path) as directory:
         directory.hold()  # or it is refused for being in use, whatever it has done
         done, status = directory.info.get("epoch", 0), directory.info.get("status")
-    draws = any(override.partition("=")[0].startswith("figures") for override in overrides)
+    draws = OmegaConf.to_container(config.figures) != OmegaConf.to_container(stored.figures)
     if config.epochs < done or (config.epochs == done and status == "finished" and not draws):
         raise UserError(
             f"{path} has done epoch {done} already: to go on, give epochs= more than {done}, or other figures to draw"

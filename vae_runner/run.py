@@ -24,7 +24,7 @@ from vae_runner.config import build, without_output
 from vae_runner.console import LOG_ONLY, silence_native_messages
 from vae_runner.datasets import Dataset
 from vae_runner.datasets.pipeline import Batches
-from vae_runner.errors import Interrupted, UnwritableError, UserError
+from vae_runner.errors import Interrupted, UnwritableError, UserError, first_line
 from vae_runner.figures import Trained
 from vae_runner.files import remove_empty
 from vae_runner.losses import Loss
@@ -108,9 +108,12 @@ def metrics(config: DictConfig) -> list[str]:
 def _end_noted(record: Record, directory: RunDirectory, cluster: Cluster | None, goes_on: str) -> Iterator[None]:
     """Note in run.json how what is inside ends, and say, also in the log, what the user can do about it."""
 
+    def note(status: str, **entries: Any) -> None:
+        with suppress(UnwritableError):  # where there is no room, what has happened is still told
+            record.end(status, **entries)
+
     def fail(line: str, advice: str = "") -> UserError:
-        with suppress(UnwritableError):  # where there was no room for something else there may be none for this
-            record.end("failed", error=line)
+        note("failed", error=line)
         told = UserError(line + advice)
         log.info("%s", told, extra=LOG_ONLY)
         return told
@@ -118,7 +121,7 @@ def _end_noted(record: Record, directory: RunDirectory, cluster: Cluster | None,
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        record.end("interrupted", step=directory.newest_step)
+        note("interrupted", step=directory.newest_step)
         number = interrupt.signal_number if isinstance(interrupt, Interrupted) else signal.SIGINT
         ended = Interrupted(number, f"interrupted at step {directory.newest_step}: {goes_on}")
         log.info("%s", ended, extra=LOG_ONLY)
@@ -128,12 +131,12 @@ def _end_noted(record: Record, directory: RunDirectory, cluster: Cluster | None,
     except UserError as error:
         raise fail(str(error)) from error
     except (MemoryError, tf.errors.ResourceExhaustedError) as error:
-        needed = f"the run needs more memory than there is ({str(error).splitlines()[0]})"
+        needed = f"the run needs more memory than there is ({first_line(error)})"
         raise fail(needed, ": choose a smaller model, latent, batch_size or image size") from error
     except BaseException as error:
         if cluster and isinstance(error, hardware.LOST_ERRORS) and (lost := cluster.named_in(str(error))):
             raise fail(f"{lost} is gone, and this run with it", f": {goes_on}") from error
-        record.end("failed", error=f"{type(error).__name__}: {error}")
+        note("failed", error=f"{type(error).__name__}: {error}")
         raise
     record.end("finished")
 

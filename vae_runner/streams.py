@@ -15,6 +15,8 @@ class Forgiving:
     """A text stream that goes silent when nothing can be written to it any more, and is the one beneath otherwise."""
 
     def __init__(self, stream: Any) -> None:
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # for terminals that have no × or µ
         self._stream = stream
         self.problem: OSError | None = None  # why it has gone silent, unless nobody reads any more
 
@@ -28,6 +30,10 @@ class Forgiving:
         """What cannot be written is forgotten."""
         with self._silent_after_errors():
             self._stream.flush()
+
+    def close(self) -> None:
+        """Leave the one beneath to whoever opened it: a logging handler of a library's may keep this one for longer."""
+        self.flush()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -48,18 +54,22 @@ class Forgiving:
 @contextmanager
 def forgiving() -> Iterator[None]:
     """Inside, no failure to write to the standard output or error is one of the work."""
-    before = sys.stdout, sys.stderr
     if isinstance(sys.stdout, Forgiving):
         yield
         return
+    before = sys.stdout, sys.stderr
     _open_closed_ones()
-    sys.stdout, sys.stderr = Forgiving(sys.stdout), Forgiving(sys.stderr)
+    ours = Forgiving(sys.stdout), Forgiving(sys.stderr)
+    sys.stdout, sys.stderr = ours
     try:
         yield
     finally:
-        for stream in (sys.stdout, sys.stderr):
+        for stream in ours:
             stream.flush()
-        sys.stdout, sys.stderr = before
+        if sys.stdout is ours[0]:
+            sys.stdout = before[0]
+        if sys.stderr is ours[1]:  # and not one that was put there since, for the end of the process
+            sys.stderr = before[1]
 
 
 def _open_closed_ones() -> None:

@@ -98,9 +98,7 @@ def test_a_pickle_among_the_arrays_is_refused(run: Path, canary: Path, refusal: 
     kept = dict(np.load(file))
     for key in kept:
         np.savez(file, **{**kept, key: np.array([Evil(canary)], dtype=object)})
-        assert f"{name}.npz cannot be used (Object arrays" in refusal(
-            "vae-compare", run, cwd=run.parents[1]
-        )
+        assert f"{name}.npz cannot be used (Object arrays" in refusal("vae-compare", run, cwd=run.parents[1])
 
 
 def npz(**members: bytes) -> bytes:

@@ -80,6 +80,22 @@ def test_joblib_loses_one_run_with_a_process(mine: Path) -> None:
     }, result.stdout
 
 
+def test_joblibs_runs_go_on_when_nobody_reads_what_they_say_any_more(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [COMMANDS / "vae-run", "-m", "seed=0,1", *SMALL, "hydra/launcher=joblib", "sweep.dir=sweep"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    while "Device: " not in process.stdout.readline():
+        assert process.poll() is None
+    process.stdout.close()
+    assert process.wait(120) == 0
+    assert states(tmp_path / "sweep") == {"finished": 2}
+
+
 def wait_until_two_run(process: subprocess.Popen[str], sweep: Path) -> None:
     """Until two runs of a sweep have a checkpoint, which the process is not to end before."""
     wait_for(lambda: len(list(sweep.glob("*/checkpoints"))) == 2 or process.poll() is not None)

@@ -70,7 +70,7 @@ def test_a_command_in_a_folder_that_is_gone_is_refused(tmp_path: Path) -> None:
         check=False,
     )
     assert result.returncode == 2
-    line = "vae-run: the folder that this is called in cannot be used (No such file or directory): go to another"
+    line = "vae-run: this folder cannot be used any more (No such file or directory): go to another"
     assert result.stderr.splitlines() == [line, line]
 
 

@@ -159,17 +159,24 @@ def test_a_signal_ends_in_a_checkpoint_and_one_line_and_the_run_goes_on_like_one
     assert_same(run, reference)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("seconds", [0.05, 0.3, 1.0])
-def test_a_signal_while_the_command_starts_is_one_line(number: signal.Signals, seconds: float, tmp_path: Path) -> None:
-    process = start(*SAME, "epochs=1000", "hydra.run.dir=run", cwd=tmp_path)
-    time.sleep(seconds)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("imported", ["hydra", "tensorflow"])
+def test_a_signal_while_the_command_is_imported_is_one_line_and_leaves_nothing(
+    number: signal.Signals, imported: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "slow"))
+    monkeypatch.setenv("BEGUN", str(tmp_path / "slow" / "begun"))
+    (tmp_path / "slow" / imported).mkdir(parents=True)
+    (tmp_path / "slow" / imported / "__init__.py").write_text(
+        "import os, time\nopen(os.environ['BEGUN'], 'w').close()\ntime.sleep(60)\n"
+    )
+    (tmp_path / "empty").mkdir()
+    process = start("hydra.run.dir=run", cwd=tmp_path / "empty")
+    wait_for((tmp_path / "slow" / "begun").exists)
     process.send_signal(number)
     _, stderr = process.communicate(timeout=20)
-    if process.returncode != -number:  # Python itself had not begun
-        assert process.returncode == 128 + number
-        assert stderr == "vae-run: interrupted\n"
-    assert not (tmp_path / "run" / "run.json").exists()
+    assert (process.returncode, stderr) == (128 + number, "vae-run: interrupted\n")
+    assert not list((tmp_path / "empty").iterdir())
 
 
 def test_a_run_goes_on_when_nobody_reads_what_it_says_any_more(tmp_path: Path) -> None:
@@ -185,6 +192,15 @@ def test_a_run_goes_on_when_nobody_reads_what_it_says_any_more(tmp_path: Path) -
     assert process.wait(120) == 0
     assert status(tmp_path / "run") == "finished"
     assert f"epoch {EPOCHS}/{EPOCHS}" in (tmp_path / "run" / "vae-run.log").read_text()
+
+
+def test_closed_output_takes_no_file_of_the_run(tmp_path: Path) -> None:
+    arguments = " ".join((*SAME, "epochs=1", "figures=none", "hydra.run.dir=run"))
+    script = f"{COMMANDS}/vae-run {arguments} >&- 2>&-"
+    assert subprocess.run(["sh", "-c", script], cwd=tmp_path, check=False).returncode == 0
+    assert status(tmp_path / "run") == "finished"
+    result = command("vae-run", "resume=run", "epochs=2", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
 
 
 def test_a_run_of_which_the_output_has_no_room_goes_on_and_tells_at_the_end(tmp_path: Path) -> None:

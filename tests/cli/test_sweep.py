@@ -206,6 +206,16 @@ def test_a_finished_run_without_the_metric_of_a_search_is_its_own_failure_alone(
     assert states(tmp_path / "sweep") == {"finished": 2}
 
 
+def test_a_finished_run_whose_configuration_is_damaged_is_told_of(tmp_path: Path) -> None:
+    arguments = ("-m", "seed=0,1", *SMALL, "sweep.dir=sweep")
+    assert command("vae-run", *arguments, cwd=tmp_path).returncode == 0
+    next((tmp_path / "sweep").glob("seed_1-*/config.yaml")).write_text("seed: 2\n")
+    result = command("vae-run", *arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert "config.yaml has changed since the run wrote it" in result.stderr
+    assert "1 of 2 runs did not finish; the same command with sweep.dir=sweep goes on then" in result.stderr
+
+
 def test_an_interrupted_sweep_says_how_many_of_its_runs_have_not_begun(tmp_path: Path) -> None:
     process = start("-m", "seed=0,1,2", *SMALL, "epochs=300", "sweep.dir=sweep", cwd=tmp_path)
     wait_for(lambda: list(tmp_path.glob("sweep/*/metrics.csv")))
@@ -240,6 +250,8 @@ def test_a_killed_process_of_the_sweep_is_replaced(tmp_path: Path) -> None:
         (["-m", "seed=0,1", "hardware=multi_worker"], "hardware=multi_worker is for one run"),
         (["-m", "seed=0,1", "sweep.metric=tst/loss"], "sweep.metric=tst/loss: there is no such metric. Did you mean"),
         (["-m", "latent=2,0", "seed=0,1"], "latent=0: must be at least 1"),
+        (["-m", "latent=2,0", "hydra.sweeper.max_batch_size=1"], "latent=0: must be at least 1"),
+        (["-m", "seed=0,1", "hydra.sweep.subdir=a"], "hydra.sweep.subdir=a: runs are found again by their folders"),
         (["-m", "sweep=resume"], "sweep=resume: of which sweep?"),
         (["-m", "seed=0,1", "hydra/launcher=nothing"], "there is no such hydra/launcher"),
     ],

@@ -211,11 +211,19 @@ def test_a_refused_command_changes_nothing_of_a_sweep(
     sweep: SweepDirectory, processes: Callable[..., list[int]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     add_run(sweep, "a", "failed")
-    before = sweep.info_text
-    processes(lambda: supervisor.REFUSED)
+    (sweep.path / "multirun.yaml").write_text("the last command's")
+    sweep.tell_to_end(signal.SIGTERM)
+    before = sweep.kept()
+    assert len(before) == 3
+
+    def refused() -> int:
+        (sweep.path / "multirun.yaml").write_text("this command's")
+        return supervisor.REFUSED
+
+    processes(refused)
     with pytest.raises(SystemExit):
         supervisor.supervise(["latnt=0,1", "sweep.dir=sweep"])
-    assert sweep.info_text == before
+    assert sweep.kept() == before
     assert capsys.readouterr().out == ""
 
 
@@ -257,3 +265,18 @@ def test_what_waits_in_a_queue_hears_of_the_interruption_when_it_begins(
     with pytest.raises(Interrupted):
         supervisor.supervise(["seed=0,1", "sweep.dir=queued"])
     assert SweepDirectory(Path("queued")).told_to_end == signal.SIGTERM
+
+
+def test_a_run_that_is_touched_again_and_again_does_not_count_as_progress(
+    sweep: SweepDirectory, processes: Callable[..., list[int]]
+) -> None:
+    run = add_run(sweep, "a", "failed")
+
+    def lost() -> int:
+        run.touch()
+        return -signal.SIGKILL
+
+    begun = processes(*[lost] * supervisor.MAX_UNEXPLAINED)
+    with pytest.raises(UserError):
+        supervisor.supervise(["seed=0,1", "sweep.dir=sweep"])
+    assert len(begun) == supervisor.MAX_UNEXPLAINED

@@ -5,16 +5,47 @@ from collections.abc import Sequence
 
 import pytest
 
+from vae_runner import signals
 from vae_runner.errors import Interrupted
 from vae_runner.training.interruption import Interruption
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_is_answered_where_it_comes(number: signal.Signals, status: int) -> None:
-    with Interruption().heard():
-        with pytest.raises(Interrupted) as interrupt:
+    def work_on() -> None:
+        with Interruption().heard():
             os.kill(os.getpid(), number)
-        assert interrupt.value.status == status
+            pytest.fail("it was not")
+
+    with pytest.raises(Interrupted) as interrupt:
+        work_on()
+    assert interrupt.value.status == status
+
+
+def test_a_signal_that_python_drops_is_answered_later() -> None:
+    class Dropping:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def finish() -> None:
+        with Interruption().heard():
+            Dropping()
+            reached.append(1)
+
+    def go_on() -> None:
+        interruption = Interruption()
+        with interruption.heard():
+            Dropping()
+            with interruption.deferred():
+                reached.append(2)
+            reached.append(3)
+
+    reached: list[int] = []
+    with signals.raised():  # says nothing of it
+        for work_ in (finish, go_on):
+            with pytest.raises(Interrupted):
+                work_()
+    assert reached == [1, 2]
 
 
 def test_with_nohup_a_closed_terminal_is_nothing() -> None:
@@ -69,26 +100,37 @@ def test_handlers_are_put_back_and_other_threads_leave_them_alone() -> None:
 
 def test_machines_answer_the_signal_of_any_of_them_together_and_none_is_lost_while_they_agree() -> None:
     others = 0
-    interruption = Interruption()
 
     def largest(value: float) -> float:
         if others == -1:
             os.kill(os.getpid(), signal.SIGTERM)  # while it waits for them
         return max(value, others)
 
-    with interruption.heard(), interruption.together(largest):
-        with interruption.deferred():
-            pass
-        others = -1
-        with interruption.deferred():
-            pass
-        with pytest.raises(Interrupted) as answered, interruption.deferred():
-            pass
+    def agree_while_a_signal_comes() -> None:
+        nonlocal others
+        with interruption.heard(), interruption.together(largest):
+            with interruption.deferred():
+                pass
+            others = -1
+            with interruption.deferred():
+                pass
+            answering.append("the next time")
+            with interruption.deferred():
+                pass
+
+    def agree_after_one() -> None:
+        nonlocal others
+        with interruption.heard(), interruption.together(largest):
+            os.kill(os.getpid(), signal.SIGINT)  # not answered here, where the others do not know of it
+            others = signal.SIGTERM
+            answering.append("together")
+            with interruption.deferred():
+                pass
+
+    answering: list[str] = []
+    for work_on in (agree_while_a_signal_comes, agree_after_one):
+        interruption = Interruption()
+        with pytest.raises(Interrupted) as answered:
+            work_on()
         assert answered.value.signal_number == signal.SIGTERM
-    interruption = Interruption()
-    with interruption.heard(), interruption.together(largest):
-        os.kill(os.getpid(), signal.SIGINT)  # not answered here, where the others do not know of it
-        others = signal.SIGTERM
-        with pytest.raises(Interrupted) as answered, interruption.deferred():
-            pass
-        assert answered.value.signal_number == signal.SIGTERM
+    assert answering == ["the next time", "together"]

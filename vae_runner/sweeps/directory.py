@@ -63,14 +63,17 @@ class SweepDirectory:
     def _write_info(self, info: Mapping[str, Any]) -> None:
         write_whole(self._info_file, (json.dumps(sealed(info), indent=2) + "\n").encode())
 
-    @property
-    def info_text(self) -> bytes | None:
-        """What `begin_as` makes this the sweep of the same command again with; None where none has worked here."""
-        return self._info_file.read_bytes() if self.exists else None
+    def kept(self) -> dict[Path, bytes]:
+        """What there is of the last command; `put_back` makes this its sweep again."""
+        files = (self._info_file, self._end_file, self._launched_file)
+        return {file: file.read_bytes() for file in files if file.is_file()}
 
-    def begin_as(self, info_text: bytes) -> None:
-        """Forget the last command: it was refused."""
-        write_whole(self._info_file, info_text)
+    def put_back(self, kept: Mapping[Path, bytes]) -> None:
+        """Forget the command since: it was refused."""
+        for file in (self._end_file, self._launched_file):
+            file.unlink(missing_ok=True)
+        for file, content in kept.items():
+            write_whole(file, content)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -108,7 +111,7 @@ class SweepDirectory:
     def delete_own_files(self) -> None:
         """Delete what is not its runs'."""
         own = (self._info_file, self.table_file, self.page_file, self._lock_file, self._end_file)
-        named = (*own, self.path / "multirun.yaml")
+        named = (*own, self._launched_file)
         for file in (*named, *self.path.glob(".slot_*"), *self.path.glob(".suspect*")):
             file.unlink(missing_ok=True)
 
@@ -210,6 +213,10 @@ class SweepDirectory:
     @property
     def _end_file(self) -> Path:
         return self.path / ".end"
+
+    @property
+    def _launched_file(self) -> Path:
+        return self.path / "multirun.yaml"
 
     @property
     def _end_text(self) -> str:

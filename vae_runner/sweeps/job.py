@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vae_runner import config, signals
 from vae_runner.errors import Interrupted, UserError
 from vae_runner.run_directory import RunDirectory, timestamp
+from vae_runner.streams import forgiving
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.share import take_share
 from vae_runner.training.early_stopping import check_metric
@@ -75,7 +76,8 @@ def sweep_job(cfg: DictConfig, hydra: Any, path: Path, runner: Callable[[], Any]
     sweep = SweepDirectory(path.parent)
     try:
         end_if_told(sweep)
-        return _bring_to_end(cfg, own, hydra, directory, runner)
+        with forgiving():  # in processes of a launcher's
+            return _bring_to_end(cfg, own, hydra, directory, runner)
     except UserError as error:
         _note_failure(directory, own, hydra, str(error))
         log.error("%s", error)
@@ -100,6 +102,7 @@ def _bring_to_end(
     status = directory.status if directory.has_run else None
     sweep = SweepDirectory(directory.path.parent)
     if status == "finished":
+        directory.check_config()
         log.info("%s is finished already", directory.path.name)
         return _metric(directory, cfg.sweep.metric)
     if status == "running":

@@ -80,23 +80,24 @@ def supervise(arguments: Sequence[str]) -> None:
     if launching.refusal:
         raise UserError(launching.refusal)
     if launching.told:
-        raise Interrupted(launching.told)
+        raise Interrupted(launching.told, "interrupted before a run had begun: nothing is left of it")
     sys.exit(status)
 
 
 def _launch(directory: SweepDirectory, overrides: Sequence[Override], launching: "_Launching") -> int | None:
     """Launch the runs; the exit status of a command that was refused, and has left nothing behind, else None."""
-    info, written = directory.info_text, directory.written()
+    before, written = directory.kept(), directory.written()
+    existed = directory.exists
     own = [str(o.input_line) for o in overrides if o.key_or_group.split(".")[0] not in ("sweep", "hydra")]
     directory.begin(own, [o.key_or_group for o in overrides if o.is_sweep_override()])
     launching.status = launching.run()
     if launching.told:
         directory.remove_unbegun()
-    if info is None and not directory.runs and not (launching.told and directory.jobs_may_wait):
+    if not existed and not directory.runs and not (launching.told and directory.jobs_may_wait):
         directory.delete_own_files()
         return launching.status
-    if info is not None and (launching.refusal or launching.status == REFUSED) and directory.written() == written:
-        directory.begin_as(info)
+    if existed and (launching.refusal or launching.status == REFUSED) and directory.written() == written:
+        directory.put_back(before)
         return launching.status
     return None
 
@@ -116,10 +117,11 @@ def _tell(directory: SweepDirectory, launching: "_Launching", before: Mapping[st
     own = [run for run in report.runs if run.status == "finished" or now.get(run.name) != before.get(run.name)]
     unfinished = [run for run in own if run.status != "finished"]
     if unfinished:
+        repeats = "repeats it" if len(unfinished) == 1 else "repeats them"
         first = min(unfinished, key=lambda run: run.status != "failed")
         raise UserError(
             f"{first.error or f'{first.name} is {first.status}'} ({len(unfinished)} of {counted(own)} "
-            f"{_how(unfinished)}; {again} repeats {'it' if len(unfinished) == 1 else 'them'})"
+            f"{_how(unfinished)}; {again} {'goes on then' if first.status == 'damaged' else repeats})"
         )
     if launching.given_up:
         raise UserError(
@@ -151,13 +153,13 @@ class _Launching:
         unexplained = status = 0
         with self._signals_passed_on():
             while not self.told:
-                before = self._directory.written()
+                before, settled = self._directory.written(), self._settled()
                 status = self._run_process()
                 lost = status < 0 or status == WORKER_LOST
                 if self.told or not lost:
                     break
                 died = self._died_since(before)
-                unexplained = 0 if self._directory.written() != before else unexplained + 1
+                unexplained = 0 if died or self._settled() != settled else unexplained + 1
                 how = f"of signal {signal.Signals(-status).name}" if status < 0 else "with a process of its launcher"
                 if unexplained == MAX_UNEXPLAINED:
                     self.given_up = how
@@ -165,10 +167,18 @@ class _Launching:
                 note_deaths(self._directory, died, how)
         return status if status >= 0 else 128 - status  # as shells have it
 
+    def _settled(self) -> int:
+        """How many runs have come to an end of some kind."""
+        return sum(_status(run) in ("finished", "failed", "interrupted") for run in self._directory.runs)
+
     def _died_since(self, before: Mapping[str, object]) -> list[RunDirectory]:
         """The dead runs that have written since then: others were dead before, and are not to blame."""
         now = self._directory.written()
-        return [run for run in self._directory.runs if now.get(n := run.path.name) != before.get(n) and _is_dead(run)]
+        return [
+            run
+            for run in self._directory.runs
+            if now.get(n := run.path.name) != before.get(n) and _status(run) == "dead"
+        ]
 
     def _run_process(self) -> int:
         process = subprocess.Popen(
@@ -215,11 +225,11 @@ class _Launching:
                 os.kill(self._process, number)
 
 
-def _is_dead(run: RunDirectory) -> bool:
+def _status(run: RunDirectory) -> str:
     try:
-        return run.status == "dead"
+        return run.status
     except UserError:  # its run.json is damaged: the report tells of it
-        return False
+        return "damaged"
 
 
 def _end_group(group: int, seconds_to_end: float) -> None:
@@ -277,6 +287,8 @@ def _choose_directory(overrides: Sequence[Override], arguments: Sequence[str]) -
         directory = SweepDirectory(Path(path))
         if goes_on and not directory.exists:
             raise UserError(f"sweep=resume: {path} is no sweep's directory: see where it is, or leave sweep= out")
+        if directory.path.exists() and not directory.path.is_dir():
+            raise UserError(f"{path} is a file: give a sweep a folder")
         if RunDirectory(directory.path).has_run:
             raise UserError(f"{path} is the directory of one run: give a sweep another one")
     elif goes_on:
@@ -292,6 +304,11 @@ def _check_given(overrides: Sequence[Override]) -> None:
     for override in overrides:
         if override.key_or_group in COUNTS and isinstance(count := override.value(), int) and count < 1:
             raise UserError(f"{override.key_or_group}={count}: must be at least 1")
+        if override.key_or_group == "hydra.sweep.subdir":
+            raise UserError(
+                f"{override.input_line}: runs are found again by their folders' names, which tell what they compute; "
+                "leave it out"
+            )
         if override.key_or_group in ("sweep.dir", "hydra.sweep.dir") and override.is_sweep_override():
             raise UserError(f"{override.input_line}: a sweep has one directory; give one, in quotes if it has a comma")
         if override.key_or_group == "sweep" and str(override.value()) not in KINDS:

@@ -63,6 +63,8 @@ class Interruption:
             over.set()
             for number, handler in before.items():
                 signal.signal(number, handler)
+        if self._first:  # which was raised where Python drops exceptions, in a `__del__`
+            raise Interrupted(self._first, "interrupted when the run had finished")
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
