@@ -111,8 +111,10 @@ def wait_until_two_go_on(process: subprocess.Popen[str], sweep: Path) -> None:
 def end(process: subprocess.Popen[str], number: int, *, launcher: bool = False, times: int = 1) -> int:
     """Send it a signal, or the process alone that launches its runs; what it says must be that it can go on."""
     (launching,) = children(process)
+    target = launching if launcher else process.pid
     for _ in range(times):
-        os.kill(launching if launcher else process.pid, number)
+        if Path(f"/proc/{target}").exists():  # which it may have ended before
+            os.kill(target, number)
         time.sleep(0.3)
     _, stderr = process.communicate(timeout=30)
     said = [line for line in stderr.splitlines() if not re.match(r"\S+ \S+\t(INFO|WARNING) ", line)]  # Ray's
