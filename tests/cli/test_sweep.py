@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -45,6 +46,14 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert result.returncode == 0, result.stderr
     (folder / "console.txt").write_text(result.stdout)
     return folder / "sweep"
+
+
+@pytest.fixture
+def copied(sweep: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """A copy of the finished sweep in tmp_path, which the function goes on with, with more overrides."""
+    shutil.copytree(sweep, tmp_path / "sweep")
+    arguments = ("-m", "epochs=1", "dataset.limit=64", "figures=none", "sweep.dir=sweep")
+    return lambda *more: command("vae-run", *arguments, *more, cwd=tmp_path)
 
 
 def test_a_sweep_leaves_a_folder_a_run_named_by_what_varies_and_by_what_it_computes(sweep: Path) -> None:
@@ -93,12 +102,13 @@ def test_vae_compare_makes_table_and_page_anew_without_tensorflow(sweep: Path) -
     assert "4 runs: sweep/sweep.html" in result.stdout
 
 
-def test_values_added_later_join_the_same_directory_and_nothing_is_done_twice(sweep: Path) -> None:
-    before = {file.parent.name: file.stat().st_mtime for file in sweep.glob("*/run.json")}
-    arguments = ("-m", "latent=3,5,2", "seed=0,1", "epochs=1", "dataset.limit=64", "sweep.dir=sweep")
-    result = command("vae-run", *arguments, "figures=none", cwd=sweep.parent)
+def test_values_added_later_join_the_same_directory_and_nothing_is_done_twice(
+    copied: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    before = {file.parent.name: file.stat().st_mtime for file in tmp_path.glob("sweep/*/run.json")}
+    result = copied("latent=3,5,2", "seed=0,1")
     assert result.returncode == 0, result.stderr
-    after = {file.parent.name: file.stat().st_mtime for file in sweep.glob("*/run.json")}
+    after = {file.parent.name: file.stat().st_mtime for file in tmp_path.glob("sweep/*/run.json")}
     assert {name: after[name] for name in before} == before
     assert len(after) == 6
     assert result.stdout.count("is finished already") == 4
@@ -180,40 +190,39 @@ def test_a_sweep_of_twelve_whose_plug_is_pulled_three_times_ends_with_twelve_rig
         assert table(directory / name) == table(tmp_path / "reference" / name)
 
 
-def test_a_run_that_has_lost_its_run_json_goes_on_and_keeps_no_other_from_it(tmp_path: Path) -> None:
-    arguments = ("-m", *SMALL, "sweep.dir=sweep")
-    result = command("vae-run", *arguments, "seed=0,1", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    lost = next((tmp_path / "sweep").glob("seed_0-*/run.json"))
+def test_a_run_that_has_lost_its_run_json_goes_on_and_keeps_no_other_from_it(
+    copied: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    lost = next(tmp_path.glob("sweep/latent_2-seed_0-*/run.json"))
     before = json.loads(lost.read_text())
     lost.unlink()
-    result = command("vae-run", *arguments, "seed=0,1,2", cwd=tmp_path)
+    result = copied("latent=2,3", "seed=0,1,2")
     assert result.returncode == 0, result.stderr
-    assert states(tmp_path / "sweep") == {"finished": 3}
+    assert states(tmp_path / "sweep") == {"finished": 6}
     after = json.loads(lost.read_text())
     assert {name: after[name] for name in ("epoch", "step", "metrics")} == {
         name: before[name] for name in ("epoch", "step", "metrics")
     }
 
 
-def test_a_finished_run_without_the_metric_of_a_search_is_its_own_failure_alone(tmp_path: Path) -> None:
-    arguments = ("-m", *SMALL, "sweep.dir=sweep")
-    assert command("vae-run", *arguments, "seed=0", cwd=tmp_path).returncode == 0
-    (run,) = (RunDirectory(file.parent) for file in (tmp_path / "sweep").glob("*/run.json"))
+def test_a_finished_run_without_the_metric_of_a_search_is_its_own_failure_alone(
+    copied: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    run = RunDirectory(next(tmp_path.glob("sweep/latent_2-seed_0-*")))
     run.write_info({**run.info, "metrics": {"train/loss": 1.0}})
-    result = command("vae-run", *arguments, "seed=0,1", cwd=tmp_path)
+    result = copied("latent=2,3", "seed=0,1")
     assert "is finished, and has no test/loss: delete its folder to have it done again" in result.stdout
-    assert states(tmp_path / "sweep") == {"finished": 2}
+    assert result.stdout.count("is finished already") == 4
 
 
-def test_a_finished_run_whose_configuration_is_damaged_is_told_of(tmp_path: Path) -> None:
-    arguments = ("-m", "seed=0,1", *SMALL, "sweep.dir=sweep")
-    assert command("vae-run", *arguments, cwd=tmp_path).returncode == 0
-    next((tmp_path / "sweep").glob("seed_1-*/config.yaml")).write_text("seed: 2\n")
-    result = command("vae-run", *arguments, cwd=tmp_path)
+def test_a_finished_run_whose_configuration_is_damaged_is_told_of(
+    copied: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    next(tmp_path.glob("sweep/latent_3-seed_1-*/config.yaml")).write_text("seed: 2\n")
+    result = copied("latent=2,3", "seed=0,1")
     assert result.returncode == 2
     assert "config.yaml has changed since the run wrote it" in result.stderr
-    assert "1 of 2 runs did not finish; the same command with sweep.dir=sweep goes on then" in result.stderr
+    assert "1 of 4 runs did not finish; the same command with sweep.dir=sweep goes on then" in result.stderr
 
 
 def test_an_interrupted_sweep_says_how_many_of_its_runs_have_not_begun(tmp_path: Path) -> None:
