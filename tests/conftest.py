@@ -16,6 +16,11 @@ REPOSITORY = Path(__file__).parents[1]
 COMMANDS = Path(sys.executable).parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The file that takes longest comes first: a process that took it last would keep the others waiting."""
+    items.sort(key=lambda item: item.path.name != "test_distributed.py")
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real images, or a skipped test."""
