@@ -9,13 +9,16 @@ import numpy as np
 from omegaconf import OmegaConf
 from rich.table import Table
 
+from vae_runner.config import part_name
 from vae_runner.console import console, plain
 from vae_runner.errors import DAMAGED, UserError
 from vae_runner.evaluation.embeddings import decode, reconstruct
 from vae_runner.figures.comparison import Compared, comparison, in_order
 from vae_runner.files import csv_table, write_whole
 from vae_runner.run_directory import RunDirectory, check_writable, save_figure
+from vae_runner.sweeps.report import counted
 
+SHOWN_PARTS = ("dataset", "model", "loss")
 SHOWN_IMAGES = 8
 SAMPLES = 32
 SEED = 0  # of the samples: every run decodes the same draws, as far as its latent space has their dimensions
@@ -49,8 +52,7 @@ def compare(paths: Sequence[Path], out: Path) -> None:
     table_file = out.with_suffix(".csv")
     write_whole(table_file, csv_table(rows))
     _print(rows)
-    counted = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
-    print(f"{counted} in {out}, the metrics in {table_file}")
+    print(f"{counted(runs)} in {out}, the metrics in {table_file}")
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,7 @@ def _table(runs: Sequence[_Run]) -> list[dict[str, Any]]:
         rows.append(
             {
                 "run": str(run.directory.path),
-                "dataset": _name(config, "dataset"),
-                "model": _name(config, "model"),
-                "loss": _name(config, "loss"),
+                **{part: part_name(OmegaConf.select(config, f"{part}._target_")) for part in SHOWN_PARTS},
                 "latent": config.get("latent"),
                 "seed": config.get("seed"),
                 "epoch": run.info["epoch"],
@@ -110,11 +110,6 @@ def _table(runs: Sequence[_Run]) -> list[dict[str, Any]]:
     about = [key for key in rows[0] if key not in runs[0].info["metrics"]]
     columns = [*about, *in_order(name for run in runs for name in run.info["metrics"])]
     return [{key: row.get(key, "") for key in columns} for row in rows]
-
-
-def _name(config: Any, part: str) -> str:
-    """`vae` of vae_runner.losses.vae.Vae, `conv` of vae_runner.models.conv.build."""
-    return ".".join(str(OmegaConf.select(config, f"{part}._target_")).split(".")[-2:-1])
 
 
 def _print(rows: Sequence[dict[str, Any]]) -> None:

@@ -88,11 +88,13 @@ def configuration(path: Path, asked: DictConfig, overrides: Sequence[str]) -> Di
             _apply(config, asked, override)
     except OmegaConfBaseException as error:
         raise UserError(f"{path}/config.yaml: {str(error).splitlines()[0]}: {DAMAGED}") from error
-    with RunDirectory(path) as directory:
-        directory.hold()  # or it is refused for being in use, whatever it has done
-        done, status = directory.info.get("epoch", 0), directory.info.get("status")
+    info = RunDirectory(path).info
+    done = info.get("epoch", 0)
     draws = OmegaConf.to_container(config.figures) != OmegaConf.to_container(stored.figures)
-    if config.epochs < done or (config.epochs == done and status == "finished" and not draws):
+    if config.epochs < done or (config.epochs == done and info.get("status") == "finished" and not draws):
+        with RunDirectory(path) as directory:
+            # Refuses one in use, which has not come to its end. Not before: machines that go on together all come here.
+            directory.hold()
         raise UserError(
             f"{path} has done epoch {done} already: to go on, give epochs= more than {done}, or other figures to draw"
         )

@@ -19,6 +19,8 @@ import numpy as np
 import yaml
 from omegaconf.errors import OmegaConfBaseException
 
+from vae_runner.errors import first_line
+
 MAX_TEXT = 4 << 20  # bytes of a JSON or YAML file
 MAX_DEPTH = 50  # of objects and lists within each other
 MAX_EXPANSION = 200  # of what is compressed: embeddings of a few thousand equal images come to 100
@@ -46,9 +48,8 @@ def reading() -> Iterator[None]:
     try:
         yield
     except READERS_ERRORS as error:
-        reason = next(iter(str(error).splitlines()), "")
-        told = reason if reason and isinstance(error, WORDED_ERRORS) else f"{type(error).__name__}: {reason}"
-        raise DamagedError(told) from error
+        told = first_line(error)
+        raise DamagedError(told if isinstance(error, WORDED_ERRORS) else f"{type(error).__name__}: {told}") from error
 
 
 def read(path: Path, most: int | None = None) -> bytes:

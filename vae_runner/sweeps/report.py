@@ -17,7 +17,7 @@ import yaml
 from PIL import Image
 from rich.table import Table
 
-from vae_runner.config import leaves
+from vae_runner.config import leaves, part_name
 from vae_runner.errors import UserError, printable
 from vae_runner.files import csv_table, write_whole
 from vae_runner.run_directory import MAIN_METRIC, RunDirectory
@@ -196,7 +196,7 @@ def _small(picture: Path) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def counted(runs: Sequence[Run]) -> str:
+def counted(runs: Sequence[object]) -> str:
     """How many runs, in words."""
     return f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
 
@@ -207,9 +207,9 @@ def _heading(key: str) -> str:
 
 
 def _setting(run: Run, key: str) -> Any:
-    """What a run has for a key; of a part, the `conv` of vae_runner.models.conv.build."""
+    """What a run has for a key; of a part, its name."""
     value = run.config.get(key)
-    return ".".join(str(value).split(".")[-2:-1]) if key.endswith("._target_") and value else value
+    return part_name(value) if key.endswith("._target_") and value else value
 
 
 def _known(value: Any) -> Any:
