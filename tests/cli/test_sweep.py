@@ -286,10 +286,15 @@ def test_a_runs_directory_is_not_taken_for_a_sweeps(sweep: Path, refusal: Callab
     assert f"sweep/{run} is the directory of one run" in said
 
 
+@pytest.mark.parametrize("others", [True, False], ids=["other plugins are there", "no plugin is"])
 def test_a_preset_without_its_extra_says_what_to_install(
-    refusal: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    others: bool, refusal: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    def find_spec(name: str) -> None:
+        if not others:
+            raise ModuleNotFoundError("No module named 'hydra_plugins'")
+
+    monkeypatch.setattr("importlib.util.find_spec", find_spec)
     said = refusal("vae-run", "-m", "seed=0,1", "hydra/launcher=joblib", cwd=tmp_path)
     assert "hydra/launcher=joblib needs an extra: pip install 'vae-runner[sweep]'" in said
 

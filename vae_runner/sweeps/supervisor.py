@@ -348,12 +348,19 @@ def _is_whole(sweep: SweepDirectory) -> bool:
         return False
 
 
+def _is_installed(plugin: str) -> bool:
+    try:
+        return importlib.util.find_spec(f"hydra_plugins.{plugin}") is not None
+    except ModuleNotFoundError:  # not even the package that all of them are in
+        return False
+
+
 def _check_extras(overrides: Sequence[Override]) -> None:
     for override in overrides:
         if override.key_or_group not in ("hydra/launcher", "hydra/sweeper"):
             continue
         plugin = EXTRAS.get(str(override.value()))
-        if plugin and importlib.util.find_spec(f"hydra_plugins.{plugin}") is None:
+        if plugin and not _is_installed(plugin):
             raise UserError(f"{override.input_line} needs an extra: pip install 'vae-runner[sweep]'")
 
 
