@@ -232,6 +232,7 @@ class HardwareConfig:
     memory_growth: bool = True
     memory_limit_mb: int | None = key(None, minimum=1, unit="MB of each GPU")
     xla: Any = key("auto", choices=("auto", True, False))
+    custom_ops: Any = key("auto", choices=("auto", True, False))
     precision: str = key("float32", choices=("float32", "mixed_bfloat16", "mixed_float16"))
     tensor_float32: bool = True
     deterministic: bool = False

@@ -1,5 +1,6 @@
 """From the hardware configuration to TensorFlow's devices, XLA, precision and threads."""
 
+import logging
 import os
 import platform
 from contextlib import suppress
@@ -12,9 +13,12 @@ import keras
 import tensorflow as tf
 from tensorflow.python.distribute.collective_all_reduce_strategy import CollectiveAllReduceExtended
 
+from vae_runner import custom_ops
 from vae_runner.cluster import Cluster, wait_for_all
 from vae_runner.config import HardwareConfig
 from vae_runner.errors import UserError
+
+log = logging.getLogger(__name__)
 
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 SECONDS_BETWEEN_CHECKS = 1
@@ -30,17 +34,24 @@ class Hardware:
     description: dict[str, Any]
     synchronized: bool = False  # batch normalisation, over all replicas
     cluster: Cluster | None = None  # None: this machine alone
+    custom_ops: Any = None  # what `custom_ops.load` gives; None: TensorFlow's operations alone
 
     @property
     def replicas(self) -> int:
         """How many devices share a batch, on all machines."""
         return int(self.strategy.num_replicas_in_sync)
 
-    def synchronize(self, model: keras.Model) -> None:
-        """Let batch normalisation take its moments over the images of all replicas, if it is to."""
+    def prepare(self, model: keras.Model) -> None:
+        """Let layers compute as this hardware wants it.
+
+        Batch normalisation takes its moments over the images of all replicas, if it is to, and layers that are computed
+        together use the custom operations.
+        """
         for layer in model._flatten_layers():
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = self.synchronized
+            if hasattr(layer, "custom_ops"):
+                layer.custom_ops = self.custom_ops
 
     def largest(self, value: float) -> float:
         """The largest of the values that the machines of the run give: a collective, in which each waits for all.
@@ -101,10 +112,28 @@ def setup(config: HardwareConfig, seed: int, cluster: Cluster | None = None) -> 
     if jit_compile and not alone and not gpus:
         raise UserError("hardware.xla=true: XLA does not compile steps over several CPU devices; leave it out")
     synchronized = not alone if config.sync_batch_norm is None else config.sync_batch_norm
-    description = _describe(config, gpus, jit_compile) | {"replicas": strategy.num_replicas_in_sync}
+    ops = _custom_ops(config.custom_ops, possible=not gpus and not jit_compile and config.precision == "float32")
+    description = _describe(config, gpus, jit_compile) | {
+        "replicas": strategy.num_replicas_in_sync,
+        "custom_ops": ops is not None,
+    }
     if cluster:
         description["workers"] = list(cluster.workers)
-    return Hardware(strategy, jit_compile, description, synchronized, cluster)
+    return Hardware(strategy, jit_compile, description, synchronized, cluster, ops)
+
+
+def _custom_ops(wanted: Any, possible: bool) -> Any:
+    if wanted is False or (wanted == "auto" and not possible):
+        return None
+    try:
+        if not possible:
+            raise custom_ops.UnavailableError("they are for float32 on a CPU, without XLA")
+        return custom_ops.load()
+    except custom_ops.UnavailableError as error:
+        if wanted is True:
+            raise UserError(f"hardware.custom_ops=true: {error}; leave it out to do without") from error
+        log.warning(f"No custom operations, a step takes longer: {error} (hardware.custom_ops=false: not to be told)")
+        return None
 
 
 def _set_devices(config: HardwareConfig, gpus: list[Any]) -> None:

@@ -180,7 +180,7 @@ def _build(config: DictConfig, machine: hardware.Hardware, stopwatch: Stopwatch,
             )
             _check_memory(autoencoder, min(config.batch_size, len(dataset.train)), machine)
         for network in (autoencoder.encoder, autoencoder.decoder):
-            machine.synchronize(network)
+            machine.prepare(network)
         schedule = build(config.schedule)
         if "learning_rate" not in config.optimizer:
             raise UserError("optimizer has no learning_rate: its YAML needs that key, the highest one of the run")

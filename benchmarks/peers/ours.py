@@ -58,7 +58,7 @@ def prepare(
             posterior=build(config.posterior),
         )
         for network in (autoencoder.encoder, autoencoder.decoder):
-            machine.synchronize(network)
+            machine.prepare(network)
         learning_rate = LearningRate(config.optimizer.learning_rate, build(config.schedule), config.epochs, train.steps)
         optimizer = build(config.optimizer, learning_rate=learning_rate)
         optimizer.build(autoencoder.trainable_variables)

@@ -52,7 +52,7 @@ def an_epoch(hardware: Hardware, make: Make, images: object = IMAGES) -> tuple[S
     with hardware.strategy.scope():
         autoencoder, loss, optimizer = make()
         for network in (autoencoder.encoder, autoencoder.decoder):
-            hardware.synchronize(network)
+            hardware.prepare(network)
         optimizer.build(autoencoder.trainable_variables)
     batches = Batches(images, BATCH, SEED, hardware.strategy)
     inner = InnerLoop(autoencoder, loss, optimizer, hardware, SEED, batches.steps)

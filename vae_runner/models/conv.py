@@ -6,17 +6,16 @@ import keras
 
 from vae_runner.errors import UserError
 from vae_runner.models.autoencoder import Autoencoder
-from vae_runner.models.layers import (
+from vae_runner.models.joined import (
     MAX_FOLDED_PATCH,
     MAX_SPANNING_LATENT,
-    MAX_TAPPED_CHANNELS,
     AffineMap,
     FoldedBlock,
-    InPlaceLeakyReLU,
-    TappedConv2DTranspose,
+    ImageHead,
+    NormalizedLeakyReLU,
     heads,
-    normalization,
 )
+from vae_runner.models.layers import MAX_TAPPED_CHANNELS, InPlaceLeakyReLU, TappedConv2DTranspose, normalization
 from vae_runner.models.posterior import Posterior
 
 SMALLEST_BOTTLENECK = 7  # pixels: by default an image is halved as long as its smaller side stays at least this
@@ -67,16 +66,20 @@ def build(
     ]
     # Up to the first normalisation nothing bends: the map from z is affine.
     x = _affine([dense, keras.layers.Reshape(bottleneck, name="reshape"), *convolutions[:1]], z)
-    for i, convolution in zip(numbers, convolutions, strict=True):
-        x = convolution(x) if convolution is not convolutions[0] else x
-        x = _crop(block.activate(x, f"transpose_{len(strides) - i}"), sizes[i])
     # The last convolution makes the image itself, in float32 also in mixed precision: the loss is taken on it.
     tapped = strides[0] == 1 and image_shape[2] <= MAX_TAPPED_CHANNELS
-    x = (TappedConv2DTranspose if tapped else keras.layers.Conv2DTranspose)(
+    last = (TappedConv2DTranspose if tapped else keras.layers.Conv2DTranspose)(
         image_shape[2], kernel_size, strides[0], padding="same", activation="sigmoid", dtype="float32",
         name=f"conv_transpose_{len(strides)}",
-    )(x)  # fmt: skip
-    decoder = keras.Model(z, _crop(x, sizes[0]), name="decoder")
+    )  # fmt: skip
+    for i, convolution in zip(numbers, convolutions, strict=True):
+        x = convolution(x) if convolution is not convolutions[0] else x
+        name = f"transpose_{len(strides) - i}"
+        if i == 1 and tapped and normalization == "batch" and x.shape[1:3] == sizes[i]:
+            last = ImageHead([*block.after(name), last], name="image_head")
+        else:
+            x = _crop(block.activate(x, name), sizes[i])
+    decoder = keras.Model(z, _crop(last(x), sizes[0]), name="decoder")
     return Autoencoder(encoder, decoder, posterior)
 
 
@@ -146,6 +149,8 @@ class _Block:
         )  # fmt: skip
 
     def activate(self, x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+        if self.kind == "batch":
+            return NormalizedLeakyReLU(self.after(name), name=f"normalized_{name}")(x)
         for layer in self.after(name):
             x = layer(x)
         return x

@@ -5,7 +5,7 @@ import math
 import keras
 
 from vae_runner.models.autoencoder import Autoencoder
-from vae_runner.models.layers import heads
+from vae_runner.models.joined import heads
 from vae_runner.models.layers import normalization as normalization_layers
 from vae_runner.models.posterior import Posterior
 

@@ -1,0 +1,101 @@
+"""Operations of our own for training on a CPU: compiled for the processor, once, where there is a C++ compiler."""
+
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from filelock import FileLock
+
+from vae_runner.custom_ops.gradients import register
+
+log = logging.getLogger(__name__)
+
+SOURCE = Path(__file__).with_name("operations.cc")
+COMPILERS = ("c++", "g++", "clang++")  # the first there is, unless $CXX names one
+# Without infinities set aside: a loss that is not finite must be seen. Eigen comes with TensorFlow's headers; its code
+# for newer processors does not compile everywhere, and we use none of it.
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared", "-DEIGEN_DONT_VECTORIZE")
+LANES = 16  # what channels must be a multiple of; kLanes
+SIDE = 3  # of the kernels between images and maps; kSide
+IMAGE_CHANNELS = (1, 3)
+
+
+class UnavailableError(Exception):
+    """The operations cannot be compiled here; the message says why."""
+
+
+def load() -> Any:
+    """The operations, as functions with gradients; compiled if no earlier run has.
+
+    Raises:
+        UnavailableError: there is no C++ compiler, or it does not compile them.
+    """
+    outcome = _outcome()
+    if isinstance(outcome, UnavailableError):
+        raise outcome
+    return outcome
+
+
+@cache  # also that there are none, so that not every run of a sweep tries again
+def _outcome() -> Any:
+    try:
+        compiler = _compiler()
+        library = _library(compiler)
+        if not library.exists():
+            _compile(compiler, library)
+        operations = tf.load_op_library(os.fspath(library))
+    except UnavailableError as error:
+        return error
+    except (OSError, tf.errors.OpError) as error:
+        return UnavailableError(str(error).splitlines()[0])
+    register(operations)
+    return operations
+
+
+def _compiler() -> str:
+    for name in filter(None, (os.environ.get("CXX"), *COMPILERS)):
+        if found := shutil.which(name):
+            return found
+    raise UnavailableError(f"there is no C++ compiler ({', '.join(COMPILERS)})")
+
+
+def _library(compiler: str) -> Path:
+    """Where the compiled operations are kept: by all that they depend on, so that a home may be many machines'."""
+    macros = _run([compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])  # compiler and processor
+    parts = (SOURCE.read_text(), *FLAGS, macros, tf.version.VERSION, tf.version.GIT_VERSION, *_tensorflow_flags())
+    name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "vae-runner" / "custom_ops" / f"{name}.so"
+
+
+def _compile(compiler: str, library: Path) -> None:
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(library.with_suffix(".lock")):
+        if library.exists():  # another run was first
+            return
+        log.info("Compiling operations for this processor, once: it takes some seconds")
+        with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+            compiled = Path(folder) / library.name
+            _run([compiler, *FLAGS, os.fspath(SOURCE), "-o", os.fspath(compiled), *_tensorflow_flags()])
+            compiled.rename(library)
+
+
+def _tensorflow_flags() -> list[str]:
+    """Its headers as a system's: their warnings are not ours."""
+    flags = [*tf.sysconfig.get_compile_flags(), *tf.sysconfig.get_link_flags()]
+    return [flag.replace("-I", "-isystem", 1) if flag.startswith("-I") else flag for flag in flags]
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if "error" in line] or [f"status {done.returncode}"]
+        raise UnavailableError(f"{command[0]}: {errors[0]}")
+    return done.stdout

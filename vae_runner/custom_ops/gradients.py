@@ -1,0 +1,132 @@
+"""The gradients of the custom operations.
+
+Each first gradient is an operation too. The gradients of those, and that of the patches' sums, which no usual loss asks
+for, are taken of the same formulas in TensorFlow's own operations.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+Gradients = list[tf.Tensor | None]
+
+
+def register(operations: Any) -> None:
+    """Tell TensorFlow the gradients of these operations; once a process."""
+
+    @tf.RegisterGradient("VaeRunnerNormalizedLeakyRelu")
+    def _(op: tf.Operation, dy: tf.Tensor, *_: Any) -> Any:
+        x, gamma, beta = op.inputs
+        _, mean, variance = op.outputs
+        return operations.vae_runner_normalized_leaky_relu_grad(
+            dy=dy, x=x, gamma=gamma, beta=beta, mean=mean, variance=variance, **_attributes(op, "epsilon", "slope")
+        )
+
+    @tf.RegisterGradient("VaeRunnerConvolvedImages")
+    def _(op: tf.Operation, dmaps: tf.Tensor) -> Any:
+        images, kernel, _ = op.inputs
+        attributes = _attributes(op, "stride", "slope")
+        dimages = _pulled_back(
+            lambda images: convolved(images, kernel, attributes["stride"]),
+            [images],
+            [tf.raw_ops.LeakyReluGrad(gradients=dmaps, features=op.outputs[0], alpha=attributes["slope"])],
+        )
+        return *dimages, *operations.vae_runner_convolved_images_grad(
+            dmaps=dmaps, images=images, maps=op.outputs[0], **attributes
+        )
+
+    @tf.RegisterGradient("VaeRunnerMadeImages")
+    def _(op: tf.Operation, dimages: tf.Tensor, *_: Any) -> Any:
+        x, gamma, beta, kernel = op.inputs
+        _, mean, variance = op.outputs
+        return operations.vae_runner_made_images_grad(
+            dimages=dimages, x=x, gamma=gamma, beta=beta, kernel=kernel, mean=mean, variance=variance,
+            **_attributes(op, "epsilon", "slope"),
+        )  # fmt: skip
+
+
+@tf.RegisterGradient("VaeRunnerPatchSums")
+def _patch_sums(op: tf.Operation, dsums: tf.Tensor) -> Gradients:
+    stride = op.get_attr("stride")
+    return _pulled_back(lambda x, pivot: patch_sums(x, pivot, [3, 3, 1], [stride] * 2), op.inputs, [dsums])
+
+
+@tf.RegisterGradient("VaeRunnerNormalizedLeakyReluGrad")
+def _normalized_leaky_relu_grad(op: tf.Operation, *gradients: tf.Tensor) -> Gradients:
+    attributes = _attributes(op, "epsilon", "slope")
+
+    def first(dy: tf.Tensor, *inputs: tf.Tensor) -> Gradients:
+        return _pulled_back(lambda *inputs: normalized_leaky_relu(*inputs, **attributes), inputs, [dy])
+
+    return [*_pulled_back(first, op.inputs[:4], gradients), None, None]  # the moments follow from x
+
+
+@tf.RegisterGradient("VaeRunnerConvolvedImagesGrad")
+def _convolved_images_grad(op: tf.Operation, *gradients: tf.Tensor) -> Gradients:
+    attributes = _attributes(op, "stride", "slope")
+    maps = op.inputs[2]
+    channels = maps.shape[-1]
+
+    def first(dmaps: tf.Tensor, images: tf.Tensor) -> Gradients:
+        dmaps = tf.raw_ops.LeakyReluGrad(gradients=dmaps, features=maps, alpha=attributes["slope"])
+        kernel = tf.zeros([3, 3, images.shape[-1], channels])
+        (dkernel,) = _pulled_back(lambda kernel: convolved(images, kernel, attributes["stride"]), [kernel], [dmaps])
+        return [dkernel, tf.reduce_sum(dmaps, axis=[0, 1, 2])]
+
+    return [*_pulled_back(first, op.inputs[:2], gradients), None]  # of the maps only the signs count
+
+
+@tf.RegisterGradient("VaeRunnerMadeImagesGrad")
+def _made_images_grad(op: tf.Operation, *gradients: tf.Tensor) -> Gradients:
+    attributes = _attributes(op, "epsilon", "slope")
+
+    def made(*inputs: tf.Tensor) -> tf.Tensor:
+        *of_maps, kernel = inputs
+        maps = normalized_leaky_relu(*of_maps, **attributes)
+        shape = tf.concat([tf.shape(maps)[:3], [kernel.shape[2]]], axis=0)
+        return tf.nn.conv2d_transpose(maps, kernel, shape, 1, "SAME")
+
+    def first(dimages: tf.Tensor, *inputs: tf.Tensor) -> Gradients:
+        return _pulled_back(made, inputs, [dimages])
+
+    return [*_pulled_back(first, op.inputs[:5], gradients), None, None]
+
+
+def normalized_leaky_relu(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float, slope: float) -> tf.Tensor:
+    """LeakyReLU of batch-normalised `x` `[batch, height, width, channels]`."""
+    mean, variance = tf.nn.moments(x, axes=[0, 1, 2])
+    return tf.nn.leaky_relu((x - mean) * tf.math.rsqrt(variance + epsilon) * gamma + beta, slope)
+
+
+def convolved(images: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
+    """Maps of images, with "same" padding."""
+    return tf.nn.conv2d(images, kernel, stride, "SAME")
+
+
+def patch_sums(x: tf.Tensor, pivot: tf.Tensor, kernel: Sequence[int], strides: Sequence[int]) -> tf.Tensor:
+    """Sums `[n + 1, n + 1]` of the products of (p − pivot, 1), over all patches p of `x` that such a kernel sees."""
+    rows, columns, channels = kernel[:3]
+    n = rows * columns * channels
+    pick = tf.reshape(
+        tf.eye(n, n + 1), [rows, columns, channels, n + 1]
+    )  # a convolution that yields the patches, and 0
+    offsets = tf.concat([tf.fill([n], -pivot), [1.0]], axis=0)
+    patches = tf.reshape(tf.nn.conv2d(x, pick, strides, "SAME") + offsets, [-1, n + 1])
+    return tf.matmul(patches, patches, transpose_a=True)
+
+
+def _attributes(op: tf.Operation, *names: str) -> dict[str, Any]:
+    return {name: op.get_attr(name) for name in names}
+
+
+def _pulled_back(
+    function: Callable[..., Any], inputs: Sequence[tf.Tensor], gradients: Sequence[tf.Tensor]
+) -> Gradients:
+    """From the gradients of what a function makes of the inputs to those of the inputs."""
+    sources = list(inputs)
+    with tf.GradientTape() as tape:
+        tape.watch(sources)
+        outputs = function(*sources)
+    targets = outputs if isinstance(outputs, list) else [outputs]
+    return tape.gradient(targets, sources, output_gradients=list(gradients))
