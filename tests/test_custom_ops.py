@@ -24,12 +24,13 @@ ops = custom_ops.load()
 random = np.random.default_rng(0)
 x, y, kernel = (random.normal(size=shape).astype("f") for shape in [(9, 40, 50, 48), (9, 40, 50, 1), (3, 3, 1, 48)])
 gamma, beta = np.ones(48, "f"), np.zeros(48, "f")
-made = ops.vae_runner_made_images(x=x, gamma=gamma, beta=beta, kernel=kernel, epsilon=1e-3, slope=0.2)
+bias = np.ones(1, 'f')
+made = ops.vae_runner_made_images(x=x, gamma=gamma, beta=beta, kernel=kernel, bias=bias, epsilon=1e-3, slope=0.2)
 results = [*made, *ops.vae_runner_made_images_grad(
     dimages=y, x=x, gamma=gamma, beta=beta, kernel=kernel, mean=made[1], variance=made[2], epsilon=1e-3, slope=0.2
 )]
 maps = ops.vae_runner_convolved_images(images=y, kernel=kernel, bias=beta, stride=1, slope=0.2)
-results += [maps, *ops.vae_runner_convolved_images_grad(dmaps=x, images=y, maps=maps, stride=1, slope=0.2)]
+results += [maps, *ops.vae_runner_convolved_images_grad(dmaps=x, images=y, kernel=kernel, bias=beta, stride=1, slope=0.2)]
 results += [ops.vae_runner_patch_sums(images=y, pivot=0.0, stride=1)]
 sys.stdout.buffer.write(b"".join(np.asarray(result).tobytes() for result in results))
 """

@@ -25,7 +25,7 @@ def register(operations: Any) -> None:
 
     @tf.RegisterGradient("VaeRunnerConvolvedImages")
     def _(op: tf.Operation, dmaps: tf.Tensor) -> Any:
-        images, kernel, _ = op.inputs
+        images, kernel, bias = op.inputs
         attributes = _attributes(op, "stride", "slope")
         dimages = _pulled_back(
             lambda images: convolved(images, kernel, attributes["stride"]),
@@ -33,12 +33,12 @@ def register(operations: Any) -> None:
             [tf.raw_ops.LeakyReluGrad(gradients=dmaps, features=op.outputs[0], alpha=attributes["slope"])],
         )
         return *dimages, *operations.vae_runner_convolved_images_grad(
-            dmaps=dmaps, images=images, maps=op.outputs[0], **attributes
+            dmaps=dmaps, images=images, kernel=kernel, bias=bias, **attributes
         )
 
     @tf.RegisterGradient("VaeRunnerMadeImages")
     def _(op: tf.Operation, dimages: tf.Tensor, *_: Any) -> Any:
-        x, gamma, beta, kernel = op.inputs
+        x, gamma, beta, kernel, _ = op.inputs
         _, mean, variance = op.outputs
         return operations.vae_runner_made_images_grad(
             dimages=dimages, x=x, gamma=gamma, beta=beta, kernel=kernel, mean=mean, variance=variance,
@@ -64,17 +64,15 @@ def _normalized_leaky_relu_grad(op: tf.Operation, *gradients: tf.Tensor) -> Grad
 
 @tf.RegisterGradient("VaeRunnerConvolvedImagesGrad")
 def _convolved_images_grad(op: tf.Operation, *gradients: tf.Tensor) -> Gradients:
-    attributes = _attributes(op, "stride", "slope")
-    maps = op.inputs[2]
-    channels = maps.shape[-1]
+    stride, slope = op.get_attr("stride"), op.get_attr("slope")
 
-    def first(dmaps: tf.Tensor, images: tf.Tensor) -> Gradients:
-        dmaps = tf.raw_ops.LeakyReluGrad(gradients=dmaps, features=maps, alpha=attributes["slope"])
-        kernel = tf.zeros([3, 3, images.shape[-1], channels])
-        (dkernel,) = _pulled_back(lambda kernel: convolved(images, kernel, attributes["stride"]), [kernel], [dmaps])
-        return [dkernel, tf.reduce_sum(dmaps, axis=[0, 1, 2])]
+    def first(dmaps: tf.Tensor, images: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> Gradients:
+        def maps(kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+            return tf.nn.leaky_relu(convolved(images, kernel, stride) + bias, slope)
 
-    return [*_pulled_back(first, op.inputs[:2], gradients), None]  # of the maps only the signs count
+        return _pulled_back(maps, [kernel, bias], [dmaps])
+
+    return _pulled_back(first, op.inputs, gradients)
 
 
 @tf.RegisterGradient("VaeRunnerMadeImagesGrad")
@@ -82,13 +80,13 @@ def _made_images_grad(op: tf.Operation, *gradients: tf.Tensor) -> Gradients:
     attributes = _attributes(op, "epsilon", "slope")
 
     def made(*inputs: tf.Tensor) -> tf.Tensor:
-        *of_maps, kernel = inputs
+        *of_maps, kernel, bias = inputs
         maps = normalized_leaky_relu(*of_maps, **attributes)
         shape = tf.concat([tf.shape(maps)[:3], [kernel.shape[2]]], axis=0)
-        return tf.nn.conv2d_transpose(maps, kernel, shape, 1, "SAME")
+        return tf.nn.conv2d_transpose(maps, kernel, shape, 1, "SAME") + bias
 
     def first(dimages: tf.Tensor, *inputs: tf.Tensor) -> Gradients:
-        return _pulled_back(made, inputs, [dimages])
+        return _pulled_back(made, [*inputs, tf.zeros([dimages.shape[-1]])], [dimages])
 
     return [*_pulled_back(first, op.inputs[:5], gradients), None, None]
 

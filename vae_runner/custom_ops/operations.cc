@@ -317,11 +317,11 @@ struct Window {
   int64_t stride, top, left;       // rows above, and columns left of, the image
   int64_t band, bands_each, bands;  // rows of maps that are computed together, how many such bands
 
-  Window(const Tensor& image, int64_t stride)
-      : images(image.dim_size(0)),
-        height(image.dim_size(1)),
-        width(image.dim_size(2)),
-        image_channels(image.dim_size(3)),
+  Window(const TensorShape& shape, int64_t stride)
+      : images(shape.dim_size(0)),
+        height(shape.dim_size(1)),
+        width(shape.dim_size(2)),
+        image_channels(shape.dim_size(3)),
         map_height((height + stride - 1) / stride),
         map_width((width + stride - 1) / stride),
         stride(stride),
@@ -361,9 +361,19 @@ class Padded {
     }
   }
 
-  // The upper left corner of what the kernel sees for this column of the band's so-manieth row of maps.
-  const float* At(int64_t row, int64_t column) const {
-    return &rows_[row * window_.stride * row_length_ + column * window_.stride * window_.image_channels];
+  // work(upper left corner of what the kernel sees, where the pixel begins in maps of so many channels), for the pixels
+  // of a band of maps.
+  template <typename Work>
+  void ForPixels(int64_t band, int64_t channels, Work work) const {
+    const int64_t start = window_.ImageOf(band) * window_.map_height + window_.FirstRow(band);
+    int64_t at = start * window_.map_width * channels;
+    for (int64_t row = 0; row < window_.LastRow(band) - window_.FirstRow(band); row++) {
+      const float* corner = &rows_[row * window_.stride * row_length_];
+      for (int64_t column = 0; column < window_.map_width; column++, at += channels) {
+        work(corner, at);
+        corner += window_.stride * window_.image_channels;
+      }
+    }
   }
   int64_t row_length() const { return row_length_; }
 
@@ -427,7 +437,7 @@ class PatchSumsOp : public StridedOp {
     constexpr int kCount = kSide * kSide;
     const Tensor& images = context->input(0);
     const float pivot = Data(context->input(1))[0];
-    const Window window(images, stride_);
+    const Window window(images.shape(), stride_);
     Tensor* sums = Allocate(context, 0, TensorShape({kCount + 1, kCount + 1}));
     if (!context->status().ok()) return;
     std::vector<float> parts(window.bands * (kCount + 1) * kLanes);
@@ -436,16 +446,12 @@ class PatchSumsOp : public StridedOp {
       for (int64_t band = first; band < last; band++) {
         padded.Fill(band);
         Lanes sum[kCount + 1] = {};
-        for (int64_t row = 0; row < window.LastRow(band) - window.FirstRow(band); row++) {
-          for (int64_t column = 0; column < window.map_width; column++) {
-            Lanes patch = {};
-            for (int tap = 0; tap < kCount; tap++) {
-              patch[tap] = Tap<1>(padded.At(row, column), padded.row_length(), tap) - pivot;
-            }
-            patch[kCount] = 1;
-            for (int i = 0; i <= kCount; i++) sum[i] += patch[i] * patch;
-          }
-        }
+        padded.ForPixels(band, 0, [&](const float* corner, int64_t) {
+          Lanes patch = {};
+          for (int tap = 0; tap < kCount; tap++) patch[tap] = Tap<1>(corner, padded.row_length(), tap) - pivot;
+          patch[kCount] = 1;
+          for (int i = 0; i <= kCount; i++) sum[i] += patch[i] * patch;
+        });
         for (int i = 0; i <= kCount; i++) Store(&parts[(band * (kCount + 1) + i) * kLanes], sum[i]);
       }
     });
@@ -465,7 +471,7 @@ class ConvolvedImagesOp : public StridedOp {
 
   void Compute(OpKernelContext* context) override {
     const Tensor &images = context->input(0), &kernel = context->input(1), &bias = context->input(2);
-    const Window window(images, stride_);
+    const Window window(images.shape(), stride_);
     const int64_t channels = bias.NumElements();
     Tensor* maps = Allocate(context, 0, TensorShape({window.images, window.map_height, window.map_width, channels}));
     if (!context->status().ok()) return;
@@ -475,37 +481,29 @@ class ConvolvedImagesOp : public StridedOp {
         Padded padded(window, Data(images));
         for (int64_t band = first; band < last; band++) {
           padded.Fill(band);
-          Convolve<kChannels>(window, padded, band, Data(kernel), Data(bias), channels, Data(maps));
+          ForChannels<kChannels == 1 ? 2 : 1>(channels, [&](auto width, int64_t channel) {
+            constexpr int N = decltype(width)::value;
+            const Taps<kChannels, N> taps(Data(kernel), channels, channel);
+            const float* offset = Data(bias) + channel;
+            float* to = Data(maps) + channel;
+            padded.ForPixels(band, channels, [&](const float* corner, int64_t at) {
+              for (int i = 0; i < N; i++) {
+                const Lanes sum = taps.Product(corner, padded.row_length(), i) + Load(offset + i * kLanes);
+                Store(to + at + i * kLanes, Leaky(sum, sum, slope_));
+              }
+            });
+          });
         }
       });
     });
   }
 
  private:
-  template <int kChannels>
-  void Convolve(const Window& window, const Padded& padded, int64_t band, const float* kernel, const float* bias,
-                int64_t channels, float* maps) {
-    ForChannels<kChannels == 1 ? 2 : 1>(channels, [&](auto width, int64_t channel) {
-      constexpr int N = decltype(width)::value;
-      const Taps<kChannels, N> taps(kernel, channels, channel);
-      const int64_t start = window.ImageOf(band) * window.map_height + window.FirstRow(band);
-      float* to = maps + start * window.map_width * channels + channel;
-      for (int64_t row = 0; row < window.LastRow(band) - window.FirstRow(band); row++) {
-        for (int64_t column = 0; column < window.map_width; column++, to += channels) {
-          const float* corner = padded.At(row, column);
-          for (int i = 0; i < N; i++) {
-            const Lanes sum = taps.Product(corner, padded.row_length(), i) + Load(bias + channel + i * kLanes);
-            Store(to + i * kLanes, Leaky(sum, sum, slope_));
-          }
-        }
-      }
-    });
-  }
-
   float slope_;
 };
 
-// dmaps, images, maps → dkernel [3, 3, image channels, channels], dbias
+// dmaps, images, kernel, bias → dkernel, dbias; which side of LeakyReLU's bend a pixel is on costs less to compute again
+// than to read.
 class ConvolvedImagesGradOp : public StridedOp {
  public:
   explicit ConvolvedImagesGradOp(OpKernelConstruction* construction) : StridedOp(construction) {
@@ -513,21 +511,23 @@ class ConvolvedImagesGradOp : public StridedOp {
   }
 
   void Compute(OpKernelContext* context) override {
-    const Tensor &dmaps = context->input(0), &images = context->input(1), &maps = context->input(2);
-    const Window window(images, stride_);
-    const int64_t channels = maps.dim_size(3);
-    Tensor* dkernel = Allocate(context, 0, TensorShape({kSide, kSide, window.image_channels, channels}));
-    Tensor* dbias = Allocate(context, 1, TensorShape({channels}));
+    const Tensor &dmaps = context->input(0), &images = context->input(1), &kernel = context->input(2);
+    const Tensor& bias = context->input(3);
+    const Window window(images.shape(), stride_);
+    const int64_t channels = bias.NumElements(), size = kernel.NumElements() + channels;
+    Tensor* dkernel = Allocate(context, 0, kernel.shape());
+    Tensor* dbias = Allocate(context, 1, bias.shape());
     if (!context->status().ok()) return;
-    const int64_t size = dkernel->NumElements() + channels;
     std::vector<float> parts(window.bands * size);
     ForImages(window.image_channels, [&](auto depth) {
       constexpr int kChannels = decltype(depth)::value;
-      Parallel(context, window.bands, kChannels * window.Pixels() * channels, [&](int64_t first, int64_t last) {
+      Parallel(context, window.bands, 2 * kChannels * window.Pixels() * channels, [&](int64_t first, int64_t last) {
         Padded padded(window, Data(images));
         for (int64_t band = first; band < last; band++) {
           padded.Fill(band);
-          Correlate<kChannels>(window, padded, band, Data(dmaps), Data(maps), channels, &parts[band * size]);
+          ForChannels<1>(channels, [&](auto, int64_t channel) {
+            Sums<kChannels>(padded, band, Data(dmaps), Data(kernel), Data(bias), channels, channel, &parts[band * size]);
+          });
         }
       });
     });
@@ -537,29 +537,22 @@ class ConvolvedImagesGradOp : public StridedOp {
   }
 
  private:
+  // The sums of one band for kLanes channels: of the kernel's taps and of the bias.
   template <int kChannels>
-  void Correlate(const Window& window, const Padded& padded, int64_t band, const float* dmaps, const float* maps,
-                 int64_t channels, float* part) {
+  void Sums(const Padded& padded, int64_t band, const float* dmaps, const float* kernel, const float* bias,
+            int64_t channels, int64_t channel, float* part) {
     constexpr int kCount = kSide * kSide * kChannels;
-    ForChannels<kChannels == 1 ? 2 : 1>(channels, [&](auto width, int64_t channel) {
-      constexpr int N = decltype(width)::value;
-      Lanes sum[kCount + 1][N] = {};
-      const int64_t start = window.ImageOf(band) * window.map_height + window.FirstRow(band);
-      int64_t at = start * window.map_width * channels + channel;
-      for (int64_t row = 0; row < window.LastRow(band) - window.FirstRow(band); row++) {
-        for (int64_t column = 0; column < window.map_width; column++, at += channels) {
-          const float* corner = padded.At(row, column);
-          for (int i = 0; i < N; i++) {
-            const Lanes g = Leaky(Load(dmaps + at + i * kLanes), Load(maps + at + i * kLanes), slope_);
-            for (int tap = 0; tap < kCount; tap++) sum[tap][i] += Tap<kChannels>(corner, padded.row_length(), tap) * g;
-            sum[kCount][i] += g;
-          }
-        }
-      }
-      for (int tap = 0; tap <= kCount; tap++) {
-        for (int i = 0; i < N; i++) Store(part + tap * channels + channel + i * kLanes, sum[tap][i]);
-      }
+    const Taps<kChannels, 1> taps(kernel, channels, channel);
+    const Lanes offset = Load(bias + channel);
+    Lanes of_tap[kCount] = {}, of_bias = {};
+    padded.ForPixels(band, channels, [&](const float* corner, int64_t at) {
+      const Lanes sign = taps.Product(corner, padded.row_length(), 0) + offset;
+      const Lanes g = Leaky(Load(dmaps + at + channel), sign, slope_);
+      for (int tap = 0; tap < kCount; tap++) of_tap[tap] += Tap<kChannels>(corner, padded.row_length(), tap) * g;
+      of_bias += g;
     });
+    for (int tap = 0; tap < kCount; tap++) Store(part + tap * channels + channel, of_tap[tap]);
+    Store(part + kCount * channels + channel, of_bias);
   }
 
   float slope_;
@@ -567,7 +560,7 @@ class ConvolvedImagesGradOp : public StridedOp {
 
 // --- Normalisation, LeakyReLU and the transposed convolution of stride 1 that makes images, without the maps between ---
 
-// x, gamma, beta, kernel [3, 3, image channels, channels] → images, mean, variance
+// x, gamma, beta, kernel [3, 3, image channels, channels], bias → images, mean, variance
 class MadeImagesOp : public NormalizedOp {
  public:
   using NormalizedOp::NormalizedOp;
@@ -583,7 +576,7 @@ class MadeImagesOp : public NormalizedOp {
     const Maps maps(x);
     Moments(context, maps, Data(x), Data(mean), Data(variance));
     const Normalization norm(Data(mean), Data(variance), gamma, context->input(2), epsilon_, slope_);
-    const Window window(*images, 1);
+    const Window window(shape, 1);
     Parallel(context, window.bands, 2 * window.Pixels() * maps.channels, [&](int64_t first, int64_t last) {
       Rows rows(window.map_width, maps.channels);
       for (int64_t band = first; band < last; band++) {
@@ -592,7 +585,9 @@ class MadeImagesOp : public NormalizedOp {
           rows.Put(row, row < 0 || row >= window.height ? nullptr : Data(x) + (start + row) * rows.length, norm);
           if (row > window.FirstRow(band)) {
             float* to = Data(images) + (start + row - 1) * window.width * window.image_channels;
-            ForImages(window.image_channels, [&](auto depth) { Make(rows, row - 1, depth, Data(kernel), to); });
+            ForImages(window.image_channels, [&](auto depth) {
+              Make(rows, row - 1, depth, Data(kernel), Data(context->input(4)), to);
+            });
           }
         }
       }
@@ -631,7 +626,7 @@ class MadeImagesOp : public NormalizedOp {
   // A row of images. Pixel (y, x) of the maps goes to (y + row − 1, x + column − 1), so pixel (y, x) of the images comes
   // from (y + 1 − row, x + 1 − column).
   template <int kChannels>
-  static void Make(Rows& rows, int64_t y, Width<kChannels>, const float* kernel, float* to) {
+  static void Make(Rows& rows, int64_t y, Width<kChannels>, const float* kernel, const float* bias, float* to) {
     const int64_t channels = rows.channels;
     const float* from[kSide] = {rows.At(y + 1), rows.At(y), rows.At(y - 1)};
     for (int image_channel = 0; image_channel < kChannels; image_channel++) {
@@ -657,12 +652,14 @@ class MadeImagesOp : public NormalizedOp {
           Store(so_far, sum[0] + sum[1] + sum[2]);
         }
       });
-      for (int64_t x = 0; x < rows.width; x++) to[x * kChannels + image_channel] = Sum(Load(&rows.sums[x * kLanes]));
+      for (int64_t x = 0; x < rows.width; x++) {
+        to[x * kChannels + image_channel] = Sum(Load(&rows.sums[x * kLanes])) + bias[image_channel];
+      }
     }
   }
 };
 
-// dimages, x, gamma, beta, kernel, mean, variance → dx, dgamma, dbeta, dkernel
+// dimages, x, gamma, beta, kernel, mean, variance → dx, dgamma, dbeta, dkernel, dbias
 class MadeImagesGradOp : public NormalizedOp {
  public:
   using NormalizedOp::NormalizedOp;
@@ -670,14 +667,16 @@ class MadeImagesGradOp : public NormalizedOp {
   void Compute(OpKernelContext* context) override {
     const Tensor &dimages = context->input(0), &x = context->input(1), &gamma = context->input(2);
     const Tensor& kernel = context->input(4);
-    const Window window(dimages, 1);
+    const Window window(dimages.shape(), 1);
     const Maps maps(x);
     const int64_t channels = maps.channels, taps = kernel.NumElements(), size = taps + 2 * channels;
     Tensor* dx = Allocate(context, 0, x.shape());
     Tensor* dgamma = Allocate(context, 1, gamma.shape());
     Tensor* dbeta = Allocate(context, 2, gamma.shape());
     Tensor* dkernel = Allocate(context, 3, kernel.shape());
+    Tensor* dbias = Allocate(context, 4, TensorShape({window.image_channels}));
     if (!context->status().ok()) return;
+    SumImages(dimages, dbias);
     const Normalization norm(Data(context->input(5)), Data(context->input(6)), gamma, context->input(3), epsilon_,
                              slope_);
     std::vector<float> parts(window.bands * size);
@@ -693,28 +692,36 @@ class MadeImagesGradOp : public NormalizedOp {
         });
       };
       for_bands([&](const Padded& padded, int64_t band, int64_t channel) {
-        Sums<kChannels>(window, padded, band, norm, Data(x), Data(kernel), channels, channel, &parts[band * size]);
+        Sums<kChannels>(padded, band, norm, Data(x), Data(kernel), channels, channel, &parts[band * size]);
       });
       const std::vector<double> total = AddUp(parts, size);
       std::copy(total.begin(), total.begin() + taps, Data(dkernel));
       const Correction correction(norm, maps.pixels, &total[taps], &total[taps + channels], Data(dgamma), Data(dbeta));
       for_bands([&](const Padded& padded, int64_t band, int64_t channel) {
-        Inputs<kChannels>(window, padded, band, norm, correction, Data(x), Data(kernel), channels, channel, Data(dx));
+        Inputs<kChannels>(padded, band, norm, correction, Data(x), Data(kernel), channels, channel, Data(dx));
       });
     });
   }
 
  private:
+  static void SumImages(const Tensor& images, Tensor* sums) {
+    const int64_t channels = sums->NumElements();
+    for (int64_t channel = 0; channel < channels; channel++) {
+      double sum = 0;
+      for (int64_t at = channel; at < images.NumElements(); at += channels) sum += Data(images)[at];
+      Data(sums)[channel] = sum;
+    }
+  }
+
   // The sums of one band for kLanes channels: of the kernel's taps, of g and of g · d.
   template <int kChannels>
-  void Sums(const Window& window, const Padded& padded, int64_t band, const Normalization& norm, const float* x,
-            const float* kernel, int64_t channels, int64_t channel, float* part) {
+  void Sums(const Padded& padded, int64_t band, const Normalization& norm, const float* x, const float* kernel,
+            int64_t channels, int64_t channel, float* part) {
     constexpr int kCount = kSide * kSide * kChannels;
     const Normalizer<1> normalizer(norm, channel);
     const Taps<kChannels, 1> taps(kernel, channels, channel);
     Lanes of_tap[kCount] = {}, of_g = {}, of_gd = {};
-    ForPixels(window, band, channels, [&](int64_t row, int64_t column, int64_t at) {
-      const float* corner = padded.At(row, column);
+    padded.ForPixels(band, channels, [&](const float* corner, int64_t at) {
       const Lanes distance = normalizer.Distance(x + at + channel, 0);
       const Lanes normalized = normalizer.Normalized(distance, 0);
       const Lanes activated = Leaky(normalized, normalized, slope_);
@@ -732,28 +739,17 @@ class MadeImagesGradOp : public NormalizedOp {
 
   // The gradient of x in one band, for kLanes channels.
   template <int kChannels>
-  void Inputs(const Window& window, const Padded& padded, int64_t band, const Normalization& norm,
-              const Correction& correction, const float* x, const float* kernel, int64_t channels, int64_t channel,
-              float* dx) {
+  void Inputs(const Padded& padded, int64_t band, const Normalization& norm, const Correction& correction,
+              const float* x, const float* kernel, int64_t channels, int64_t channel, float* dx) {
     const Normalizer<1> normalizer(norm, channel);
     const Taps<kChannels, 1> taps(kernel, channels, channel);
     const Lanes constant = Load(&correction.constant[channel]), linear = Load(&correction.linear[channel]);
-    ForPixels(window, band, channels, [&](int64_t row, int64_t column, int64_t at) {
+    padded.ForPixels(band, channels, [&](const float* corner, int64_t at) {
       const Lanes distance = normalizer.Distance(x + at + channel, 0);
-      const Lanes product = taps.Product(padded.At(row, column), padded.row_length(), 0);
+      const Lanes product = taps.Product(corner, padded.row_length(), 0);
       const Lanes g = Leaky(product, normalizer.Normalized(distance, 0), slope_);
       Store(dx + at + channel, g * normalizer.scale[0] - constant - distance * linear);
     });
-  }
-
-  // work(row of the band, column, where its pixel begins in the maps)
-  template <typename Work>
-  static void ForPixels(const Window& window, int64_t band, int64_t channels, Work work) {
-    const int64_t start = window.ImageOf(band) * window.map_height + window.FirstRow(band);
-    int64_t at = start * window.map_width * channels;
-    for (int64_t row = 0; row < window.LastRow(band) - window.FirstRow(band); row++) {
-      for (int64_t column = 0; column < window.map_width; column++, at += channels) work(row, column, at);
-    }
   }
 };
 
@@ -829,15 +825,11 @@ REGISTER_OP("VaeRunnerConvolvedImagesGrad")
     .Attr("slope: float")
     .Input("dmaps: float")
     .Input("images: float")
-    .Input("maps: float")
+    .Input("kernel: float")
+    .Input("bias: float")
     .Output("dkernel: float")
     .Output("dbias: float")
-    .SetShapeFn([](InferenceContext* context) {
-      const auto channels = context->Dim(context->input(2), 3);
-      context->set_output(0, context->MakeShape({kSide, kSide, context->Dim(context->input(1), 3), channels}));
-      context->set_output(1, context->Vector(channels));
-      return absl::OkStatus();
-    });
+    .SetShapeFn(ShapesOf<2, 3>);
 
 REGISTER_OP("VaeRunnerMadeImages")
     .Attr("epsilon: float")
@@ -846,6 +838,7 @@ REGISTER_OP("VaeRunnerMadeImages")
     .Input("gamma: float")
     .Input("beta: float")
     .Input("kernel: float")
+    .Input("bias: float")
     .Output("images: float")
     .Output("mean: float")
     .Output("variance: float")
@@ -871,7 +864,12 @@ REGISTER_OP("VaeRunnerMadeImagesGrad")
     .Output("dgamma: float")
     .Output("dbeta: float")
     .Output("dkernel: float")
-    .SetShapeFn(ShapesOf<1, 2, 2, 4>);
+    .Output("dbias: float")
+    .SetShapeFn([](InferenceContext* context) {
+      TF_RETURN_IF_ERROR((ShapesOf<1, 2, 2, 4>(context)));
+      context->set_output(4, context->Vector(context->Dim(context->input(0), 3)));
+      return absl::OkStatus();
+    });
 
 #define REGISTER(op) \
   REGISTER_KERNEL_BUILDER(Name("VaeRunner" #op).Device(tensorflow::DEVICE_CPU), op##Op)

@@ -72,11 +72,11 @@ class ImageHead(Joined):
         if not training or not fits or not self._takes_custom_ops(norm, inputs.shape[-1]):
             return self.one_by_one(inputs)
         images, mean, variance = self.custom_ops.vae_runner_made_images(
-            x=inputs, gamma=norm.gamma, beta=norm.beta, kernel=convolution.kernel,
+            x=inputs, gamma=norm.gamma, beta=norm.beta, kernel=convolution.kernel, bias=convolution.bias,
             epsilon=norm.epsilon, slope=activation.negative_slope,
         )  # fmt: skip
         norm.average(mean, variance)
-        return convolution.activation(tf.nn.bias_add(images, convolution.bias))
+        return convolution.activation(images)
 
 
 class AffineMap(Joined):
