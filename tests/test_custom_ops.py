@@ -30,7 +30,11 @@ results = [*made, *ops.vae_runner_made_images_grad(
     dimages=y, x=x, gamma=gamma, beta=beta, kernel=kernel, mean=made[1], variance=made[2], epsilon=1e-3, slope=0.2
 )]
 maps = ops.vae_runner_convolved_images(images=y, kernel=kernel, bias=beta, stride=1, slope=0.2)
-results += [maps, *ops.vae_runner_convolved_images_grad(dmaps=x, images=y, kernel=kernel, bias=beta, stride=1, slope=0.2)]
+results += [maps, *ops.vae_runner_convolved_images_grad(
+    dmaps=x, images=y, kernel=kernel, bias=beta, stride=1, slope=0.2
+)]
+square = kernel.repeat(48, 2)
+results += [ops.vae_runner_convolution_inputs(outputs=maps, kernel=square, stride=2, height=79, width=100)]
 results += [ops.vae_runner_patch_sums(images=y, pivot=0.0, stride=1)]
 sys.stdout.buffer.write(b"".join(np.asarray(result).tobytes() for result in results))
 """

@@ -1,8 +1,21 @@
 """Whether layers compute the same."""
 
+from typing import Any
+
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
+
+from vae_runner import custom_ops
+
+
+def load_custom_ops() -> Any:
+    """The custom operations; without a compiler, the test is skipped."""
+    try:
+        return custom_ops.load()
+    except custom_ops.UnavailableError as error:
+        pytest.skip(str(error))
 
 
 def outputs_and_gradients(layers: list[keras.layers.Layer], x: tf.Tensor) -> list[tf.Tensor]:

@@ -7,18 +7,14 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.models.comparing import assert_close, outputs_and_gradients
-from vae_runner import custom_ops
+from tests.models.comparing import assert_close, load_custom_ops, outputs_and_gradients
 from vae_runner.models.joined import AffineMap, FoldedBlock, Heads, ImageHead, Joined, NormalizedLeakyReLU
 from vae_runner.models.layers import FusedBatchNormalization, InPlaceLeakyReLU, TappedConv2DTranspose
 
 
 @pytest.fixture(scope="module")
 def ops() -> Any:
-    try:
-        return custom_ops.load()
-    except custom_ops.UnavailableError as error:
-        pytest.skip(str(error))
+    return load_custom_ops()
 
 
 def norm_and_activation(slope: float = 0.2) -> list[keras.layers.Layer]:

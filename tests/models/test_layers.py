@@ -7,9 +7,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.models.comparing import assert_close, outputs_and_gradients
+from tests.models.comparing import assert_close, load_custom_ops, outputs_and_gradients
 from vae_runner.models.conv import build
-from vae_runner.models.layers import FusedBatchNormalization, InPlaceLeakyReLU, TappedConv2DTranspose, plain
+from vae_runner.models.layers import (
+    FusedBatchNormalization,
+    InPlaceLeakyReLU,
+    StridedConv2D,
+    StridedConv2DTranspose,
+    TappedConv2DTranspose,
+    plain,
+)
 from vae_runner.models.posterior import DiagonalGaussian
 
 
@@ -70,6 +77,49 @@ def test_a_tapped_transposed_convolution_equals_kerass_in_outputs_and_gradients(
     kerass.set_weights([ours.kernel, np.arange(channels) - 0.5])
     ours.set_weights(kerass.get_weights())
     assert_close(outputs_and_gradients([ours], x), outputs_and_gradients([kerass], x))
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(
+    ("size", "stride", "channels", "filters"),
+    [
+        ((8, 8), 2, 16, 5),
+        ((7, 9), 2, 112, 16),
+        ((28, 28), 2, 32, 64),
+        ((1, 1), 2, 16, 16),
+        ((5, 40), 1, 64, 3),
+        ((9, 10), 3, 32, 32),
+    ],
+)
+def test_a_strided_convolution_equals_kerass_in_outputs_and_gradients_of_gradients(
+    size: tuple[int, int], stride: int, channels: int, filters: int, transposed: bool
+) -> None:
+    ops = load_custom_ops()
+    random = np.random.default_rng(0)
+    if transposed:
+        kinds, channels, filters = (StridedConv2DTranspose, keras.layers.Conv2DTranspose), filters, channels
+    else:
+        kinds = (StridedConv2D, keras.layers.Conv2D)
+    x = tf.constant(random.normal(size=(3, *size, channels)).astype(np.float32))
+    ours, kerass = (kind(filters, 3, stride, padding="same", activation="sigmoid") for kind in kinds)
+    for layer in (ours, kerass):
+        layer.build(x.shape)
+    kerass.set_weights([ours.kernel, random.normal(size=filters)])
+    ours.set_weights(kerass.get_weights())
+    assert_close(outputs_and_gradients([ours], x), outputs_and_gradients([kerass], x))  # as it is, that is Keras's
+
+    ours.custom_ops = ops
+    graph = tf.function(lambda: outputs_and_gradients([ours], x)).get_concrete_function().graph
+    assert "VaeRunnerConvolutionInputs" in {op.type for op in graph.get_operations()}
+    assert_close(outputs_and_gradients([ours], x), outputs_and_gradients([kerass], x))
+    penalties = []
+    for layer in (ours, kerass):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            penalty = tf.add_n([tf.reduce_sum(part**2) for part in outputs_and_gradients([layer], x)])
+        penalties.append(tape.gradient(penalty, [x, layer.kernel.value, layer.bias.value]))
+    for a, b in zip(*penalties, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * np.abs(b).max())
 
 
 def test_plain_networks_compute_the_same_and_hold_no_layer_of_ours() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vae_runner import custom_ops
+from tests.models.comparing import load_custom_ops
 from vae_runner.datasets import Dataset, Split
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.hardware import Hardware
@@ -85,7 +85,7 @@ def test_the_compiled_loop_equals_a_plain_loop_of_kerass_own_layers_over_an_epoc
 ) -> None:
     images = np.random.default_rng(0).integers(0, 256, (50, *shape), np.uint8)
     small_dataset = Dataset(Split(images, None), Split(images[:5], None))
-    ops = custom_ops.load() if custom else None
+    ops = load_custom_ops() if custom else None
     # What makes much of rounding is kept small: Adam divides gradients by little more than themselves, and numbers near
     # 0 fall on either side of LeakyReLU's bend.
     epsilon, slope = 1e-4, 0.9

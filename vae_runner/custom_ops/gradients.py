@@ -1,6 +1,6 @@
 """The gradients of the custom operations.
 
-Each first gradient is an operation too. The gradients of those, and that of the patches' sums, which no usual loss asks
+Most first gradients are operations too. The gradients of those, and that of the patches' sums, which no usual loss asks
 for, are taken of the same formulas in TensorFlow's own operations.
 """
 
@@ -50,6 +50,16 @@ def register(operations: Any) -> None:
 def _patch_sums(op: tf.Operation, dsums: tf.Tensor) -> Gradients:
     stride = op.get_attr("stride")
     return _pulled_back(lambda x, pivot: patch_sums(x, pivot, [3, 3, 1], [stride] * 2), op.inputs, [dsums])
+
+
+@tf.RegisterGradient("VaeRunnerConvolutionInputs")
+def _convolution_inputs(op: tf.Operation, dinputs: tf.Tensor) -> Gradients:
+    outputs, kernel = op.inputs
+    stride = op.get_attr("stride")
+    dkernel = tf.raw_ops.Conv2DBackpropFilter(
+        input=dinputs, filter_sizes=kernel.shape, out_backprop=outputs, strides=[1, stride, stride, 1], padding="SAME"
+    )
+    return [convolved(dinputs, kernel, stride), dkernel]
 
 
 @tf.RegisterGradient("VaeRunnerNormalizedLeakyReluGrad")

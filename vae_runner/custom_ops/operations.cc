@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdint>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "tensorflow/core/framework/op.h"
@@ -753,6 +754,142 @@ class MadeImagesGradOp : public NormalizedOp {
   }
 };
 
+// --- What a 3×3 convolution of any stride owes to its inputs, which is also a transposed convolution ---------------------
+//
+// Input (y, x) meets tap (row, column) of the kernel in output ((y + top − row) / stride, (x + left − column) / stride),
+// where both are whole. So the inputs of a row that are `stride` apart meet the same taps, and are computed together.
+
+// The sums over taps and output channels for kPixels inputs and N · kLanes of their channels.
+template <int kPixels, int N>
+void InputTile(const std::vector<const float*>& outputs, const std::vector<const float*>& weights, int64_t filters,
+               int64_t channels, float* to, int64_t step) {
+  Lanes sum[kPixels][N] = {};
+  for (size_t tap = 0; tap < outputs.size(); tap++) {
+    const float *output = outputs[tap], *weight = weights[tap];
+    for (int64_t filter = 0; filter < filters; filter++, weight += channels) {
+      Lanes of_filter[N];
+      for (int i = 0; i < N; i++) of_filter[i] = Load(weight + i * kLanes);
+      for (int pixel = 0; pixel < kPixels; pixel++) {
+        for (int i = 0; i < N; i++) sum[pixel][i] += output[pixel * filters + filter] * of_filter[i];
+      }
+    }
+  }
+  for (int pixel = 0; pixel < kPixels; pixel++) {
+    for (int i = 0; i < N; i++) Store(to + pixel * step + i * kLanes, sum[pixel][i]);
+  }
+}
+
+// The same for a number of pixels that is known only now: 1 … as many as there are in the sequence.
+template <int N, int... kBefore, typename... Arguments>
+void InputTileOf(int64_t pixels, std::integer_sequence<int, kBefore...>, const Arguments&... arguments) {
+  ((pixels == kBefore + 1 ? InputTile<kBefore + 1, N>(arguments...) : void()), ...);
+}
+
+// outputs [batch, output height, output width, filters], kernel [3, 3, channels, filters] → inputs
+class ConvolutionInputsOp : public StridedOp {
+ public:
+  explicit ConvolutionInputsOp(OpKernelConstruction* construction) : StridedOp(construction) {
+    OP_REQUIRES_OK(construction, construction->GetAttr("height", &height_));
+    OP_REQUIRES_OK(construction, construction->GetAttr("width", &width_));
+  }
+
+  void Compute(OpKernelContext* context) override {
+    const Tensor &outputs = context->input(0), &kernel = context->input(1);
+    const Sizes sizes(outputs, kernel, height_, width_, stride_);
+    Tensor* inputs = Allocate(context, 0, TensorShape({outputs.dim_size(0), height_, width_, sizes.channels}));
+    if (!context->status().ok()) return;
+    const std::vector<float> weights = Transposed(Data(kernel), sizes);
+    const float* from = Data(outputs);
+    float* to = Data(inputs);
+    const int64_t cost = sizes.map_height * sizes.map_width * sizes.filters * sizes.channels;
+    Parallel(context, outputs.dim_size(0), cost, [&](int64_t first, int64_t last) {
+      std::vector<float> padded(sizes.map_height * sizes.PaddedLength());
+      for (int64_t image = first; image < last; image++) {
+        Pad(sizes, from + image * sizes.map_height * sizes.map_width * sizes.filters, padded.data());
+        for (int64_t y = 0; y < sizes.height; y++) {
+          for (int64_t x = 0; x < std::min(sizes.stride, sizes.width); x++) {
+            float* row = to + (image * sizes.height + y) * sizes.width * sizes.channels;
+            Inputs(sizes, padded.data(), weights.data(), y, x, row);
+          }
+        }
+      }
+    });
+  }
+
+ private:
+  struct Sizes {
+    int64_t height, width, channels;  // of the inputs
+    int64_t map_height, map_width, filters;
+    int64_t stride, top, left;
+    Sizes(const Tensor& outputs, const Tensor& kernel, int64_t height, int64_t width, int64_t stride)
+        : height(height),
+          width(width),
+          channels(kernel.dim_size(2)),
+          map_height(outputs.dim_size(1)),
+          map_width(outputs.dim_size(2)),
+          filters(kernel.dim_size(3)),
+          stride(stride),
+          top(std::max<int64_t>((map_height - 1) * stride + kSide - height, 0) / 2),
+          left(std::max<int64_t>((map_width - 1) * stride + kSide - width, 0) / 2) {}
+    // Rows get a margin of zeros that the taps reach into.
+    int64_t PaddedLength() const { return (map_width + 2 * kSide) * filters; }
+  };
+
+  // The kernel as [3, 3, filters, channels], which are the lanes here.
+  static std::vector<float> Transposed(const float* kernel, const Sizes& sizes) {
+    const int64_t filters = sizes.filters, channels = sizes.channels;
+    std::vector<float> transposed(kSide * kSide * filters * channels);
+    for (int64_t tap = 0; tap < kSide * kSide; tap++) {
+      for (int64_t channel = 0; channel < channels; channel++) {
+        for (int64_t filter = 0; filter < filters; filter++) {
+          transposed[(tap * filters + filter) * channels + channel] = *kernel++;
+        }
+      }
+    }
+    return transposed;
+  }
+
+  static void Pad(const Sizes& sizes, const float* image, float* padded) {
+    const int64_t length = sizes.map_width * sizes.filters;
+    for (int64_t row = 0; row < sizes.map_height; row++) {
+      std::copy(image + row * length, image + (row + 1) * length,
+                padded + row * sizes.PaddedLength() + kSide * sizes.filters);
+    }
+  }
+
+  // Inputs (y, x), (y, x + stride), … of an image, whose row y begins at `to`.
+  static void Inputs(const Sizes& sizes, const float* padded, const float* weights, int64_t y, int64_t x, float* to) {
+    const int64_t stride = sizes.stride, filters = sizes.filters, channels = sizes.channels;
+    std::vector<const float*> outputs, taps;
+    for (int64_t row = 0; row < kSide; row++) {
+      const int64_t down = y + sizes.top - row;
+      if (down < 0 || down % stride != 0 || down / stride >= sizes.map_height) continue;
+      for (int64_t column = 0; column < kSide; column++) {
+        const int64_t across = x + sizes.left - column + kSide * stride;  // positive
+        if (across % stride != 0) continue;
+        outputs.push_back(padded + down / stride * sizes.PaddedLength() + across / stride * filters);
+        taps.push_back(weights + (row * kSide + column) * filters * channels);
+      }
+    }
+    const int64_t count = (sizes.width - x + stride - 1) / stride;
+    ForChannels<4>(channels, [&](auto width, int64_t channel) {
+      constexpr int N = decltype(width)::value;
+      constexpr int kMost = N == 4 ? 6 : 8;  // as many as fill the registers
+      const int64_t tiles = (count + kMost - 1) / kMost;
+      std::vector<const float*> from(outputs), weight(taps);
+      for (size_t tap = 0; tap < taps.size(); tap++) weight[tap] += channel;
+      for (int64_t tile = 0; tile < tiles; tile++) {
+        const int64_t first = count * tile / tiles, last = count * (tile + 1) / tiles;
+        for (size_t tap = 0; tap < taps.size(); tap++) from[tap] = outputs[tap] + first * filters;
+        InputTileOf<N>(last - first, std::make_integer_sequence<int, kMost>(), from, weight, filters, channels,
+                       to + (x + first * stride) * channels + channel, stride * channels);
+      }
+    });
+  }
+
+  int height_, width_;
+};
+
 // --- Registration -----------------------------------------------------------------------------------------------------
 
 using tensorflow::shape_inference::InferenceContext;
@@ -871,6 +1008,22 @@ REGISTER_OP("VaeRunnerMadeImagesGrad")
       return absl::OkStatus();
     });
 
+REGISTER_OP("VaeRunnerConvolutionInputs")
+    .Attr("stride: int")
+    .Attr("height: int")
+    .Attr("width: int")
+    .Input("outputs: float")
+    .Input("kernel: float")
+    .Output("inputs: float")
+    .SetShapeFn([](InferenceContext* context) {
+      int height, width;
+      TF_RETURN_IF_ERROR(context->GetAttr("height", &height));
+      TF_RETURN_IF_ERROR(context->GetAttr("width", &width));
+      context->set_output(0, context->MakeShape({context->Dim(context->input(0), 0), context->MakeDim(height),
+                                                 context->MakeDim(width), context->Dim(context->input(1), 2)}));
+      return absl::OkStatus();
+    });
+
 #define REGISTER(op) \
   REGISTER_KERNEL_BUILDER(Name("VaeRunner" #op).Device(tensorflow::DEVICE_CPU), op##Op)
 REGISTER(NormalizedLeakyRelu);
@@ -880,6 +1033,7 @@ REGISTER(ConvolvedImages);
 REGISTER(ConvolvedImagesGrad);
 REGISTER(MadeImages);
 REGISTER(MadeImagesGrad);
+REGISTER(ConvolutionInputs);
 #undef REGISTER
 
 }  // namespace

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from vae_runner.custom_ops import LANES, SIDE
 from vae_runner.models.joined import Joined
 
 BATCH_NORM_EPSILON = 1e-3
@@ -152,6 +153,58 @@ def _tapped(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
     return tf.add_n(maps), gradients
 
 
+class StridedConv2D(keras.layers.Conv2D):
+    """Keras's convolution; what it owes to its inputs is a custom operation, where there is one.
+
+    With a stride, that takes a fifth less time than TensorFlow's.
+    """
+
+    custom_ops: Any = None  # from `Hardware.prepare`
+
+    def convolution_op(self, inputs: tf.Tensor, kernel: Any) -> tf.Tensor:
+        """The convolution of `inputs` `[batch, height, width, channels]`, without bias and activation."""
+        if self.custom_ops is None or not _takes_custom_ops(self, inputs.shape[-1]):
+            return super().convolution_op(inputs, kernel)
+        (stride, _), (height, width) = self.strides, inputs.shape[1:3]
+
+        @tf.custom_gradient
+        def convolution(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
+            def gradients(dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+                dx = self.custom_ops.vae_runner_convolution_inputs(
+                    outputs=dy, kernel=kernel, stride=stride, height=height, width=width
+                )
+                dkernel = tf.raw_ops.Conv2DBackpropFilter(
+                    input=x, filter_sizes=kernel.shape, out_backprop=dy, strides=[1, stride, stride, 1], padding="SAME"
+                )
+                return dx, dkernel
+
+            return tf.nn.conv2d(x, kernel, stride, "SAME"), gradients
+
+        return convolution(inputs, tf.convert_to_tensor(kernel))
+
+
+class StridedConv2DTranspose(keras.layers.Conv2DTranspose):
+    """Keras's transposed convolution; by a custom operation, where there is one."""
+
+    custom_ops: Any = None  # from `Hardware.prepare`
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """The activation of the transposed convolution of `inputs` `[batch, height, width, channels]`."""
+        if self.custom_ops is None or not _takes_custom_ops(self, self.filters):
+            return super().call(inputs)
+        (stride, _), (height, width) = self.strides, inputs.shape[1:3]
+        outputs = self.custom_ops.vae_runner_convolution_inputs(
+            outputs=inputs, kernel=self.kernel, stride=stride, height=height * stride, width=width * stride
+        )
+        return self.activation(tf.nn.bias_add(outputs, self.bias) if self.use_bias else outputs)
+
+
+def _takes_custom_ops(layer: Any, channels: int) -> bool:
+    """Whether the custom operation computes what this layer owes to so many input channels."""
+    one = layer.strides[0] == layer.strides[1] and layer.padding == "same" and layer.dilation_rate == (1, 1)
+    return one and layer.kernel_size == (SIDE, SIDE) and channels % LANES == 0 and layer.compute_dtype == "float32"
+
+
 def normalization(kind: str, momentum: float, name: str) -> list[keras.layers.Layer]:
     """The layers, none or one, of `kind`: "batch", "layer" or "none"."""
     if kind == "batch":
@@ -163,6 +216,8 @@ KERAS_OWN: dict[type, Any] = {
     FusedBatchNormalization: keras.layers.BatchNormalization,
     InPlaceLeakyReLU: keras.layers.LeakyReLU,
     TappedConv2DTranspose: keras.layers.Conv2DTranspose,
+    StridedConv2D: keras.layers.Conv2D,
+    StridedConv2DTranspose: keras.layers.Conv2DTranspose,
 }
 
 
