@@ -1,8 +1,9 @@
-"""What each convolution of the fashion network costs, against its arithmetic: `python -m benchmarks.layers`.
+"""What the fashion network's layers cost in training, against their arithmetic: `python -m benchmarks.layers`.
 
-Forward pass, gradient of the input and gradient of the kernel, each compiled, many times in one call; the limit is the
-layer's arithmetic at the rate of a large float32 matrix product, measured before and after. The normalisations and the
-activations have no matrix product: of them the milliseconds are all there is to say.
+As a run on this machine computes them: what is computed together is one row. Forward pass, and the gradients of inputs
+(but not of the images) and weights, each compiled, many times in one call; the limit is the arithmetic of the
+convolutions and dense layers at the rate of a large float32 matrix product, measured before and after. The
+normalisations and the activations have no matrix product: of them the milliseconds are all there is to say.
 """
 
 import argparse
@@ -17,54 +18,67 @@ import tensorflow as tf
 from benchmarks.peers import LATENT, Setting
 from benchmarks.peers.limit import matrix_product_rate
 from benchmarks.rounds import show
+from vae_runner import hardware
+from vae_runner.config import HardwareConfig
 from vae_runner.models import conv
-from vae_runner.models.layers import parts, plain
+from vae_runner.models.joined import AffineMap, FoldedBlock, ImageHead, NormalizedLeakyReLU
+from vae_runner.models.layers import plain
 from vae_runner.models.posterior import DiagonalGaussian
 from vae_runner.models.summary import forward_flops
 
 REPEATS, WINDOWS = 8, 5
-LAYERS = (keras.layers.Conv2D, keras.layers.Conv2DTranspose, keras.layers.BatchNormalization, keras.layers.LeakyReLU)
+LAYERS = (
+    *(keras.layers.Conv2D, keras.layers.Conv2DTranspose),
+    *(FoldedBlock, NormalizedLeakyReLU, AffineMap, ImageHead),
+)
 
 
 def main() -> None:
     """Measure every layer, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch-size", type=int, default=Setting.batch_size, help="images (128)")
-    batch = parser.parse_args().batch_size
+    parser.add_argument("--without", action="store_true", help="without the custom operations")
+    options = parser.parse_args()
+    batch = options.batch_size
+    machine = hardware.setup(HardwareConfig(device="cpu", custom_ops=False if options.without else "auto"), seed=0)
     before = matrix_product_rate()
     autoencoder = conv.build((28, 28, 1), LATENT, DiagonalGaussian)
     measured = []
     for model in (autoencoder.encoder, autoencoder.decoder):
+        machine.prepare(model)
         as_keras = plain(model)
-        for ours in parts(model):
-            layer = as_keras.get_layer(ours.name)
+        for layer in model.layers:
             if isinstance(layer, LAYERS):
-                measured.append((layer, *measure(ours, (batch, *layer.input.shape[1:]))))
+                parts = getattr(layer, "layers", [layer])
+                flops = sum(forward_flops(as_keras.get_layer(part.name)) for part in parts)
+                measured.append((parts, flops, *measure(layer, batch)))
     rate = statistics.mean([before, matrix_product_rate()])
     rows = []
-    for layer, forward, backward in measured:
-        limit = 1000 * forward_flops(layer) * batch / rate
+    for parts, flops, forward, backward in measured:
+        limit = 1000 * flops * batch / rate
         share = f"{100 * 3 * limit / (forward + backward):.0f} %" if limit else ""
         cost = [f"{forward:.2f}", f"{backward:.2f}", f"{3 * limit:.2f}" if limit else "", share]
-        rows.append([layer.name, "×".join(map(str, layer.output.shape[1:])), *cost])
+        rows.append([", ".join(part.name for part in parts), *cost])
     title = f"Milliseconds of {batch} images; matrix product: {rate / 1e9:.0f} GFLOP/s"
-    show(title, ["layer", "output", "forward", "both gradients", "limit of the three", "of the limit"], rows)
+    show(title, ["layers", "forward", "gradients", "limit of both", "of the limit"], rows)
 
 
-def measure(layer: keras.layers.Layer, shape: tuple[int, ...]) -> tuple[float, float]:
-    """Milliseconds of the forward pass, and of the gradients of input and kernel, in training."""
-    x = tf.random.stateless_normal(shape, [0, 0])
-    dy = tf.random.stateless_normal(layer(x).shape, [0, 1])
-    variables = [variable.value for variable in layer.trainable_variables]
+def measure(layer: keras.layers.Layer, batch: int) -> tuple[float, float]:
+    """Milliseconds of the forward pass, and of the gradients, in training."""
+    x = tf.random.stateless_normal((batch, *layer.input.shape[1:]), [0, 0])
+    dy = tf.random.stateless_normal((batch, *layer.output.shape[1:]), [0, 1])
+    inputs = [] if layer.input.shape[-1] == 1 else [x]
+    sources = [*inputs, *(variable.value for variable in layer.trainable_variables)]
+    training = {"training": True} if isinstance(layer, FoldedBlock | NormalizedLeakyReLU | ImageHead) else {}
+
+    def forward() -> list[tf.Tensor]:
+        return [layer(x, **training)]
 
     def both() -> list[tf.Tensor]:
         with tf.GradientTape() as tape:
-            tape.watch(x)
-            y = layer(x, training=True) if isinstance(layer, keras.layers.BatchNormalization) else layer(x)
-        return [y, *tape.gradient(y, [x, *variables], output_gradients=dy)]
-
-    def forward() -> list[tf.Tensor]:
-        return [layer(x, training=True) if isinstance(layer, keras.layers.BatchNormalization) else layer(x)]
+            tape.watch(sources)
+            y = layer(x, **training)
+        return [y, *tape.gradient(y, sources, output_gradients=dy)]
 
     one, all_three = milliseconds(forward), milliseconds(both)
     return one, max(all_three - one, 0.0)

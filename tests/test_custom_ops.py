@@ -71,6 +71,11 @@ def test_processes_at_once_compile_once_and_compute_the_same_bits_with_any_numbe
     assert len(outputs[0][0]) > 1e6
     assert first == second
 
+    (library,) = cache.glob("*.so")
+    library.write_bytes(b"")
+    again = subprocess.run([sys.executable, "-c", USE, "2"], capture_output=True, check=True)
+    assert hashlib.sha256(again.stdout).hexdigest() == first  # a damaged file is compiled anew
+
 
 def test_another_compiler_processor_or_source_has_a_library_of_its_own(
     cache: Path, compiler: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -46,17 +47,24 @@ def load() -> Any:
 @cache  # also that there are none, so that not every run of a sweep tries again
 def _outcome() -> Any:
     try:
-        compiler = _compiler()
-        library = _library(compiler)
-        if not library.exists():
-            _compile(compiler, library)
-        operations = tf.load_op_library(os.fspath(library))
+        operations = _loaded()
     except UnavailableError as error:
         return error
     except (OSError, tf.errors.OpError) as error:
         return UnavailableError(str(error).splitlines()[0])
     register(operations)
     return operations
+
+
+def _loaded() -> Any:
+    compiler = _compiler()
+    library = _library(compiler)
+    if library.exists():
+        with suppress(tf.errors.OpError):
+            return tf.load_op_library(os.fspath(library))
+        library.unlink(missing_ok=True)  # damaged
+    _compile(compiler, library)
+    return tf.load_op_library(os.fspath(library))
 
 
 def _compiler() -> str:

@@ -759,13 +759,21 @@ class MadeImagesGradOp : public NormalizedOp {
 // Input (y, x) meets tap (row, column) of the kernel in output ((y + top − row) / stride, (x + left − column) / stride),
 // where both are whole. So the inputs of a row that are `stride` apart meet the same taps, and are computed together.
 
-// The sums over taps and output channels for kPixels inputs and N · kLanes of their channels.
+// The taps that a row of inputs meets: for each, the first output and the weights.
+struct Meetings {
+  int count = 0;
+  const float *outputs[kSide * kSide], *weights[kSide * kSide];
+};
+
+// The sums over taps and filters for kPixels inputs, the first of which is the so-manieth of its row, and N · kLanes of
+// their channels.
 template <int kPixels, int N>
-void InputTile(const std::vector<const float*>& outputs, const std::vector<const float*>& weights, int64_t filters,
-               int64_t channels, float* to, int64_t step) {
+void InputTile(const Meetings& meetings, int64_t first, int64_t channel, int64_t filters, int64_t channels, float* to,
+               int64_t step) {
   Lanes sum[kPixels][N] = {};
-  for (size_t tap = 0; tap < outputs.size(); tap++) {
-    const float *output = outputs[tap], *weight = weights[tap];
+  for (int tap = 0; tap < meetings.count; tap++) {
+    const float* output = meetings.outputs[tap] + first * filters;
+    const float* weight = meetings.weights[tap] + channel;
     for (int64_t filter = 0; filter < filters; filter++, weight += channels) {
       Lanes of_filter[N];
       for (int i = 0; i < N; i++) of_filter[i] = Load(weight + i * kLanes);
@@ -860,29 +868,26 @@ class ConvolutionInputsOp : public StridedOp {
   // Inputs (y, x), (y, x + stride), … of an image, whose row y begins at `to`.
   static void Inputs(const Sizes& sizes, const float* padded, const float* weights, int64_t y, int64_t x, float* to) {
     const int64_t stride = sizes.stride, filters = sizes.filters, channels = sizes.channels;
-    std::vector<const float*> outputs, taps;
+    Meetings meetings;
     for (int64_t row = 0; row < kSide; row++) {
       const int64_t down = y + sizes.top - row;
       if (down < 0 || down % stride != 0 || down / stride >= sizes.map_height) continue;
       for (int64_t column = 0; column < kSide; column++) {
         const int64_t across = x + sizes.left - column + kSide * stride;  // positive
         if (across % stride != 0) continue;
-        outputs.push_back(padded + down / stride * sizes.PaddedLength() + across / stride * filters);
-        taps.push_back(weights + (row * kSide + column) * filters * channels);
+        meetings.outputs[meetings.count] = padded + down / stride * sizes.PaddedLength() + across / stride * filters;
+        meetings.weights[meetings.count++] = weights + (row * kSide + column) * filters * channels;
       }
     }
     const int64_t count = (sizes.width - x + stride - 1) / stride;
-    ForChannels<4>(channels, [&](auto width, int64_t channel) {
+    ForChannels<2>(channels, [&](auto width, int64_t channel) {
       constexpr int N = decltype(width)::value;
-      constexpr int kMost = N == 4 ? 6 : 8;  // as many as fill the registers
+      constexpr int kMost = 8;  // enough for sums not to wait for each other, few enough for the registers
       const int64_t tiles = (count + kMost - 1) / kMost;
-      std::vector<const float*> from(outputs), weight(taps);
-      for (size_t tap = 0; tap < taps.size(); tap++) weight[tap] += channel;
       for (int64_t tile = 0; tile < tiles; tile++) {
         const int64_t first = count * tile / tiles, last = count * (tile + 1) / tiles;
-        for (size_t tap = 0; tap < taps.size(); tap++) from[tap] = outputs[tap] + first * filters;
-        InputTileOf<N>(last - first, std::make_integer_sequence<int, kMost>(), from, weight, filters, channels,
-                       to + (x + first * stride) * channels + channel, stride * channels);
+        InputTileOf<N>(last - first, std::make_integer_sequence<int, kMost>(), meetings, first, channel, filters,
+                       channels, to + (x + first * stride) * channels + channel, stride * channels);
       }
     });
   }
