@@ -94,6 +94,8 @@ def setup(config: HardwareConfig, seed: int, cluster: Cluster | None = None) -> 
             f"hardware: devices, GPU memory and threads cannot change within one process ({error}): sweep over them in "
             "separate commands"
         ) from error
+    # Before the machines join: one that compiles them would let the others wait.
+    ops = _wanted_ops(config.custom_ops, not gpus and config.xla is not True and config.precision == "float32")
     strategy = _joined(cluster, len(gpus)) if cluster else _strategy(config, len(gpus))
     # What ~/.keras/keras.json may say otherwise.
     keras.config.set_image_data_format("channels_last")
@@ -112,7 +114,6 @@ def setup(config: HardwareConfig, seed: int, cluster: Cluster | None = None) -> 
     if jit_compile and not alone and not gpus:
         raise UserError("hardware.xla=true: XLA does not compile steps over several CPU devices; leave it out")
     synchronized = not alone if config.sync_batch_norm is None else config.sync_batch_norm
-    ops = _custom_ops(config.custom_ops, possible=not gpus and not jit_compile and config.precision == "float32")
     description = _describe(config, gpus, jit_compile) | {
         "replicas": strategy.num_replicas_in_sync,
         "custom_ops": ops is not None,
@@ -122,7 +123,8 @@ def setup(config: HardwareConfig, seed: int, cluster: Cluster | None = None) -> 
     return Hardware(strategy, jit_compile, description, synchronized, cluster, ops)
 
 
-def _custom_ops(wanted: Any, possible: bool) -> Any:
+def _wanted_ops(wanted: Any, possible: bool) -> Any:
+    """The custom operations, or None."""
     if wanted is False or (wanted == "auto" and not possible):
         return None
     try:

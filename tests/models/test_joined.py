@@ -21,7 +21,7 @@ def norm_and_activation(slope: float = 0.2) -> list[keras.layers.Layer]:
     return [FusedBatchNormalization(momentum=0.9, epsilon=1e-3), InPlaceLeakyReLU(slope)]
 
 
-def folded_block(filters: int = 16, stride: int = 1) -> FoldedBlock:
+def folded_block(filters: int = 16, stride: int | tuple[int, int] = 1) -> FoldedBlock:
     convolution = keras.layers.Conv2D(filters, 3, stride, padding="same", use_bias=False)
     return FoldedBlock([convolution, *norm_and_activation()])
 
@@ -117,25 +117,29 @@ def test_custom_operations_have_gradients_of_gradients(make: Any, ops: Any) -> N
     center=st.sampled_from([0.0, 100.0, -3e3]),
     spread=st.sampled_from([0.0, 1e-2, 1.0, 1e3]),
     seed=st.integers(0, 2**32 - 1),
+    corner=st.sampled_from([None, 0.0, 50.0]),  # the first pixel, which the moments begin with
 )
 def test_the_custom_normalisation_is_that_of_the_formula_in_double_precision(
-    ops: Any, shape: tuple[int, int, int], groups: int, center: float, spread: float, seed: int
+    ops: Any, shape: tuple[int, int, int], groups: int, center: float, spread: float, seed: int, corner: float | None
 ) -> None:
     rng = np.random.default_rng(seed)
     channels = 16 * groups
     x = rng.normal(center, spread, (*shape, channels)).astype(np.float32)
+    if corner is not None:
+        x[0, 0, 0] = corner
     gamma, beta = rng.uniform(0.5, 1, channels), 6 * rng.choice([-1, 1], channels)  # far from LeakyReLU's bend
     gamma, beta = gamma.astype(np.float32), beta.astype(np.float32)
-    y, mean, variance = ops.vae_runner_normalized_leaky_relu(x=x, gamma=gamma, beta=beta, epsilon=1e-3, slope=0.2)
+    slope = 0.2 if corner is None else 1.0  # or the corner could be at the bend
+    y, mean, variance = ops.vae_runner_normalized_leaky_relu(x=x, gamma=gamma, beta=beta, epsilon=1e-3, slope=slope)
 
     exact = x.astype(np.float64)
     expected_mean, expected_variance = exact.mean((0, 1, 2)), exact.var((0, 1, 2))
     normalized = (exact - expected_mean) / np.sqrt(expected_variance + 1e-3) * gamma + beta
     rounding = 1e-6 * abs(center)
-    np.testing.assert_allclose(mean, expected_mean, rtol=1e-5, atol=1e-5 * spread)
+    np.testing.assert_allclose(mean, expected_mean, rtol=1e-5, atol=1e-5 * np.sqrt(expected_variance.max()))
     np.testing.assert_allclose(variance, expected_variance, rtol=1e-4, atol=rounding**2)
     tolerance = 1e-5 + rounding / np.sqrt(expected_variance.min() + 1e-3)
-    np.testing.assert_allclose(y, np.where(normalized > 0, normalized, 0.2 * normalized), rtol=1e-4, atol=tolerance)
+    np.testing.assert_allclose(y, np.where(normalized > 0, normalized, slope * normalized), rtol=1e-4, atol=tolerance)
 
 
 def test_what_is_not_a_number_goes_through_custom_operations(ops: Any) -> None:
@@ -147,15 +151,45 @@ def test_what_is_not_a_number_goes_through_custom_operations(ops: Any) -> None:
     assert np.isnan(block(x, training=True)).any(axis=(0, 1, 2)).nonzero()[0].tolist() == [5]
 
 
-@pytest.mark.parametrize(("channels", "dtype"), [(8, "float32"), (16, "mixed_bfloat16")])
-def test_what_custom_operations_do_not_take_is_left_to_tensorflow(channels: int, dtype: str, ops: Any) -> None:
-    x = tf.zeros([2, 3, 4, channels])
-    block = NormalizedLeakyReLU(norm_and_activation(), dtype=dtype)
+def not_trainable(block: Joined) -> Joined:
+    block.layers[-2 if isinstance(block, FoldedBlock) else 0].trainable = False
+    return block
+
+
+def synchronized(block: Joined) -> Joined:
+    block.layers[-2 if isinstance(block, FoldedBlock) else 0].synchronized = True
+    return block
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: NormalizedLeakyReLU(norm_and_activation()), (2, 3, 4, 8)),
+        (lambda: NormalizedLeakyReLU(norm_and_activation(), dtype="mixed_bfloat16"), (2, 3, 4, 16)),
+        (lambda: not_trainable(NormalizedLeakyReLU(norm_and_activation())), (2, 3, 4, 16)),
+        (lambda: synchronized(NormalizedLeakyReLU(norm_and_activation())), (2, 3, 4, 16)),
+        (lambda: folded_block(8), (2, 3, 4, 1)),
+        (folded_block, (2, 3, 4, 2)),
+        (lambda: folded_block(16, (1, 2)), (2, 3, 4, 1)),
+        (lambda: synchronized(folded_block()), (2, 3, 4, 1)),
+        (lambda: image_head(2), (2, 3, 4, 16)),
+        (image_head, (2, 3, 4, 24)),
+        (lambda: not_trainable(image_head()), (2, 3, 4, 16)),
+    ],
+)
+def test_what_custom_operations_do_not_take_is_left_to_tensorflow(make: Any, shape: tuple[int, ...], ops: Any) -> None:
+    x = tf.zeros(shape)
+    block = make()
     block(x)
     block.custom_ops = ops
-    block.layers[0].synchronized = False
     _, kinds = trained(block, x)
     assert not any("VaeRunner" in kind for kind in kinds)
+
+
+def test_custom_operations_refuse_channels_that_are_no_whole_groups(ops: Any) -> None:
+    x, weights = tf.zeros([2, 3, 4, 24]), tf.zeros([24])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="multiple of 16"):
+        ops.vae_runner_normalized_leaky_relu(x=x, gamma=weights, beta=weights, epsilon=1e-3, slope=0.2)
 
 
 @pytest.mark.parametrize(("latent", "batch"), [(2, 128), (5, 1)])

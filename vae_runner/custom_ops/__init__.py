@@ -3,10 +3,10 @@
 import hashlib
 import logging
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ import tensorflow as tf
 from filelock import FileLock
 
 from vae_runner.custom_ops.gradients import register
+from vae_runner.errors import first_line
 
 log = logging.getLogger(__name__)
 
-SOURCE = Path(__file__).with_name("operations.cc")
+FOLDER = Path(__file__).parent
 COMPILERS = ("c++", "g++", "clang++")  # the first there is, unless $CXX names one
 # Without infinities set aside: a loss that is not finite must be seen. Eigen comes with TensorFlow's headers; its code
 # for newer processors does not compile everywhere, and we use none of it.
@@ -29,61 +30,60 @@ IMAGE_CHANNELS = (1, 3)
 
 
 class UnavailableError(Exception):
-    """The operations cannot be compiled here; the message says why."""
+    """The operations cannot be had here; the message says why."""
 
 
 def load() -> Any:
     """The operations, as functions with gradients; compiled if no earlier run has.
 
     Raises:
-        UnavailableError: there is no C++ compiler, or it does not compile them.
+        UnavailableError: there is no C++ compiler, or it does not compile them, or they cannot be kept.
     """
-    outcome = _outcome()
-    if isinstance(outcome, UnavailableError):
-        raise outcome
-    return outcome
-
-
-@cache  # also that there are none, so that not every run of a sweep tries again
-def _outcome() -> Any:
-    try:
-        operations = _loaded()
-    except UnavailableError as error:
-        return error
-    except (OSError, tf.errors.OpError) as error:
-        return UnavailableError(str(error).splitlines()[0])
-    register(operations)
+    operations, reason = _outcome()
+    if reason:
+        raise UnavailableError(reason)
     return operations
 
 
-def _loaded() -> Any:
-    compiler = _compiler()
-    library = _library(compiler)
-    if library.exists():
-        with suppress(tf.errors.OpError):
-            return tf.load_op_library(os.fspath(library))
-        library.unlink(missing_ok=True)  # damaged
-    _compile(compiler, library)
-    return tf.load_op_library(os.fspath(library))
+@cache  # also that there are none, so that not every run of a sweep tries again
+def _outcome() -> tuple[Any, str]:
+    """The operations, or why there are none."""
+    try:
+        compiler = _compiler()
+        library = _library(compiler)
+        if not library.exists():
+            _compile(compiler, library)
+        operations = tf.load_op_library(os.fspath(library))
+    # RuntimeError: there is no home
+    except (UnavailableError, OSError, RuntimeError, tf.errors.OpError) as error:
+        return None, first_line(error)
+    register(operations)
+    return operations, ""
 
 
-def _compiler() -> str:
-    for name in filter(None, (os.environ.get("CXX"), *COMPILERS)):
+def _compiler() -> list[str]:
+    """The command that $CXX says, or the first compiler there is."""
+    if wanted := shlex.split(os.environ.get("CXX", "")):
+        if shutil.which(wanted[0]) is None:
+            raise UnavailableError(f"CXX={shlex.join(wanted)}: there is no such compiler")
+        return wanted
+    for name in COMPILERS:
         if found := shutil.which(name):
-            return found
+            return [found]
     raise UnavailableError(f"there is no C++ compiler ({', '.join(COMPILERS)})")
 
 
-def _library(compiler: str) -> Path:
+def _library(compiler: list[str]) -> Path:
     """Where the compiled operations are kept: by all that they depend on, so that a home may be many machines'."""
-    macros = _run([compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])  # compiler and processor
-    parts = (SOURCE.read_text(), *FLAGS, macros, tf.version.VERSION, tf.version.GIT_VERSION, *_tensorflow_flags())
+    macros = _run([*compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])  # compiler and processor
+    sources = [file.read_text() for file in sorted(FOLDER.glob("*.[ch]*"))]
+    parts = (*sources, *FLAGS, macros, tf.version.VERSION, tf.version.GIT_VERSION, *_tensorflow_flags())
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "vae-runner" / "custom_ops" / f"{name}.so"
 
 
-def _compile(compiler: str, library: Path) -> None:
+def _compile(compiler: list[str], library: Path) -> None:
     library.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(library.with_suffix(".lock")):
         if library.exists():  # another run was first
@@ -91,7 +91,11 @@ def _compile(compiler: str, library: Path) -> None:
         log.info("Compiling operations for this processor, once: it takes some seconds")
         with tempfile.TemporaryDirectory(dir=library.parent) as folder:
             compiled = Path(folder) / library.name
-            _run([compiler, *FLAGS, os.fspath(SOURCE), "-o", os.fspath(compiled), *_tensorflow_flags()])
+            source = os.fspath(FOLDER / "operations.cc")
+            # What a compiler that is interrupted leaves goes with the folder.
+            _run([*compiler, *FLAGS, source, "-o", os.fspath(compiled), *_tensorflow_flags()], TMPDIR=folder)
+            with compiled.open("rb") as file:
+                os.fsync(file.fileno())  # a library that is there is whole: half of one would end the process
             compiled.rename(library)
 
 
@@ -101,9 +105,12 @@ def _tensorflow_flags() -> list[str]:
     return [flag.replace("-I", "-isystem", 1) if flag.startswith("-I") else flag for flag in flags]
 
 
-def _run(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+def _run(command: list[str], **environment: str) -> str:
+    done = subprocess.run(
+        command, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL, check=False,
+        env={**os.environ, "LC_ALL": "C", **environment},  # its errors in English, to find them
+    )  # fmt: skip
     if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if "error" in line] or [f"status {done.returncode}"]
+        errors = [line for line in done.stderr.splitlines() if "error:" in line] or [f"status {done.returncode}"]
         raise UnavailableError(f"{command[0]}: {errors[0]}")
     return done.stdout

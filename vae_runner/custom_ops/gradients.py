@@ -1,13 +1,16 @@
 """The gradients of the custom operations.
 
 Most first gradients are operations too. The gradients of those, and that of the patches' sums, which no usual loss asks
-for, are taken of the same formulas in TensorFlow's own operations.
+for, are taken of the same formulas in TensorFlow's own operations. Means and variances have none: they go into moving
+averages alone.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
+
+from vae_runner.custom_ops.reference import convolved, normalized_leaky_relu, patch_sums
 
 Gradients = list[tf.Tensor | None]
 
@@ -23,24 +26,24 @@ def register(operations: Any) -> None:
             dy=dy, x=x, gamma=gamma, beta=beta, mean=mean, variance=variance, **_attributes(op, "epsilon", "slope")
         )
 
-    @tf.RegisterGradient("VaeRunnerConvolvedImages")
+    @tf.RegisterGradient("VaeRunnerConvolvedGrey")
     def _(op: tf.Operation, dmaps: tf.Tensor) -> Any:
         images, kernel, bias = op.inputs
         attributes = _attributes(op, "stride", "slope")
-        dimages = _pulled_back(
+        dimages = _pulled_back(  # which training does not ask for: it goes when the graph is pruned
             lambda images: convolved(images, kernel, attributes["stride"]),
             [images],
             [tf.raw_ops.LeakyReluGrad(gradients=dmaps, features=op.outputs[0], alpha=attributes["slope"])],
         )
-        return *dimages, *operations.vae_runner_convolved_images_grad(
+        return *dimages, *operations.vae_runner_convolved_grey_grad(
             dmaps=dmaps, images=images, kernel=kernel, bias=bias, **attributes
         )
 
-    @tf.RegisterGradient("VaeRunnerMadeImages")
+    @tf.RegisterGradient("VaeRunnerImageHead")
     def _(op: tf.Operation, dimages: tf.Tensor, *_: Any) -> Any:
         x, gamma, beta, kernel, _ = op.inputs
         _, mean, variance = op.outputs
-        return operations.vae_runner_made_images_grad(
+        return operations.vae_runner_image_head_grad(
             dimages=dimages, x=x, gamma=gamma, beta=beta, kernel=kernel, mean=mean, variance=variance,
             **_attributes(op, "epsilon", "slope"),
         )  # fmt: skip
@@ -52,14 +55,14 @@ def _patch_sums(op: tf.Operation, dsums: tf.Tensor) -> Gradients:
     return _pulled_back(lambda x, pivot: patch_sums(x, pivot, [3, 3, 1], [stride] * 2), op.inputs, [dsums])
 
 
-@tf.RegisterGradient("VaeRunnerConvolutionInputs")
-def _convolution_inputs(op: tf.Operation, dinputs: tf.Tensor) -> Gradients:
-    outputs, kernel = op.inputs
+@tf.RegisterGradient("VaeRunnerConv2DTranspose")
+def _conv2d_transpose(op: tf.Operation, doutputs: tf.Tensor) -> Gradients:
+    maps, kernel = op.inputs
     stride = op.get_attr("stride")
     dkernel = tf.raw_ops.Conv2DBackpropFilter(
-        input=dinputs, filter_sizes=kernel.shape, out_backprop=outputs, strides=[1, stride, stride, 1], padding="SAME"
+        input=doutputs, filter_sizes=kernel.shape, out_backprop=maps, strides=[1, stride, stride, 1], padding="SAME"
     )
-    return [convolved(dinputs, kernel, stride), dkernel]
+    return [convolved(doutputs, kernel, stride), dkernel]
 
 
 @tf.RegisterGradient("VaeRunnerNormalizedLeakyReluGrad")
@@ -72,7 +75,7 @@ def _normalized_leaky_relu_grad(op: tf.Operation, *gradients: tf.Tensor) -> Grad
     return [*_pulled_back(first, op.inputs[:4], gradients), None, None]  # the moments follow from x
 
 
-@tf.RegisterGradient("VaeRunnerConvolvedImagesGrad")
+@tf.RegisterGradient("VaeRunnerConvolvedGreyGrad")
 def _convolved_images_grad(op: tf.Operation, *gradients: tf.Tensor) -> Gradients:
     stride, slope = op.get_attr("stride"), op.get_attr("slope")
 
@@ -85,7 +88,7 @@ def _convolved_images_grad(op: tf.Operation, *gradients: tf.Tensor) -> Gradients
     return _pulled_back(first, op.inputs, gradients)
 
 
-@tf.RegisterGradient("VaeRunnerMadeImagesGrad")
+@tf.RegisterGradient("VaeRunnerImageHeadGrad")
 def _made_images_grad(op: tf.Operation, *gradients: tf.Tensor) -> Gradients:
     attributes = _attributes(op, "epsilon", "slope")
 
@@ -99,29 +102,6 @@ def _made_images_grad(op: tf.Operation, *gradients: tf.Tensor) -> Gradients:
         return _pulled_back(made, [*inputs, tf.zeros([dimages.shape[-1]])], [dimages])
 
     return [*_pulled_back(first, op.inputs[:5], gradients), None, None]
-
-
-def normalized_leaky_relu(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float, slope: float) -> tf.Tensor:
-    """LeakyReLU of batch-normalised `x` `[batch, height, width, channels]`."""
-    mean, variance = tf.nn.moments(x, axes=[0, 1, 2])
-    return tf.nn.leaky_relu((x - mean) * tf.math.rsqrt(variance + epsilon) * gamma + beta, slope)
-
-
-def convolved(images: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
-    """Maps of images, with "same" padding."""
-    return tf.nn.conv2d(images, kernel, stride, "SAME")
-
-
-def patch_sums(x: tf.Tensor, pivot: tf.Tensor, kernel: Sequence[int], strides: Sequence[int]) -> tf.Tensor:
-    """Sums `[n + 1, n + 1]` of the products of (p − pivot, 1), over all patches p of `x` that such a kernel sees."""
-    rows, columns, channels = kernel[:3]
-    n = rows * columns * channels
-    pick = tf.reshape(
-        tf.eye(n, n + 1), [rows, columns, channels, n + 1]
-    )  # a convolution that yields the patches, and 0
-    offsets = tf.concat([tf.fill([n], -pivot), [1.0]], axis=0)
-    patches = tf.reshape(tf.nn.conv2d(x, pick, strides, "SAME") + offsets, [-1, n + 1])
-    return tf.matmul(patches, patches, transpose_a=True)
 
 
 def _attributes(op: tf.Operation, *names: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from vae_runner.custom_ops import IMAGE_CHANNELS, LANES, SIDE
-from vae_runner.custom_ops.gradients import patch_sums
+from vae_runner.custom_ops.reference import patch_sums
 
 MAX_SPANNING_LATENT = 31  # up to here an affine map works on fewer rows than any usual batch has
 MAX_FOLDED_PATCH = 12  # numbers in what a kernel sees, up to which their moments cost less than those of the outputs
@@ -38,10 +38,9 @@ class Joined(keras.layers.Layer):
             x = layer(x)
         return x
 
-    def _takes_custom_ops(self, norm: keras.layers.BatchNormalization, channels: int) -> bool:
-        """Whether custom operations can compute the block of this normalisation, over so many channels, in training."""
-        own = norm.trainable and not norm.synchronized and self.compute_dtype == "float32"
-        return self.custom_ops is not None and own and channels % LANES == 0
+    def _normalizes_alone(self, norm: keras.layers.BatchNormalization) -> bool:
+        """Whether a normalisation in training is one in float32 with the moments of this replica's images."""
+        return norm.trainable and not norm.synchronized and self.compute_dtype == "float32"
 
 
 class NormalizedLeakyReLU(Joined):
@@ -50,7 +49,8 @@ class NormalizedLeakyReLU(Joined):
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """What both make of `inputs` `[batch, height, width, channels]`; in training, the moving averages move."""
         norm, activation = self.layers
-        if not training or not self._takes_custom_ops(norm, inputs.shape[-1]):
+        fits = self.custom_ops is not None and inputs.shape[-1] % LANES == 0
+        if not training or not fits or not self._normalizes_alone(norm):
             return self.one_by_one(inputs)
         outputs, mean, variance = self.custom_ops.vae_runner_normalized_leaky_relu(
             x=inputs, gamma=norm.gamma, beta=norm.beta, epsilon=norm.epsilon, slope=activation.negative_slope
@@ -68,10 +68,11 @@ class ImageHead(Joined):
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Images, of maps `[batch, height, width, channels]`; in training, the moving averages move."""
         norm, activation, convolution = self.layers
-        fits = convolution.kernel_size == (SIDE, SIDE) and convolution.filters in IMAGE_CHANNELS
-        if not training or not fits or not self._takes_custom_ops(norm, inputs.shape[-1]):
+        fits = self.custom_ops is not None and inputs.shape[-1] % LANES == 0
+        fits = fits and convolution.kernel_size == (SIDE, SIDE) and convolution.filters in IMAGE_CHANNELS
+        if not training or not fits or not self._normalizes_alone(norm):
             return self.one_by_one(inputs)
-        images, mean, variance = self.custom_ops.vae_runner_made_images(
+        images, mean, variance = self.custom_ops.vae_runner_image_head(
             x=inputs, gamma=norm.gamma, beta=norm.beta, kernel=convolution.kernel, bias=convolution.bias,
             epsilon=norm.epsilon, slope=activation.negative_slope,
         )  # fmt: skip
@@ -112,10 +113,11 @@ class FoldedBlock(Joined):
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """The block's outputs for images `[batch, height, width, channels]`; in training, the moving averages move."""
         convolution, norm, activation = self.layers
-        if not training or not norm.trainable or norm.synchronized or self.compute_dtype != "float32":
+        if not training or not self._normalizes_alone(norm):
             return self.one_by_one(inputs)
         kernel = tf.convert_to_tensor(convolution.kernel)
-        fits = kernel.shape[:3] == (SIDE, SIDE, 1) and self._takes_custom_ops(norm, convolution.filters)
+        (stride, other) = convolution.strides
+        fits = kernel.shape[:3] == (SIDE, SIDE, 1) and stride == other and convolution.filters % LANES == 0
         ops = self.custom_ops if fits else None
         weights = tf.reshape(kernel, [-1, kernel.shape[-1]])
         center, covariance = _patch_moments(inputs, kernel.shape, convolution.strides, ops)
@@ -126,8 +128,7 @@ class FoldedBlock(Joined):
         kernel, bias, slope = kernel * scale, norm.beta - mean * scale, activation.negative_slope
         if ops is None:
             return _convolved(inputs, kernel, bias, convolution.strides, slope)
-        (stride, _) = convolution.strides
-        return ops.vae_runner_convolved_images(images=inputs, kernel=kernel, bias=bias, stride=stride, slope=slope)
+        return ops.vae_runner_convolved_grey(images=inputs, kernel=kernel, bias=bias, stride=stride, slope=slope)
 
 
 def _patch_moments(

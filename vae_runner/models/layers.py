@@ -154,24 +154,24 @@ def _tapped(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
 
 
 class StridedConv2D(keras.layers.Conv2D):
-    """Keras's convolution; what it owes to its inputs is a custom operation, where there is one.
+    """Keras's convolution; its gradient with respect to its inputs is a custom operation, where there is one.
 
-    With a stride, that takes a fifth less time than TensorFlow's.
+    With a stride, that takes three quarters of the time that TensorFlow's does.
     """
 
     custom_ops: Any = None  # from `Hardware.prepare`
 
     def convolution_op(self, inputs: tf.Tensor, kernel: Any) -> tf.Tensor:
         """The convolution of `inputs` `[batch, height, width, channels]`, without bias and activation."""
-        if self.custom_ops is None or not _takes_custom_ops(self, inputs.shape[-1]):
+        if self.custom_ops is None or not _is_usual(self, inputs, inputs.shape[-1]):
             return super().convolution_op(inputs, kernel)
         (stride, _), (height, width) = self.strides, inputs.shape[1:3]
 
         @tf.custom_gradient
         def convolution(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
             def gradients(dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-                dx = self.custom_ops.vae_runner_convolution_inputs(
-                    outputs=dy, kernel=kernel, stride=stride, height=height, width=width
+                dx = self.custom_ops.vae_runner_conv2d_transpose(
+                    maps=dy, kernel=kernel, stride=stride, height=height, width=width
                 )
                 dkernel = tf.raw_ops.Conv2DBackpropFilter(
                     input=x, filter_sizes=kernel.shape, out_backprop=dy, strides=[1, stride, stride, 1], padding="SAME"
@@ -190,19 +190,21 @@ class StridedConv2DTranspose(keras.layers.Conv2DTranspose):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """The activation of the transposed convolution of `inputs` `[batch, height, width, channels]`."""
-        if self.custom_ops is None or not _takes_custom_ops(self, self.filters):
+        if self.custom_ops is None or self.output_padding is not None or not _is_usual(self, inputs, self.filters):
             return super().call(inputs)
         (stride, _), (height, width) = self.strides, inputs.shape[1:3]
-        outputs = self.custom_ops.vae_runner_convolution_inputs(
-            outputs=inputs, kernel=self.kernel, stride=stride, height=height * stride, width=width * stride
+        outputs = self.custom_ops.vae_runner_conv2d_transpose(
+            maps=inputs, kernel=self.kernel, stride=stride, height=height * stride, width=width * stride
         )
         return self.activation(tf.nn.bias_add(outputs, self.bias) if self.use_bias else outputs)
 
 
-def _takes_custom_ops(layer: Any, channels: int) -> bool:
-    """Whether the custom operation computes what this layer owes to so many input channels."""
-    one = layer.strides[0] == layer.strides[1] and layer.padding == "same" and layer.dilation_rate == (1, 1)
-    return one and layer.kernel_size == (SIDE, SIDE) and channels % LANES == 0 and layer.compute_dtype == "float32"
+def _is_usual(layer: Any, inputs: tf.Tensor, channels: int) -> bool:
+    """Whether the custom transposed convolution to so many channels computes what this layer needs."""
+    kernel = (*layer.kernel.shape[:2], channels) == (SIDE, SIDE, layer.kernel.shape[2]) and channels % LANES == 0
+    steps = layer.strides[0] == layer.strides[1] and layer.padding == "same" and layer.dilation_rate == (1, 1)
+    images = layer.data_format == "channels_last" and None not in inputs.shape[1:3]
+    return kernel and steps and images and layer.compute_dtype == "float32"
 
 
 def normalization(kind: str, momentum: float, name: str) -> list[keras.layers.Layer]:

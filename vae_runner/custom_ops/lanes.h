@@ -1,0 +1,106 @@
+// What all operations are made of: groups of channels in registers, parts on threads, sums over parts.
+
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+#include <vector>
+
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/util/work_sharder.h"
+
+namespace vae_runner {
+
+using tensorflow::OpKernel;
+using tensorflow::OpKernelConstruction;
+using tensorflow::OpKernelContext;
+using tensorflow::Tensor;
+using tensorflow::TensorShape;
+
+// Channels that are computed together: one register of AVX-512, two of AVX2, four of NEON.
+constexpr int kLanes = 16;
+typedef float Lanes __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
+
+// Rows and columns of all kernels.
+constexpr int kSide = 3;
+
+// Pixels whose sums are taken in float32.
+constexpr int64_t kBlock = 1024;
+
+inline Lanes Load(const float* from) { return *reinterpret_cast<const Lanes*>(from); }
+inline void Store(float* to, Lanes value) { *reinterpret_cast<Lanes*>(to) = value; }
+inline Lanes Leaky(Lanes value, Lanes sign, float slope) { return sign > 0 ? value : value * slope; }
+
+inline float Sum(Lanes value) {
+  typedef float Half __attribute__((vector_size(2 * kLanes), aligned(4), may_alias));
+  typedef float Quarter __attribute__((vector_size(kLanes), aligned(4), may_alias));
+  const auto* halves = reinterpret_cast<const Half*>(&value);
+  const Half half = halves[0] + halves[1];
+  const auto* quarters = reinterpret_cast<const Quarter*>(&half);
+  const Quarter quarter = quarters[0] + quarters[1];
+  return (quarter[0] + quarter[2]) + (quarter[1] + quarter[3]);
+}
+
+inline const float* Data(const Tensor& tensor) { return tensor.flat<float>().data(); }
+inline float* Data(Tensor* tensor) { return tensor->flat<float>().data(); }
+
+// An output, or null, and the context failed, where there is no memory.
+inline Tensor* Allocate(OpKernelContext* context, int index, const TensorShape& shape) {
+  Tensor* output = nullptr;
+  const absl::Status status = context->allocate_output(index, shape, &output);
+  if (!status.ok()) context->CtxFailure(__FILE__, __LINE__, status);
+  return output;
+}
+
+// Memory for [parts, size] numbers; the context fails where there is none.
+inline Tensor Scratch(OpKernelContext* context, int64_t parts, int64_t size) {
+  Tensor scratch;
+  const absl::Status status = context->allocate_temp(tensorflow::DT_FLOAT, TensorShape({parts, size}), &scratch);
+  if (!status.ok()) context->CtxFailure(__FILE__, __LINE__, status);
+  return scratch;
+}
+
+// Whether there are whole groups of channels; the context fails where not.
+inline bool Fits(OpKernelContext* context, int64_t channels) {
+  if (channels % kLanes == 0) return true;
+  context->CtxFailure(absl::InvalidArgumentError("the number of channels is no multiple of 16"));
+  return false;
+}
+
+// work(first, last) on TensorFlow's threads, for parts of 0 … count, each of which costs so many cycles.
+template <typename Work>
+void Parallel(OpKernelContext* context, int64_t count, int64_t cost, Work work) {
+  const auto* workers = context->device()->tensorflow_cpu_worker_threads();
+  tensorflow::Shard(workers->num_threads, workers->workers, count, cost, work);
+}
+
+template <int N>
+using Width = std::integral_constant<int, N>;
+
+// work(Width<N>(), channel) for groups of N · kLanes channels, at most kWidest · kLanes together, that fill registers.
+template <int kWidest, typename Work>
+void ForChannels(int64_t channels, Work work) {
+  int64_t channel = 0;
+  for (; channel + kWidest * kLanes <= channels; channel += kWidest * kLanes) work(Width<kWidest>(), channel);
+  if constexpr (kWidest > 1) {
+    ForChannels<kWidest / 2>(channels - channel, [&](auto width, int64_t rest) { work(width, channel + rest); });
+  }
+}
+
+// The sums over parts of [parts, size], in an order that does not depend on who computed them.
+inline std::vector<double> AddUp(const Tensor& parts) {
+  const int64_t size = parts.dim_size(1);
+  std::vector<double> sums(size);
+  const float* part = Data(parts);
+  for (int64_t number = 0; number < parts.dim_size(0); number++, part += size) {
+    for (int64_t i = 0; i < size; i++) sums[i] += part[i];
+  }
+  return sums;
+}
+
+// Rows above an image, or columns left of it, that a kernel reaches into, with "same" padding.
+inline int64_t PaddingBefore(int64_t image_side, int64_t map_side, int64_t stride) {
+  return std::max<int64_t>((map_side - 1) * stride + kSide - image_side, 0) / 2;
+}
+
+}  // namespace vae_runner

@@ -1,0 +1,28 @@
+"""What the custom operations compute, in TensorFlow's own."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+
+def normalized_leaky_relu(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float, slope: float) -> tf.Tensor:
+    """LeakyReLU of batch-normalised `x` `[batch, height, width, channels]`."""
+    mean, variance = tf.nn.moments(x, axes=[0, 1, 2])
+    return tf.nn.leaky_relu((x - mean) * tf.math.rsqrt(variance + epsilon) * gamma + beta, slope)
+
+
+def convolved(images: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
+    """Maps of images, with "same" padding."""
+    return tf.nn.conv2d(images, kernel, stride, "SAME")
+
+
+def patch_sums(x: tf.Tensor, pivot: tf.Tensor, kernel: Sequence[int], strides: Sequence[int]) -> tf.Tensor:
+    """Sums `[n + 1, n + 1]` of the products of (p − pivot, 1), over all patches p of `x` that such a kernel sees."""
+    rows, columns, channels = kernel[:3]
+    n = rows * columns * channels
+    pick = tf.reshape(
+        tf.eye(n, n + 1), [rows, columns, channels, n + 1]
+    )  # a convolution that yields the patches, and 0
+    offsets = tf.concat([tf.fill([n], -pivot), [1.0]], axis=0)
+    patches = tf.reshape(tf.nn.conv2d(x, pick, strides, "SAME") + offsets, [-1, n + 1])
+    return tf.matmul(patches, patches, transpose_a=True)
