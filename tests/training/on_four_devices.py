@@ -5,6 +5,7 @@ Each number has a process of its own, because TensorFlow's collective operations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.models.comparing import load_custom_ops
 from vae_runner.config import HardwareConfig
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.datasets.stored import StoredImages
@@ -111,6 +113,19 @@ def test_without_synchronized_batch_normalization_it_is_another_computation_and_
     apart, together = (an_epoch(machine(REPLICAS, synchronized), vae()) for synchronized in (False, True))
     assert not np.allclose(apart[0].terms, together[0].terms, rtol=1e-3)
     assert all(np.isfinite(values).all() for values in apart[2])
+
+
+def test_custom_operations_compute_the_same_on_every_replica() -> None:
+    def make() -> tuple[Autoencoder, object, keras.optimizers.Optimizer]:
+        # As in test_inner.py, so that little is made of rounding.
+        autoencoder = conv.build((12, 8, 1), 2, DiagonalGaussian, filters=16, leaky_relu_slope=0.9)
+        return autoencoder, Vae(), Adam(1e-3, epsilon=1e-4)
+
+    apart = machine(REPLICAS, synchronized=False)
+    ours, theirs = (an_epoch(replace(apart, custom_ops=ops), make) for ops in (load_custom_ops(), None))
+    np.testing.assert_allclose(ours[0].terms, theirs[0].terms, rtol=1e-4)
+    for a, b in zip(ours[2], theirs[2], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=3e-5)
 
 
 def test_a_step_that_is_not_finite_on_one_replica_is_found() -> None:
