@@ -201,14 +201,18 @@ def all_reduces(inner: Any, autoencoder: Any, point: Point) -> Figures:
 
 def overrides(point: Point, options: argparse.Namespace) -> list[str]:
     """The configuration of this process: a core a device, as far as there are cores."""
-    threads = ["hardware.intra_op_threads=1", f"hardware.inter_op_threads={min(point.replicas, CORES)}"]
+    cores = [
+        "hardware.intra_op_threads=1",
+        f"hardware.inter_op_threads={min(point.replicas, CORES)}",
+        "hardware.custom_ops=false",  # the devices stand for GPUs, for which there are none
+    ]
     normalization = f"hardware.sync_batch_norm={str(point.synchronized).lower()}"
     if point.connected:
         workers = f"hardware.workers=[{','.join(options.addresses)}]"
         kind = ["hardware.distribution=multi_worker", workers, f"hardware.worker={options.worker}"]
     else:
         kind = ["hardware.distribution=mirrored", f"hardware.logical_cpus={point.replicas}"]
-    return [*kind, *threads, normalization]
+    return [*kind, *cores, normalization]
 
 
 def all_reduce(strategy: Any, shapes: Sequence[Sequence[int]], times: int) -> float:

@@ -76,7 +76,7 @@ def _normalized_leaky_relu_grad(op: tf.Operation, *gradients: tf.Tensor) -> Grad
 
 
 @tf.RegisterGradient("VaeRunnerConvolvedGreyGrad")
-def _convolved_images_grad(op: tf.Operation, *gradients: tf.Tensor) -> Gradients:
+def _convolved_grey_grad(op: tf.Operation, *gradients: tf.Tensor) -> Gradients:
     stride, slope = op.get_attr("stride"), op.get_attr("slope")
 
     def first(dmaps: tf.Tensor, images: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> Gradients:
@@ -89,17 +89,17 @@ def _convolved_images_grad(op: tf.Operation, *gradients: tf.Tensor) -> Gradients
 
 
 @tf.RegisterGradient("VaeRunnerImageHeadGrad")
-def _made_images_grad(op: tf.Operation, *gradients: tf.Tensor) -> Gradients:
+def _image_head_grad(op: tf.Operation, *gradients: tf.Tensor) -> Gradients:
     attributes = _attributes(op, "epsilon", "slope")
 
-    def made(*inputs: tf.Tensor) -> tf.Tensor:
+    def images(*inputs: tf.Tensor) -> tf.Tensor:
         *of_maps, kernel, bias = inputs
         maps = normalized_leaky_relu(*of_maps, **attributes)
         shape = tf.concat([tf.shape(maps)[:3], [kernel.shape[2]]], axis=0)
         return tf.nn.conv2d_transpose(maps, kernel, shape, 1, "SAME") + bias
 
     def first(dimages: tf.Tensor, *inputs: tf.Tensor) -> Gradients:
-        return _pulled_back(made, [*inputs, tf.zeros([dimages.shape[-1]])], [dimages])
+        return _pulled_back(images, [*inputs, tf.zeros([dimages.shape[-1]])], [dimages])
 
     return [*_pulled_back(first, op.inputs[:5], gradients), None, None]
 
