@@ -28,6 +28,7 @@ from vae_runner.models.posterior import Posterior
 SMALLEST_BOTTLENECK = 7  # pixels: by default an image is halved as long as its smaller side stays at least this
 SPARE_BLOCKS = 2  # by default a network has so many blocks that keep the size,
 DEFAULT_DEPTH = 4  # but no more than make it this deep
+STRIDED = {keras.layers.Conv2D: StridedConv2D, keras.layers.Conv2DTranspose: StridedConv2DTranspose}
 
 
 def build(
@@ -68,7 +69,8 @@ def build(
     dense = keras.layers.Dense(bottleneck[0] * bottleneck[1] * bottleneck[2], name="dense")
     numbers = range(len(strides) - 1, 0, -1)  # of the encoder's blocks, mirrored
     convolutions = [
-        block.convolution(True, widths[i - 1], strides[i], f"transpose_{len(strides) - i}") for i in numbers
+        block.convolution(keras.layers.Conv2DTranspose, widths[i - 1], strides[i], f"transpose_{len(strides) - i}")
+        for i in numbers
     ]
     # Up to the first normalisation nothing bends: the map from z is affine.
     x = _affine([dense, keras.layers.Reshape(bottleneck, name="reshape"), *convolutions[:1]], z)
@@ -143,16 +145,13 @@ class _Block:
         self.kernel_size, self.kind, self.momentum, self.slope = kernel_size, kind, momentum, slope
 
     def __call__(self, x: keras.KerasTensor, width: int, stride: int, name: str) -> keras.KerasTensor:
-        convolution = self.convolution(False, width, stride, name)
+        convolution = self.convolution(keras.layers.Conv2D, width, stride, name)
         if self.kind == "batch" and self.kernel_size**2 * x.shape[-1] <= MAX_FOLDED_PATCH:
             return FoldedBlock([convolution, *self.after(name)], name=f"block_{name}")(x)
         return self.activate(convolution(x), name)
 
-    def convolution(self, transposed: bool, width: int, stride: int, name: str) -> keras.layers.Layer:
-        if transposed:
-            kind = StridedConv2DTranspose if stride > 1 else keras.layers.Conv2DTranspose
-        else:
-            kind = StridedConv2D if stride > 1 else keras.layers.Conv2D
+    def convolution(self, kind: type[keras.layers.Layer], width: int, stride: int, name: str) -> keras.layers.Layer:
+        kind = STRIDED[kind] if stride > 1 else kind
         # Batch normalisation subtracts the mean, and a bias with it: there is none where it could do nothing.
         return kind(
             width, self.kernel_size, stride, padding="same", use_bias=self.kind != "batch", name=f"conv_{name}"
