@@ -1,6 +1,7 @@
 """The tutorial's family of convolutional networks: blocks of convolution, normalisation and LeakyReLU."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 
@@ -28,7 +29,7 @@ from vae_runner.models.posterior import Posterior
 SMALLEST_BOTTLENECK = 7  # pixels: by default an image is halved as long as its smaller side stays at least this
 SPARE_BLOCKS = 2  # by default a network has so many blocks that keep the size,
 DEFAULT_DEPTH = 4  # but no more than make it this deep
-STRIDED = {keras.layers.Conv2D: StridedConv2D, keras.layers.Conv2DTranspose: StridedConv2DTranspose}
+STRIDED: dict[type, Any] = {keras.layers.Conv2D: StridedConv2D, keras.layers.Conv2DTranspose: StridedConv2DTranspose}
 
 
 def build(
