@@ -97,8 +97,11 @@ def sweep_run() -> Figures:
         seeds = ",".join(map(str, range(SWEEP_RUNS)))
         arguments = ["-m", "dataset=digits", f"epochs={SWEEP_EPOCHS}", f"seed={seeds}", f"hydra.sweep.dir={folder}"]
         _seconds([VAE_RUN, *arguments])
-        runs = [Path(folder, str(number)) for number in range(SWEEP_RUNS)]
-        starts = [json.loads((run / "run.json").read_text())["timings"]["earlier"] for run in runs]
+        began = {
+            file.parent: json.loads(file.read_text())["timings"]["earlier"] for file in Path(folder).glob("*/run.json")
+        }
+        runs = sorted(began, key=began.__getitem__)
+        starts = [began[run] for run in runs]
         whole = [after - before for before, after in itertools.pairwise(starts)]
         trained = [SWEEP_EPOCHS * _last_epoch(run) for run in runs[:-1]]
     # The first run is left out: it comes with the first time of everything.

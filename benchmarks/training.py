@@ -17,6 +17,7 @@ from benchmarks.rounds import Contestant, Results, interleave, python, ratios, s
 FIGURE = "images_per_second"
 NAMES = {
     "ours": "vae-runner, compiled step",
+    "ours_without": "vae-runner without custom operations",
     "tutorial": "the tutorial's loop",
     "keras_fit": "Keras `fit`",
     "torch_eager": "PyTorch, eager, channels-last",

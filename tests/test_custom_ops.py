@@ -16,17 +16,18 @@ from typing import Any
 
 import pytest
 
-from vae_runner import custom_ops, hardware
+from vae_runner import hardware
 from vae_runner.config import HardwareConfig
+from vae_runner.custom_ops import UnavailableError, compiling, loading
 from vae_runner.errors import UserError
 
 USE = """
 import logging, sys
 import numpy as np, tensorflow as tf
-from vae_runner import custom_ops
+from vae_runner.custom_ops import loading
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 tf.config.threading.set_intra_op_parallelism_threads(int(sys.argv[1]))
-ops = custom_ops.load()
+ops = loading.load()
 random = np.random.default_rng(0)
 x, y, kernel = (random.normal(size=shape).astype("f") for shape in [(9, 40, 50, 48), (9, 40, 50, 1), (3, 3, 1, 48)])
 gamma, beta = np.ones(48, "f"), np.zeros(48, "f")
@@ -55,8 +56,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def compiler() -> list[str]:
     try:
-        return custom_ops._compiler()
-    except custom_ops.UnavailableError as error:
+        return compiling._compiler()
+    except UnavailableError as error:
         pytest.skip(str(error))
 
 
@@ -81,18 +82,18 @@ def test_processes_at_once_compile_once_and_compute_the_same_bits_with_any_numbe
 def test_another_compiler_processor_or_source_has_a_library_of_its_own(
     cache: Path, compiler: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    library = custom_ops._library(compiler)
-    assert library == custom_ops._library(compiler)
+    library = compiling._library(compiler, compiling._tensorflow())
+    assert library == compiling._library(compiler, compiling._tensorflow())
     assert library.parent == cache
-    monkeypatch.setattr(custom_ops, "_run", lambda command: "#define __AVX9000__ 1")
-    assert custom_ops._library(compiler) != library
+    monkeypatch.setattr(compiling, "_run", lambda command: "#define __AVX9000__ 1")
+    assert compiling._library(compiler, compiling._tensorflow()) != library
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    changed = shutil.copytree(custom_ops.FOLDER, tmp_path / "changed")
+    changed = shutil.copytree(compiling.FOLDER, tmp_path / "changed")
     with (changed / "lanes.h").open("a") as header:
         header.write("\n")
-    monkeypatch.setattr(custom_ops, "FOLDER", changed)
-    assert custom_ops._library(compiler) != library
+    monkeypatch.setattr(compiling, "FOLDER", changed)
+    assert compiling._library(compiler, compiling._tensorflow()) != library
 
 
 def test_what_a_compiler_says_is_passed_on_and_nothing_is_left(
@@ -100,31 +101,28 @@ def test_what_a_compiler_says_is_passed_on_and_nothing_is_left(
 ) -> None:
     (tmp_path / "errors.h").write_text("inline int f() {\n  return nothing;\n}")
     (tmp_path / "operations.cc").write_text('#include "errors.h"')
-    monkeypatch.setattr(custom_ops, "FOLDER", tmp_path)
+    monkeypatch.setattr(compiling, "FOLDER", tmp_path)
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
-    with pytest.raises(custom_ops.UnavailableError, match=re.escape(compiler[0]) + r": .*errors\.h.*error: .*nothing"):
-        custom_ops._compile(compiler, cache / "operations.so")
+    (cache / "operations_of_one_that_was_killed").mkdir(parents=True)
+    with pytest.raises(UnavailableError, match=re.escape(compiler[0]) + r": .*errors\.h.*error: .*nothing"):
+        compiling._compile(compiler, compiling._tensorflow(), cache / "operations.so")
     assert [file for file in cache.iterdir() if file.suffix != ".lock"] == []
 
 
 def test_cxx_says_which_compiler_and_how(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", f"'{sys.executable}' -pipe")
-    assert custom_ops._compiler() == [sys.executable, "-pipe"]
+    assert compiling._compiler() == [sys.executable, "-pipe"]
     monkeypatch.setenv("CXX", "g+++")
-    with pytest.raises(custom_ops.UnavailableError, match=r"CXX=g\+\+\+: there is no such compiler"):
-        custom_ops._compiler()
+    with pytest.raises(UnavailableError, match=r"CXX=g\+\+\+: there is no such compiler"):
+        compiling._compiler()
 
 
 @pytest.fixture
-def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def fresh() -> Iterator[None]:
     """As if this process had not asked for them yet."""
-    monkeypatch.setattr(custom_ops, "register", lambda operations: None)
-    custom_ops._outcome.cache_clear()
+    compiling._begun.cache_clear()
     yield
-    monkeypatch.undo()
-    custom_ops._outcome.cache_clear()
-    monkeypatch.setattr(custom_ops, "register", lambda operations: None)
-    custom_ops._outcome()
+    compiling._begun.cache_clear()
 
 
 @pytest.mark.usefixtures("fresh")
@@ -133,18 +131,18 @@ def test_that_there_are_none_is_found_out_once_and_keeps_nothing_alive(monkeypat
 
     def compiler() -> list[str]:
         asked.append(1)
-        raise custom_ops.UnavailableError("none")
+        raise UnavailableError("none")
 
     class Model:
         pass
 
     def run() -> weakref.ref[Model]:
         model = Model()
-        with suppress(custom_ops.UnavailableError):
-            custom_ops.load()
+        with suppress(UnavailableError):
+            compiling.library()
         return weakref.ref(model)
 
-    monkeypatch.setattr(custom_ops, "_compiler", compiler)
+    monkeypatch.setattr(compiling, "_compiler", compiler)
     models = [run() for _ in range(3)]
     gc.collect()
     assert [model() for model in models] == [None] * 3
@@ -168,23 +166,23 @@ def test_where_they_cannot_be_kept_there_are_none(
         monkeypatch.setattr(Path, "home", homeless)
     else:
         monkeypatch.setenv("XDG_CACHE_HOME", where)
-    with pytest.raises(custom_ops.UnavailableError, match=what):
-        custom_ops.load()
+    with pytest.raises(UnavailableError, match=what):
+        compiling.library()
 
 
 def test_without_a_compiler_there_are_no_custom_operations(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    with pytest.raises(custom_ops.UnavailableError, match=r"no C\+\+ compiler"):
-        custom_ops._compiler()
+    with pytest.raises(UnavailableError, match=r"no C\+\+ compiler"):
+        compiling._compiler()
 
 
 @pytest.fixture
 def unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     def load() -> Any:
-        raise custom_ops.UnavailableError("there is no C++ compiler (c++)")
+        raise UnavailableError("there is no C++ compiler (c++)")
 
-    monkeypatch.setattr(custom_ops, "load", load)
+    monkeypatch.setattr(loading, "load", load)
 
 
 @pytest.mark.usefixtures("unavailable")

@@ -30,6 +30,7 @@ from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from vae_runner import __version__, config, refusals, resume, signals
+from vae_runner.custom_ops import compiling
 from vae_runner.errors import UserError, exit_status, first_line
 from vae_runner.files import remove_empty
 from vae_runner.sweeps.directory import SweepDirectory
@@ -250,14 +251,19 @@ class _Jobs:
         self.count += 1
         hydra = HydraConfig.get()
         path = Path(hydra.runtime.output_dir)
+
+        def runner() -> ModuleType:
+            compiling.begin(cfg.hardware)  # takes longer than the import
+            return _import("run")
+
         if hydra.mode == RunMode.MULTIRUN:
-            return sweep_job(cfg, hydra, path, lambda: _import("run"))
+            return sweep_job(cfg, hydra, path, runner)
         try:
             resumed = cfg.resume is not None
             if resumed:
                 cfg = resume.configuration(path, cfg, hydra.overrides.task)
             config.check(cfg)
-            _import("run").run(config.of_the_run(cfg), hydra, resumed=resumed)
+            runner().run(config.of_the_run(cfg), hydra, resumed=resumed)
         except UserError as error:
             self.refusal = error
         finally:

@@ -13,9 +13,10 @@ import keras
 import tensorflow as tf
 from tensorflow.python.distribute.collective_all_reduce_strategy import CollectiveAllReduceExtended
 
-from vae_runner import custom_ops
 from vae_runner.cluster import Cluster, wait_for_all
 from vae_runner.config import HardwareConfig
+from vae_runner.custom_ops import UnavailableError, loading
+from vae_runner.custom_ops.compiling import could_serve
 from vae_runner.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class Hardware:
     description: dict[str, Any]
     synchronized: bool = False  # batch normalisation, over all replicas
     cluster: Cluster | None = None  # None: this machine alone
-    custom_ops: Any = None  # what `custom_ops.load` gives; None: TensorFlow's operations alone
+    custom_ops: Any = None  # what `custom_ops.loading.load` gives; None: TensorFlow's operations alone
 
     @property
     def replicas(self) -> int:
@@ -95,7 +96,7 @@ def setup(config: HardwareConfig, seed: int, cluster: Cluster | None = None) -> 
             "separate commands"
         ) from error
     # Before the machines join: one that compiles them would let the others wait.
-    ops = _wanted_ops(config.custom_ops, not gpus and config.xla is not True and config.precision == "float32")
+    ops = _custom_ops(config.custom_ops, could_serve(config) and not gpus)
     strategy = _joined(cluster, len(gpus)) if cluster else _strategy(config, len(gpus))
     # What ~/.keras/keras.json may say otherwise.
     keras.config.set_image_data_format("channels_last")
@@ -123,15 +124,15 @@ def setup(config: HardwareConfig, seed: int, cluster: Cluster | None = None) -> 
     return Hardware(strategy, jit_compile, description, synchronized, cluster, ops)
 
 
-def _wanted_ops(wanted: Any, possible: bool) -> Any:
+def _custom_ops(wanted: Any, possible: bool) -> Any:
     """The custom operations, or None."""
     if wanted is False or (wanted == "auto" and not possible):
         return None
     try:
         if not possible:
-            raise custom_ops.UnavailableError("they are for float32 on a CPU, without XLA")
-        return custom_ops.load()
-    except custom_ops.UnavailableError as error:
+            raise UnavailableError("they are for float32 on a CPU, without XLA")
+        return loading.load()
+    except UnavailableError as error:
         if wanted is True:
             raise UserError(f"hardware.custom_ops=true: {error}; leave it out to do without") from error
         log.warning(f"No custom operations, a step takes longer: {error} (hardware.custom_ops=false: not to be told)")

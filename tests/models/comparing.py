@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vae_runner import custom_ops
+from vae_runner.custom_ops import UnavailableError, loading
 
 
 def load_custom_ops() -> Any:
     """The custom operations; without a compiler, the test is skipped."""
     try:
-        return custom_ops.load()
-    except custom_ops.UnavailableError as error:
+        return loading.load()
+    except UnavailableError as error:
         pytest.skip(str(error))
 
 

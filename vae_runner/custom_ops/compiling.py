@@ -1,0 +1,140 @@
+"""Compiling the custom operations; without TensorFlow, so that it goes on while that is imported."""
+
+import hashlib
+import importlib.util
+import logging
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import Future
+from functools import cache
+from pathlib import Path
+from threading import Thread
+
+from filelock import FileLock
+
+from vae_runner.config import HardwareConfig
+from vae_runner.custom_ops import UnavailableError
+from vae_runner.errors import first_line
+
+log = logging.getLogger(__name__)
+
+FOLDER = Path(__file__).parent
+COMPILERS = ("c++", "g++", "clang++")  # the first there is, unless $CXX names one
+# Without infinities set aside: a loss that is not finite must be seen. Eigen comes with TensorFlow's headers; its code
+# for newer processors does not compile everywhere, and we use none of it. The rest is what `tf.sysconfig` says.
+FLAGS = (
+    *("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared", "-DEIGEN_DONT_VECTORIZE"),
+    *("-std=c++17", "-D_GLIBCXX_USE_CXX11_ABI=1", "-DEIGEN_MAX_ALIGN_BYTES=64"),
+)
+TENSORFLOW_LIBRARY = "libtensorflow_framework.so.2"
+
+
+def could_serve(hardware: HardwareConfig) -> bool:
+    """Whether a run with this hardware can use the operations, if it is on a CPU."""
+    return hardware.device != "gpu" and hardware.xla is not True and hardware.precision == "float32"
+
+
+def begin(hardware: HardwareConfig) -> None:
+    """See, in the background, that there is a library, if a run with this hardware could use it."""
+    if hardware.custom_ops is not False and could_serve(hardware):
+        _begun()
+
+
+def library() -> Path:
+    """The compiled operations, when they are there.
+
+    Raises:
+        UnavailableError: there is no C++ compiler, or it does not compile them, or they cannot be kept.
+    """
+    if error := _begun().exception():
+        raise UnavailableError(first_line(error))
+    return _begun().result()
+
+
+@cache  # also that there is none, so that not every run of a sweep tries again
+def _begun() -> Future[Path]:
+    future: Future[Path] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(_made())
+        except Exception as error:  # whatever it is, a run can do without
+            future.set_exception(error)
+
+    Thread(target=work, daemon=True).start()  # nothing waits for it at the end
+    return future
+
+
+def _made() -> Path:
+    if sys.platform != "linux":
+        raise UnavailableError("they are for Linux")
+    compiler, tensorflow = _compiler(), _tensorflow()
+    library = _library(compiler, tensorflow)
+    if not library.exists():
+        _compile(compiler, tensorflow, library)
+    return library
+
+
+def _compiler() -> list[str]:
+    """The command that $CXX says, or the first compiler there is."""
+    if wanted := shlex.split(os.environ.get("CXX", "")):
+        if shutil.which(wanted[0]) is None:
+            raise UnavailableError(f"CXX={shlex.join(wanted)}: there is no such compiler")
+        return wanted
+    for name in COMPILERS:
+        if found := shutil.which(name):
+            return [found]
+    raise UnavailableError(f"there is no C++ compiler ({', '.join(COMPILERS)})")
+
+
+def _tensorflow() -> Path:
+    """Where TensorFlow is installed."""
+    spec = importlib.util.find_spec("tensorflow")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
+
+
+def _library(compiler: list[str], tensorflow: Path) -> Path:
+    """Where the compiled operations are kept: by all that they depend on, so that a home may be many machines'."""
+    macros = _run([*compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])  # compiler and processor
+    sources = [file.read_text() for file in sorted(FOLDER.glob("*.[ch]*"))]
+    installed = (tensorflow / TENSORFLOW_LIBRARY).stat()
+    parts = (*sources, *FLAGS, macros, str(tensorflow), str(installed.st_size), str(installed.st_mtime_ns))
+    name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "vae-runner" / "custom_ops" / f"{name}.so"
+
+
+def _compile(compiler: list[str], tensorflow: Path, library: Path) -> None:
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(library.with_suffix(".lock")):
+        if library.exists():  # another run was first
+            return
+        for left in library.parent.glob(f"{library.stem}*/"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        log.info("Compiling operations for this processor, once: it takes some seconds")
+        with tempfile.TemporaryDirectory(dir=library.parent, prefix=library.stem) as folder:
+            compiled = Path(folder) / library.name
+            command = [*compiler, *FLAGS, os.fspath(FOLDER / "operations.cc"), "-o", os.fspath(compiled)]
+            headers = ["-isystem", os.fspath(tensorflow / "include")]  # as a system's: their warnings are not ours
+            # What a compiler that is interrupted leaves goes with the folder.
+            _run([*command, *headers, f"-L{tensorflow}", f"-l:{TENSORFLOW_LIBRARY}"], TMPDIR=folder)
+            with compiled.open("rb") as file:
+                os.fsync(file.fileno())  # a library that is there is whole: half of one would end the process
+            compiled.rename(library)
+
+
+def _run(command: list[str], **environment: str) -> str:
+    done = subprocess.run(
+        command, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL, check=False,
+        env={**os.environ, "LC_ALL": "C", **environment},  # its errors in English, to find them
+    )  # fmt: skip
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if "error:" in line] or [f"status {done.returncode}"]
+        raise UnavailableError(f"{command[0]}: {errors[0]}")
+    return done.stdout

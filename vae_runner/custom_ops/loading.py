@@ -1,0 +1,26 @@
+"""The custom operations, in TensorFlow."""
+
+import os
+from functools import cache
+from typing import Any
+
+import tensorflow as tf
+
+from vae_runner.custom_ops import UnavailableError, compiling
+from vae_runner.custom_ops.gradients import register
+from vae_runner.errors import first_line
+
+
+@cache
+def load() -> Any:
+    """The operations, as functions with gradients; waits until they are compiled.
+
+    Raises:
+        UnavailableError: they cannot be compiled, kept or loaded.
+    """
+    try:
+        operations = tf.load_op_library(os.fspath(compiling.library()))
+    except tf.errors.OpError as error:
+        raise UnavailableError(first_line(error)) from error
+    register(operations)
+    return operations
