@@ -11,7 +11,16 @@ from omegaconf import OmegaConf
 from benchmarks.peers import Setting, parser
 from vae_runner.datasets import fashion
 
-CONTESTANTS = ("ours", "tutorial", "keras_fit", "torch_eager", "torch_compile", "pythae_trainer", "limit")
+CONTESTANTS = (
+    "ours",
+    "ours_without",
+    "tutorial",
+    "keras_fit",
+    "torch_eager",
+    "torch_compile",
+    "pythae_trainer",
+    "limit",
+)
 
 
 def main() -> None:
