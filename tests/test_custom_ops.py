@@ -177,6 +177,26 @@ def test_without_a_compiler_there_are_no_custom_operations(monkeypatch: pytest.M
         compiling._compiler()
 
 
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, True),
+        ({"device": "cpu", "custom_ops": True, "xla": False}, True),
+        ({"custom_ops": False}, False),
+        ({"device": "gpu"}, False),
+        ({"xla": True}, False),
+        ({"precision": "mixed_float16"}, False),
+    ],
+)
+def test_compiling_begins_early_for_runs_that_can_use_it_alone(
+    config: dict[str, Any], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+    monkeypatch.setattr(compiling, "_begun", lambda: begun.append(1))
+    compiling.begin(HardwareConfig(**config))
+    assert begun == [1] * expected
+
+
 @pytest.fixture
 def unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     def load() -> Any:
