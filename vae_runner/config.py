@@ -372,6 +372,16 @@ def _check_hardware(hardware: DictConfig) -> None:
         raise UserError("hardware.workers and hardware.worker need hardware=multi_worker, which trains on them")
     if hardware.xla is True and hardware.distribution == "multi_worker":
         raise UserError("hardware.xla=true: XLA compiles steps on the devices of one machine; leave it out")
+    if hardware.custom_ops is True and not takes_custom_ops(hardware):
+        raise UserError(
+            "hardware.custom_ops=true: they are for float32 on a CPU, and hardware.device, xla or precision say "
+            "otherwise; leave it out to do without"
+        )
+
+
+def takes_custom_ops(hardware: Any) -> bool:
+    """Whether a run with this hardware can use custom operations, if it is on a CPU."""
+    return hardware.device != "gpu" and hardware.xla is not True and hardware.precision == "float32"
 
 
 def of_the_run(config: DictConfig) -> DictConfig:

@@ -14,9 +14,8 @@ import tensorflow as tf
 from tensorflow.python.distribute.collective_all_reduce_strategy import CollectiveAllReduceExtended
 
 from vae_runner.cluster import Cluster, wait_for_all
-from vae_runner.config import HardwareConfig
+from vae_runner.config import HardwareConfig, takes_custom_ops
 from vae_runner.custom_ops import UnavailableError, loading
-from vae_runner.custom_ops.compiling import could_serve
 from vae_runner.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -96,7 +95,7 @@ def setup(config: HardwareConfig, seed: int, cluster: Cluster | None = None) -> 
             "separate commands"
         ) from error
     # Before the machines join: one that compiles them would let the others wait.
-    ops = _custom_ops(config.custom_ops, could_serve(config) and not gpus)
+    ops = _custom_ops(config.custom_ops, takes_custom_ops(config) and not gpus)
     strategy = _joined(cluster, len(gpus)) if cluster else _strategy(config, len(gpus))
     # What ~/.keras/keras.json may say otherwise.
     keras.config.set_image_data_format("channels_last")
@@ -130,13 +129,18 @@ def _custom_ops(wanted: Any, possible: bool) -> Any:
         return None
     try:
         if not possible:
-            raise UnavailableError("they are for float32 on a CPU, without XLA")
+            raise UnavailableError("they are for float32 on a CPU")
         return loading.load()
     except UnavailableError as error:
         if wanted is True:
             raise UserError(f"hardware.custom_ops=true: {error}; leave it out to do without") from error
-        log.warning(f"No custom operations, a step takes longer: {error} (hardware.custom_ops=false: not to be told)")
+        _tell(str(error))
         return None
+
+
+@cache  # not in every run of a sweep
+def _tell(reason: str) -> None:
+    log.warning(f"No custom operations, a step takes longer: {reason} (hardware.custom_ops=false: not to be told)")
 
 
 def _set_devices(config: HardwareConfig, gpus: list[Any]) -> None:

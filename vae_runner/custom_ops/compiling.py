@@ -1,22 +1,24 @@
 """Compiling the custom operations; without TensorFlow, so that it goes on while that is imported."""
 
+import atexit
 import hashlib
 import importlib.util
 import logging
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from concurrent.futures import Future
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from threading import Thread
 
 from filelock import FileLock
 
-from vae_runner.config import HardwareConfig
+from vae_runner.config import HardwareConfig, takes_custom_ops
 from vae_runner.custom_ops import UnavailableError
 from vae_runner.errors import first_line
 
@@ -30,17 +32,13 @@ FLAGS = (
     *("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared", "-DEIGEN_DONT_VECTORIZE"),
     *("-std=c++17", "-D_GLIBCXX_USE_CXX11_ABI=1", "-DEIGEN_MAX_ALIGN_BYTES=64"),
 )
+MOST_SECONDS = 120
 TENSORFLOW_LIBRARY = "libtensorflow_framework.so.2"
-
-
-def could_serve(hardware: HardwareConfig) -> bool:
-    """Whether a run with this hardware can use the operations, if it is on a CPU."""
-    return hardware.device != "gpu" and hardware.xla is not True and hardware.precision == "float32"
 
 
 def begin(hardware: HardwareConfig) -> None:
     """See, in the background, that there is a library, if a run with this hardware could use it."""
-    if hardware.custom_ops is not False and could_serve(hardware):
+    if hardware.custom_ops is not False and takes_custom_ops(hardware):
         _begun()
 
 
@@ -74,16 +72,24 @@ def _made() -> Path:
         raise UnavailableError("they are for Linux")
     compiler, tensorflow = _compiler(), _tensorflow()
     library = _library(compiler, tensorflow)
-    if not library.exists():
-        _compile(compiler, tensorflow, library)
+    try:
+        if not _is_whole(library):
+            _compile(compiler, tensorflow, library)
+    except OSError as error:
+        raise UnavailableError(f"they cannot be kept in {library.parent} ({error.strerror})") from error
     return library
 
 
 def _compiler() -> list[str]:
     """The command that $CXX says, or the first compiler there is."""
-    if wanted := shlex.split(os.environ.get("CXX", "")):
+    said = os.environ.get("CXX", "")
+    try:
+        wanted = shlex.split(said)
+    except ValueError as error:
+        raise UnavailableError(f"CXX={said}: {error}") from error
+    if wanted:
         if shutil.which(wanted[0]) is None:
-            raise UnavailableError(f"CXX={shlex.join(wanted)}: there is no such compiler")
+            raise UnavailableError(f"CXX={said}: there is no such compiler")
         return wanted
     for name in COMPILERS:
         if found := shutil.which(name):
@@ -110,10 +116,22 @@ def _library(compiler: list[str], tensorflow: Path) -> Path:
     return cache / "vae-runner" / "custom_ops" / f"{name}.so"
 
 
+def _is_whole(library: Path) -> bool:
+    """Whether a library is as it was written: to load half of one would end the process."""
+    try:
+        return hashlib.sha256(library.read_bytes()).hexdigest() == _checksum(library).read_text()
+    except FileNotFoundError:
+        return False
+
+
+def _checksum(library: Path) -> Path:
+    return library.with_suffix(".sha256")
+
+
 def _compile(compiler: list[str], tensorflow: Path, library: Path) -> None:
     library.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(library.with_suffix(".lock")):
-        if library.exists():  # another run was first
+        if _is_whole(library):  # another run was first
             return
         for left in library.parent.glob(f"{library.stem}*/"):  # by a process that was killed
             shutil.rmtree(left, ignore_errors=True)
@@ -124,17 +142,28 @@ def _compile(compiler: list[str], tensorflow: Path, library: Path) -> None:
             headers = ["-isystem", os.fspath(tensorflow / "include")]  # as a system's: their warnings are not ours
             # What a compiler that is interrupted leaves goes with the folder.
             _run([*command, *headers, f"-L{tensorflow}", f"-l:{TENSORFLOW_LIBRARY}"], TMPDIR=folder)
-            with compiled.open("rb") as file:
-                os.fsync(file.fileno())  # a library that is there is whole: half of one would end the process
+            if not compiled.exists():
+                raise UnavailableError(f"{shlex.join(compiler)} made nothing")
+            _checksum(library).write_text(hashlib.sha256(compiled.read_bytes()).hexdigest())
             compiled.rename(library)
 
 
 def _run(command: list[str], **environment: str) -> str:
-    done = subprocess.run(
-        command, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL, check=False,
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
+        process_group=0,  # a compiler has processes of its own, which are to end with it
         env={**os.environ, "LC_ALL": "C", **environment},  # its errors in English, to find them
     )  # fmt: skip
-    if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if "error:" in line] or [f"status {done.returncode}"]
-        raise UnavailableError(f"{command[0]}: {errors[0]}")
-    return done.stdout
+    end = partial(os.killpg, process.pid, signal.SIGKILL)
+    atexit.register(end)  # where the run is interrupted
+    try:
+        output, errors = process.communicate(timeout=MOST_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        end()
+        raise UnavailableError(f"{command[0]} took more than {MOST_SECONDS} s") from error
+    finally:
+        atexit.unregister(end)
+    if process.returncode:
+        lines = [line for line in errors.splitlines() if "error:" in line] or [f"status {process.returncode}"]
+        raise UnavailableError(f"{command[0]}: {lines[0]}")
+    return output

@@ -18,9 +18,11 @@ def load() -> Any:
     Raises:
         UnavailableError: they cannot be compiled, kept or loaded.
     """
+    library = compiling.library()
     try:
-        operations = tf.load_op_library(os.fspath(compiling.library()))
+        operations = tf.load_op_library(os.fspath(library))
     except tf.errors.OpError as error:
+        library.unlink(missing_ok=True)  # with another compiler, or none of its faults, the next run may do better
         raise UnavailableError(first_line(error)) from error
     register(operations)
     return operations
