@@ -261,7 +261,7 @@ def test_where_there_are_none_asking_for_them_is_refused_and_refusing_them_is_si
 def test_xla_and_half_precision_go_without(config: dict[str, Any]) -> None:
     try:
         assert hardware.setup(HardwareConfig(device="cpu", **config), 0).custom_ops is None
-        with pytest.raises(UserError, match=r"hardware\.custom_ops=true: they are for float32 on a CPU"):
+        with pytest.raises(UserError, match=r"hardware\.custom_ops=true: custom operations are for float32 on a CPU"):
             hardware.setup(HardwareConfig(device="cpu", custom_ops=True, **config), 0)
     finally:
         hardware.setup(HardwareConfig(device="cpu"), 0)

@@ -129,7 +129,7 @@ def _custom_ops(wanted: Any, possible: bool) -> Any:
         return None
     try:
         if not possible:
-            raise UnavailableError("they are for float32 on a CPU")
+            raise UnavailableError("custom operations are for float32 on a CPU")
         return loading.load()
     except UnavailableError as error:
         if wanted is True:
