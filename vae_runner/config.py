@@ -374,8 +374,8 @@ def _check_hardware(hardware: DictConfig) -> None:
         raise UserError("hardware.xla=true: XLA compiles steps on the devices of one machine; leave it out")
     if hardware.custom_ops is True and not takes_custom_ops(hardware):
         raise UserError(
-            "hardware.custom_ops=true: custom operations are for float32 on a CPU, and hardware.device, xla or precision "
-            "say otherwise; leave it out"
+            "hardware.custom_ops=true: custom operations are for float32 on a CPU, and hardware.device, xla or "
+            "precision say otherwise; leave it out"
         )
 
 
