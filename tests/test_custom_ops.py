@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.models import comparing
 from vae_runner import hardware
 from vae_runner.config import HardwareConfig
 from vae_runner.custom_ops import UnavailableError, compiling, loading
@@ -54,12 +55,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "vae-runner" / "custom_ops"
 
 
-@pytest.fixture
-def compiler() -> list[str]:
-    try:
-        return compiling._compiler()
-    except UnavailableError as error:
-        pytest.skip(str(error))
+compiler = pytest.fixture(comparing.compiler)
 
 
 def test_processes_at_once_compile_once_and_compute_the_same_bits_with_any_number_of_threads(

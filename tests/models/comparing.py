@@ -7,13 +7,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vae_runner.custom_ops import UnavailableError, loading
+from vae_runner.custom_ops import UnavailableError, compiling, loading
 
 
 def load_custom_ops() -> Any:
-    """The custom operations; without a compiler, the test is skipped."""
+    """The custom operations; without a compiler, and only then, the test is skipped."""
+    compiler()
+    return loading.load()
+
+
+def compiler() -> list[str]:
+    """The C++ compiler; without one the test is skipped."""
     try:
-        return loading.load()
+        return compiling._compiler()
     except UnavailableError as error:
         pytest.skip(str(error))
 

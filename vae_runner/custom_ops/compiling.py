@@ -48,9 +48,15 @@ def library() -> Path:
     Raises:
         UnavailableError: there is no C++ compiler, or it does not compile them, or they cannot be kept.
     """
-    if error := _begun().exception():
-        raise UnavailableError(first_line(error))
+    error = _begun().exception()
+    if isinstance(error, UnavailableError | OSError):
+        raise UnavailableError(first_line(error))  # anew: raised, the one that is kept would keep its callers alive
     return _begun().result()
+
+
+def distrust(library: Path) -> None:
+    """Have the next process compile it anew."""
+    _checksum(library).unlink(missing_ok=True)
 
 
 @cache  # also that there is none, so that not every run of a sweep tries again
@@ -60,7 +66,7 @@ def _begun() -> Future[Path]:
     def work() -> None:
         try:
             future.set_result(_made())
-        except Exception as error:  # whatever it is, a run can do without
+        except BaseException as error:  # for whoever asks for the result, who would wait for ever otherwise
             future.set_exception(error)
 
     Thread(target=work, daemon=True).start()  # nothing waits for it at the end
@@ -108,18 +114,21 @@ def _tensorflow() -> Path:
 def _library(compiler: list[str], tensorflow: Path) -> Path:
     """Where the compiled operations are kept: by all that they depend on, so that a home may be many machines'."""
     macros = _run([*compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])  # compiler and processor
-    sources = [file.read_text() for file in sorted(FOLDER.glob("*.[ch]*"))]
+    sources = [file.read_bytes() for file in sorted(FOLDER.glob("*.[ch]*"))]
     installed = (tensorflow / TENSORFLOW_LIBRARY).stat()
-    parts = (*sources, *FLAGS, macros, str(tensorflow), str(installed.st_size), str(installed.st_mtime_ns))
-    name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    others = (*FLAGS, macros, str(tensorflow), str(installed.st_size), str(installed.st_mtime_ns))
+    name = hashlib.sha256(b"\0".join([*sources, *(part.encode() for part in others)])).hexdigest()[:16]
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError as error:
+        raise UnavailableError(f"they cannot be kept: {error}") from error
     return cache / "vae-runner" / "custom_ops" / f"{name}.so"
 
 
 def _is_whole(library: Path) -> bool:
     """Whether a library is as it was written: to load half of one would end the process."""
     try:
-        return hashlib.sha256(library.read_bytes()).hexdigest() == _checksum(library).read_text()
+        return hashlib.sha256(library.read_bytes()).hexdigest().encode() == _checksum(library).read_bytes()
     except FileNotFoundError:
         return False
 

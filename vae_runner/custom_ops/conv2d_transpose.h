@@ -1,8 +1,8 @@
 // Transposed 3×3 convolution of any stride; also the gradient of a convolution with respect to its inputs.
 //
 // Tap (row, column) of the kernel leads from output (y, x) to pixel
-// ((y + top − row) / stride, (x + left − column) / stride) of the maps, where both are whole. So the outputs of a row that are a stride apart take the same taps, and are
-// computed together.
+// ((y + top − row) / stride, (x + left − column) / stride) of the maps, where both are whole. So the outputs of a row
+// that are a stride apart take the same taps, and are computed together.
 
 #pragma once
 

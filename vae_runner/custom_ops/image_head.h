@@ -91,23 +91,19 @@ class ImageHeadOp : public NormalizedOp {
   using NormalizedOp::NormalizedOp;
 
   void Compute(OpKernelContext* context) override {
-    const Tensor &x = context->input(0), &gamma = context->input(1), &kernel = context->input(3);
+    const Tensor &x = context->input(0), &kernel = context->input(3);
     const Maps maps(x);
     if (!Fits(context, maps.channels)) return;
     TensorShape shape = x.shape();
     shape.set_dim(3, kernel.dim_size(2));
     Tensor* images = Allocate(context, 0, shape);
-    Tensor* mean = Allocate(context, 1, gamma.shape());
-    Tensor* variance = Allocate(context, 2, gamma.shape());
+    const std::optional<Normalization> norm = Normalize(context, maps);
     if (!context->status().ok()) return;
-    Moments(context, maps, Data(x), Data(mean), Data(variance));
-    if (!context->status().ok()) return;
-    const Normalization norm(Data(mean), Data(variance), gamma, context->input(2), epsilon_, slope_);
     const Window window(shape, 1);
     Parallel(context, window.bands, 2 * window.Pixels() * maps.channels, [&](int64_t first, int64_t last) {
       ActivatedRows rows(window.width, maps.channels);
       for (int64_t band = first; band < last; band++) {
-        Band(rows, window, band, norm, Data(x), Data(kernel), Data(context->input(4)), Data(images));
+        Band(rows, window, band, *norm, Data(x), Data(kernel), Data(context->input(4)), Data(images));
       }
     });
   }

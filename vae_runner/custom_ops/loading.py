@@ -22,7 +22,7 @@ def load() -> Any:
     try:
         operations = tf.load_op_library(os.fspath(library))
     except tf.errors.OpError as error:
-        library.unlink(missing_ok=True)  # with another compiler, or none of its faults, the next run may do better
+        compiling.distrust(library)
         raise UnavailableError(first_line(error)) from error
     register(operations)
     return operations

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "lanes.h"
 
@@ -141,6 +142,18 @@ class NormalizedOp : public OpKernel {
   }
 
  protected:
+  // Of inputs 0 to 2, x, gamma and beta; outputs 1 and 2 become mean and variance. Nothing, and the context failed, where
+  // there is no memory.
+  std::optional<Normalization> Normalize(OpKernelContext* context, const Maps& maps) const {
+    const Tensor& gamma = context->input(1);
+    Tensor* mean = Allocate(context, 1, gamma.shape());
+    Tensor* variance = Allocate(context, 2, gamma.shape());
+    if (!context->status().ok()) return std::nullopt;
+    Moments(context, maps, Data(context->input(0)), Data(mean), Data(variance));
+    if (!context->status().ok()) return std::nullopt;
+    return Normalization(Data(mean), Data(variance), gamma, context->input(2), epsilon_, slope_);
+  }
+
   float epsilon_, slope_;
 };
 
@@ -150,22 +163,18 @@ class NormalizedLeakyReluOp : public NormalizedOp {
   using NormalizedOp::NormalizedOp;
 
   void Compute(OpKernelContext* context) override {
-    const Tensor &x = context->input(0), &gamma = context->input(1);
+    const Tensor& x = context->input(0);
     const Maps maps(x);
     const int64_t channels = maps.channels;
     if (!Fits(context, channels)) return;
     Tensor* y = Allocate(context, 0, x.shape());
-    Tensor* mean = Allocate(context, 1, gamma.shape());
-    Tensor* variance = Allocate(context, 2, gamma.shape());
+    const std::optional<Normalization> norm = Normalize(context, maps);
     if (!context->status().ok()) return;
-    Moments(context, maps, Data(x), Data(mean), Data(variance));
-    if (!context->status().ok()) return;
-    const Normalization norm(Data(mean), Data(variance), gamma, context->input(2), epsilon_, slope_);
     Parallel(context, maps.blocks, kBlock * channels, [&](int64_t first, int64_t last) {
       for (int64_t block = first; block < last; block++) {
         ForChannels<4>(channels, [&](auto width, int64_t channel) {
           constexpr int N = decltype(width)::value;
-          const Normalizer<N> normalizer(norm, channel);
+          const Normalizer<N> normalizer(*norm, channel);
           const int64_t at = block * kBlock * channels + channel;
           const float* from = Data(x) + at;
           float* to = Data(y) + at;

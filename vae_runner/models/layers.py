@@ -154,10 +154,7 @@ def _tapped(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
 
 
 class StridedConv2D(keras.layers.Conv2D):
-    """Keras's convolution; its gradient with respect to its inputs is a custom operation, where there is one.
-
-    With a stride, that takes three quarters of the time that TensorFlow's does.
-    """
+    """Keras's convolution; its gradient with respect to its inputs is a custom operation, where there is one."""
 
     custom_ops: Any = None  # from `Hardware.prepare`
 
