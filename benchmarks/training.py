@@ -11,20 +11,10 @@ import statistics
 import subprocess
 import sys
 
-from benchmarks.peers import Setting, parser
+from benchmarks.peers import NAMES, Setting, parser
 from benchmarks.rounds import Contestant, Results, interleave, python, ratios, show, spread, values
 
 FIGURE = "images_per_second"
-NAMES = {
-    "ours": "vae-runner, compiled step",
-    "ours_without": "vae-runner without custom operations",
-    "tutorial": "the tutorial's loop",
-    "keras_fit": "Keras `fit`",
-    "torch_eager": "PyTorch, eager, channels-last",
-    "torch_compile": "PyTorch, `torch.compile`",
-    "pythae_trainer": "pythae's trainer",
-    "limit": "limit: the arithmetic at the rate of a matrix product",
-}
 
 
 def main() -> None:

@@ -16,6 +16,17 @@ SLOPE = 0.2  # of LeakyReLU
 MOMENTUM = 0.9  # of batch normalisation: what of the moving average is kept
 EPSILON = 1e-3  # of batch normalisation
 
+NAMES = {  # of the modules, as tables have them
+    "ours": "vae-runner, compiled step",
+    "ours_without": "vae-runner without custom operations",
+    "tutorial": "the tutorial's loop",
+    "keras_fit": "Keras `fit`",
+    "torch_eager": "PyTorch, eager, channels-last",
+    "torch_compile": "PyTorch, `torch.compile`",
+    "pythae_trainer": "pythae's trainer",
+    "limit": "limit: the arithmetic at the rate of a matrix product",
+}
+
 
 @dataclass(frozen=True)
 class Setting:

@@ -8,25 +8,14 @@ from importlib.resources import files
 import numpy as np
 from omegaconf import OmegaConf
 
-from benchmarks.peers import Setting, parser
+from benchmarks.peers import NAMES, Setting, parser
 from vae_runner.datasets import fashion
-
-CONTESTANTS = (
-    "ours",
-    "ours_without",
-    "tutorial",
-    "keras_fit",
-    "torch_eager",
-    "torch_compile",
-    "pythae_trainer",
-    "limit",
-)
 
 
 def main() -> None:
     """Train as the command line says."""
     arguments = parser(__doc__)
-    arguments.add_argument("contestant", choices=CONTESTANTS)
+    arguments.add_argument("contestant", choices=NAMES)
     options = vars(arguments.parse_args())
     peer = importlib.import_module(f"benchmarks.peers.{options.pop('contestant')}")
     figure = peer.measure(images(), Setting(**options))
