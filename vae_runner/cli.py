@@ -30,7 +30,7 @@ from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from vae_runner import __version__, config, refusals, resume, signals
-from vae_runner.custom_ops import compiling
+from vae_runner.acceleration.custom_ops import compiling
 from vae_runner.errors import UserError, exit_status, first_line
 from vae_runner.files import remove_empty
 from vae_runner.sweeps.directory import SweepDirectory

@@ -140,7 +140,7 @@ class AeConfig:
     """The plain autoencoder's loss."""
 
     _target_: str = MISSING
-    reconstruction_weight: float = key(1000.0, minimum=0)
+    reconstruction_weight: float | None = key(None, minimum=0)
 
 
 @dataclass
@@ -270,6 +270,8 @@ class Config:
     dataset: Any = MISSING
     model: Any = MISSING
     posterior: Any = MISSING
+    prior: Any = MISSING
+    likelihood: Any = MISSING
     loss: Any = MISSING
     optimizer: Any = MISSING
     schedule: Any = MISSING

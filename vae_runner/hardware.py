@@ -15,7 +15,7 @@ from tensorflow.python.distribute.collective_all_reduce_strategy import Collecti
 
 from vae_runner.cluster import Cluster, wait_for_all
 from vae_runner.config import HardwareConfig, takes_custom_ops
-from vae_runner.custom_ops import UnavailableError, loading
+from vae_runner.acceleration.custom_ops import UnavailableError, loading
 from vae_runner.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -40,18 +40,6 @@ class Hardware:
     def replicas(self) -> int:
         """How many devices share a batch, on all machines."""
         return int(self.strategy.num_replicas_in_sync)
-
-    def prepare(self, model: keras.Model) -> None:
-        """Let layers compute as this hardware wants it.
-
-        Batch normalisation takes its moments over the images of all replicas, if it is to, and layers that are computed
-        together use the custom operations.
-        """
-        for layer in model._flatten_layers():
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.synchronized = self.synchronized
-            if hasattr(layer, "custom_ops"):
-                layer.custom_ops = self.custom_ops
 
     def largest(self, value: float) -> float:
         """The largest of the values that the machines of the run give: a collective, in which each waits for all.

@@ -7,7 +7,7 @@ import signal
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,21 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from vae_runner import hardware
+from vae_runner.acceleration.fuse import fuse
 from vae_runner.cluster import Cluster, find
 from vae_runner.config import build, without_output
 from vae_runner.console import LOG_ONLY, silence_native_messages
-from vae_runner.datasets import Dataset
+from vae_runner.datasets import Dataset, Split
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.errors import Interrupted, UnwritableError, UserError, first_line
 from vae_runner.figures import Trained
 from vae_runner.files import remove_empty
-from vae_runner.losses import Loss
+from vae_runner.losses.base import Loss
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.models.saved import unallocated
+from vae_runner.experiment import build_autoencoder, synchronize_normalization
 from vae_runner.models.summary import training_bytes
+from vae_runner.posteriors.base import Posterior
 from vae_runner.resume import check_same_past
 from vae_runner.run_directory import RunDirectory
 from vae_runner.sweeps.identity import identity
@@ -159,6 +162,7 @@ class _Experiment:
 
     dataset: Dataset
     autoencoder: Autoencoder
+    fused: Autoencoder  # the same for training and for looking at it, computed faster
     variables: Variables
     trainer: Trainer
 
@@ -170,17 +174,18 @@ def _build(config: DictConfig, machine: hardware.Hardware, stopwatch: Stopwatch,
     devices = f"{len(machine.strategy.extended.worker_devices)} {machine.description['device']}"
     _check_alike(machine, f"{identity(config)} {shapes} {devices}")
     train, evaluated = _batches(dataset, config, machine)
-    posterior = build(config.posterior)
     loss = build(config.loss)
-    _check_fit(loss, posterior)
     with machine.strategy.scope():
         with unallocated():
-            autoencoder = build(
-                config.model, image_shape=dataset.image_shape, latent=config.latent, posterior=posterior
-            )
+            autoencoder = build_autoencoder(config, dataset.image_shape)
             _check_memory(autoencoder, min(config.batch_size, len(dataset.train)), machine)
-        for network in (autoencoder.encoder, autoencoder.decoder):
-            machine.prepare(network)
+        _check_fit(loss, autoencoder.posterior)
+        synchronize_normalization(autoencoder, machine.synchronized)
+        fused = replace(
+            autoencoder,
+            encoder=fuse(autoencoder.encoder, machine.custom_ops),
+            decoder=fuse(autoencoder.decoder, machine.custom_ops),
+        )
         schedule = build(config.schedule)
         if "learning_rate" not in config.optimizer:
             raise UserError("optimizer has no learning_rate: its YAML needs that key, the highest one of the run")
@@ -191,12 +196,12 @@ def _build(config: DictConfig, machine: hardware.Hardware, stopwatch: Stopwatch,
         if config.hardware.precision == "mixed_float16":
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         optimizer.build(autoencoder.trainable_variables)
-    inner = InnerLoop(autoencoder, loss, optimizer, machine, config.seed, train.steps)
+    inner = InnerLoop(fused, loss, {"autoencoder": optimizer}, machine, config.seed, train.steps)
     metrics = [f"{split}/{name}" for split in dataset.splits for name in inner.names]
     check_metric("early_stopping.metric", config.early_stopping.metric, metrics)
     check_metric("checkpoint.metric", config.checkpoint.metric, metrics)
     trainer = Trainer(inner, train, evaluated, learning_rate, stopwatch, signals.deferred)
-    return _Experiment(dataset, autoencoder, Variables(autoencoder, optimizer), trainer)
+    return _Experiment(dataset, autoencoder, fused, Variables(autoencoder, optimizer), trainer)
 
 
 def _batches(dataset: Dataset, config: DictConfig, machine: hardware.Hardware) -> tuple[Batches, dict[str, Batches]]:
@@ -207,9 +212,11 @@ def _batches(dataset: Dataset, config: DictConfig, machine: hardware.Hardware) -
             f"batch_size={size} is shared by {machine.replicas} devices, and does not divide: give a multiple of "
             f"{machine.replicas}, like {max(size // machine.replicas, 1) * machine.replicas}"
         )
-    train = Batches(dataset.train.images, size, config.seed, strategy=machine.strategy)
-    others = {name: split.images for name, split in dataset.splits.items() if name != "train"}
-    return train, {name: Batches(images, size, strategy=machine.strategy) for name, images in others.items()}
+    def batches(split: Split, seed: int | None = None) -> Batches:
+        return Batches(split.images, size, seed, machine.strategy, split.labels)
+
+    others = {name: split for name, split in dataset.splits.items() if name != "train"}
+    return batches(dataset.train, config.seed), {name: batches(split) for name, split in others.items()}
 
 
 def _train(
@@ -270,7 +277,7 @@ def _train(
                 checkpoints.after_epoch(table.rows, last)
         with checkpoints.when_interrupted():
             trained = _trained(experiment, table.rows, config)
-            directory.save_models(trained.autoencoder)
+            directory.save_models(experiment.autoencoder)
             _save_test_sample(trained, directory)
             with stopwatch.on("figures"):
                 pictures.draw_final(trained)
@@ -322,7 +329,7 @@ def _capture(
 
 def _trained(experiment: _Experiment, rows: Sequence[Row], config: DictConfig) -> Trained:
     dataset, epoch = experiment.dataset, int(rows[-1]["epoch"])
-    return Trained(experiment.autoencoder, dataset.test, dataset.label_names, rows, epoch, config.seed)
+    return Trained(experiment.fused, dataset.test, dataset.label_names, rows, epoch, config.seed)
 
 
 def _is_over(config: DictConfig, rows: Sequence[Row]) -> bool:
@@ -355,8 +362,8 @@ def _check_memory(autoencoder: Autoencoder, images: int, machine: hardware.Hardw
         )
 
 
-def _check_fit(loss: Loss, posterior: type) -> None:
-    if "kl" in loss.terms and not hasattr(posterior, "kl"):
+def _check_fit(loss: Loss, posterior: Posterior) -> None:
+    if loss.needs_density and not posterior.has_density:
         raise UserError("loss has a KL term, and this posterior has none: choose posterior=gaussian, or loss=ae")
 
 

@@ -221,14 +221,12 @@ class RunDirectory:
 
     def save_models(self, autoencoder: "Autoencoder") -> None:
         """Save encoder and decoder as Keras models of Keras's own layers, which load without vae_runner."""
-        from vae_runner.models.layers import plain
-
         for part, model in (("encoder", autoencoder.encoder), ("decoder", autoencoder.decoder)):
             file = self.model_file(part)
             unfinished = file.with_name(f"unfinished.{file.name}")
             with writing(file):
                 file.parent.mkdir(exist_ok=True)
-                plain(model).save(unfinished)
+                model.save(unfinished)
                 unfinished.replace(file)
 
     def save_checkpoint(self, step: int, content: bytes) -> None:

@@ -24,6 +24,7 @@ class Share(NamedTuple):
     first: tf.Tensor  # int64, where in the batch they begin
     weight: tf.Tensor  # float64, how many images they count for; over all replicas, as many as the batch has
     batch: tf.Tensor  # int64, how many that is
+    labels: tf.Tensor  # int64, those of the images; none where there are no labels
 
 
 class Batches:
@@ -38,11 +39,17 @@ class Batches:
     """
 
     def __init__(
-        self, images: Any, batch_size: int, seed: int | None = None, strategy: tf.distribute.Strategy | None = None
+        self,
+        images: Any,
+        batch_size: int,
+        seed: int | None = None,
+        strategy: tf.distribute.Strategy | None = None,
+        labels: np.ndarray[Any, Any] | None = None,
     ) -> None:
         self.count = len(images)
         self.batch_size = batch_size
         self._images = images
+        self._labels = labels
         self._seed = seed
         self._strategy = strategy or tf.distribute.OneDeviceStrategy("/cpu:0")
         self._resident: list[tf.Variable] = []
@@ -69,6 +76,10 @@ class Batches:
             return share.content
         replica = int(tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group))
         return tf.gather(self._resident[replica % len(self._resident)], share.content)
+
+    def labels(self, share: Share) -> tf.Tensor | None:
+        """Return the labels of a share, int64 `[images]`; None where the split has none."""
+        return None if self._labels is None else share.labels
 
     def _dataset(self, epoch: int, first: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
         """The shares of a process's replicas, in turn."""
@@ -106,7 +117,9 @@ class Batches:
         low = tf.where(shared, batch * replica // replicas, 0)
         high = tf.where(shared, batch * (replica + 1) // replicas, batch)
         weight = tf.where(shared, tf.cast(high - low, tf.float64), batch / replicas)
-        return Share(order[begin + low : begin + high], low, weight, batch)
+        chosen = order[begin + low : begin + high]
+        labels = chosen[:0] if self._labels is None else tf.gather(self._labels, chosen)
+        return Share(chosen, low, weight, batch, labels)
 
     def _read_ahead(self) -> int:
         """How many batches to read before they are asked for."""

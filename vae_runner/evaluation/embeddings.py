@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from vae_runner.distributions.divergence import kl_by_dimension
 from vae_runner.models.autoencoder import Autoencoder, to_unit_interval
 
 ACTIVATION_VALUES = 50_000_000  # of a batch's pixels times a generous width: keeps a batch's memory below a gigabyte
@@ -23,9 +24,9 @@ def posterior_of(autoencoder: Autoencoder, pixels: Any) -> dict[str, np.ndarray[
     batches = []
     for start in range(0, len(pixels), size):
         images = to_unit_interval(tf.constant(np.asarray(pixels[start : start + size])))
-        posterior = autoencoder.encode(images)
-        batches.append({name: getattr(posterior, name).numpy() for name in autoencoder.posterior.parameters})
-    return {name: np.concatenate([batch[name] for batch in batches]) for name in autoencoder.posterior.parameters}
+        parameters = autoencoder.encoder(images, training=False)
+        batches.append({name: value.numpy() for name, value in parameters.items()})
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
 def information(autoencoder: Autoencoder, parameters: dict[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
@@ -33,17 +34,17 @@ def information(autoencoder: Autoencoder, parameters: dict[str, np.ndarray[Any, 
 
     The mean KL in nats; for a posterior without one, the variance of the embedding.
     """
-    if not hasattr(autoencoder.posterior, "kl"):
-        return parameters["mean"].var(axis=0)
-    posterior = autoencoder.posterior.of({name: tf.constant(value) for name, value in parameters.items()})
-    return posterior.kl().numpy().mean(axis=0)
+    posterior = autoencoder.posterior.distribution({name: tf.constant(value) for name, value in parameters.items()})
+    kl = kl_by_dimension(posterior, autoencoder.latent_prior())
+    return parameters["mean"].var(axis=0) if kl is None else kl.numpy().mean(axis=0)
 
 
 def decode(autoencoder: Autoencoder, z: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Images decoded from latents `[n, latent]`: float32 in [0, 1], `[n, height, width, channels]`."""
     size = batch_size_for(autoencoder)
     z = np.asarray(z, np.float32)
-    return np.concatenate([autoencoder.decode(tf.constant(z[i : i + size])).numpy() for i in range(0, len(z), size)])
+    batches = (autoencoder.decode(tf.constant(z[i : i + size])).mean for i in range(0, len(z), size))
+    return np.concatenate([images.numpy() for images in batches])
 
 
 def reconstruct(autoencoder: Autoencoder, pixels: Any) -> np.ndarray[Any, Any]:

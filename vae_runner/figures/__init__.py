@@ -13,6 +13,7 @@ import numpy as np
 from vae_runner.datasets import Split
 from vae_runner.evaluation.embeddings import posterior_of
 from vae_runner.models.autoencoder import Autoencoder
+from vae_runner.training.noise import NumpyNoise
 
 EMBEDDED_IMAGES = 5000
 
@@ -41,6 +42,10 @@ class Trained:
     def random(self, purpose: int) -> np.random.Generator:
         """Random numbers for one purpose, the same in every epoch."""
         return np.random.default_rng([self.seed, purpose])
+
+    def prior_draws(self, purpose: int, count: int) -> np.ndarray[Any, Any]:
+        """Return so many draws of the prior `[count, latent]`, the same in every epoch."""
+        return np.asarray(self.autoencoder.latent_prior().sample(NumpyNoise(self.random(purpose), count)))
 
     def label(self, index: int) -> str:
         """The class of a test image, or nothing."""

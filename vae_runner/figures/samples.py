@@ -9,15 +9,15 @@ from vae_runner.figures.grid import image_grid
 
 
 def samples(trained: Trained, rows: int, columns: int) -> Figure:
-    """Decoded draws from the prior N(0, I): the same latents at every epoch, so that training can be watched."""
-    z = trained.random(0).standard_normal((rows * columns, trained.autoencoder.latent))
-    title = f"Samples: z ~ N(0, I), after epoch {trained.epoch}"
+    """Decoded draws from the prior: the same latents at every epoch, so that training can be watched."""
+    z = trained.prior_draws(0, rows * columns)
+    title = f"Samples: z ~ {trained.autoencoder.prior.symbol}, after epoch {trained.epoch}"
     return image_grid(decode(trained.autoencoder, z), columns, title)
 
 
 def samples_normal(trained: Trained, rows: int, columns: int) -> Figure:
-    """Decoded draws from N(0, I), captioned with z where it is 2-D."""
-    z = trained.random(1).standard_normal((rows * columns, trained.autoencoder.latent))
+    """Decoded draws from the prior, captioned with z where it is 2-D."""
+    z = trained.prior_draws(1, rows * columns)
     return _captioned(trained, z, columns, "z from the standard normal")
 
 

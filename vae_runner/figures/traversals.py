@@ -19,7 +19,7 @@ def traversals(trained: Trained, rows: int, columns: int) -> Figure:
     for row, dimension in enumerate(dimensions):
         low, high = np.percentile(embeddings[:, dimension], TAILS)
         z[row * columns : (row + 1) * columns, dimension] = np.linspace(low, high, columns)
-    unit = " nats" if hasattr(trained.autoencoder.posterior, "kl") else " var."
+    unit = " nats" if trained.autoencoder.posterior.has_density else " var."
     labels = [f"$z_{{{d + 1}}}$  {told[d]:.2f}{unit}" for d in dimensions]
     title = "One latent dimension a row, moved across the range of the embeddings"
     return image_grid(decode(trained.autoencoder, z), columns, title, row_labels=labels)

@@ -1,21 +1,30 @@
-"""An encoder, a posterior and a decoder, put together."""
+"""An encoder, a posterior, a prior, a decoder and a likelihood, put together."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from vae_runner.distributions.base import Noise
+from vae_runner.likelihoods.base import Likelihood
+from vae_runner.posteriors.base import Posterior
+from vae_runner.priors.base import Prior
 
+
+@dataclass(frozen=True)
 class Autoencoder:
-    """A pair of Keras models and the posterior between them.
+    """A variational autoencoder: encode images to q(z|x), decode latents to p(x|z).
 
-    Images are float32 in [0, 1], `[batch, height, width, channels]`; z is float32 `[batch, latent]`.
+    Images are float32 in [0, 1], `[batch, height, width, channels]`; z is float32 `[batch, latent]`. The encoder maps
+    images, the decoder latents, to named parameters, of which posterior and likelihood make distributions.
     """
 
-    def __init__(self, encoder: keras.Model, decoder: keras.Model, posterior: type[Any]) -> None:
-        self.encoder = encoder
-        self.decoder = decoder
-        self.posterior = posterior
+    encoder: keras.Model
+    decoder: keras.Model
+    posterior: Posterior
+    prior: Prior
+    likelihood: Likelihood
 
     @property
     def latent(self) -> int:
@@ -28,27 +37,39 @@ class Autoencoder:
         return tuple(self.encoder.input_shape[1:])
 
     @property
+    def parts(self) -> dict[str, Any]:
+        """Whatever may own variables, by name, in the order in which the optimizer has them."""
+        return {
+            "encoder": self.encoder, "decoder": self.decoder, "posterior": self.posterior, "prior": self.prior,
+            "likelihood": self.likelihood,
+        }  # fmt: skip
+
+    @property
     def trainable_variables(self) -> list[Any]:
-        """What the optimizer updates: the encoder's variables, then the decoder's."""
-        return [*self.encoder.trainable_variables, *self.decoder.trainable_variables]
+        """What the optimizer updates."""
+        return [variable for part in self.parts.values() for variable in part.trainable_variables]
 
-    def encode(self, images: tf.Tensor, training: bool = False) -> Any:
-        """The posterior q(z|x) of a batch of images."""
-        return self.posterior.of(self.encoder(images, training=training))
+    def encode(self, images: tf.Tensor, labels: tf.Tensor | None = None, training: bool = False) -> Any:
+        """Return the posterior q(z|x) of a batch of images."""
+        return self.posterior.distribution(self.encoder(images, training=training))
 
-    def decode(self, z: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """The images, in [0, 1], that the decoder makes of a batch of latents."""
-        return self.decoder(z, training=training)
+    def decode(self, z: tf.Tensor, labels: tf.Tensor | None = None, training: bool = False) -> Any:
+        """Return the likelihood p(x|z) of a batch of latents; its mean is the image to look at."""
+        return self.likelihood.distribution(self.decoder(z, training=training))
 
-    def reconstruct(self, images: tf.Tensor) -> tf.Tensor:
-        """The images decoded from the posterior means."""
-        return self.decode(self.encode(images).mean)
+    def latent_prior(self, labels: tf.Tensor | None = None) -> Any:
+        """Return the prior p(z)."""
+        return self.prior.distribution(self, labels)
 
-    def sample(self, n: int, seed: int = 0) -> tf.Tensor:
-        """`n` images decoded from draws of the prior N(0, I)."""
-        return self.decode(tf.random.stateless_normal([n, self.latent], [seed, 0], alg="philox"))
+    def reconstruct(self, images: tf.Tensor, labels: tf.Tensor | None = None) -> tf.Tensor:
+        """Return the images decoded from the posterior means."""
+        return self.decode(self.encode(images, labels).mean, labels).mean
+
+    def sample(self, noise: Noise, labels: tf.Tensor | None = None) -> tf.Tensor:
+        """Return the images decoded from draws of the prior."""
+        return self.decode(self.latent_prior(labels).sample(noise), labels).mean
 
 
 def to_unit_interval(pixels: tf.Tensor) -> tf.Tensor:
-    """uint8 pixels as float32 in [0, 1]."""
+    """Return uint8 pixels as float32 in [0, 1]."""
     return tf.cast(pixels, tf.float32) / 255.0

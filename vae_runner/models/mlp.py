@@ -4,24 +4,25 @@ import math
 
 import keras
 
-from vae_runner.models.autoencoder import Autoencoder
-from vae_runner.models.joined import heads
+from vae_runner.likelihoods.base import Likelihood
+from vae_runner.models.layers import heads
 from vae_runner.models.layers import normalization as normalization_layers
-from vae_runner.models.posterior import Posterior
+from vae_runner.posteriors.base import Posterior
 
 
 def build(
     image_shape: tuple[int, int, int],
     latent: int,
-    posterior: type[Posterior],
+    posterior: Posterior,
+    likelihood: Likelihood,
     *,
     depth: int = 2,
     width: int = 512,
     normalization: str = "none",
     batch_norm_momentum: float = 0.9,
     leaky_relu_slope: float = 0.2,
-) -> Autoencoder:
-    """An encoder of `depth` hidden layers of `width` units, and the decoder that mirrors it."""
+) -> tuple[keras.Model, keras.Model]:
+    """Return an encoder of `depth` hidden layers of `width` units, and the decoder that mirrors it."""
 
     def hidden(x: keras.KerasTensor) -> keras.KerasTensor:
         for i in range(1, depth + 1):
@@ -33,9 +34,22 @@ def build(
 
     images = keras.Input(image_shape, name="images")
     features = hidden(keras.layers.Flatten(name="flatten")(images))
-    encoder = keras.Model(images, heads(features, latent, posterior.parameters), name="encoder")
+    encoder = keras.Model(images, heads(features, posterior.parameters((latent,))), name="encoder")
 
+    # What makes the pixels is constructed first: layers draw their first weights in the order of their construction, and
+    # a seed is to mean the same network in every version.
+    pixels = {
+        name: keras.layers.Dense(
+            math.prod(image_shape[:2]) * parameter.channels, activation=parameter.activation, dtype="float32",
+            name=f"{name}_pixels",
+        )
+        for name, parameter in sorted(likelihood.parameters(image_shape[2]).items())
+    }  # fmt: skip
     z = keras.Input((latent,), name="z")
-    pixels = keras.layers.Dense(math.prod(image_shape), activation="sigmoid", dtype="float32", name="pixels")(hidden(z))
-    decoder = keras.Model(z, keras.layers.Reshape(image_shape, dtype="float32", name="reshape")(pixels), name="decoder")
-    return Autoencoder(encoder, decoder, posterior)
+    features = hidden(z)
+    shape = (*image_shape[:2], -1)
+    outputs = {
+        name: keras.layers.Reshape(shape, dtype="float32", name=name)(layer(features)) for name, layer in pixels.items()
+    }
+    decoder = keras.Model(z, outputs, name="decoder")
+    return encoder, decoder

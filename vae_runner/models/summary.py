@@ -7,8 +7,6 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from vae_runner.models.layers import plain
-
 WEIGHT_BYTES = 4  # float32, also in mixed precision
 BACKWARD = 2  # the backward pass of a product takes two products: one for the weights' gradient, one for the inputs'
 
@@ -24,7 +22,7 @@ class LayerSummary(NamedTuple):
 
 
 def summarize(model: keras.Model) -> list[LayerSummary]:
-    """The layers of a Keras model that compute something: those it is written in, whatever computes them faster."""
+    """The layers of a Keras model that compute something."""
     return [
         LayerSummary(
             layer.name,
@@ -33,7 +31,7 @@ def summarize(model: keras.Model) -> list[LayerSummary]:
             layer.count_params(),
             forward_flops(layer),
         )
-        for layer in plain(model).layers
+        for layer in model.layers
         if not isinstance(layer, keras.layers.InputLayer)
     ]
 

@@ -99,7 +99,7 @@ class Variables:
     """The variables that a checkpoint keeps: networks and optimizer, the loss scale included."""
 
     def __init__(self, autoencoder: Autoencoder, optimizer: keras.optimizers.Optimizer) -> None:
-        groups = {"encoder": autoencoder.encoder, "decoder": autoencoder.decoder, "optimizer": optimizer}
+        groups = {**autoencoder.parts, "optimizer": optimizer}
         self._variables = {
             f"{group}/{number}": variable
             for group, of in groups.items()

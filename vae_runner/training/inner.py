@@ -1,6 +1,6 @@
 """The inner loop: many optimizer steps in one compiled call, without returning to Python."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Self
 
@@ -8,11 +8,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from vae_runner.acceleration.optimizers import sums_no_gradients
 from vae_runner.datasets.pipeline import Batches, Share
 from vae_runner.hardware import Hardware
-from vae_runner.losses import Batch, Loss
+from vae_runner.losses.base import AUTOENCODER, Batch, Loss
 from vae_runner.models.autoencoder import Autoencoder, to_unit_interval
-from vae_runner.training.optimizers import sums_no_gradients
+from vae_runner.training.noise import GivenNoise, Request, RequestedNoise, StatelessNoise
 
 
 class Sums(NamedTuple):
@@ -24,22 +25,23 @@ class Sums(NamedTuple):
     bad_terms: np.ndarray[Any, Any]  # the loss and terms of that step
 
     @classmethod
-    def nothing(cls, names: int) -> Self:
-        """What there is before the first step, of so many values."""
+    def zero(cls, names: int) -> Self:
+        """Return the sums before the first step, of so many values."""
         return cls(np.zeros(names), 0.0, -1, np.zeros(names))
 
 
 class InnerLoop:
     """The gradient and evaluation steps of an autoencoder under a loss, compiled, many to a call.
 
-    Noise is stateless: training step n has that of (seed, n), evaluation batch n that of (seed, −1 − n).
+    Noise is stateless: training step n has that of (seed, n), evaluation batch n that of (seed, −1 − n). Each player of
+    the loss has an optimizer, by its name.
     """
 
     def __init__(
         self,
         autoencoder: Autoencoder,
         loss: Loss,
-        optimizer: keras.optimizers.Optimizer,
+        optimizers: Mapping[str, keras.optimizers.Optimizer],
         hardware: Hardware,
         seed: int,
         steps_per_epoch: int,
@@ -47,12 +49,14 @@ class InnerLoop:
         self.names = ("loss", *loss.terms)
         self._autoencoder = autoencoder
         self._loss = loss
-        self._optimizer = optimizer
-        sums_no_gradients(optimizer)
+        self._players = [(name, variables, optimizers[name]) for name, variables in loss.players(autoencoder).items()]
+        for optimizer in optimizers.values():
+            sums_no_gradients(optimizer)
         self._strategy = hardware.strategy
         self.largest = hardware.largest  # of what the machines of a run measure, so that they go on alike
         self._seed = seed
         self._steps_per_epoch = steps_per_epoch
+        self._jit_compile = hardware.jit_compile
         # XLA, where it is on, compiles the arithmetic; data and noise stay outside, where they are the same with and
         # without it. Without XLA there is no function of its own, in which replicas could not wait for each other.
         if hardware.jit_compile:
@@ -98,7 +102,7 @@ class InnerLoop:
         steps: int,
         before: Sums | None,
     ) -> Sums:
-        before = before or Sums.nothing(len(self.names))
+        before = before or Sums.zero(len(self.names))
         terms, images, bad_step, bad_terms = compiled(
             batches,
             shares,
@@ -136,40 +140,68 @@ class InnerLoop:
         return sums, images, bad_step, bad_terms
 
     def _train_step(self, batches: Batches, share: Share, step: tf.Tensor) -> tf.Tensor:
-        pixels = batches.images(share)
+        pixels, labels = batches.images(share), batches.labels(share)
         epoch = tf.cast(step / self._steps_per_epoch, tf.float32)
         part = tf.cast(share.weight / tf.cast(share.batch, tf.float64), tf.float32)
-        values = self._gradient_step(pixels, self._noise(share, pixels, step), epoch, part)
-        return _weighted(values, share)
+        noise = self._noise(share, pixels, labels, step, training=True)
+        return _weighted(self._gradient_step(pixels, labels, noise, epoch, part), share)
 
     def _evaluation_step(self, batches: Batches, share: Share, index: tf.Tensor) -> tf.Tensor:
-        pixels = batches.images(share)
-        values = self._loss_only(pixels, self._noise(share, pixels, -1 - index))
-        return _weighted(values, share)
+        pixels, labels = batches.images(share), batches.labels(share)
+        noise = self._noise(share, pixels, labels, -1 - index, training=False)
+        return _weighted(self._loss_only(pixels, labels, noise), share)
 
-    def _gradient_step(self, pixels: tf.Tensor, noise: tf.Tensor, epoch: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
-        """One replica's part of an optimizer step; `part` says how much of the batch that is."""
-        variables = self._autoencoder.trainable_variables
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch([variable.value for variable in variables])
-            loss, terms = self._loss(self._autoencoder, Batch(to_unit_interval(pixels), noise, epoch), training=True)
-            scaled = self._optimizer.scale_loss(loss * part)  # the batch's loss is the sum over the replicas
-        gradients = tape.gradient(scaled, [variable.value for variable in variables])
-        self._optimizer.apply(_summed(gradients), variables)
-        return tf.stack([loss, *(terms[name] for name in self._loss.terms)])
+    def _gradient_step(
+        self, pixels: tf.Tensor, labels: tf.Tensor | None, noise: Any, epoch: tf.Tensor, part: tf.Tensor
+    ) -> tf.Tensor:
+        """Take one replica's part of an optimizer step; `part` says how much of the batch that is."""
+        with tf.GradientTape(persistent=len(self._players) > 1, watch_accessed_variables=False) as tape:
+            for _, variables, _ in self._players:
+                tape.watch([variable.value for variable in variables])
+            losses, values = self._losses(pixels, labels, noise, epoch, training=True)
+            # The batch's loss is the sum over the replicas.
+            scaled = {name: optimizer.scale_loss(losses[name] * part) for name, _, optimizer in self._players}
+        # All gradients before the first update: each player answers the others as they were.
+        gradients = [
+            tape.gradient(scaled[name], [variable.value for variable in variables])
+            for name, variables, _ in self._players
+        ]
+        for (_, variables, optimizer), gradient in zip(self._players, gradients, strict=True):
+            optimizer.apply(_summed(gradient), variables)
+        return values
 
-    def _loss_only(self, pixels: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
+    def _loss_only(self, pixels: tf.Tensor, labels: tf.Tensor | None, noise: Any) -> tf.Tensor:
         # Warm-ups count as over, so that the epochs of a run compare.
-        batch = Batch(to_unit_interval(pixels), noise, epoch=tf.constant(np.inf))
-        loss, terms = self._loss(self._autoencoder, batch, training=False)
-        return tf.stack([loss, *(terms[name] for name in self._loss.terms)])
+        return self._losses(pixels, labels, noise, tf.constant(np.inf), training=False)[1]
 
-    def _noise(self, share: Share, pixels: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        """An image's noise follows from its place in the batch, whichever replica it is on."""
-        shape = tf.stack([share.batch, self._autoencoder.latent])
-        seed = tf.stack([tf.constant(self._seed, tf.int64), step])
-        noise = tf.random.stateless_normal(shape, seed, alg="philox")  # the same on every device
-        return noise[share.first : share.first + tf.shape(pixels, tf.int64)[0]]
+    def _losses(
+        self, pixels: tf.Tensor, labels: tf.Tensor | None, noise: Any, epoch: tf.Tensor, training: bool
+    ) -> tuple[Mapping[str, tf.Tensor], tf.Tensor]:
+        """Return what each player minimises, and the values that `names` name; `noise` may be draws made before."""
+        source = GivenNoise(noise) if isinstance(noise, list) else noise
+        batch = Batch(to_unit_interval(pixels), labels, source, epoch)
+        minimised, terms = self._loss(self._autoencoder, batch, training=training)
+        losses = minimised if isinstance(minimised, Mapping) else {AUTOENCODER: minimised}
+        return losses, tf.stack([losses[AUTOENCODER], *(terms[name] for name in self._loss.terms)])
+
+    def _noise(
+        self, share: Share, pixels: tf.Tensor, labels: tf.Tensor | None, step: tf.Tensor, training: bool
+    ) -> StatelessNoise | list[tf.Tensor]:
+        """Return the noise of a share; where XLA compiles the step, the draws that the loss will ask for."""
+        noise = StatelessNoise(self._seed, step, share, tf.shape(pixels, tf.int64)[0])
+        if not self._jit_compile:
+            return noise
+        return [noise.draw(request) for request in self._requests(pixels, labels, training)]
+
+    def _requests(self, pixels: tf.Tensor, labels: tf.Tensor | None, training: bool) -> list[Request]:
+        """Return the draws that the loss asks for, which one trace of it shows."""
+        recorder = RequestedNoise(tf.constant(1))
+
+        def trace(pixels: tf.Tensor, labels: tf.Tensor | None) -> None:
+            self._losses(pixels[:1], None if labels is None else labels[:1], recorder, tf.constant(np.inf), training)
+
+        tf.function(trace).get_concrete_function(pixels, labels)
+        return recorder.requests
 
 
 def _weighted(values: tf.Tensor, share: Share) -> tf.Tensor:

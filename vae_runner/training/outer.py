@@ -130,7 +130,7 @@ class Trainer:
     @property
     def _sums(self) -> Sums:
         """Those of the epoch under way."""
-        return self.position.sums or Sums.nothing(len(self._inner.names))
+        return self.position.sums or Sums.zero(len(self._inner.names))
 
     def _call(self, shares: Iterator[Share], steps: int, pace: "_Pace", epoch_start: float) -> None:
         """One call of the compiled loop, and the position after it."""
@@ -155,7 +155,7 @@ class Trainer:
         """Means over a split, in calls short enough for a signal to be heard between them."""
         shares = self._shares_of(split, batches)
         pace = _Pace()
-        sums, done = Sums.nothing(len(self._inner.names)), 0
+        sums, done = Sums.zero(len(self._inner.names)), 0
         while done < batches.steps:
             steps, start = min(pace.steps_per_call, batches.steps - done), time.perf_counter()
             with self._uninterrupted():

@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from vae_runner.custom_ops.reference import convolved, normalized_leaky_relu, patch_sums
+from vae_runner.acceleration.custom_ops.reference import convolved, normalized_leaky_relu, patch_sums
 
 Gradients = list[tf.Tensor | None]
 

@@ -6,18 +6,20 @@ import tensorflow as tf
 
 
 def normalized_leaky_relu(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float, slope: float) -> tf.Tensor:
-    """LeakyReLU of batch-normalised `x` `[batch, height, width, channels]`."""
-    mean, variance = tf.nn.moments(x, axes=[0, 1, 2])
+    """Return LeakyReLU of batch-normalised `x` `[batch, height, width, channels]`."""
+    # Not `tf.nn.moments`: it lets no gradient through the mean in the variance, so that second derivatives are wrong.
+    mean = tf.reduce_mean(x, axis=[0, 1, 2])
+    variance = tf.reduce_mean(tf.math.squared_difference(x, mean), axis=[0, 1, 2])
     return tf.nn.leaky_relu((x - mean) * tf.math.rsqrt(variance + epsilon) * gamma + beta, slope)
 
 
 def convolved(images: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
-    """Maps of images, with "same" padding."""
+    """Return maps of images, with "same" padding."""
     return tf.nn.conv2d(images, kernel, stride, "SAME")
 
 
 def patch_sums(x: tf.Tensor, pivot: tf.Tensor, kernel: Sequence[int], strides: Sequence[int]) -> tf.Tensor:
-    """Sums `[n + 1, n + 1]` of the products of (p − pivot, 1), over all patches p of `x` that such a kernel sees."""
+    """Return the sums `[n + 1, n + 1]` of the products of (p − pivot, 1), over all patches p of `x` that such a kernel sees."""
     rows, columns, channels = kernel[:3]
     n = rows * columns * channels
     pick = tf.reshape(

@@ -19,7 +19,7 @@ from threading import Thread
 from filelock import FileLock
 
 from vae_runner.config import HardwareConfig, takes_custom_ops
-from vae_runner.custom_ops import UnavailableError
+from vae_runner.acceleration.custom_ops import UnavailableError
 from vae_runner.errors import first_line
 
 log = logging.getLogger(__name__)

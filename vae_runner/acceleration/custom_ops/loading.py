@@ -6,8 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from vae_runner.custom_ops import UnavailableError, compiling
-from vae_runner.custom_ops.gradients import register
+from vae_runner.acceleration.custom_ops import UnavailableError, compiling
+from vae_runner.acceleration.custom_ops.gradients import register
 from vae_runner.errors import first_line
 
 

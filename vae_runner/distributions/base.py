@@ -1,0 +1,36 @@
+"""What the rest of the program asks of a distribution, and of the random numbers it is drawn with."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import tensorflow as tf
+
+
+class Noise(Protocol):
+    """A source of random numbers for the images of a batch.
+
+    Every call is another draw, which belongs to the images: that of an image does not depend on who else computes.
+    """
+
+    def normal(self, shape: Sequence[int]) -> tf.Tensor:
+        """Return standard normal numbers, float32 `[images, *shape]`."""
+
+    def uniform(self, shape: Sequence[int]) -> tf.Tensor:
+        """Return uniform numbers in [0, 1), float32 `[images, *shape]`."""
+
+
+class Distribution(Protocol):
+    """A distribution for each image of a batch. Names are those of TensorFlow Probability, whose distributions fit.
+
+    Values are float32 `[batch, …]`. Those that have them offer `entropy()` `[batch]` in nats and `mode` too.
+    """
+
+    @property
+    def mean(self) -> tf.Tensor:
+        """The mean, of a value's shape."""
+
+    def sample(self, noise: Noise) -> tf.Tensor:
+        """Return one draw for each image, differentiable with respect to the parameters where it can be."""
+
+    def log_prob(self, value: tf.Tensor) -> tf.Tensor:
+        """Return the log-density of `value` `[batch, …]`: `[batch]`, in nats."""

@@ -1,0 +1,23 @@
+"""The tutorial's pseudo-likelihood: a weighted mean squared error."""
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from vae_runner.distributions.squared_error import SquaredError
+from vae_runner.likelihoods.base import Likelihood, PixelParameter
+
+
+class MeanSquaredError(Likelihood):
+    """No density: its weight is a choice; the tutorial's is 1000."""
+
+    weight = 1000.0
+    measure = None
+
+    def parameters(self, channels: int) -> dict[str, PixelParameter]:
+        """Return a mean in [0, 1]."""
+        return {"mean": PixelParameter(channels, "sigmoid")}
+
+    def distribution(self, parameters: Mapping[str, tf.Tensor]) -> SquaredError:
+        """Return what the errors of a batch's images are taken from."""
+        return SquaredError(parameters["mean"])

@@ -1,0 +1,1 @@
+"""Families of posteriors q(z|x): which parameters an encoder must give, and the distribution they make."""

@@ -1,0 +1,24 @@
+"""What every posterior offers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from vae_runner.distributions.family import Family
+
+Shape = tuple[int, ...]
+
+
+class Posterior(Family):
+    """A family of distributions q(z|x)."""
+
+    has_density: bool  # whether its distributions have a log_prob, which a KL term needs
+
+    def parameters(self, latent: Shape) -> dict[str, Shape]:
+        """Return the names and shapes of what an encoder must give for one image; `latent` is the shape of z."""
+        raise NotImplementedError
+
+    def distribution(self, parameters: Mapping[str, tf.Tensor]) -> Any:
+        """Return the distribution over z, one for each image, that parameters `[batch, …]` describe."""
+        raise NotImplementedError
