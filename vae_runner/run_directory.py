@@ -36,6 +36,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from vae_runner.config import leaves
+from vae_runner.datasets import is_fingerprint
 from vae_runner.errors import DAMAGED, UnwritableError, UserError
 from vae_runner.files import write_whole, writing
 from vae_runner.untrusted import (
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONFIG_CHECKSUMS = "config_checksums"  # any of them will do
+OUTDATED = "outdated"  # in a finished run: how the images differ that its sweep was last gone on with
 MAIN_METRIC = "test/loss"  # which every run has
 
 
@@ -80,7 +82,7 @@ def _is_count(value: Any) -> bool:
 INFO_KINDS: dict[str, Callable[[Any], bool]] = {  # of what run.json is read for
     "status": _is_text, "started": _is_text, "ended": _is_text, "error": _is_text,
     "epoch": _is_count, "step": _is_count, "process": lambda value: isinstance(value, dict), "metrics": are_numbers,
-    "resumed": are_texts, CONFIG_CHECKSUMS: are_texts,
+    "resumed": are_texts, CONFIG_CHECKSUMS: are_texts, "data": is_fingerprint, OUTDATED: _is_text,
     "seconds": is_number,
 }  # fmt: skip
 PICTURE_DPI = 150

@@ -1,10 +1,10 @@
 """Image files, decoded and resized once into one file, an array of bytes.
 
 `data_dir/prepared/<key>/` holds `images.u8`, the raw bytes of a uint8 array, and `manifest.json`, which says its shape,
-which files were skipped, and its own checksum. The key is a digest of the files (path, size, modification time) and of
-the preprocessing. The folder gets its name when everything is in it, so it is whole or not there; until then it is
-called after the process that fills it, and what a killed one left is cleared away by the next. What was damaged since
-is made anew.
+which files were skipped, a digest of each image's pixels, and its own checksum. The key is a digest of the files (path,
+size, modification time) and of the preprocessing. The folder gets its name when everything is in it, so it is whole or
+not there; until then it is called after the process that fills it, and what a killed one left is cleared away by the
+next. What was damaged since is made anew.
 """
 
 import hashlib
@@ -35,12 +35,13 @@ from vae_runner.errors import UserError
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of the folder, and of what the preprocessing does to a pixel: raise it when either changes
+FORMAT = 2  # of the folder, and of what the preprocessing does to a pixel: raise it when either changes
 FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP"]  # whatever the suffix says
 MAX_PIXELS = 89_478_485  # of one image; where Pillow too begins to speak of a decompression bomb
 MAX_SIDE = 65_535  # the most a JPEG can have; what resizing takes grows with the longer side, not with the pixels
 SPARE_BYTES = 64 << 20  # left free on the disk
 QUIET_SECONDS = 60.0  # after which the leftovers of a dead process are cleared away
+DIGEST_BYTES = 8  # of an image's content: enough to tell that it is another one
 WINDOW = 64  # images in work or waiting at a time, so that memory stays flat
 
 
@@ -246,7 +247,8 @@ def prepare(
     kept = np.setdiff1d(np.arange(len(files)), [index for index, _ in skipped])
     if len(kept) == 0:
         raise UserError(f"none of the {len(files)} images can be used; the first: {skipped[0][1]}")
-    images = StoredImages(folder / "images.u8", tuple(manifest["shape"]))
+    digests = np.frombuffer(bytes.fromhex(manifest["digests"]), np.uint8).reshape(-1, DIGEST_BYTES)
+    images = StoredImages(folder / "images.u8", tuple(manifest["shape"]), digests)
     log.info("Images: %d prepared as %s in %s", len(images), _shape_text(preprocessing), folder)
     return images, kept
 
@@ -262,6 +264,7 @@ def _read_manifest(folder: Path, count: int, preprocessing: Preprocessing) -> di
             sides = preprocessing.height, preprocessing.width, preprocessing.channels
             shape = (count - len(manifest["skipped"]), *sides)
             whole = manifest["sha256"] == _digest(manifest) and tuple(manifest["shape"]) == shape
+            whole = whole and len(bytes.fromhex(manifest["digests"])) == DIGEST_BYTES * shape[0]
             if whole and images.stat().st_size == math.prod(shape):
                 return manifest
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -335,6 +338,7 @@ def _make(files: Sequence[Path], preprocessing: Preprocessing, folder: Path, on_
     working.mkdir()  # not mkdtemp, whose folders nobody else may read
     try:
         skipped: list[tuple[int, str]] = []
+        digests = bytearray()
         count = 0
         with (working / "images.u8").open("wb") as file, Bar("Preparing images", len(files), "images") as bar:
             for index, result in enumerate(_decoded(files, preprocessing)):
@@ -344,12 +348,15 @@ def _make(files: Sequence[Path], preprocessing: Preprocessing, folder: Path, on_
                     skipped.append((index, str(result)))
                 else:
                     file.write(result.data)
+                    digests += hashlib.sha256(result.data).digest()[:DIGEST_BYTES]
                     count += 1
                 bar.advance(1)
             file.flush()
             os.fsync(file.fileno())
         shape = (count, preprocessing.height, preprocessing.width, preprocessing.channels)
-        manifest: dict[str, Any] = {"shape": shape, "skipped": skipped, "preprocessing": asdict(preprocessing)}
+        manifest: dict[str, Any] = {
+            "shape": shape, "skipped": skipped, "preprocessing": asdict(preprocessing), "digests": digests.hex()
+        }  # fmt: skip
         manifest["sha256"] = _digest(manifest)
         (working / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
         try:

@@ -20,7 +20,7 @@ from rich.table import Table
 from vae_runner.config import leaves, part_name
 from vae_runner.errors import UserError, printable
 from vae_runner.files import csv_table, write_whole
-from vae_runner.run_directory import MAIN_METRIC, RunDirectory
+from vae_runner.run_directory import MAIN_METRIC, OUTDATED, RunDirectory
 from vae_runner.sweeps.directory import ID_CHARACTERS, SweepDirectory
 from vae_runner.sweeps.identity import NOT_COMPUTED
 from vae_runner.sweeps.plots import scatter
@@ -117,9 +117,11 @@ class Report:
                     self._configs[name] = dict(leaves(yaml.load(run.config_text, Loader=YAML_LOADER), into_lists=False))
             # Its "seconds" are those of the last epoch: here they are those of the whole run.
             metrics = {str(k): float(v) for k, v in info.get("metrics", {}).items() if k != "seconds"}
+            outdated = info.get(OUTDATED, "")
+            status = OUTDATED if outdated else run.status
             return Run(
-                name, run.status, self._configs[name], info.get("epoch"), metrics, info.get("seconds"),
-                info.get("error", ""), run.sample_picture,
+                name, status, self._configs[name], info.get("epoch"), metrics, info.get("seconds"),
+                info.get("error", outdated), run.sample_picture,
             )  # fmt: skip
         except (UserError, DamagedError) as error:
             return Run(name, "damaged", {}, error=str(error))
