@@ -217,10 +217,10 @@ def _check_batch(self: Sweeper, batch: Sequence[Sequence[str]]) -> None:
     identities = []
     for overrides in itertools.chain(*self.overrides):  # type: ignore[attr-defined]
         composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-        identities.append(identity(composed))
         with read_write(composed), open_dict(composed):
             del composed["hydra"]  # as for a run
         config.check(composed)
+        identities.append(identity(composed))
     SweepDirectory(Path(self.config.hydra.sweep.dir)).expect(identities)
 
 

@@ -385,8 +385,14 @@ def takes_custom_ops(hardware: Any) -> bool:
 
 
 def of_the_run(config: DictConfig) -> DictConfig:
-    """The configuration without what only this command is told."""
-    return OmegaConf.masked_copy(config, [str(name) for name in config if name not in (*COMMAND_KEYS, "hydra")])
+    """Return a copy of the configuration without what only this command is told, its interpolations resolved.
+
+    Only the configuration as a whole knows what they mean: they may name a key that is left out here, and a part that
+    is taken out of its tree would look them up in itself.
+    """
+    own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
+    OmegaConf.resolve(own)
+    return OmegaConf.masked_copy(own, [str(name) for name in own if name not in COMMAND_KEYS])
 
 
 def without_output(config: DictConfig) -> DictConfig:
@@ -479,7 +485,7 @@ def build(node: DictConfig, **arguments: Any) -> Any:
     if "_target_" not in node:
         raise UserError(f"{where} names nothing to build: its YAML needs a _target_")
     try:
-        target = instantiate(OmegaConf.to_container(node), _partial_=True, _convert_="all")
+        target = instantiate(OmegaConf.to_container(node, resolve=True), _partial_=True, _convert_="all")
     except InstantiationException as error:
         raise UserError(f"{where}._target_={node._target_} cannot be found: {error.__cause__ or error}") from error
     partial = bool(node.get("_partial_"))

@@ -20,7 +20,7 @@ COMPUTED_BY_HARDWARE = ("precision", "sync_batch_norm")
 
 def identity(config: DictConfig) -> str:
     """A short name of what a configuration computes: equal for equal computations, whatever the command looked like."""
-    content: Any = OmegaConf.to_container(of_the_run(config), resolve=True, throw_on_missing=False)
+    content: Any = OmegaConf.to_container(of_the_run(config), throw_on_missing=False)
     content["hardware"] = [content["hardware"].get(name) for name in COMPUTED_BY_HARDWARE]
     for name in NOT_COMPUTED:
         parent, _, last = name.rpartition(".")
