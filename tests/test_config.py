@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
 from vae_runner import config as schema
-from vae_runner.config import build, check, without_output
+from vae_runner.config import build, check, of_the_run, without_output
 from vae_runner.errors import UserError
 from vae_runner.sweeps.identity import identity
 
@@ -151,6 +151,23 @@ def test_a_target_that_takes_a_whole_number_is_given_nothing_else() -> None:
         node = OmegaConf.create({"_target_": "vae_runner.figures.manifold.manifold", "_partial_": True, "side": value})
         with pytest.raises(UserError, match=f"side={value}: must be a whole number"):
             build(node)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("photos", "{cwd}/photos"),
+        ("./a/../photos/", "{cwd}/photos"),
+        ("~/photos", "{home}/photos"),
+        ("/photos", "/photos"),
+        ("s3://bucket/photos", "s3://bucket/photos"),
+        ("~nosuchuser/photos", "~nosuchuser/photos"),
+    ],
+)
+@pytest.mark.parametrize("key", ["data_dir", "dataset.root", "dataset.data_dir"])
+def test_a_run_keeps_absolute_folders(key: str, given: str, kept: str) -> None:
+    own = of_the_run(composed("dataset=folder", f"{key}='{given}'"))
+    assert OmegaConf.select(own, key) == kept.format(cwd=Path.cwd(), home=Path.home())
 
 
 def test_two_ways_of_clipping_are_refused() -> None:

@@ -9,6 +9,7 @@ import dataclasses
 import inspect
 import math
 import operator
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,7 @@ from vae_runner.errors import UserError, did_you_mean
 
 MAX_SEED = 2**32 - 1  # what NumPy's legacy seeding, and so Keras's, accepts
 COMMAND_KEYS = ("resume", "trust", "sweep")  # what a command is to do, and no part of the run that it does
+FOLDER_KEYS = ("data_dir", "dataset.data_dir", "dataset.root")
 MAX_FIGURE_SIDE = 200  # images in a row or column
 LARGEST_INT = 2**63 - 1
 SMALLEST_FLOAT, LARGEST_FLOAT = 1.2e-38, 3.4e38  # of float32, which losses and optimizers are computed in
@@ -388,11 +390,20 @@ def of_the_run(config: DictConfig) -> DictConfig:
     """Return a copy of the configuration without what only this command is told, its interpolations resolved.
 
     Only the configuration as a whole knows what they mean: they may name a key that is left out here, and a part that
-    is taken out of its tree would look them up in itself.
+    is taken out of its tree would look them up in itself. Folders are absolute, so that they are found from anywhere.
     """
     own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
     OmegaConf.resolve(own)
+    for path in FOLDER_KEYS:
+        if isinstance(folder := OmegaConf.select(own, path), str) and folder:
+            OmegaConf.update(own, path, _absolute(folder))
     return OmegaConf.masked_copy(own, [str(name) for name in own if name not in COMMAND_KEYS])
+
+
+def _absolute(folder: str) -> str:
+    """Return the folder as it is called from anywhere; as it is, what has no home to begin with, or is an address."""
+    folder = os.path.expanduser(folder)  # noqa: PTH111 (Path raises where there is no home, and collapses the // of ://)
+    return folder if folder.startswith("~") or "://" in folder else os.path.abspath(folder)  # noqa: PTH100 (keeps links)
 
 
 def without_output(config: DictConfig) -> DictConfig:

@@ -147,12 +147,9 @@ def _is_current(directory: RunDirectory, own: DictConfig) -> bool:
     except UserError:
         return True
     if changes:
-        log.error(
-            "%s was trained on other images (%s): bring those back, or delete its folder to have it done again",
-            directory.path.name,
-            changes,
-        )
-        directory.write_info({**info, OUTDATED: f"trained on other images ({changes})"})
+        error = f"{directory.path.name} was trained on other images ({changes}): bring those back, or delete its folder"
+        log.error("%s", error)
+        directory.write_info({**info, OUTDATED: error})
     elif OUTDATED in info:
         directory.write_info({name: value for name, value in info.items() if name != OUTDATED})
     return not changes

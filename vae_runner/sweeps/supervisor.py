@@ -25,7 +25,7 @@ from hydra.errors import HydraException
 from vae_runner import refusals, signals
 from vae_runner.errors import Interrupted, UnwritableError, UserError, did_you_mean
 from vae_runner.files import OUTPUTS, remove_empty
-from vae_runner.run_directory import RunDirectory
+from vae_runner.run_directory import OUTDATED, RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.job import (
     CHILD,
@@ -121,7 +121,7 @@ def _tell(directory: SweepDirectory, launching: "_Launching", before: Mapping[st
         first = min(unfinished, key=lambda run: run.status != "failed")
         raise UserError(
             f"{first.error or f'{first.name} is {first.status}'} ({len(unfinished)} of {counted(own)} "
-            f"{_how(unfinished)}; {again} {'goes on then' if first.status == 'damaged' else repeats})"
+            f"{_how(unfinished)}; {again} {'goes on then' if first.status in ('damaged', OUTDATED) else repeats})"
         )
     if launching.given_up:
         raise UserError(
