@@ -26,13 +26,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import RunMode
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from vae_runner import __version__, config, refusals, resume, signals
 from vae_runner.custom_ops import compiling
-from vae_runner.errors import UserError, exit_status, first_line
-from vae_runner.files import remove_empty
+from vae_runner.errors import UserError, check_name, exit_status, first_line
+from vae_runner.files import make_next_folder, remove_empty
+from vae_runner.run_directory import RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.identity import identity, register_resolver
 from vae_runner.sweeps.job import CHILD, WORKER_LOST, end_if_told, listen, sweep_job
@@ -41,10 +42,14 @@ log = logging.getLogger(__name__)
 
 register_resolver()  # here, because the processes of a launcher import this module to find the function they run
 
+# conf/config.yaml's, for the folder of a run: only a command that runs something makes it.
+OmegaConf.register_new_resolver("next_folder", str, replace=True)
+
 REFUSALS = (HydraException, OmegaConfBaseException)
 # What Hydra lets through while it reads a command line that makes no sense to it.
 UNEXPLAINED = (OSError, ValueError, TypeError, AttributeError, KeyError, AssertionError, yaml.YAMLError)
 # What launchers raise when a process that ran a job is gone: joblib's, submitit's, Ray's.
+CHDIR = "hydra.job.chdir: a run stays in the folder it is begun in, which its relative paths are for; leave it out"
 WORKER_LOST_ERRORS = ("TerminatedWorkerError", "UncompletedJobError", "WorkerCrashedError")
 
 
@@ -259,7 +264,11 @@ class _Jobs:
         if hydra.mode == RunMode.MULTIRUN:
             return sweep_job(cfg, hydra, path, runner)
         try:
+            if hydra.job.chdir:
+                raise UserError(CHDIR)
             resumed = cfg.resume is not None
+            if not resumed:
+                RunDirectory(path).check_own()
             if resumed:
                 cfg = resume.configuration(path, cfg, hydra.overrides.task)
             config.check(cfg)
@@ -281,6 +290,8 @@ def _as_hydra_reads(argument: str) -> str:
         return argument
     if re.match(r"~\w*(/|$)", value):
         value = os.path.expanduser(value)  # noqa: PTH111 (Path would drop a trailing slash or a `.`)
+        if value.startswith("~"):
+            raise UserError(f"{argument}: there is no home that ~ could stand for: give the whole path")
     if re.search(r"[^ -~]|[=~!#<>&;^`]", value) and not re.search(r"""['"\[\]{}(),$\\]""", value):
         value = f"'{value}'"
     return f"{name}={value}"
@@ -301,9 +312,14 @@ def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
     works = not (given.help or given.hydra_help or given.cfg or given.info)
     if works:
         _check_folder()
+        for argument in arguments:
+            check_name(argument)
     if works and not given.multirun:
         _check_is_no_sweep(given.overrides)
+        OmegaConf.register_new_resolver("next_folder", _next_folder, replace=True, use_cache=True)
     for override in given.overrides:
+        if re.fullmatch(r"\+{0,2}hydra\.job\.chdir=(true|yes|on|1)", override, re.IGNORECASE):
+            raise UserError(CHDIR)
         if re.fullmatch(r"(hydra\.run\.dir|sweep\.dir|hydra\.sweep\.dir)=", override):
             raise UserError(f"{override} is empty: give a folder, or leave it out")
     options, overrides = [], list(given.overrides)
@@ -317,9 +333,16 @@ def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
 
 def _check_folder() -> None:
     try:
-        Path.cwd()
+        check_name(str(Path.cwd()))
     except OSError as error:
         raise UserError(f"this folder cannot be used any more ({error.strerror}): go to another") from error
+
+
+def _next_folder(name: str) -> str:
+    try:
+        return str(make_next_folder(Path(name)))
+    except OSError:
+        return name  # Hydra will find out the same, and tell of it
 
 
 def _check_is_no_sweep(overrides: list[str]) -> None:

@@ -175,10 +175,9 @@ def _folder(name: str, files: dict[str, IdxFile], root: str | None, data_dir: Pa
             if not _path(given, file).exists():
                 raise UserError(f"dataset.root={root}: there is no {file.name}.gz (or {file.name}) in it")
         return given
-    keras_home = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
     candidates = [data_dir / name]
     if name in KERAS_FOLDERS:
-        candidates.append(keras_home / "datasets" / KERAS_FOLDERS[name])
+        candidates.append(_keras_datasets() / KERAS_FOLDERS[name])
     for folder in candidates:
         if _find(folder, files):
             return folder
@@ -212,9 +211,14 @@ def _check_md5(file: IdxFile, path: Path) -> str | None:
     return None
 
 
+def _keras_datasets() -> Path:
+    """Where Keras keeps datasets; nothing is there where there is no home."""
+    return Path(os.path.expanduser(os.environ.get("KERAS_HOME") or "~/.keras")) / "datasets"  # noqa: PTH111 (raises)
+
+
 def _keras_npz(name: str) -> dict[str, tuple[str, np.ndarray[Any, Any]]] | None:
     """MNIST as Keras caches it, each array with where it is from, or None."""
-    path = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "datasets" / f"{name}.npz"
+    path = _keras_datasets() / f"{name}.npz"
     if name in KERAS_FOLDERS or not path.exists():
         return None
     keys = {"train_images": "x_train", "train_labels": "y_train", "test_images": "x_test", "test_labels": "y_test"}
