@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -49,8 +50,9 @@ REFUSALS = (HydraException, OmegaConfBaseException)
 # What Hydra lets through while it reads a command line that makes no sense to it.
 UNEXPLAINED = (OSError, ValueError, TypeError, AttributeError, KeyError, AssertionError, yaml.YAMLError)
 # What launchers raise when a process that ran a job is gone: joblib's, submitit's, Ray's.
-CHDIR = "hydra.job.chdir: a run stays in the folder it is begun in, which its relative paths are for; leave it out"
 WORKER_LOST_ERRORS = ("TerminatedWorkerError", "UncompletedJobError", "WorkerCrashedError")
+IN_MEMORY = "/dev/shm"  # a folder that is there, and can be written, where no other can
+CHDIR = "hydra.job.chdir: a run stays in the folder it is begun in, which its relative paths are for; leave it out"
 
 
 def sample() -> None:
@@ -107,6 +109,7 @@ def _import(name: str) -> ModuleType:
     if full_name in sys.modules:  # the later runs of a sweep
         return sys.modules[full_name]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    _choose_temporary_folder()
     from vae_runner.console import native_messages_to_log
 
     with native_messages_to_log(), _garbage_uncollected():
@@ -116,6 +119,16 @@ def _import(name: str) -> ModuleType:
         tf.config.list_physical_devices()  # looks for GPUs now, and not in the middle of a progress bar
     signals.end_if_heard()
     return module
+
+
+def _choose_temporary_folder() -> None:
+    """See that there is one, which TensorFlow and others take for granted: where none can be written, in memory."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        if not os.access(IN_MEMORY, os.W_OK):
+            raise UserError("no folder for temporary files can be written: set TMPDIR to one that can") from error
+        os.environ["TMPDIR"] = tempfile.tempdir = IN_MEMORY
 
 
 @contextlib.contextmanager

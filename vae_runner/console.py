@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -46,7 +46,7 @@ def native_messages_to_log() -> Iterator[None]:
     """
     sys.stderr.flush()
     terminal = os.dup(2)
-    with _memory() as kept:
+    with tempfile.TemporaryFile() as kept:
         os.dup2(kept.fileno(), 2)
         try:
             yield
@@ -56,13 +56,6 @@ def native_messages_to_log() -> Iterator[None]:
             kept.seek(0)
             for line in kept.read().decode(errors="replace").splitlines():
                 logging.getLogger("tensorflow.native").debug(line)
-
-
-def _memory() -> IO[bytes]:
-    """A file that needs no folder: there may be none that can be written."""
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("native messages"), "w+b")
-    return tempfile.TemporaryFile()
 
 
 def silence_native_messages() -> None:
