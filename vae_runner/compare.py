@@ -65,7 +65,7 @@ def _check_is_ours(table_file: Path) -> None:
             found = file.read(len(start))
         if found not in (b"", start):
             raise UserError(
-                f"{table_file}, where the metrics would go, is no table of vae-compare's: give another --out"
+                f"{table_file} is in the way of the metrics, and no table of vae-compare's: give another --out"
             )
 
 

@@ -26,7 +26,7 @@ from filelock import Timeout
 
 from vae_runner import locks
 from vae_runner.errors import UnwritableError, UserError
-from vae_runner.files import LOG, check_own, is_file, remove_empty, write_whole, writing
+from vae_runner.files import LOG, check_own, is_file, readable, remove_empty, write_whole, writing
 from vae_runner.run_directory import RunDirectory
 from vae_runner.untrusted import MAX_TEXT, DamagedError, are_texts, is_number, json_object, read, sealed, unsealed
 
@@ -84,7 +84,8 @@ class SweepDirectory:
     def kept(self) -> dict[Path, bytes]:
         """What there is of the last command; `put_back` makes this its sweep again."""
         files = (self._info_file, self._end_file, self._launched_file)
-        return {file: file.read_bytes() for file in files if file.is_file()}
+        with readable(self.path):
+            return {file: file.read_bytes() for file in files if file.is_file()}
 
     def put_back(self, kept: Mapping[Path, bytes]) -> None:
         """Forget the command since: it was refused."""
