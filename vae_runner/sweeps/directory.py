@@ -19,6 +19,7 @@ import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -271,4 +272,4 @@ def _has_begun(run: Path) -> bool:
     try:
         return (run / "run.json").exists()
     except PermissionError:
-        return True
+        return fnmatch(run.name, RUNS)
