@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,13 +27,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import RunMode
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from vae_runner import __version__, config, refusals, resume, signals
 from vae_runner.custom_ops import compiling
-from vae_runner.errors import UserError, exit_status, first_line
-from vae_runner.files import remove_empty
+from vae_runner.errors import UserError, check_name, exit_status, first_line
+from vae_runner.files import make_next_folder, remove_empty
+from vae_runner.run_directory import RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.identity import identity, register_resolver
 from vae_runner.sweeps.job import CHILD, WORKER_LOST, end_if_told, listen, sweep_job
@@ -41,11 +43,16 @@ log = logging.getLogger(__name__)
 
 register_resolver()  # here, because the processes of a launcher import this module to find the function they run
 
+# conf/config.yaml's, for the folder of a run: only a command that runs something makes it.
+OmegaConf.register_new_resolver("next_folder", str, replace=True)
+
 REFUSALS = (HydraException, OmegaConfBaseException)
 # What Hydra lets through while it reads a command line that makes no sense to it.
 UNEXPLAINED = (OSError, ValueError, TypeError, AttributeError, KeyError, AssertionError, yaml.YAMLError)
 # What launchers raise when a process that ran a job is gone: joblib's, submitit's, Ray's.
 WORKER_LOST_ERRORS = ("TerminatedWorkerError", "UncompletedJobError", "WorkerCrashedError")
+IN_MEMORY = "/dev/shm"  # a folder that is there, and can be written, where no other can
+CHDIR = "hydra.job.chdir: a run stays in the folder it is begun in, which its relative paths are for; leave it out"
 
 
 def sample() -> None:
@@ -102,6 +109,7 @@ def _import(name: str) -> ModuleType:
     if full_name in sys.modules:  # the later runs of a sweep
         return sys.modules[full_name]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    _choose_temporary_folder()
     from vae_runner.console import native_messages_to_log
 
     with native_messages_to_log(), _garbage_uncollected():
@@ -111,6 +119,16 @@ def _import(name: str) -> ModuleType:
         tf.config.list_physical_devices()  # looks for GPUs now, and not in the middle of a progress bar
     signals.end_if_heard()
     return module
+
+
+def _choose_temporary_folder() -> None:
+    """See that there is one, which TensorFlow and others take for granted: where none can be written, in memory."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        if not os.access(IN_MEMORY, os.W_OK):
+            raise UserError("no folder for temporary files can be written: set TMPDIR to one that can") from error
+        os.environ["TMPDIR"] = tempfile.tempdir = IN_MEMORY
 
 
 @contextlib.contextmanager
@@ -259,7 +277,11 @@ class _Jobs:
         if hydra.mode == RunMode.MULTIRUN:
             return sweep_job(cfg, hydra, path, runner)
         try:
+            if hydra.job.chdir:
+                raise UserError(CHDIR)
             resumed = cfg.resume is not None
+            if not resumed:
+                RunDirectory(path).check_own()
             if resumed:
                 cfg = resume.configuration(path, cfg, hydra.overrides.task)
             config.check(cfg)
@@ -281,6 +303,8 @@ def _as_hydra_reads(argument: str) -> str:
         return argument
     if re.match(r"~\w*(/|$)", value):
         value = os.path.expanduser(value)  # noqa: PTH111 (Path would drop a trailing slash or a `.`)
+        if value.startswith("~"):
+            raise UserError(f"{argument}: there is no home that ~ could stand for: give the whole path")
     if re.search(r"[^ -~]|[=~!#<>&;^`]", value) and not re.search(r"""['"\[\]{}(),$\\]""", value):
         value = f"'{value}'"
     return f"{name}={value}"
@@ -301,9 +325,14 @@ def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
     works = not (given.help or given.hydra_help or given.cfg or given.info)
     if works:
         _check_folder()
+        for argument in arguments:
+            check_name(argument)
     if works and not given.multirun:
         _check_is_no_sweep(given.overrides)
+        OmegaConf.register_new_resolver("next_folder", _next_folder, replace=True, use_cache=True)
     for override in given.overrides:
+        if re.fullmatch(r"\+{0,2}hydra\.job\.chdir=(true|yes|on|1)", override, re.IGNORECASE):
+            raise UserError(CHDIR)
         if re.fullmatch(r"(hydra\.run\.dir|sweep\.dir|hydra\.sweep\.dir)=", override):
             raise UserError(f"{override} is empty: give a folder, or leave it out")
     options, overrides = [], list(given.overrides)
@@ -317,9 +346,16 @@ def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
 
 def _check_folder() -> None:
     try:
-        Path.cwd()
+        check_name(str(Path.cwd()))
     except OSError as error:
         raise UserError(f"this folder cannot be used any more ({error.strerror}): go to another") from error
+
+
+def _next_folder(name: str) -> str:
+    try:
+        return str(make_next_folder(Path(name)))
+    except OSError:
+        return name  # Hydra will find out the same, and tell of it
 
 
 def _check_is_no_sweep(overrides: list[str]) -> None:

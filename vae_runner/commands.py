@@ -7,7 +7,7 @@ The work is in `cli`, and is imported where Ctrl-C is answered already: it takes
 import sys
 
 from vae_runner import signals
-from vae_runner.errors import UserError, exit_status
+from vae_runner.errors import UserError, exit_status, not_permitted
 from vae_runner.streams import Forgiving, forgiving
 
 
@@ -45,6 +45,10 @@ def _work(name: str) -> None:
 
     try:
         getattr(cli, name.removeprefix("vae-"))()
+    except PermissionError as error:
+        if error.filename is None:
+            raise
+        raise not_permitted(error) from error
     except SystemExit as end:  # of Hydra's or argparse's, after a question is answered
         if end.code:
             raise

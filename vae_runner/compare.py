@@ -14,11 +14,12 @@ from vae_runner.console import console, plain
 from vae_runner.errors import DAMAGED, UserError
 from vae_runner.evaluation.embeddings import decode, reconstruct
 from vae_runner.figures.comparison import Compared, comparison, in_order
-from vae_runner.files import csv_table, write_whole
+from vae_runner.files import csv_table, is_file, readable, write_whole
 from vae_runner.run_directory import RunDirectory, check_writable, save_figure
 from vae_runner.sweeps.report import counted
 
 SHOWN_PARTS = ("dataset", "model", "loss")
+ABOUT = ("run", *SHOWN_PARTS, "latent", "seed", "epoch")  # the first columns of the table
 SHOWN_IMAGES = 8
 SAMPLES = 32
 SEED = 0  # of the samples: every run decodes the same draws, as far as its latent space has their dimensions
@@ -30,9 +31,11 @@ def compare(paths: Sequence[Path], out: Path) -> None:
     Raises:
         UserError: one of `paths` is no finished run, the runs are of different images, or `out` cannot be written.
     """
-    if out.suffix != ".png":
+    if out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: the name must end in .png")
     check_writable(out)
+    table_file = out.with_suffix(".csv")
+    _check_is_ours(table_file)
     runs = [_Run.open(path) for path in paths]
     for run in runs[1:]:
         if run.count != runs[0].count or not np.array_equal(run.images, runs[0].images):
@@ -49,10 +52,21 @@ def compare(paths: Sequence[Path], out: Path) -> None:
         ),
         out,
     )
-    table_file = out.with_suffix(".csv")
     write_whole(table_file, csv_table(rows))
     _print(rows)
     print(f"{counted(runs)} in {out}, the metrics in {table_file}")
+
+
+def _check_is_ours(table_file: Path) -> None:
+    """Refuse to replace a table that this command has not written: nobody has named it."""
+    start = ",".join(ABOUT).encode()
+    if is_file(table_file):
+        with readable(table_file), table_file.open("rb") as file:
+            found = file.read(len(start))
+        if found not in (b"", start):
+            raise UserError(
+                f"{table_file} is in the way of the metrics, and no table of vae-compare's: give another --out"
+            )
 
 
 @dataclass(frozen=True)
@@ -107,8 +121,7 @@ def _table(runs: Sequence[_Run]) -> list[dict[str, Any]]:
                 **run.info["metrics"],
             }
         )
-    about = [key for key in rows[0] if key not in runs[0].info["metrics"]]
-    columns = [*about, *in_order(name for run in runs for name in run.info["metrics"])]
+    columns = [*ABOUT, *in_order(name for run in runs for name in run.info["metrics"])]
     return [{key: row.get(key, "") for key in columns} for row in rows]
 
 

@@ -12,6 +12,7 @@ import operator
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -21,7 +22,7 @@ from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_runner.errors import UserError, did_you_mean
+from vae_runner.errors import UserError, check_name, did_you_mean
 
 MAX_SEED = 2**32 - 1  # what NumPy's legacy seeding, and so Keras's, accepts
 COMMAND_KEYS = ("resume", "trust", "sweep")  # what a command is to do, and no part of the run that it does
@@ -337,13 +338,26 @@ def check(config: DictConfig) -> None:
         raise UserError(f"{where}{str(error).splitlines()[0]}: write a value") from error
     for path, value, schema_field in _typed_keys(config, ""):
         _check_value(path, value, schema_field)
-    for path in ("data_dir", "dataset.root"):
-        if OmegaConf.select(config, path) == "":
-            raise UserError(f"{path}= is empty: give a folder, or leave it out")
+    _check_folders(config)
     _check_filters(config)
     _check_clipping(config)
     _check_figures(config.figures)
     _check_hardware(config.hardware)
+
+
+def _check_folders(config: DictConfig) -> None:
+    """Refuse what names no folder; the one that data is kept in only where the dataset has any to keep."""
+    for path in ("data_dir", "dataset.data_dir", "dataset.root"):
+        folder = OmegaConf.select(config, path)
+        if folder == "":
+            raise UserError(f"{path}= is empty: give a folder, or leave it out")
+        if path == "data_dir" or not isinstance(folder, str):
+            continue
+        name = "data_dir" if folder == config.data_dir else path
+        try:
+            check_name(f"{name}={Path(folder).expanduser()}")
+        except RuntimeError as error:
+            raise UserError(f"{name}={folder}: there is no home that ~ could stand for: give {name}=DIR") from error
 
 
 def _short(value: int) -> str:

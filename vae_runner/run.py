@@ -24,7 +24,7 @@ from vae_runner.config import build, without_output
 from vae_runner.console import LOG_ONLY, silence_native_messages
 from vae_runner.datasets import Dataset, data_changes
 from vae_runner.datasets.pipeline import Batches
-from vae_runner.errors import Interrupted, UnwritableError, UserError, first_line
+from vae_runner.errors import Interrupted, UnwritableError, UserError, first_line, not_permitted
 from vae_runner.figures import Trained
 from vae_runner.files import remove_empty
 from vae_runner.losses import Loss
@@ -136,6 +136,8 @@ def _end_noted(record: Record, directory: RunDirectory, cluster: Cluster | None,
     except BaseException as error:
         if cluster and isinstance(error, hardware.LOST_ERRORS) and (lost := cluster.named_in(str(error))):
             raise fail(f"{lost} is gone, and this run with it", f": {goes_on}") from error
+        if isinstance(error, PermissionError) and error.filename is not None:
+            raise fail(str(not_permitted(error))) from error
         note("failed", error=f"{type(error).__name__}: {error}")
         raise
     record.end("finished")

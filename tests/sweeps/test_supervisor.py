@@ -280,3 +280,23 @@ def test_a_run_that_is_touched_again_and_again_does_not_count_as_progress(
     with pytest.raises(UserError):
         supervisor.supervise(["seed=0,1", "sweep.dir=sweep"])
     assert len(begun) == supervisor.MAX_UNEXPLAINED
+
+
+def test_a_sweep_that_begins_in_the_second_of_another_has_a_folder_of_its_own(
+    sweep: SweepDirectory, processes: Callable[..., list[int]]
+) -> None:
+    for second in range(10):
+        then = time.localtime(time.time() + second)
+        (Path("outputs") / time.strftime("%Y-%m-%d/%H-%M-%S", then)).mkdir(parents=True)
+    before = set(Path("outputs").glob("*/*"))
+    used: list[Path] = []
+
+    def refused() -> int:
+        used.extend(file.parent for file in Path("outputs").glob("*/*/sweep.json"))
+        return supervisor.REFUSED
+
+    processes(refused)
+    with pytest.raises(SystemExit):
+        supervisor.supervise(["latnt=0,1"])
+    assert [path.name[8:] for path in used] == ["-2"]
+    assert set(Path("outputs").glob("*/*")) == before

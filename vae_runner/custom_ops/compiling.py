@@ -16,8 +16,7 @@ from functools import cache, partial
 from pathlib import Path
 from threading import Thread
 
-from filelock import FileLock
-
+from vae_runner import locks
 from vae_runner.config import HardwareConfig, takes_custom_ops
 from vae_runner.custom_ops import UnavailableError
 from vae_runner.errors import first_line
@@ -139,7 +138,7 @@ def _checksum(library: Path) -> Path:
 
 def _compile(compiler: list[str], tensorflow: Path, library: Path) -> None:
     library.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(library.with_suffix(".lock")):
+    with locks.taken(library.with_suffix(".lock")):
         if _is_whole(library):  # another run was first
             return
         for left in library.parent.glob(f"{library.stem}*/"):  # by a process that was killed

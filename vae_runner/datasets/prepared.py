@@ -32,6 +32,7 @@ from vae_runner.console import Bar
 from vae_runner.datasets import containers, png
 from vae_runner.datasets.stored import StoredImages
 from vae_runner.errors import UserError
+from vae_runner.files import readable
 
 log = logging.getLogger(__name__)
 
@@ -255,18 +256,19 @@ def prepare(
 
 def _read_manifest(folder: Path, count: int, preprocessing: Preprocessing) -> dict[str, Any] | None:
     """What is in a folder prepared from so many files, or None where there is none that can be used."""
-    if not folder.exists():
-        return None
     file, images = folder / "manifest.json", folder / "images.u8"
     try:
-        if file.is_file() and images.is_file():  # neither a pipe nor a device
-            manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            sides = preprocessing.height, preprocessing.width, preprocessing.channels
-            shape = (count - len(manifest["skipped"]), *sides)
-            whole = manifest["sha256"] == _digest(manifest) and tuple(manifest["shape"]) == shape
-            whole = whole and len(bytes.fromhex(manifest["digests"])) == DIGEST_BYTES * shape[0]
-            if whole and images.stat().st_size == math.prod(shape):
-                return manifest
+        with readable(folder):
+            if not folder.exists():
+                return None
+            if file.is_file() and images.is_file():  # neither a pipe nor a device
+                manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+                sides = preprocessing.height, preprocessing.width, preprocessing.channels
+                shape = (count - len(manifest["skipped"]), *sides)
+                whole = manifest["sha256"] == _digest(manifest) and tuple(manifest["shape"]) == shape
+                whole = whole and len(bytes.fromhex(manifest["digests"])) == DIGEST_BYTES * shape[0]
+                if whole and images.stat().st_size == math.prod(shape):
+                    return manifest
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         pass
     log.warning("What was prepared in %s is damaged: preparing it again", folder)

@@ -19,17 +19,23 @@ import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
+from vae_runner import locks
 from vae_runner.errors import UnwritableError, UserError
-from vae_runner.files import remove_empty, write_whole, writing
+from vae_runner.files import LOG, check_own, is_file, readable, remove_empty, write_whole, writing
 from vae_runner.run_directory import RunDirectory
 from vae_runner.untrusted import MAX_TEXT, DamagedError, are_texts, is_number, json_object, read, sealed, unsealed
 
 ID_CHARACTERS = 8  # of what a run computes, at the end of its folder's name
+RUNS = "*" + ID_CHARACTERS * "[0-9a-f]"  # their folders
+# All that lies in a sweep's directory, and what shows that it is one, where its sweep.json was lost.
+NAMES = ("sweep.json", "sweep.csv", "sweep.html", "multirun.yaml", "study.db*", LOG, ".lock", RUNS)
+MARKS = (".lock", f"{RUNS}/run.json")
 
 
 class SweepDirectory:
@@ -40,8 +46,21 @@ class SweepDirectory:
 
     @property
     def exists(self) -> bool:
-        """Whether this is a sweep's directory."""
-        return self._info_file.is_file()
+        """Whether this is a sweep's directory.
+
+        Raises:
+            UnreadableError: one may not know.
+        """
+        return is_file(self._info_file)
+
+    def check_own(self) -> None:
+        """Refuse a folder with something in it that no sweep has written: a sweep would write over it.
+
+        Raises:
+            UserError: there is such a thing, or one may not know.
+        """
+        if not self.exists:
+            check_own(self.path, "a sweep", NAMES, MARKS)
 
     def begin(self, command: Sequence[str], keys: Sequence[str]) -> None:
         """A command works in this sweep from now on; `keys` are those that it varies."""
@@ -66,7 +85,8 @@ class SweepDirectory:
     def kept(self) -> dict[Path, bytes]:
         """What there is of the last command; `put_back` makes this its sweep again."""
         files = (self._info_file, self._end_file, self._launched_file)
-        return {file: file.read_bytes() for file in files if file.is_file()}
+        with readable(self.path):
+            return {file: file.read_bytes() for file in files if file.is_file()}
 
     def put_back(self, kept: Mapping[Path, bytes]) -> None:
         """Forget the command since: it was refused."""
@@ -84,9 +104,8 @@ class SweepDirectory:
         """
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self._lock_file, timeout=0)
         try:
-            lock.acquire()
+            lock = locks.take(self._lock_file, 0)
         except Timeout as error:
             raise UserError(
                 f"{self.path} is in use: another vae-run -m works in it; wait for its end, or stop it"
@@ -100,7 +119,7 @@ class SweepDirectory:
 
     def remove_unbegun(self) -> None:
         """Remove the folders of runs that were launched, but have written nothing."""
-        for path in self.path.glob("*" + ID_CHARACTERS * "[0-9a-f]"):
+        for path in self.path.glob(RUNS):
             remove_empty(path)
 
     @property
@@ -153,8 +172,8 @@ class SweepDirectory:
 
     @property
     def runs(self) -> list[RunDirectory]:
-        """The runs that have begun, in the order of their names."""
-        return [RunDirectory(file.parent) for file in sorted(self.path.glob("*/run.json"))]
+        """The runs that have begun, in the order of their names, and those of which one may not know that."""
+        return [RunDirectory(path) for path in sorted(self.path.glob("*")) if _has_begun(path)]
 
     def written(self) -> dict[str, tuple[int, int]]:
         """What changes, for each run by its name, when the run writes what it has come to.
@@ -190,7 +209,7 @@ class SweepDirectory:
     @contextmanager
     def only_suspect(self, name: str) -> Iterator[bool]:
         """Wait until no other process is in here; false if the one before did not leave, but died."""
-        with FileLock(self._suspect_file.with_suffix(".lock")):
+        with locks.taken(self._suspect_file.with_suffix(".lock")):
             alone = not self._suspect_file.exists()
             if alone:
                 write_whole(self._suspect_file, name.encode())
@@ -247,3 +266,10 @@ class SweepDirectory:
                 f"{self._info_file} cannot be used ({error}): delete it, and give sweep.dir again"
             ) from error
         return info
+
+
+def _has_begun(run: Path) -> bool:
+    try:
+        return (run / "run.json").exists()
+    except PermissionError:
+        return fnmatch(run.name, RUNS)

@@ -18,7 +18,7 @@ from PIL import Image
 from rich.table import Table
 
 from vae_runner.config import leaves, part_name
-from vae_runner.errors import UserError, printable
+from vae_runner.errors import UnreadableError, UserError, printable
 from vae_runner.files import csv_table, write_whole
 from vae_runner.run_directory import MAIN_METRIC, OUTDATED, RunDirectory
 from vae_runner.sweeps.directory import ID_CHARACTERS, SweepDirectory
@@ -124,7 +124,7 @@ class Report:
                 info.get("error", outdated), run.sample_picture,
             )  # fmt: skip
         except (UserError, DamagedError) as error:
-            return Run(name, "damaged", {}, error=str(error))
+            return Run(name, "unreadable" if isinstance(error, UnreadableError) else "damaged", {}, error=str(error))
 
     def _varied(self) -> list[str]:
         """The keys in which the runs differ, those that were swept first."""

@@ -24,7 +24,7 @@ from hydra.errors import HydraException
 
 from vae_runner import refusals, signals
 from vae_runner.errors import Interrupted, UnwritableError, UserError, did_you_mean
-from vae_runner.files import OUTPUTS, remove_empty
+from vae_runner.files import OUTPUTS, make_next_folder, remove_empty, writing
 from vae_runner.run_directory import OUTDATED, RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.job import (
@@ -63,8 +63,8 @@ def supervise(arguments: Sequence[str]) -> None:
     """
     overrides = _overrides(arguments)
     _check_extras(overrides)
-    directory, rest = _choose_directory(overrides, arguments)
-    existed, searched = directory.path.exists(), directory.study_file.exists()
+    directory, rest, existed = _choose_directory(overrides, arguments)
+    searched = directory.study_file.exists()
     with directory.held():
         directory.take_suspect()  # of a command that was killed: its name would keep every suspect from being run
         before = directory.written()
@@ -263,8 +263,10 @@ def _prepare() -> None:
 # --- which directory ----------------------------------------------------------------------------------------------
 
 
-def _choose_directory(overrides: Sequence[Override], arguments: Sequence[str]) -> tuple[SweepDirectory, list[str]]:
-    """The sweep's directory, and the arguments with it in Hydra's words."""
+def _choose_directory(
+    overrides: Sequence[Override], arguments: Sequence[str]
+) -> tuple[SweepDirectory, list[str], bool]:
+    """The sweep's directory, the arguments with it in Hydra's words, and whether it was there before this command."""
     rest = [
         argument
         for argument in arguments
@@ -291,12 +293,17 @@ def _choose_directory(overrides: Sequence[Override], arguments: Sequence[str]) -
             raise UserError(f"{path} is a file: give a sweep a folder")
         if RunDirectory(directory.path).has_run:
             raise UserError(f"{path} is the directory of one run: give a sweep another one")
+        directory.check_own()
     elif goes_on:
         directory = _newest_like(overrides)
         print(f"Going on with {directory.path}")
     else:
-        directory = SweepDirectory(Path(OUTPUTS) / time.strftime("%Y-%m-%d") / time.strftime("%H-%M-%S"))
-    return directory, [*rest, f"hydra.sweep.dir={refusals.quoted(directory.path.absolute())}"]
+        new = Path(OUTPUTS) / time.strftime("%Y-%m-%d") / time.strftime("%H-%M-%S")
+        refusals.quoted(new.absolute())  # or it would be refused when it has been made
+        with writing(new):
+            directory = SweepDirectory(make_next_folder(new))
+    existed = bool(path or goes_on) and directory.path.exists()
+    return directory, [*rest, f"hydra.sweep.dir={refusals.quoted(directory.path.absolute())}"], existed
 
 
 def _check_given(overrides: Sequence[Override]) -> None:
