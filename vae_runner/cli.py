@@ -30,7 +30,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_runner import __version__, config, refusals, resume, signals
+from vae_runner import __version__, config, environment, refusals, resume, signals
 from vae_runner.custom_ops import compiling
 from vae_runner.errors import UserError, check_name, exit_status, first_line
 from vae_runner.files import make_next_folder, remove_empty
@@ -41,7 +41,9 @@ from vae_runner.sweeps.job import CHILD, WORKER_LOST, end_if_told, listen, sweep
 
 log = logging.getLogger(__name__)
 
-register_resolver()  # here, because the processes of a launcher import this module to find the function they run
+# Here, because the processes of a launcher import this module to find the function they run.
+register_resolver()
+environment.prepare()
 
 # conf/config.yaml's, for the folder of a run: only a command that runs something makes it.
 OmegaConf.register_new_resolver("next_folder", str, replace=True)
@@ -103,19 +105,25 @@ def compare() -> None:
 # --- what the commands share -----------------------------------------------------------------------------------
 
 
-def _import(name: str) -> ModuleType:
-    """A module of ours that needs TensorFlow, without TensorFlow's notes on how it was built and what it lacks."""
+def _import(name: str, last_words: Path | None = None) -> ModuleType:
+    """Return a module of ours that needs TensorFlow; should the import end the process, `last_words` will tell of it.
+
+    Raises:
+        UserError: TensorFlow would not work with what the environment says.
+    """
+    environment.check()
     full_name = f"vae_runner.{name}"
     if full_name in sys.modules:  # the later runs of a sweep
         return sys.modules[full_name]
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     _choose_temporary_folder()
     from vae_runner.console import native_messages_to_log
 
-    with native_messages_to_log(), _garbage_uncollected():
+    with native_messages_to_log(last_words), _garbage_uncollected(), environment.keras_without_settings_file():
         module = importlib.import_module(full_name)
+        import matplotlib
         import tensorflow as tf
 
+        matplotlib.rcdefaults()  # figures look as we draw them, and not as the user's matplotlibrc has others look
         tf.config.list_physical_devices()  # looks for GPUs now, and not in the middle of a progress bar
     signals.end_if_heard()
     return module
@@ -272,8 +280,9 @@ class _Jobs:
 
         def runner() -> ModuleType:
             compiling.begin(cfg.hardware)  # takes longer than the import
-            return _import("run")
+            return _import("run", last_words)
 
+        last_words = SweepDirectory(path.parent).last_words_file if hydra.mode == RunMode.MULTIRUN else None
         if hydra.mode == RunMode.MULTIRUN:
             return sweep_job(cfg, hydra, path, runner)
         try:

@@ -2,8 +2,9 @@
 
 import logging
 import os
+import shutil
+import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,6 +29,14 @@ from vae_runner.streams import Forgiving
 
 LOG_ONLY = {"log_only": True}  # as a message's `extra`: for the run's log, because the command says it at its end
 
+# Waits in a process of its own: for a line of the process that keeps messages aside, or for that one's end.
+SHOW_LAST_WORDS = """
+trap "" HUP INT TERM
+read -r done && exit
+echo "The process ended while TensorFlow was imported:"
+tee -a "$0" <"/proc/self/fd/$1" 2>/dev/null
+"""
+
 console = Console()
 if not console.is_terminal and "COLUMNS" not in os.environ:
     console.width = 200  # of a file or a pipe, where rich would have 80
@@ -39,22 +48,30 @@ def plain(value: object) -> Text:
 
 
 @contextmanager
-def native_messages_to_log() -> Iterator[None]:
+def native_messages_to_log(last_words: Path | None = None) -> Iterator[None]:
     """Keep what native code writes to the standard error from the terminal; with `hydra.verbose=true` it is logged.
 
-    TensorFlow's C++ parts tell of missing CUDA libraries there, before any of its own settings for that apply.
+    TensorFlow's C++ parts tell of missing CUDA libraries there, before any of its own settings for that apply. Should
+    they end the process, by exit() or abort(), what they have said is shown, and added to the file `last_words`.
     """
+    if sys.platform != "linux" or shutil.which("sh") is None:  # what could not be shown is not kept aside
+        yield
+        return
     sys.stderr.flush()
+    kept = os.memfd_create("native messages")
+    shows = ["sh", "-c", SHOW_LAST_WORDS, os.fspath(last_words or os.devnull), str(kept)]
+    watcher = subprocess.Popen(shows, stdin=subprocess.PIPE, stdout=2, pass_fds=[kept])
     terminal = os.dup(2)
-    with tempfile.TemporaryFile() as kept:
-        os.dup2(kept.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)
-            kept.seek(0)
-            for line in kept.read().decode(errors="replace").splitlines():
+    os.dup2(kept, 2)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        watcher.communicate(b"done\n")
+        with os.fdopen(kept, "rb") as messages:
+            messages.seek(0)
+            for line in messages.read().decode(errors="replace").splitlines():
                 logging.getLogger("tensorflow.native").debug(line)
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from threading import Thread
@@ -34,6 +35,8 @@ FLAGS = (
 MOST_SECONDS = 120
 TENSORFLOW_LIBRARY = "libtensorflow_framework.so.2"
 
+_compiled: set[Path] = set()  # by this process
+
 
 def begin(hardware: HardwareConfig) -> None:
     """See, in the background, that there is a library, if a run with this hardware could use it."""
@@ -53,9 +56,12 @@ def library() -> Path:
     return _begun().result()
 
 
-def distrust(library: Path) -> None:
-    """Have the next process compile it anew."""
-    _checksum(library).unlink(missing_ok=True)
+def distrust(library: Path, reason: str) -> None:
+    """Have the next process compile what cannot be loaded anew; or none any more, where this one has just done so."""
+    with suppress(OSError):
+        if library in _compiled:
+            _unloadable(library).write_text(reason, encoding="utf-8")
+        _checksum(library).unlink(missing_ok=True)
 
 
 @cache  # also that there is none, so that not every run of a sweep tries again
@@ -78,6 +84,8 @@ def _made() -> Path:
     compiler, tensorflow = _compiler(), _tensorflow()
     library = _library(compiler, tensorflow)
     try:
+        if (note := _unloadable(library)).exists():
+            raise UnavailableError(f"{note.read_text(encoding='utf-8')} (delete {note} to have it tried again)")
         if not _is_whole(library):
             _compile(compiler, tensorflow, library)
     except OSError as error:
@@ -136,6 +144,11 @@ def _checksum(library: Path) -> Path:
     return library.with_suffix(".sha256")
 
 
+def _unloadable(library: Path) -> Path:
+    """Return where it stands why the library cannot be loaded: its folder forbids execution, for example."""
+    return library.with_suffix(".unloadable")
+
+
 def _compile(compiler: list[str], tensorflow: Path, library: Path) -> None:
     library.parent.mkdir(parents=True, exist_ok=True)
     with locks.taken(library.with_suffix(".lock")):
@@ -154,6 +167,7 @@ def _compile(compiler: list[str], tensorflow: Path, library: Path) -> None:
                 raise UnavailableError(f"{shlex.join(compiler)} made nothing")
             _checksum(library).write_text(hashlib.sha256(compiled.read_bytes()).hexdigest())
             compiled.rename(library)
+            _compiled.add(library)
 
 
 def _run(command: list[str], **environment: str) -> str:

@@ -31,6 +31,7 @@ from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 from vae_runner.console import Bar
 from vae_runner.datasets import containers, png
 from vae_runner.datasets.stored import StoredImages
+from vae_runner.environment import threads
 from vae_runner.errors import UserError
 from vae_runner.files import readable
 
@@ -370,11 +371,6 @@ def _make(files: Sequence[Path], preprocessing: Preprocessing, folder: Path, on_
         shutil.rmtree(working, ignore_errors=True)
 
 
-def _threads() -> int:
-    """As many as this process has cores: its share, where the runs of a sweep work side by side (sweeps/share.py)."""
-    return int(os.environ.get("TF_NUM_INTRAOP_THREADS") or os.cpu_count() or 1)
-
-
 def _decoded(files: Sequence[Path], preprocessing: Preprocessing) -> Iterator[np.ndarray[Any, Any] | UserError]:
     """The images in order, decoded by all cores (Pillow lets go of Python's lock), a few at a time."""
 
@@ -384,7 +380,7 @@ def _decoded(files: Sequence[Path], preprocessing: Preprocessing) -> Iterator[np
         except UserError as error:
             return error
 
-    with warnings.catch_warnings(), ThreadPoolExecutor(_threads()) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(threads()) as pool:
         warnings.simplefilter(
             "ignore"
         )  # Pillow warns of large images and odd metadata; what matters is refused by name

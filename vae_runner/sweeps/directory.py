@@ -10,17 +10,20 @@ study.db             Optuna's own (conf/hydra/sweeper/optuna.yaml)
 .end                 all runs are to end in checkpoints, on whatever machine: a signal's number, or what is refused
 .slot_<host>_<n>     locks of the processes that run at the same time on a machine
 .suspect*            locks of the processes that run at the same time
+.last_words          what processes said that ended while TensorFlow was imported
 <varied>-<id>/       a run, known by what it computes
 ```
 """
 
 import json
+import re
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from filelock import Timeout
@@ -31,6 +34,8 @@ from vae_runner.files import LOG, check_own, is_file, readable, remove_empty, wr
 from vae_runner.run_directory import RunDirectory
 from vae_runner.untrusted import MAX_TEXT, DamagedError, are_texts, is_number, json_object, read, sealed, unsealed
 
+MAX_LAST_WORDS = 400  # characters
+NOT_FATAL = re.compile(r"[IWE]\d{4} |WARNING: All log messages before|\*\*\* |\s+@ ")
 ID_CHARACTERS = 8  # of what a run computes, at the end of its folder's name
 RUNS = "*" + ID_CHARACTERS * "[0-9a-f]"  # their folders
 # All that lies in a sweep's directory, and what shows that it is one, where its sweep.json was lost.
@@ -66,6 +71,7 @@ class SweepDirectory:
         """A command works in this sweep from now on; `keys` are those that it varies."""
         with writing(self._end_file):
             self._end_file.unlink(missing_ok=True)
+            self.last_words_file.unlink(missing_ok=True)
         keys = list(dict.fromkeys([*self.keys, *keys]))
         self._write_info({"command": list(command), "keys": keys, "begun": int(time.time())})
 
@@ -130,7 +136,7 @@ class SweepDirectory:
     def delete_own_files(self) -> None:
         """Delete what is not its runs'."""
         own = (self._info_file, self.table_file, self.page_file, self._lock_file, self._end_file)
-        named = (*own, self._launched_file)
+        named = (*own, self._launched_file, self.last_words_file)
         for file in (*named, *self.path.glob(".slot_*"), *self.path.glob(".suspect*")):
             file.unlink(missing_ok=True)
 
@@ -224,6 +230,21 @@ class SweepDirectory:
         name = self._suspect_file.read_text() if self._suspect_file.exists() else None
         self._suspect_file.unlink(missing_ok=True)
         return name
+
+    @property
+    def last_words_file(self) -> Path:
+        """What processes have said that ended while TensorFlow was imported, since the last command began."""
+        return self.path / ".last_words"
+
+    @property
+    def last_words(self) -> str:
+        """The fatal ones of them in one line: no notes, warnings and stack traces of TensorFlow's."""
+        try:
+            said = self.last_words_file.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+        fatal = [line for line in said.splitlines() if not NOT_FATAL.match(line)]
+        return shorten(" ".join(fatal) or said, MAX_LAST_WORDS, placeholder=" …")
 
     @property
     def _lock_file(self) -> Path:
