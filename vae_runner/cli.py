@@ -275,6 +275,7 @@ class _Jobs:
 
     def run(self, cfg: DictConfig) -> float | None:
         self.count += 1
+        logging.captureWarnings(True)  # into the run's log
         hydra = HydraConfig.get()
         path = Path(hydra.runtime.output_dir)
 

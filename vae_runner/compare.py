@@ -97,7 +97,8 @@ class _Run:
         mean, labels = self.directory.embeddings
         z = np.random.default_rng(SEED).standard_normal((SAMPLES, autoencoder.latent), np.float32)
         return Compared(
-            title=f"{row['run']}\n{row['loss']}, {row['latent']}-D, test loss {row['test/loss']:.2f}",
+            name=row["run"],
+            about=f"{row['loss']}, {row['latent']}-D, test loss {row['test/loss']:.2f}",
             embeddings=mean,
             labels=labels,
             reconstructions=reconstruct(autoencoder, self.images[:SHOWN_IMAGES]),

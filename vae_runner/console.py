@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -27,6 +27,8 @@ from rich.text import Text
 from vae_runner.errors import printable
 from vae_runner.streams import Forgiving
 
+WARNINGS = "py.warnings"  # the name under which Python logs them
+LIBRARIES = {WARNINGS.partition(".")[0], "absl", "keras", "matplotlib", "PIL", "tensorflow"}
 LOG_ONLY = {"log_only": True}  # as a message's `extra`: for the run's log, because the command says it at its end
 
 # Waits in a process of its own: for a line of the process that keeps messages aside, or for that one's end.
@@ -87,11 +89,12 @@ def silence_native_messages() -> None:
 
 
 class ConsoleHandler(logging.Handler):
-    """Log messages, as they are, above a bar that may be running."""
+    """Log messages, as they are, above a bar that may be running; libraries' warnings are for the run's log alone."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print the message; warnings and errors in colour."""
-        if getattr(record, "log_only", False):
+        of_library = record.levelno == logging.WARNING and record.name.partition(".")[0] in LIBRARIES
+        if of_library or getattr(record, "log_only", False):
             return
         style = "red" if record.levelno >= logging.ERROR else "yellow" if record.levelno >= logging.WARNING else None
         console.print(printable(self.format(record)), style=style, markup=False, highlight=False, soft_wrap=True)
@@ -100,8 +103,17 @@ class ConsoleHandler(logging.Handler):
 class LogFile(logging.FileHandler):
     """The run's log; what there is no room for is not in it, and no error."""
 
+    def __init__(self, *arguments: Any, **keys: Any) -> None:
+        super().__init__(*arguments, **keys)
+        self._warnings: set[str] = set()
+
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the message."""
+        """Write the message; a warning of Python's, which some code gives again and again, only once."""
+        if record.name == WARNINGS:
+            kind_and_text = record.getMessage().partition(": ")[2].partition("\n")[0]  # after the line of code it is of
+            if kind_and_text in self._warnings:
+                return
+            self._warnings.add(kind_and_text)
         with suppress(OSError):  # when it is opened
             super().emit(record)
 

@@ -1,5 +1,7 @@
 import csv
+import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +11,10 @@ from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
+from vae_runner.console import ConsoleHandler, console
+from vae_runner.figures import Trained
 from vae_runner.tracking.metrics_table import MetricsTable
+from vae_runner.tracking.pictures import Pictures
 from vae_runner.tracking.tensorboard import TensorBoard
 from vae_runner.training.outer import EpochResult
 
@@ -55,7 +60,9 @@ def test_tensorboard_has_every_metric_at_its_step(events: EventAccumulator) -> N
 
 
 def test_tensorboard_has_the_picture_and_the_configuration(events: EventAccumulator) -> None:
-    width, height, encoded = tf.make_ndarray(events.Tensors("samples")[0].tensor_proto)
+    (picture,) = events.Tensors("samples")
+    assert picture.step == 20
+    width, height, encoded = tf.make_ndarray(picture.tensor_proto)
     pixels = tf.io.decode_png(encoded).numpy()
     assert pixels.shape[:2] == (int(height), int(width))
     assert (pixels[..., :3] == [255, 0, 0]).all()
@@ -70,3 +77,66 @@ def test_tensorboard_has_the_hyperparameters(events: EventAccumulator) -> None:
     assert hparams["loss.kl_weight"].number_value == 1.5
     assert hparams["dataset.root"].string_value == "x"
     assert np.isfinite(hparams["latent"].number_value)
+
+
+def periodic(trained: Trained) -> Figure:
+    return Figure(label=f"periodic {trained.epoch}")
+
+
+def final(trained: Trained) -> Figure:
+    return Figure(label=f"final {trained.epoch}")
+
+
+def test_pictures_are_saved_by_their_epoch_and_are_in_tensorboard_at_the_step() -> None:
+    saved: list[Any] = []
+    shown: list[Any] = []
+
+    class Board:
+        def picture(self, name: str, figure: Figure, step: int) -> None:
+            shown.append((name, figure.get_label(), step))
+
+    nodes = {
+        when: {name: {"_target_": f"{__name__}.{name}", "_partial_": True}}
+        for when, name in (("periodic", "periodic"), ("final", "final"))
+    }
+    board: Any = Board()
+    pictures = Pictures(
+        OmegaConf.create({"every": 2, **nodes}),
+        lambda figure, name, epoch=None: saved.append((name, figure.get_label(), epoch)),
+        board,
+    )
+    stub: Any = None
+    for epoch in (1, 2, 3):
+        trained = Trained(stub, stub, (), [], epoch, 0)
+        pictures.draw_periodic(trained, 100 * epoch, last=epoch == 3)
+    pictures.draw_final(trained)
+    assert saved == [("periodic", "periodic 2", 2), ("periodic", "periodic 3", 3), ("final", "final 3", None)]
+    assert shown == [("periodic", "periodic 2", 200), ("periodic", "periodic 3", 300)]
+
+
+def test_a_runs_pictures_are_at_the_steps_of_its_table(finished_run: Path) -> None:
+    events = EventAccumulator(str(finished_run / "tensorboard"), size_guidance={"tensors": 0})
+    events.Reload()
+    with (finished_run / "metrics.csv").open(newline="") as file:
+        steps = {int(row["epoch"]): int(row["step"]) for row in csv.DictReader(file)}
+    for name in ("samples", "reconstructions"):
+        assert [event.step for event in events.Tensors(name)] == [steps[2], steps[3]]
+        files = sorted(path.name for path in (finished_run / "figures" / name).iterdir())
+        assert files == ["epoch_0002.png", "epoch_0003.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "shown"),
+    [
+        ("py.warnings", logging.WARNING, False),
+        ("matplotlib.font_manager", logging.WARNING, False),
+        ("tensorflow", logging.WARNING, False),
+        ("tensorflow", logging.ERROR, True),
+        ("vae_runner.run", logging.WARNING, True),
+        ("my_loss", logging.WARNING, True),
+    ],
+)
+def test_libraries_warnings_are_not_for_the_terminal(name: str, level: int, shown: bool) -> None:
+    with console.capture() as capture:
+        ConsoleHandler().handle(logging.LogRecord(name, level, "", 0, "said", None, None))
+    assert ("said" in capture.get()) is shown
