@@ -67,6 +67,12 @@ def test_what_a_users_settings_of_keras_say_otherwise_is_put_right() -> None:
     assert (keras.config.floatx(), keras.config.image_data_format()) == ("float32", "channels_last")
 
 
+def test_layers_are_named_as_in_a_process_that_made_none_before() -> None:
+    keras.layers.Dense(1)
+    setup(HardwareConfig(device="cpu"), seed=0)
+    assert keras.layers.Dense(1).name == "dense"
+
+
 def test_determinism_is_switched_on_and_cannot_be_switched_off_within_one_process() -> None:
     assert not framework_config.is_op_determinism_enabled()
     try:

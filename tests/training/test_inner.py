@@ -268,7 +268,8 @@ def test_an_epochs_result_has_the_metrics_of_the_table_in_order(small_dataset: D
     rate = LearningRate(1e-3, partial(exponential, decay=0.5), 2, 4)
     evaluated = {name: Batches(small_dataset.test.images, BATCH) for name in ("validation", "test")}
     stopwatch = Stopwatch()
-    trainer = Trainer(inner, Batches(small_dataset.train.images, BATCH, SEED), evaluated, rate, stopwatch)
+    batches = Batches(small_dataset.train.images, BATCH, SEED)
+    trainer = Trainer(inner, batches, evaluated, rate, stopwatch)
     progress = []
     results = list(epochs(trainer, 2, progress.append))
 
@@ -282,6 +283,8 @@ def test_an_epochs_result_has_the_metrics_of_the_table_in_order(small_dataset: D
     assert [p.images for p in progress if p.epoch == 1][:2] == [16, 32]
     assert [p.images for p in progress if p.epoch == 1][-1] == 50
     assert progress[-1].terms["loss"] == results[-1].metrics["train/loss"]
+    sums = make(small_dataset)[1].train(batches, batches.shares(0), 0, 4)  # images and noise of the first epoch
+    assert results[0].metrics["train/loss"] == sums.terms[0] / 50
     last_steps = [3.5 / 4, 7.5 / 4]  # their middles, in epochs
     assert [r.metrics["learning_rate"] for r in results] == pytest.approx([1e-3 * 0.5**epoch for epoch in last_steps])
     assert list(stopwatch.seconds) == ["first_step", "training", "evaluation"]
