@@ -174,6 +174,27 @@ def test_a_signal_ends_in_a_checkpoint_and_one_line_and_the_run_goes_on_like_one
     assert_same(run, reference)
 
 
+def test_a_run_stopped_in_the_middle_of_a_long_epoch_ends_like_one_that_was_not(tmp_path: Path) -> None:
+    """Images, sums and noise of an epoch of many calls of the compiled loop."""
+    epoch = 1438  # steps, one an image: more than two calls of one step and one of the most that there may be, 1,000
+    keys = ("hardware.deterministic=true", "model=mlp", "model.width=8", "batch_size=1", "epochs=1", "figures=none")
+    result = command("vae-run", *keys, "hydra.run.dir=reference", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+
+    process = start(*keys, "checkpoint.every_minutes=0.00001", "hydra.run.dir=run", cwd=tmp_path)
+    run = tmp_path / "run"
+    wait_for(lambda: any(file.stem >= "step_0000000002" for file in run.glob("checkpoints/step_*.npz")))
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert 2 <= info(run)["step"] < epoch
+
+    result = command("vae-run", "resume=run", "checkpoint.every_minutes=0", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert info(run)["step"] == epoch
+    assert_same(run, tmp_path / "reference")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("imported", ["hydra", "tensorflow"])
 def test_a_signal_while_the_command_is_imported_is_one_line_and_leaves_nothing(

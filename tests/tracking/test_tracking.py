@@ -1,9 +1,9 @@
 import csv
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import tensorflow as tf
 from matplotlib.figure import Figure
@@ -15,6 +15,7 @@ from vae_runner.console import ConsoleHandler, console
 from vae_runner.figures import Trained
 from vae_runner.tracking.metrics_table import MetricsTable
 from vae_runner.tracking.pictures import Pictures
+from vae_runner.tracking.record import Record
 from vae_runner.tracking.tensorboard import TensorBoard
 from vae_runner.training.outer import EpochResult
 
@@ -36,12 +37,64 @@ def test_the_table_has_a_row_an_epoch_readable_while_the_run_goes_on(tmp_path: P
     assert table.rows[0]["epoch"] == 1
 
 
+def test_a_table_goes_on_after_the_rows_of_the_epochs_before(tmp_path: Path) -> None:
+    before = [{"epoch": 1, "step": 10, **RESULTS[0].metrics}]
+    table = MetricsTable(tmp_path / "metrics.csv", before)
+    assert table.last_step == 10
+    table.add(RESULTS[1])
+    assert [(row["epoch"], row["step"]) for row in table.rows] == [(1, 10), (2, 20)]
+    assert table.last_step == 20
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 3
+    assert len(before) == 1
+    assert MetricsTable(tmp_path / "other.csv").last_step == -1
+
+
+def test_a_record_of_a_run_that_goes_on_keeps_its_beginning_and_adds_up_its_seconds() -> None:
+    written: list[Mapping[str, Any]] = []
+    before = {
+        **{"status": "interrupted", "started": "yesterday", "resumed": ["this morning"], "seconds": 1000.0},
+        **{"epoch": 3, "step": 30, "metrics": {"test/loss": 1.5}, "error": "a fault", "ended": "at noon"},
+    }
+    record = Record(written.append, {"training": 1.23456}, before)
+    told = written[-1]
+    assert (told["status"], told["started"], told["epoch"], told["step"]) == ("running", "yesterday", 3, 30)
+    assert told["metrics"] == {"test/loss": 1.5}
+    assert told["resumed"][0] == "this morning"
+    assert len(told["resumed"]) == 2
+    assert not {"error", "ended"} & told.keys()
+    assert 1000 <= told["seconds"] < 1010
+    assert told["timings"]["training"] == 1.235
+    assert told["timings"]["earlier"] >= 0  # what the imports took
+    assert not record.was_finished
+    record.end("failed", error="another")
+    assert (written[-1]["status"], written[-1]["error"]) == ("failed", "another")
+
+
+def test_a_finished_run_that_does_not_go_on_after_all_keeps_its_record() -> None:
+    written: list[Mapping[str, Any]] = []
+    before = {"status": "finished", "epoch": 3}
+    record = Record(written.append, {}, before)
+    assert record.was_finished
+    record.end("failed", error="refused")
+    assert written[-1] == before
+
+    record = Record(written.append, {}, before)
+    record.goes_on()
+    record.end("failed", error="diverged")
+    assert written[-1]["status"] == "failed"
+
+
 @pytest.fixture
 def events(tmp_path: Path) -> EventAccumulator:
     with TensorBoard(tmp_path) as board:
         board.configuration(
             "latent: 2",
-            OmegaConf.create({"latent": 2, "loss": {"kl_weight": 1.5}, "dataset": {"root": "x", "limit": None}}),
+            OmegaConf.create(
+                {
+                    **{"latent": 2, "loss": {"kl_weight": 1.5}, "dataset": {"root": "x", "limit": None}},
+                    **{"hardware": {"deterministic": True}, "figures": {"every": 5}, "model": {"filters": [8, 8]}},
+                }
+            ),
             "trial",
         )
         for result in RESULTS:
@@ -76,7 +129,25 @@ def test_tensorboard_has_the_hyperparameters(events: EventAccumulator) -> None:
     assert hparams["latent"].number_value == 2
     assert hparams["loss.kl_weight"].number_value == 1.5
     assert hparams["dataset.root"].string_value == "x"
-    assert np.isfinite(hparams["latent"].number_value)
+    assert hparams["hardware.deterministic"].bool_value is True
+    assert hparams["model.filters"].string_value == "[8, 8]"
+    assert hparams.keys() & {"figures.every", "dataset.limit"} == set()
+
+
+def test_tensorboard_goes_on_after_the_last_step_that_is_kept(tmp_path: Path) -> None:
+    with TensorBoard(tmp_path) as board:
+        board.configuration("latent: 2", OmegaConf.create({"latent": 2}), "trial")
+        for result in RESULTS:
+            board.epoch(result)
+        board.picture("samples", Figure(figsize=(1, 1)), 20)
+    with TensorBoard(tmp_path, last_step=10) as board:
+        board.epoch(EpochResult(2, 20, {"train/loss": 2.0}))
+    accumulator = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0})
+    accumulator.Reload()
+    points = [(e.step, float(tf.make_ndarray(e.tensor_proto))) for e in accumulator.Tensors("train/loss")]
+    assert points == [(10, 3.5), (20, 2.0)]
+    assert "samples" not in accumulator.Tags()["tensors"]
+    assert "config" in accumulator.Tags()["tensors"]
 
 
 def periodic(trained: Trained) -> Figure:

@@ -168,13 +168,16 @@ def test_overflow_on_one_replica_keeps_all_of_them_from_the_update() -> None:
 
 @pytest.mark.parametrize("stored", [False, True])
 @pytest.mark.parametrize("replicas", [2, 3, 4])
-def test_replicas_share_each_batch_out_and_each_image_comes_once(stored: bool, replicas: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", [0, 2])  # that of an epoch which goes on
+def test_replicas_share_each_batch_out_and_each_image_comes_once(
+    stored: bool, replicas: int, first: int, tmp_path: Path
+) -> None:
     (tmp_path / "images.u8").write_bytes(IMAGES.tobytes())
     images = StoredImages(tmp_path / "images.u8", IMAGES.shape) if stored else IMAGES
     strategy = machine(replicas).strategy
     batches, alone = Batches(images, BATCH, SEED, strategy), Batches(images, BATCH, SEED)
-    shares = islice(batches.shares(2), batches.steps)
-    for share, whole in zip(shares, islice(alone.shares(2), alone.steps), strict=True):
+    shares = islice(batches.shares(2, first), batches.steps - first)
+    for share, whole in zip(shares, islice(alone.shares(2), first, alone.steps), strict=True):
         parts = strategy.experimental_local_results(strategy.run(batches.images, args=(share,)))
         weights = [float(weight) for weight in strategy.experimental_local_results(share.weight)]
         expected = alone.images(whole).numpy()

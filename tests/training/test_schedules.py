@@ -23,6 +23,11 @@ def test_cosine_falls_along_half_a_cosine_to_its_final_factor() -> None:
     np.testing.assert_allclose(values, [1, 0.2 + 0.8 * (1 + np.cos(np.pi / 4)) / 2, 0.6, 0.2], rtol=1e-6)
 
 
+def test_cosine_reaches_its_final_factor_also_after_a_warm_up() -> None:
+    values = [at(cosine, epoch, final_factor=0.2, warmup_epochs=2) for epoch in (2, 6, 10)]
+    np.testing.assert_allclose(values, [1, 0.6, 0.2], rtol=1e-6)
+
+
 def test_exponential_is_multiplied_by_its_decay_every_epoch() -> None:
     np.testing.assert_allclose([at(exponential, e, decay=0.5) for e in (0, 1, 3)], [1, 0.5, 0.125], rtol=1e-6)
 
