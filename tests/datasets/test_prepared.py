@@ -184,7 +184,7 @@ def plainly(path: Path, size: list[int], channels: int, background: tuple[int, i
         if image.mode.startswith("I"):
             transparent = image.info.get("transparency")
             wide = np.asarray(image)
-            grey = Image.fromarray((wide / np.float32(257)).astype(np.uint8))
+            grey = Image.fromarray(np.round(wide / 257).astype(np.uint8))
             grey.putalpha(Image.fromarray(np.where(wide == transparent, 0, 255).astype(np.uint8)))
             rgba = grey.convert("RGBA")
         else:
