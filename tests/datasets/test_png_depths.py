@@ -47,10 +47,10 @@ def write_png(path: Path, samples: Pixels, kind: str, depth: int, *chunks: bytes
 
 
 def noise(kind: str, depth: int) -> Pixels:
-    """Samples of few values, so that some pixels have a colour in common, and some nearly."""
+    """Samples of few values, so that pixels have colours in common, or nearly."""
     generator = np.random.default_rng(depth)
     most = (1 << depth) - 1
-    values = np.unique([0, 1, most // 3, most // 3 + 1, most - 1, most, *generator.integers(0, most + 1, 2)])
+    values = np.unique([0, 1, most // 3, most // 3 + 1, most - 1, most, *generator.integers(0, most + 1, 8)])
     return generator.choice(values, (HEIGHT, WIDTH, CHANNELS[kind]))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vae_runner.datasets import Dataset, Split, check_limit, fixed_order, split_sizes
+from vae_runner.datasets import Dataset, Split, fixed_order, log_limit, split_sizes
 from vae_runner.datasets.prepared import Preprocessing, prepare
 from vae_runner.errors import UserError
 
@@ -45,7 +45,7 @@ def load(
 
     rest, test = split_sizes(len(files), test_fraction, "test_fraction")
     train, validation = split_sizes(rest, validation_fraction, "validation_fraction")
-    check_limit(limit, {"training": train, "validation": validation, "test": test})
+    log_limit(limit, {"training": train, "validation": validation, "test": test})
     parts = [files[:test], files[test : test + validation], files[test + validation :]]
     chosen = [part[:limit] for part in parts]
     images, kept = prepare([f for part in chosen for f in part], preprocessing, Path(data_dir).expanduser(), on_error)

@@ -159,8 +159,11 @@ def _warn_of_other_content(
 
 
 def _path(folder: Path, file: IdxFile) -> Path:
-    zipped = folder / f"{file.name}.gz"
-    return zipped if zipped.exists() else folder / file.name
+    """Where `file` is in `folder`, or would be: gzipped or not, with a hyphen or, as some have it, a dot."""
+    names = [f"{name}{suffix}" for name in (file.name, file.name.replace("-idx", ".idx")) for suffix in (".gz", "")]
+    paths = [folder / name for name in names]
+    there = [path for path in paths if path.is_file()] or [path for path in paths if path.exists()]
+    return there[0] if there else folder / file.name
 
 
 def _find(folder: Path, files: dict[str, IdxFile]) -> bool:
