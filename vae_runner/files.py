@@ -12,6 +12,8 @@ from typing import Any
 from vae_runner.errors import UnwritableError, printable
 
 OUTPUTS = "outputs"  # where conf/config.yaml puts runs and sweeps, in folders of their dates
+RUN_FILE = "run.json"  # with it, a folder is a run's
+SWEEP_FILE = "sweep.json"  # with it, a folder is a sweep's
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 

@@ -37,7 +37,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vae_runner.config import leaves
 from vae_runner.errors import DAMAGED, UnwritableError, UserError
-from vae_runner.files import write_whole, writing
+from vae_runner.files import RUN_FILE, write_whole, writing
 from vae_runner.untrusted import (
     MAX_TEXT,
     DamagedError,
@@ -501,7 +501,7 @@ class RunDirectory:
 
     @property
     def _info_file(self) -> Path:
-        return self.path / "run.json"
+        return self.path / RUN_FILE
 
 
 def timestamp(seconds: float) -> str:

@@ -8,7 +8,8 @@ import pytest
 
 from tests.datasets.conftest import numbers, refused, tree, write_image, write_numbered
 from vae_runner.datasets import Dataset
-from vae_runner.datasets.folder import find_images, load
+from vae_runner.datasets.folder import load
+from vae_runner.datasets.image_files import find_images
 from vae_runner.datasets.prepared import Preprocessing
 
 
@@ -55,7 +56,7 @@ def test_every_kind_of_image_is_found_however_deep(tmp_path: Path, data_dir: str
         (root / other).write_text("no image")
     (root / "folder.png").mkdir()
 
-    assert find_images(root) == sorted(root / name for name in names)
+    assert find_images(root).files == sorted(root / name for name in names)
     dataset = load(root=str(root), data_dir=data_dir, image_size=[8, 9], channels=1, test_fraction=0.25)
     assert dataset.image_shape == (8, 9, 1)
     values = sorted(splits(dataset)["train"] + splits(dataset)["test"])

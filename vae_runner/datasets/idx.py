@@ -103,9 +103,9 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray[Any, Any]:
         UserError: the file cannot be read, is no IDX file of unsigned bytes with so many dimensions, is larger than
             `MAX_BYTES`, or is longer or shorter than its header says.
     """
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path} is no file but a folder, a pipe or a device: replace it")
     try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path} is no file but a folder, a pipe or a device: replace it")
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
             shape = _shape(path, stream.read(4 + 4 * dimensions), dimensions)
             content = np.empty(math.prod(shape), np.uint8)
@@ -114,6 +114,8 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray[Any, Any]:
                 got += read
             excess = len(stream.read(BLOCK))  # at the end of a gzip file this compares its checksum
     except (OSError, EOFError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # it was not looked into
+            raise _unreadable(path, error) from error
         raise UserError(f"{path} cannot be read ({error}): it is damaged; delete it and get it again") from error
     if got < len(content) or excess:
         follow = f"{got + excess}{' or more' if excess == BLOCK else ''}"
@@ -122,6 +124,10 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray[Any, Any]:
             "it is damaged or cut off; delete it and get it again"
         )
     return content.reshape(shape)
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path} cannot be read ({error.strerror}): mend its permissions, or give another dataset.root")
 
 
 def _shape(path: Path, header: bytes, dimensions: int) -> tuple[int, ...]:
@@ -162,7 +168,10 @@ def _path(folder: Path, file: IdxFile) -> Path:
     """Where `file` is in `folder`, or would be: gzipped or not, with a hyphen or, as some have it, a dot."""
     names = [f"{name}{suffix}" for name in (file.name, file.name.replace("-idx", ".idx")) for suffix in (".gz", "")]
     paths = [folder / name for name in names]
-    there = [path for path in paths if path.is_file()] or [path for path in paths if path.exists()]
+    try:
+        there = [path for path in paths if path.is_file()] or [path for path in paths if path.exists()]
+    except OSError as error:
+        raise _unreadable(folder, error) from error
     return there[0] if there else folder / file.name
 
 
@@ -218,15 +227,19 @@ def _check_md5(file: IdxFile, path: Path) -> str | None:
 def _keras_npz(name: str) -> dict[str, tuple[str, np.ndarray[Any, Any]]] | None:
     """MNIST as Keras caches it, each array with where it is from, or None."""
     path = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "datasets" / f"{name}.npz"
-    if name in KERAS_FOLDERS or not path.exists():
+    if name in KERAS_FOLDERS:
         return None
     keys = {"train_images": "x_train", "train_labels": "y_train", "test_images": "x_test", "test_labels": "y_test"}
     try:
+        if not path.exists():
+            return None
         if not path.is_file():
             raise ValueError("it is no file")
         with zipfile.ZipFile(path) as archive:
             return {part: (f"{path} ({key})", _npz_array(archive, key, part)) for part, key in keys.items()}
     except UNREADABLE_NPZ as error:
+        if isinstance(error, OSError) and error.errno is not None:  # it was not looked into
+            raise _unreadable(path, error) from error
         raise UserError(
             f"{path}, which Keras keeps, cannot be read ({error}): delete it, or give dataset.root"
         ) from error

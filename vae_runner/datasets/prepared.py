@@ -36,6 +36,7 @@ from vae_runner.errors import UserError
 log = logging.getLogger(__name__)
 
 FORMAT = 2  # of the folder, and of what the preprocessing does to a pixel: raise it when either changes
+FILES = frozenset({"manifest.json", "images.u8"})  # in each folder
 FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP"]  # whatever the suffix says
 MAX_PIXELS = 89_478_485  # of one image; where Pillow too begins to speak of a decompression bomb
 MAX_SIDE = 65_535  # the most a JPEG can have; what resizing takes grows with the longer side, not with the pixels
@@ -138,6 +139,10 @@ class Preprocessing:
                 f"{path} takes more memory than there is: make it smaller, or use dataset.on_error=skip"
             ) from error
         except (OSError, SyntaxError, ValueError, EOFError, UnidentifiedImageError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # it was not looked into
+                raise UserError(
+                    f"{path} cannot be read ({error.strerror}): mend that, or pass over it with dataset.on_error=skip"
+                ) from error
             what = "is empty" if path.exists() and path.stat().st_size == 0 else f"cannot be read as an image ({error})"
             raise UserError(f"{path} {what}: replace it, or pass over it with dataset.on_error=skip") from error
 

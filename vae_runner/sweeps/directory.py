@@ -25,7 +25,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from vae_runner.errors import UnwritableError, UserError
-from vae_runner.files import remove_empty, write_whole, writing
+from vae_runner.files import SWEEP_FILE, remove_empty, write_whole, writing
 from vae_runner.run_directory import RunDirectory
 from vae_runner.untrusted import MAX_TEXT, DamagedError, are_texts, is_number, json_object, read, sealed, unsealed
 
@@ -231,7 +231,7 @@ class SweepDirectory:
 
     @property
     def _info_file(self) -> Path:
-        return self.path / "sweep.json"
+        return self.path / SWEEP_FILE
 
     @property
     def _info(self) -> dict[str, Any]:
