@@ -18,6 +18,8 @@ OUTPUTS = "outputs"  # where conf/config.yaml puts runs and sweeps, in folders o
 NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, None)  # or something else is
 LOG = "vae-run.log"  # where conf/hydra/job_logging puts it
 NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
+RUN_FILE = "run.json"  # with it, a folder is a run's
+SWEEP_FILE = "sweep.json"  # with it, a folder is a sweep's
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
@@ -38,7 +40,8 @@ def readable(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in NOT_THERE:
             raise
-        raise UnreadableError(f"{error.filename or path} cannot be read ({error.strerror})") from error
+        mend = ": mend its permissions, or move it away" if isinstance(error, PermissionError) else ""
+        raise UnreadableError(f"{error.filename or path} cannot be read ({error.strerror}){mend}") from error
 
 
 def is_file(path: Path) -> bool:

@@ -39,7 +39,7 @@ from vae_runner import locks
 from vae_runner.config import leaves
 from vae_runner.datasets import is_fingerprint
 from vae_runner.errors import DAMAGED, UnwritableError, UserError
-from vae_runner.files import LOG, check_own, is_file, readable, write_whole, writing
+from vae_runner.files import LOG, RUN_FILE, check_own, is_file, readable, write_whole, writing
 from vae_runner.untrusted import (
     MAX_TEXT,
     DamagedError,
@@ -544,7 +544,7 @@ class RunDirectory:
 
     @property
     def _info_file(self) -> Path:
-        return self.path / "run.json"
+        return self.path / RUN_FILE
 
 
 def _contents(folder: Path) -> Iterator[Path]:

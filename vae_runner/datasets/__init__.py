@@ -4,6 +4,7 @@ To add one: a function that returns a `Dataset`, and a YAML whose `_target_` nam
 """
 
 import hashlib
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from vae_runner.errors import UserError
+
+log = logging.getLogger(__name__)
 
 SPLIT_SEED = 0  # splits do not follow the run's seed: runs with other seeds are compared on the same test images
 # What is read of images that are not in memory and bring no digests, to know them again: at most so much.
@@ -122,11 +125,11 @@ def split_sizes(count: int, fraction: float, what: str) -> tuple[int, int]:
     return count - part, part
 
 
-def check_limit(limit: int | None, sizes: dict[str, int]) -> None:
-    """Refuse to take more images of a split than it has."""
-    for name, size in sizes.items():
-        if limit is not None and size and limit > size:
-            raise UserError(f"dataset.limit={limit}: there are only {size} {name} images; give at most {size}")
+def log_limit(limit: int | None, sizes: dict[str, int]) -> None:
+    """Log of which splits `limit` asks for more images than there are: all of those are taken."""
+    fewer = [f"{size} {name}" for name, size in sizes.items() if limit is not None and 0 < size < limit]
+    if fewer:
+        log.info("dataset.limit=%d: there are only %s images, all of which are taken", limit, " and ".join(fewer))
 
 
 def fixed_order(count: int) -> np.ndarray[Any, Any]:
@@ -139,7 +142,7 @@ def make_dataset(
 ) -> Dataset:
     """A dataset of arrays in memory: validation images taken from the training images, each split cut to `limit`."""
     kept, part = split_sizes(len(train), validation_fraction, "validation_fraction")
-    check_limit(limit, {"training": kept, "validation": part, "test": len(test)})
+    log_limit(limit, {"training": kept, "validation": part, "test": len(test)})
     validation = None
     if part:
         order = fixed_order(len(train))

@@ -104,8 +104,6 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray[Any, Any]:
         UserError: the file cannot be read, is no IDX file of unsigned bytes with so many dimensions, is larger than
             `MAX_BYTES`, or is longer or shorter than its header says.
     """
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path} is no file but a folder, a pipe or a device: replace it")
     try:
         with readable(path), gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
             shape = _shape(path, stream.read(4 + 4 * dimensions), dimensions)
@@ -160,9 +158,12 @@ def _warn_of_other_content(
 
 
 def _path(folder: Path, file: IdxFile) -> Path:
-    zipped = folder / f"{file.name}.gz"
+    """Where `file` is in `folder`, or would be: gzipped or not, with a hyphen or, as some have it, a dot."""
+    names = [f"{name}{suffix}" for name in (file.name, file.name.replace("-idx", ".idx")) for suffix in (".gz", "")]
+    paths = [folder / name for name in names]
     with readable(folder):
-        return zipped if zipped.exists() else folder / file.name
+        there = [path for path in paths if path.is_file()] or [path for path in paths if path.exists()]
+    return there[0] if there else folder / file.name
 
 
 def _find(folder: Path, files: dict[str, IdxFile]) -> bool:

@@ -38,6 +38,7 @@ from vae_runner.files import readable
 log = logging.getLogger(__name__)
 
 FORMAT = 2  # of the folder, and of what the preprocessing does to a pixel: raise it when either changes
+FILES = frozenset({"manifest.json", "images.u8"})  # in each folder
 FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP"]  # whatever the suffix says
 MAX_PIXELS = 89_478_485  # of one image; where Pillow too begins to speak of a decompression bomb
 MAX_SIDE = 65_535  # the most a JPEG can have; what resizing takes grows with the longer side, not with the pixels
@@ -130,7 +131,7 @@ class Preprocessing:
                 image.draft("RGB", (2 * self.width, 2 * self.height))  # a JPEG is decoded at a fraction of its size
                 pixels = full if image.info.get("progressive") else image.width * image.height
                 with _IN_WORK.pixels(pixels):
-                    converted = self._convert(png.decode(path, image) or image)
+                    converted = self._convert(png.decode(path, image) or png.in_eight_bits(path, image))
                     return np.asarray(converted).reshape(self.height, self.width, self.channels)
         except UserError:
             raise
@@ -141,17 +142,18 @@ class Preprocessing:
                 f"{path} takes more memory than there is: make it smaller, or use dataset.on_error=skip"
             ) from error
         except (OSError, SyntaxError, ValueError, EOFError, UnidentifiedImageError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # it was not looked into
+                raise UserError(
+                    f"{path} cannot be read ({error.strerror}): mend that, or pass over it with dataset.on_error=skip"
+                ) from error
             what = "is empty" if path.exists() and path.stat().st_size == 0 else f"cannot be read as an image ({error})"
             raise UserError(f"{path} {what}: replace it, or pass over it with dataset.on_error=skip") from error
 
     def _convert(self, image: Image.Image) -> Image.Image:
-        image.load()
         image.getexif()  # remembers the orientation; without the rest, which may be damaged, Pillow writes none anew
         for name in ("exif", "Raw profile type exif"):
             image.info.pop(name, None)
         ImageOps.exif_transpose(image, in_place=True)
-        if image.mode.startswith("I"):
-            image = _eight_bits(image)
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             image = _in_mode(image, "RGBA")
             return self._resize(self._on_background(image)) if self.crop else self._resized_on_background(image)
@@ -205,15 +207,6 @@ def _shown_in(start: int, end: int, size: int, wanted: int) -> tuple[int, int, i
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)  # Pillow would copy it, which takes time
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """A 16-bit grey image as an 8-bit one; the grey value that stands for transparency becomes an alpha channel."""
-    transparent = image.info.pop("transparency", None)
-    converted = image.convert("F").point(lambda value: value / 257).convert("L")
-    if transparent is not None:
-        converted.putalpha(Image.fromarray((np.asarray(image) != transparent).astype(np.uint8) * np.uint8(255)))
-    return converted
 
 
 def prepare(

@@ -30,7 +30,7 @@ from filelock import Timeout
 
 from vae_runner import locks
 from vae_runner.errors import UnwritableError, UserError
-from vae_runner.files import LOG, check_own, is_file, readable, remove_empty, write_whole, writing
+from vae_runner.files import LOG, SWEEP_FILE, check_own, is_file, readable, remove_empty, write_whole, writing
 from vae_runner.run_directory import RunDirectory
 from vae_runner.untrusted import MAX_TEXT, DamagedError, are_texts, is_number, json_object, read, sealed, unsealed
 
@@ -271,7 +271,7 @@ class SweepDirectory:
 
     @property
     def _info_file(self) -> Path:
-        return self.path / "sweep.json"
+        return self.path / SWEEP_FILE
 
     @property
     def _info(self) -> dict[str, Any]:
