@@ -58,7 +58,7 @@ def sample() -> None:
         help="where to: a .png of all of them, or a .npy with a uint8 array [n, height, width, channels] (samples.png)",
     )  # fmt: skip
     parser.add_argument("--seed", metavar="N", type=_natural, default=0, help="another seed, other images (0)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(_arguments())
     _import("sample").sample(arguments.run, arguments.number, arguments.out, arguments.seed)
 
 
@@ -79,7 +79,7 @@ def compare() -> None:
         type=Path,
         help="the picture, a .png (compare.png); a sweep's files are in its directory",
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(_arguments())
     sweep = SweepDirectory(arguments.runs[0])
     if len(arguments.runs) == 1 and sweep.exists:
         if arguments.out is not None:
@@ -137,6 +137,11 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(refusals.explain_option(self, message))
 
 
+def _arguments() -> list[str]:
+    """The command line, without the carriage returns that a script with another system's ends of lines gives."""
+    return [argument.rstrip("\r") for argument in sys.argv[1:]]
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
@@ -154,7 +159,7 @@ def _natural(text: str) -> int:
 
 def run() -> None:
     """`vae-run`: one run, or with `-m` a sweep of them; refusals of Hydra's become ours, with the closest real name."""
-    is_sweep, arguments = _check_options([_as_hydra_reads(argument) for argument in sys.argv[1:]])
+    is_sweep, arguments = _check_options([_as_hydra_reads(argument) for argument in _arguments()])
     sys.argv[1:] = resume.rewritten(arguments)
     if not is_sweep:
         _with_hydra(None)
@@ -304,8 +309,8 @@ def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
     if works and not given.multirun:
         _check_is_no_sweep(given.overrides)
     for override in given.overrides:
-        if re.fullmatch(r"(hydra\.run\.dir|sweep\.dir|hydra\.sweep\.dir)=", override):
-            raise UserError(f"{override} is empty: give a folder, or leave it out")
+        if folder := re.fullmatch(r"(hydra\.run\.dir|sweep\.dir|hydra\.sweep\.dir)=(.*)", override):
+            config.check_folder(folder[1], folder[2].strip("'"))
     options, overrides = [], list(given.overrides)
     for argument in arguments:  # Hydra does not take options from among the overrides
         if argument in overrides:
