@@ -67,7 +67,7 @@ def sample() -> None:
         help="where to: a .png of all of them, or a .npy with a uint8 array [n, height, width, channels] (samples.png)",
     )  # fmt: skip
     parser.add_argument("--seed", metavar="N", type=_natural, default=0, help="another seed, other images (0)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(_arguments())
     _import("sample").sample(arguments.run, arguments.number, arguments.out, arguments.seed)
 
 
@@ -88,7 +88,7 @@ def compare() -> None:
         type=Path,
         help="the picture, a .png (compare.png); a sweep's files are in its directory",
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(_arguments())
     sweep = SweepDirectory(arguments.runs[0])
     if len(arguments.runs) == 1 and sweep.exists:
         if arguments.out is not None:
@@ -163,6 +163,11 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(refusals.explain_option(self, message))
 
 
+def _arguments() -> list[str]:
+    """The command line, without the carriage returns that a script with another system's ends of lines gives."""
+    return [argument.rstrip("\r") for argument in sys.argv[1:]]
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
@@ -180,7 +185,7 @@ def _natural(text: str) -> int:
 
 def run() -> None:
     """`vae-run`: one run, or with `-m` a sweep of them; refusals of Hydra's become ours, with the closest real name."""
-    is_sweep, arguments = _check_options([_as_hydra_reads(argument) for argument in sys.argv[1:]])
+    is_sweep, arguments = _check_options([_as_hydra_reads(argument) for argument in _arguments()])
     sys.argv[1:] = resume.rewritten(arguments)
     if not is_sweep:
         _with_hydra(None)
@@ -343,8 +348,8 @@ def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
     for override in given.overrides:
         if re.fullmatch(r"\+{0,2}hydra\.job\.chdir=(true|yes|on|1)", override, re.IGNORECASE):
             raise UserError(CHDIR)
-        if re.fullmatch(r"(hydra\.run\.dir|sweep\.dir|hydra\.sweep\.dir)=", override):
-            raise UserError(f"{override} is empty: give a folder, or leave it out")
+        if folder := re.fullmatch(r"(hydra\.run\.dir|sweep\.dir|hydra\.sweep\.dir)=(.*)", override):
+            config.check_folder(folder[1], folder[2].strip("'"))
     options, overrides = [], list(given.overrides)
     for argument in arguments:  # Hydra does not take options from among the overrides
         if argument in overrides:

@@ -10,6 +10,7 @@ import inspect
 import math
 import operator
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,9 +23,11 @@ from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_runner.errors import UserError, check_name, did_you_mean
+from vae_runner.errors import YAML_WORDS, UserError, check_name, did_you_mean
+from vae_runner.refusals import explain_target
 
 MAX_SEED = 2**32 - 1  # what NumPy's legacy seeding, and so Keras's, accepts
+PARTS = ("dataset", "model", "posterior", "loss", "optimizer", "schedule")  # what is built from a `_target_`
 COMMAND_KEYS = ("resume", "trust", "sweep")  # what a command is to do, and no part of the run that it does
 FOLDER_KEYS = ("data_dir", "dataset.data_dir", "dataset.root")
 MAX_FIGURE_SIDE = 200  # images in a row or column
@@ -338,6 +341,9 @@ def check(config: DictConfig) -> None:
         raise UserError(f"{where}{str(error).splitlines()[0]}: write a value") from error
     for path, value, schema_field in _typed_keys(config, ""):
         _check_value(path, value, schema_field)
+    for name in PARTS:
+        if not isinstance(config[name], DictConfig) or "_target_" not in config[name]:
+            raise UserError(f"{name} names nothing to build: its YAML needs keys, and among them a _target_")
     _check_folders(config)
     _check_filters(config)
     _check_clipping(config)
@@ -347,10 +353,9 @@ def check(config: DictConfig) -> None:
 
 def _check_folders(config: DictConfig) -> None:
     """Refuse what names no folder; the one that data is kept in only where the dataset has any to keep."""
-    for path in ("data_dir", "dataset.data_dir", "dataset.root"):
+    for path in FOLDER_KEYS:
         folder = OmegaConf.select(config, path)
-        if folder == "":
-            raise UserError(f"{path}= is empty: give a folder, or leave it out")
+        check_folder(path, folder)
         if path == "data_dir" or not isinstance(folder, str):
             continue
         name = "data_dir" if folder == config.data_dir else path
@@ -358,6 +363,14 @@ def _check_folders(config: DictConfig) -> None:
             check_name(f"{name}={Path(folder).expanduser()}")
         except RuntimeError as error:
             raise UserError(f"{name}={folder}: there is no home that ~ could stand for: give {name}=DIR") from error
+
+
+def check_folder(path: str, value: Any) -> None:
+    """Refuse what the key `path` gives, if it can be no folder."""
+    if value == "":
+        raise UserError(f"{path}= is empty: give a folder, or leave it out")
+    if re.match(r"[a-z][a-z0-9+.-]+://", str(value), re.IGNORECASE):
+        raise UserError(f"{path}={value} is an address: give a folder of this machine, and put the files there before")
 
 
 def _short(value: int) -> str:
@@ -456,7 +469,8 @@ def _check_value(path: str, value: Any, schema_field: dataclasses.Field[Any]) ->
         and not any(value is c or (value == c and type(value) is type(c)) for c in choices)
     ):
         shown = [str(c).lower() if isinstance(c, bool) else str(c) for c in choices]
-        raise UserError(f"{path}={value}: must be one of {', '.join(shown)}.{did_you_mean(str(value), shown)}")
+        words = f" {YAML_WORDS}" if str(value) in ("True", "False") else ""
+        raise UserError(f"{path}={value}: must be one of {', '.join(shown)}.{did_you_mean(str(value), shown)}{words}")
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return
     unit = f" ({schema_field.metadata['unit']})" if schema_field.metadata.get("unit") else ""
@@ -512,13 +526,15 @@ def build(node: DictConfig, **arguments: Any) -> Any:
     try:
         target = instantiate(OmegaConf.to_container(node, resolve=True), _partial_=True, _convert_="all")
     except InstantiationException as error:
-        raise UserError(f"{where}._target_={node._target_} cannot be found: {error.__cause__ or error}") from error
+        raise UserError(f"{where}._target_={node._target_} {explain_target(node._target_, error)}") from error
     partial = bool(node.get("_partial_"))
     try:
         signature = inspect.signature(target.func)
         (signature.bind_partial if partial else signature.bind)(**(target.keywords | arguments))
     except (TypeError, ValueError) as error:
-        raise UserError(f"{where}: {node._target_} does not fit its configuration: {error}") from error
+        unknown = next((name for name in target.keywords if f"'{name}'" in str(error)), "")
+        hint = did_you_mean(unknown, signature.parameters) if unknown else ""
+        raise UserError(f"{where}: {node._target_} does not fit its configuration: {error}.{hint}") from error
     for name, value in target.keywords.items():
         expected = signature.parameters[name].annotation if name in signature.parameters else None
         if expected is int and type(value) is not int:

@@ -4,6 +4,7 @@ import difflib
 import signal
 from collections.abc import Iterable
 
+YAML_WORDS = "In YAML, yes and on are true, no and off are false; quotes make them words."
 DAMAGED = "the run directory is damaged; bring it back from a copy, or delete it and do the run again"
 
 

@@ -19,13 +19,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 import vae_runner.conf
 from vae_runner import refusals
-from vae_runner.config import COMMAND_KEYS, SCHEMAS, Config, leaves
+from vae_runner.config import COMMAND_KEYS, PARTS, SCHEMAS, Config, leaves
 from vae_runner.errors import DAMAGED, UserError, did_you_mean
 from vae_runner.run_directory import RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.untrusted import YAML_LOADER
 
-PARTS = ("dataset", "model", "posterior", "loss", "optimizer", "schedule")
 # What does not change what a run has done already.
 MAY_CHANGE = (
     *("epochs", "early_stopping", "checkpoint", "figures", "hardware"),
