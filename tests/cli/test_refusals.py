@@ -99,7 +99,6 @@ WORK_REFUSALS = [
     (["dataset=folder", "dataset.root=broken"], ".png cannot be read as an image"),
     (["dataset=fashion", "dataset.root=empty"], "there is no train-images-idx3-ubyte.gz"),
     (["dataset=fashion", "dataset.url=http://127.0.0.1:9"], "http://127.0.0.1:9/train-images-idx3-ubyte.gz"),
-    (["dataset.limit=100000"], "there are only 1438 training images"),
     (["model.downsamplings=3", "model.depth=2"], "model.downsamplings=3 does not fit model.depth=2"),
     (["early_stopping.metric=test/los"], "Did you mean 'test/loss'?"),
     (["posterior=point"], "loss=ae"),
