@@ -503,11 +503,6 @@ def build(node: DictConfig, **arguments: Any) -> Any:
     return target(**arguments)
 
 
-def part_name(target: Any) -> str:
-    """What a part is called by its `_target_`: `conv` for vae_runner.models.conv.build."""
-    return ".".join(str(target).split(".")[-2:-1])
-
-
 def leaves(node: Any, prefix: str = "", *, into_lists: bool = True) -> Iterator[tuple[str, Any]]:
     """Each value in nested dictionaries, and in lists unless those are values, with its dotted key."""
     if isinstance(node, Mapping):
