@@ -95,7 +95,7 @@ class Report:
 
         varied = self._varied()
         table = Table(box=None, pad_edge=False)
-        for column in ("run", "status", *(key.rpartition(".")[2] for key in varied), "epoch", MAIN_METRIC):
+        for column in ("run", "status", *_short(varied), "epoch", MAIN_METRIC):
             table.add_column(plain(column), overflow="fold")
         longest = max((len(run.name) for run in self.runs), default=0)
         for run in sorted(self.runs, key=lambda run: run.metrics.get(MAIN_METRIC, float("inf"))):
@@ -201,6 +201,12 @@ def _small(picture: Path) -> str:
 def counted(runs: Sequence[object]) -> str:
     """How many runs, in words."""
     return f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
+
+
+def _short(keys: Sequence[str]) -> list[str]:
+    """The last words of dotted keys, where no two of them have the same."""
+    last = [key.rpartition(".")[2] for key in keys]
+    return [word if last.count(word) == 1 else key for word, key in zip(last, keys, strict=True)]
 
 
 def _named(content: Any, chosen: Mapping[str, str], varied: Sequence[str]) -> dict[str, Any]:
