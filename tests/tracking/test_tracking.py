@@ -36,7 +36,15 @@ def events(tmp_path: Path) -> EventAccumulator:
     with TensorBoard(tmp_path) as board:
         board.configuration(
             "latent: 2",
-            OmegaConf.create({"latent": 2, "loss": {"kl_weight": 1.5}, "dataset": {"root": "x", "limit": None}}),
+            OmegaConf.create(
+                {
+                    "latent": 2,
+                    "loss": {"kl_weight": 1.5, "mine": 1},
+                    "dataset": {"root": "x", "limit": None, "labels": None},
+                    "model": {"filters": 8, "depth": "many"},
+                    "figures": {"every": 5},
+                }
+            ),
             "trial",
         )
         for result in RESULTS:
@@ -69,4 +77,9 @@ def test_tensorboard_has_the_hyperparameters(events: EventAccumulator) -> None:
     assert hparams["latent"].number_value == 2
     assert hparams["loss.kl_weight"].number_value == 1.5
     assert hparams["dataset.root"].string_value == "x"
+    # Of a key that other runs may have another kind of value for, text; a number that is none is left out.
+    assert hparams["model.filters"].string_value == "8"
+    assert hparams["loss.mine"].string_value == "1"
+    assert hparams["dataset.labels"].string_value == "null"
+    assert set(hparams) == {"latent", "loss.kl_weight", "loss.mine", "dataset.root", "dataset.labels", "model.filters"}
     assert np.isfinite(hparams["latent"].number_value)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from vae_runner.config import of_the_run
 from vae_runner.sweeps.directory import ID_CHARACTERS, SweepDirectory
@@ -51,7 +51,12 @@ def _run_prefix(*, _root_: DictConfig) -> str:
 
 def _readable(settings: Iterable[tuple[str, Any]]) -> list[str]:
     """What the sweep varies, as far as a folder's name takes it: ["latent_8-seed_1"]."""
-    shown = [(key, f"{value:.4g}" if isinstance(value, float) else value) for key, value in settings]
-    words = [f"{key.rpartition('.')[2]}_{value}" for key, value in shown if isinstance(value, (str, int))]
+    words = [f"{key.rpartition('.')[2]}_{_word(value)}" for key, value in settings if not isinstance(value, DictConfig)]
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(words))[:NAME_CHARACTERS]
     return [name] if name else []
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, ListConfig):
+        return "_".join(map(_word, value))
+    return "null" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
