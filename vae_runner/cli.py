@@ -31,6 +31,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from vae_runner import __version__, config, environment, refusals, resume, signals
+from vae_runner.choices import check_choices, without_nothing
 from vae_runner.custom_ops import compiling
 from vae_runner.errors import UserError, check_name, exit_status, first_line
 from vae_runner.files import make_next_folder, remove_empty
@@ -327,6 +328,7 @@ def _as_hydra_reads(argument: str) -> str:
 
 def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
     """Refuse options that there are not; says whether these ask for a sweep, and puts them after the overrides."""
+    arguments = without_nothing(arguments)
     parser = get_args_parser()
 
     def error(message: str) -> NoReturn:
@@ -337,6 +339,7 @@ def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
         print(f"vae-runner {__version__}")
         sys.exit(0)
     given = parser.parse_intermixed_args([a for a in arguments if a not in ("--shell-completion", "-sc")])
+    check_choices(given.overrides)
     works = not (given.help or given.hydra_help or given.cfg or given.info)
     if works:
         _check_folder()

@@ -42,7 +42,9 @@ def _command(name: str) -> None:
 
 def _work(name: str) -> None:
     from vae_runner import cli
+    from vae_runner.refusals import check_hyphens
 
+    check_hyphens(sys.argv[1:])
     try:
         getattr(cli, name.removeprefix("vae-"))()
     except PermissionError as error:

@@ -9,16 +9,16 @@ import numpy as np
 from omegaconf import OmegaConf
 from rich.table import Table
 
-from vae_runner.config import part_name
+from vae_runner.choices import part_name
 from vae_runner.console import console, plain
 from vae_runner.errors import DAMAGED, UserError
 from vae_runner.evaluation.embeddings import decode, reconstruct
 from vae_runner.figures.comparison import Compared, comparison, in_order
 from vae_runner.files import csv_table, is_file, readable, write_whole
-from vae_runner.run_directory import RunDirectory, check_writable, save_figure
+from vae_runner.run_directory import CHOICES, RunDirectory, check_writable, save_figure
 from vae_runner.sweeps.report import counted
 
-SHOWN_PARTS = ("dataset", "model", "loss")
+SHOWN_PARTS = ("dataset", "model", "posterior", "loss", "optimizer", "schedule")
 ABOUT = ("run", *SHOWN_PARTS, "latent", "seed", "epoch")  # the first columns of the table
 SHOWN_IMAGES = 8
 SAMPLES = 32
@@ -111,11 +111,11 @@ def _table(runs: Sequence[_Run]) -> list[dict[str, Any]]:
     """One row a run: what it is, and its final metrics; the same columns in every row."""
     rows: list[dict[str, Any]] = []
     for run in runs:
-        config = run.config
+        config, chosen = run.config, run.info.get(CHOICES, {})
         rows.append(
             {
                 "run": str(run.directory.path),
-                **{part: part_name(OmegaConf.select(config, f"{part}._target_")) for part in SHOWN_PARTS},
+                **{part: part_name(part, OmegaConf.select(config, f"{part}._target_"), chosen) for part in SHOWN_PARTS},
                 "latent": config.get("latent"),
                 "seed": config.get("seed"),
                 "epoch": run.info["epoch"],

@@ -325,6 +325,22 @@ def register_schemas() -> None:
             stored[f"{name}_plugin.yaml"] = preset
 
 
+def number_keys() -> set[str]:
+    """Return the dotted keys that are numbers, or null, in every schema that has them."""
+    found: dict[str, bool] = {}
+    places: list[tuple[str, Any]] = [
+        ("", Config),
+        *((f"{path.partition('/')[0]}.", schema) for path, schema in SCHEMAS.items()),
+    ]
+    for prefix, schema in places:
+        for field_ in dataclasses.fields(schema):
+            key_ = f"{prefix}{field_.name}"
+            if dataclasses.is_dataclass(field_.type):
+                places.append((f"{key_}.", field_.type))
+            found[key_] = found.get(key_, True) and field_.type in (int, float, int | None, float | None)
+    return {key_ for key_, is_number in found.items() if is_number}
+
+
 def check(config: DictConfig) -> None:
     """Refuse what can be seen to be wrong from the configuration alone; resolves its interpolations in place.
 
@@ -542,11 +558,6 @@ def build(node: DictConfig, **arguments: Any) -> Any:
     if partial:
         return target if target.keywords else target.func
     return target(**arguments)
-
-
-def part_name(target: Any) -> str:
-    """What a part is called by its `_target_`: `conv` for vae_runner.models.conv.build."""
-    return ".".join(str(target).split(".")[-2:-1])
 
 
 def leaves(node: Any, prefix: str = "", *, into_lists: bool = True) -> Iterator[tuple[str, Any]]:

@@ -6,7 +6,7 @@ import re
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,18 @@ def quoted(path: Path) -> str:
     if "${" in str(path):
         raise UserError(f"{path} has ${{ in it, which Hydra would look up: rename it")
     return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), str(path)) + "'"
+
+
+def check_hyphens(arguments: Sequence[str]) -> None:
+    """Refuse an option that begins with a dash of a text program's, which makes one of a hyphen or two.
+
+    Raises:
+        UserError: one does.
+    """
+    for argument in arguments:
+        if pasted := re.match(r"[\u2010-\u2015\u2212]+-?([A-Za-z][\w-]*)", argument):
+            option = f"{'-' if len(pasted[1]) == 1 else '--'}{pasted[1]}"
+            raise UserError(f"{argument} begins with a dash that is no hyphen, as text programs put it: type {option}")
 
 
 def explain_option(parser: argparse.ArgumentParser, message: str) -> str:

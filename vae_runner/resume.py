@@ -6,24 +6,22 @@ that the user names on the command line.
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-import vae_runner.conf
 from vae_runner import refusals
+from vae_runner.choices import own_yaml
 from vae_runner.config import COMMAND_KEYS, PARTS, SCHEMAS, Config, leaves
 from vae_runner.errors import DAMAGED, UserError, did_you_mean
 from vae_runner.run_directory import RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
-from vae_runner.untrusted import YAML_LOADER
 
 # What does not change what a run has done already.
 MAY_CHANGE = (
@@ -115,7 +113,7 @@ def configuration(path: Path, asked: DictConfig, overrides: Sequence[str]) -> Di
 def _give_types(config: DictConfig, path: Path) -> None:
     """Let the schemas say what the keys of our own parts may be, as they do where Hydra composes a configuration."""
     schemas: dict[str, type] = {}
-    for file in _own_yaml():
+    for _, file in own_yaml():
         names = re.findall(r"/schema/(\w+/\w+)@", str(file.get("defaults")))
         targets = [value for key, value in leaves(file) if key.split(".")[-1] == "_target_"]
         schemas |= {target: SCHEMAS[name] for name, target in zip(names, targets, strict=False)}
@@ -142,7 +140,7 @@ def _apply(config: DictConfig, asked: DictConfig, override: Override) -> None:
 
 def check_targets(content: Any, trust: Sequence[str], where: str) -> None:
     """Refuse a stored configuration that names code other than this package's parts and the modules in `trust`."""
-    ours = {value for file in _own_yaml() for key, value in leaves(file) if key.split(".")[-1] == "_target_"}
+    ours = {value for _, file in own_yaml() for key, value in leaves(file) if key.split(".")[-1] == "_target_"}
     for key, value in leaves(content):
         if key.split(".")[-1] != "_target_" or value in ours:
             continue
@@ -171,8 +169,3 @@ def _overrides(arguments: Sequence[str]) -> list[Override]:
         return OverridesParser.create().parse_overrides([a for a in words if not a.startswith("-")])
     except HydraException as error:
         raise UserError(refusals.explain(error)) from error
-
-
-def _own_yaml() -> Iterator[Any]:
-    for file in Path(str(vae_runner.conf.__file__)).parent.rglob("*.yaml"):
-        yield yaml.load(file.read_text(encoding="utf-8"), Loader=YAML_LOADER)

@@ -36,6 +36,7 @@ from filelock import BaseFileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from vae_runner import locks
+from vae_runner.choices import chosen_in
 from vae_runner.config import leaves
 from vae_runner.datasets import is_fingerprint
 from vae_runner.errors import DAMAGED, UnwritableError, UserError
@@ -69,6 +70,7 @@ log = logging.getLogger(__name__)
 
 CONFIG_CHECKSUMS = "config_checksums"  # any of them will do
 OUTDATED = "outdated"  # in a finished run: how the images differ that its sweep was last gone on with
+CHOICES = "choices"  # by their groups: which model, which loss, … the command chose
 MAIN_METRIC = "test/loss"  # which every run has
 
 
@@ -84,6 +86,7 @@ INFO_KINDS: dict[str, Callable[[Any], bool]] = {  # of what run.json is read for
     "status": _is_text, "started": _is_text, "ended": _is_text, "error": _is_text,
     "epoch": _is_count, "step": _is_count, "process": lambda value: isinstance(value, dict), "metrics": are_numbers,
     "resumed": are_texts, CONFIG_CHECKSUMS: are_texts, "data": is_fingerprint, OUTDATED: _is_text,
+    CHOICES: lambda value: isinstance(value, dict) and are_texts(list(value.values())),
     "seconds": is_number,
 }  # fmt: skip
 # All that lies in a run directory, and what shows that it is one, where a run was killed before it had a run.json.
@@ -105,6 +108,7 @@ class RunDirectory:
         self.path = path
         self._lock: BaseFileLock | None = None
         self._config_checksums: list[str] = []  # of the configuration that the run was written with
+        self._choices: dict[str, str] = {}  # that it was made with
 
     def __enter__(self) -> Self:
         return self
@@ -134,6 +138,7 @@ class RunDirectory:
                     f"{path} holds a run already: continue it with resume={path}, or give another hydra.run.dir"
                 )
             if hydra is not None:
+                directory._choices = chosen_in(hydra)
                 parts = {"config": config, "hydra": {"hydra": hydra}, "overrides": hydra.overrides.task}
                 for name, part in parts.items():
                     write_whole(path / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(part).encode())
@@ -215,6 +220,8 @@ class RunDirectory:
         """Replace run.json as a whole; it also knows what it and the configuration are, to the last character."""
         if self._config_checksums:
             info = {**info, CONFIG_CHECKSUMS: self._config_checksums}
+        if self._choices:
+            info = {**info, CHOICES: self._choices}
         write_whole(self._info_file, (json.dumps(sealed(info), indent=2, allow_nan=False) + "\n").encode())
 
     def touch(self) -> None:
@@ -322,7 +329,8 @@ class RunDirectory:
         """
         directory = cls.open(path)
         directory.hold()
-        directory._config_checksums = directory.info.get(CONFIG_CHECKSUMS, [])
+        info = directory.info
+        directory._config_checksums, directory._choices = info.get(CONFIG_CHECKSUMS, []), info.get(CHOICES, {})
         for part in path.rglob("*.part"):  # of a process that was killed while it wrote
             part.unlink(missing_ok=True)
         return directory

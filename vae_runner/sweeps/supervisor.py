@@ -18,11 +18,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 
 from vae_runner import environment, refusals, signals
+from vae_runner.choices import readable
 from vae_runner.errors import Interrupted, UnwritableError, UserError, did_you_mean
 from vae_runner.files import OUTPUTS, make_next_folder, remove_empty, writing
 from vae_runner.run_directory import OUTDATED, RunDirectory
@@ -61,7 +60,7 @@ def supervise(arguments: Sequence[str]) -> None:
         UserError: the command makes no sense, or some of the runs failed.
         Interrupted: a signal asked for the end.
     """
-    overrides = _overrides(arguments)
+    overrides = readable(arguments)
     _check_extras(overrides)
     environment.check()
     directory, rest, existed = _choose_directory(overrides, arguments)
@@ -379,13 +378,3 @@ def _check_extras(overrides: Sequence[Override]) -> None:
         plugin = EXTRAS.get(str(override.value()))
         if plugin and not _is_installed(plugin):
             raise UserError(f"{override.input_line} needs an extra: pip install 'vae-runner[sweep]'")
-
-
-def _overrides(arguments: Sequence[str]) -> list[Override]:
-    """Those that can be read; Hydra will tell of the others."""
-    read = []
-    for word in arguments:
-        if not word.startswith("-"):
-            with suppress(HydraException):
-                read.append(OverridesParser.create().parse_override(word))
-    return read
