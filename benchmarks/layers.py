@@ -14,6 +14,8 @@ from collections.abc import Callable
 import keras
 import numpy as np
 import tensorflow as tf
+from vae_runner.models.joined import AffineMap, FoldedBlock, ImageHead, NormalizedLeakyReLU
+from vae_runner.models.posterior import DiagonalGaussian
 
 from benchmarks.peers import LATENT, Setting
 from benchmarks.peers.limit import matrix_product_rate
@@ -21,9 +23,7 @@ from benchmarks.rounds import show
 from vae_runner import hardware
 from vae_runner.config import HardwareConfig
 from vae_runner.models import conv
-from vae_runner.models.joined import AffineMap, FoldedBlock, ImageHead, NormalizedLeakyReLU
 from vae_runner.models.layers import plain
-from vae_runner.models.posterior import DiagonalGaussian
 from vae_runner.models.summary import forward_flops
 
 REPEATS, WINDOWS = 8, 5

@@ -168,9 +168,9 @@ def networks() -> list[Network]:
 def network(name: str, image_shape: tuple[int, int, int], latent: int, filters: list[int] | None = None) -> Network:
     """What the time of a step depends on, of `vae-run latent=… model.filters=…` on such images."""
     import keras
+    from vae_runner.models.posterior import DiagonalGaussian
 
     from vae_runner.models.conv import build
-    from vae_runner.models.posterior import DiagonalGaussian
     from vae_runner.models.summary import summarize, training_flops
 
     with keras.StatelessScope(initialize_variables=False):

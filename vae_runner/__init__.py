@@ -11,6 +11,6 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 
 # oneDNN's convolutions are faster than TensorFlow's own also on the x86 CPUs on which TensorFlow leaves them off by
 # default (those without AVX-512 VNNI). TensorFlow reads this when it is first imported.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = os.environ.get("TF_ENABLE_ONEDNN_OPTS") or "1"
 
 __version__ = "0.1.0"

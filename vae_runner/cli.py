@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,26 +27,35 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import RunMode
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_runner import __version__, config, refusals, resume, signals
+from vae_runner import __version__, config, environment, refusals, resume, signals
 from vae_runner.acceleration.custom_ops import compiling
-from vae_runner.errors import UserError, exit_status, first_line
-from vae_runner.files import remove_empty
+from vae_runner.choices import check_choices, without_nothing
+from vae_runner.errors import UserError, check_name, exit_status, first_line
+from vae_runner.files import make_next_folder, remove_empty
+from vae_runner.run_directory import RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.identity import identity, register_resolver
 from vae_runner.sweeps.job import CHILD, WORKER_LOST, end_if_told, listen, sweep_job
 
 log = logging.getLogger(__name__)
 
-register_resolver()  # here, because the processes of a launcher import this module to find the function they run
+# Here, because the processes of a launcher import this module to find the function they run.
+register_resolver()
+environment.prepare()
+
+# conf/config.yaml's, for the folder of a run: only a command that runs something makes it.
+OmegaConf.register_new_resolver("next_folder", str, replace=True)
 
 REFUSALS = (HydraException, OmegaConfBaseException)
 # What Hydra lets through while it reads a command line that makes no sense to it.
 UNEXPLAINED = (OSError, ValueError, TypeError, AttributeError, KeyError, AssertionError, yaml.YAMLError)
 # What launchers raise when a process that ran a job is gone: joblib's, submitit's, Ray's.
 WORKER_LOST_ERRORS = ("TerminatedWorkerError", "UncompletedJobError", "WorkerCrashedError")
+IN_MEMORY = "/dev/shm"  # a folder that is there, and can be written, where no other can
+CHDIR = "hydra.job.chdir: a run stays in the folder it is begun in, which its relative paths are for; leave it out"
 
 
 def sample() -> None:
@@ -58,7 +68,7 @@ def sample() -> None:
         help="where to: a .png of all of them, or a .npy with a uint8 array [n, height, width, channels] (samples.png)",
     )  # fmt: skip
     parser.add_argument("--seed", metavar="N", type=_natural, default=0, help="another seed, other images (0)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(_arguments())
     _import("sample").sample(arguments.run, arguments.number, arguments.out, arguments.seed)
 
 
@@ -79,7 +89,7 @@ def compare() -> None:
         type=Path,
         help="the picture, a .png (compare.png); a sweep's files are in its directory",
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(_arguments())
     sweep = SweepDirectory(arguments.runs[0])
     if len(arguments.runs) == 1 and sweep.exists:
         if arguments.out is not None:
@@ -96,21 +106,38 @@ def compare() -> None:
 # --- what the commands share -----------------------------------------------------------------------------------
 
 
-def _import(name: str) -> ModuleType:
-    """A module of ours that needs TensorFlow, without TensorFlow's notes on how it was built and what it lacks."""
+def _import(name: str, last_words: Path | None = None) -> ModuleType:
+    """Return a module of ours that needs TensorFlow; should the import end the process, `last_words` will tell of it.
+
+    Raises:
+        UserError: TensorFlow would not work with what the environment says.
+    """
+    environment.check()
     full_name = f"vae_runner.{name}"
     if full_name in sys.modules:  # the later runs of a sweep
         return sys.modules[full_name]
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    _choose_temporary_folder()
     from vae_runner.console import native_messages_to_log
 
-    with native_messages_to_log(), _garbage_uncollected():
+    with native_messages_to_log(last_words), _garbage_uncollected(), environment.keras_without_settings_file():
         module = importlib.import_module(full_name)
+        import matplotlib
         import tensorflow as tf
 
+        matplotlib.rcdefaults()  # figures look as we draw them, and not as the user's matplotlibrc has others look
         tf.config.list_physical_devices()  # looks for GPUs now, and not in the middle of a progress bar
     signals.end_if_heard()
     return module
+
+
+def _choose_temporary_folder() -> None:
+    """See that there is one, which TensorFlow and others take for granted: where none can be written, in memory."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        if not os.access(IN_MEMORY, os.W_OK):
+            raise UserError("no folder for temporary files can be written: set TMPDIR to one that can") from error
+        os.environ["TMPDIR"] = tempfile.tempdir = IN_MEMORY
 
 
 @contextlib.contextmanager
@@ -137,6 +164,11 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(refusals.explain_option(self, message))
 
 
+def _arguments() -> list[str]:
+    """The command line, without the carriage returns that a script with another system's ends of lines gives."""
+    return [argument.rstrip("\r") for argument in sys.argv[1:]]
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
@@ -154,7 +186,7 @@ def _natural(text: str) -> int:
 
 def run() -> None:
     """`vae-run`: one run, or with `-m` a sweep of them; refusals of Hydra's become ours, with the closest real name."""
-    is_sweep, arguments = _check_options([_as_hydra_reads(argument) for argument in sys.argv[1:]])
+    is_sweep, arguments = _check_options([_as_hydra_reads(argument) for argument in _arguments()])
     sys.argv[1:] = resume.rewritten(arguments)
     if not is_sweep:
         _with_hydra(None)
@@ -217,10 +249,10 @@ def _check_batch(self: Sweeper, batch: Sequence[Sequence[str]]) -> None:
     identities = []
     for overrides in itertools.chain(*self.overrides):  # type: ignore[attr-defined]
         composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-        identities.append(identity(composed))
         with read_write(composed), open_dict(composed):
             del composed["hydra"]  # as for a run
         config.check(composed)
+        identities.append(identity(composed))
     SweepDirectory(Path(self.config.hydra.sweep.dir)).expect(identities)
 
 
@@ -249,17 +281,23 @@ class _Jobs:
 
     def run(self, cfg: DictConfig) -> float | None:
         self.count += 1
+        logging.captureWarnings(True)  # into the run's log
         hydra = HydraConfig.get()
         path = Path(hydra.runtime.output_dir)
 
         def runner() -> ModuleType:
             compiling.begin(cfg.hardware)  # takes longer than the import
-            return _import("run")
+            return _import("run", last_words)
 
+        last_words = SweepDirectory(path.parent).last_words_file if hydra.mode == RunMode.MULTIRUN else None
         if hydra.mode == RunMode.MULTIRUN:
             return sweep_job(cfg, hydra, path, runner)
         try:
+            if hydra.job.chdir:
+                raise UserError(CHDIR)
             resumed = cfg.resume is not None
+            if not resumed:
+                RunDirectory(path).check_own()
             if resumed:
                 cfg = resume.configuration(path, cfg, hydra.overrides.task)
             config.check(cfg)
@@ -281,6 +319,8 @@ def _as_hydra_reads(argument: str) -> str:
         return argument
     if re.match(r"~\w*(/|$)", value):
         value = os.path.expanduser(value)  # noqa: PTH111 (Path would drop a trailing slash or a `.`)
+        if value.startswith("~"):
+            raise UserError(f"{argument}: there is no home that ~ could stand for: give the whole path")
     if re.search(r"[^ -~]|[=~!#<>&;^`]", value) and not re.search(r"""['"\[\]{}(),$\\]""", value):
         value = f"'{value}'"
     return f"{name}={value}"
@@ -288,6 +328,7 @@ def _as_hydra_reads(argument: str) -> str:
 
 def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
     """Refuse options that there are not; says whether these ask for a sweep, and puts them after the overrides."""
+    arguments = without_nothing(arguments)
     parser = get_args_parser()
 
     def error(message: str) -> NoReturn:
@@ -298,14 +339,20 @@ def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
         print(f"vae-runner {__version__}")
         sys.exit(0)
     given = parser.parse_intermixed_args([a for a in arguments if a not in ("--shell-completion", "-sc")])
+    check_choices(given.overrides)
     works = not (given.help or given.hydra_help or given.cfg or given.info)
     if works:
         _check_folder()
+        for argument in arguments:
+            check_name(argument)
     if works and not given.multirun:
         _check_is_no_sweep(given.overrides)
+        OmegaConf.register_new_resolver("next_folder", _next_folder, replace=True, use_cache=True)
     for override in given.overrides:
-        if re.fullmatch(r"(hydra\.run\.dir|sweep\.dir|hydra\.sweep\.dir)=", override):
-            raise UserError(f"{override} is empty: give a folder, or leave it out")
+        if re.fullmatch(r"\+{0,2}hydra\.job\.chdir=(true|yes|on|1)", override, re.IGNORECASE):
+            raise UserError(CHDIR)
+        if folder := re.fullmatch(r"(hydra\.run\.dir|sweep\.dir|hydra\.sweep\.dir)=(.*)", override):
+            config.check_folder(folder[1], folder[2].strip("'"))
     options, overrides = [], list(given.overrides)
     for argument in arguments:  # Hydra does not take options from among the overrides
         if argument in overrides:
@@ -317,9 +364,16 @@ def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
 
 def _check_folder() -> None:
     try:
-        Path.cwd()
+        check_name(str(Path.cwd()))
     except OSError as error:
         raise UserError(f"this folder cannot be used any more ({error.strerror}): go to another") from error
+
+
+def _next_folder(name: str) -> str:
+    try:
+        return str(make_next_folder(Path(name)))
+    except OSError:
+        return name  # Hydra will find out the same, and tell of it
 
 
 def _check_is_no_sweep(overrides: list[str]) -> None:

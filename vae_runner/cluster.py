@@ -76,7 +76,7 @@ def wait_for_all(cluster: Cluster) -> None:
     others = [address for address in cluster.workers if address != cluster.workers[cluster.index]]
     begun, told = time.monotonic(), False
     with _listening(cluster.workers[cluster.index]):
-        while missing := [address for address in others if not _answers(address)]:  # all of them, at the same time
+        while missing := [address for address in others if not answers(address)]:  # all of them, at the same time
             waited = time.monotonic() - begun
             if waited > SECONDS_TO_COME:
                 raise UserError(
@@ -103,11 +103,12 @@ def _listening(address: str) -> socket.socket:
         raise UserError(f"hardware=multi_worker: cannot listen at {address} ({error}): give a free port") from error
 
 
-def _answers(address: str) -> bool:
+def answers(address: str, seconds: float = SECONDS_TO_ANSWER) -> bool:
+    """Return whether something listens at `host:port`."""
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=SECONDS_TO_ANSWER).close()
-    except (OSError, OverflowError):
+        socket.create_connection((host.strip("[]"), int(port)), timeout=seconds).close()
+    except (OSError, OverflowError, ValueError):
         return False
     return True
 

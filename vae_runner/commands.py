@@ -7,7 +7,7 @@ The work is in `cli`, and is imported where Ctrl-C is answered already: it takes
 import sys
 
 from vae_runner import signals
-from vae_runner.errors import UserError, exit_status
+from vae_runner.errors import UserError, exit_status, not_permitted
 from vae_runner.streams import Forgiving, forgiving
 
 
@@ -42,9 +42,15 @@ def _command(name: str) -> None:
 
 def _work(name: str) -> None:
     from vae_runner import cli
+    from vae_runner.refusals import check_hyphens
 
+    check_hyphens(sys.argv[1:])
     try:
         getattr(cli, name.removeprefix("vae-"))()
+    except PermissionError as error:
+        if error.filename is None:
+            raise
+        raise not_permitted(error) from error
     except SystemExit as end:  # of Hydra's or argparse's, after a question is answered
         if end.code:
             raise

@@ -9,16 +9,17 @@ import numpy as np
 from omegaconf import OmegaConf
 from rich.table import Table
 
-from vae_runner.config import part_name
+from vae_runner.choices import part_name
 from vae_runner.console import console, plain
 from vae_runner.errors import DAMAGED, UserError
 from vae_runner.evaluation.embeddings import decode, reconstruct
 from vae_runner.figures.comparison import Compared, comparison, in_order
-from vae_runner.files import csv_table, write_whole
-from vae_runner.run_directory import RunDirectory, check_writable, save_figure
+from vae_runner.files import csv_table, is_file, readable, write_whole
+from vae_runner.run_directory import CHOICES, RunDirectory, check_writable, save_figure
 from vae_runner.sweeps.report import counted
 
-SHOWN_PARTS = ("dataset", "model", "loss")
+SHOWN_PARTS = ("dataset", "model", "posterior", "loss", "optimizer", "schedule")
+ABOUT = ("run", *SHOWN_PARTS, "latent", "seed", "epoch")  # the first columns of the table
 SHOWN_IMAGES = 8
 SAMPLES = 32
 SEED = 0  # of the samples: every run decodes the same draws, as far as its latent space has their dimensions
@@ -30,9 +31,11 @@ def compare(paths: Sequence[Path], out: Path) -> None:
     Raises:
         UserError: one of `paths` is no finished run, the runs are of different images, or `out` cannot be written.
     """
-    if out.suffix != ".png":
+    if out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: the name must end in .png")
     check_writable(out)
+    table_file = out.with_suffix(".csv")
+    _check_is_ours(table_file)
     runs = [_Run.open(path) for path in paths]
     for run in runs[1:]:
         if run.count != runs[0].count or not np.array_equal(run.images, runs[0].images):
@@ -49,10 +52,21 @@ def compare(paths: Sequence[Path], out: Path) -> None:
         ),
         out,
     )
-    table_file = out.with_suffix(".csv")
     write_whole(table_file, csv_table(rows))
     _print(rows)
     print(f"{counted(runs)} in {out}, the metrics in {table_file}")
+
+
+def _check_is_ours(table_file: Path) -> None:
+    """Refuse to replace a table that this command has not written: nobody has named it."""
+    start = ",".join(ABOUT).encode()
+    if is_file(table_file):
+        with readable(table_file), table_file.open("rb") as file:
+            found = file.read(len(start))
+        if found not in (b"", start):
+            raise UserError(
+                f"{table_file} is in the way of the metrics, and no table of vae-compare's: give another --out"
+            )
 
 
 @dataclass(frozen=True)
@@ -83,7 +97,8 @@ class _Run:
         mean, labels = self.directory.embeddings
         z = np.random.default_rng(SEED).standard_normal((SAMPLES, autoencoder.latent), np.float32)
         return Compared(
-            title=f"{row['run']}\n{row['loss']}, {row['latent']}-D, test loss {row['test/loss']:.2f}",
+            name=row["run"],
+            about=f"{row['loss']}, {row['latent']}-D, test loss {row['test/loss']:.2f}",
             embeddings=mean,
             labels=labels,
             reconstructions=reconstruct(autoencoder, self.images[:SHOWN_IMAGES]),
@@ -96,19 +111,18 @@ def _table(runs: Sequence[_Run]) -> list[dict[str, Any]]:
     """One row a run: what it is, and its final metrics; the same columns in every row."""
     rows: list[dict[str, Any]] = []
     for run in runs:
-        config = run.config
+        config, chosen = run.config, run.info.get(CHOICES, {})
         rows.append(
             {
                 "run": str(run.directory.path),
-                **{part: part_name(OmegaConf.select(config, f"{part}._target_")) for part in SHOWN_PARTS},
+                **{part: part_name(part, OmegaConf.select(config, f"{part}._target_"), chosen) for part in SHOWN_PARTS},
                 "latent": config.get("latent"),
                 "seed": config.get("seed"),
                 "epoch": run.info["epoch"],
                 **run.info["metrics"],
             }
         )
-    about = [key for key in rows[0] if key not in runs[0].info["metrics"]]
-    columns = [*about, *in_order(name for run in runs for name in run.info["metrics"])]
+    columns = [*ABOUT, *in_order(name for run in runs for name in run.info["metrics"])]
     return [{key: row.get(key, "") for key in columns} for row in rows]
 
 

@@ -9,8 +9,11 @@ import dataclasses
 import inspect
 import math
 import operator
+import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -20,10 +23,13 @@ from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_runner.errors import UserError, did_you_mean
+from vae_runner.errors import YAML_WORDS, UserError, check_name, did_you_mean
+from vae_runner.refusals import explain_target
 
 MAX_SEED = 2**32 - 1  # what NumPy's legacy seeding, and so Keras's, accepts
+PARTS = ("dataset", "model", "posterior", "loss", "optimizer", "schedule")  # what is built from a `_target_`
 COMMAND_KEYS = ("resume", "trust", "sweep")  # what a command is to do, and no part of the run that it does
+FOLDER_KEYS = ("data_dir", "dataset.data_dir", "dataset.root")
 MAX_FIGURE_SIDE = 200  # images in a row or column
 LARGEST_INT = 2**63 - 1
 SMALLEST_FLOAT, LARGEST_FLOAT = 1.2e-38, 3.4e38  # of float32, which losses and optimizers are computed in
@@ -321,6 +327,22 @@ def register_schemas() -> None:
             stored[f"{name}_plugin.yaml"] = preset
 
 
+def number_keys() -> set[str]:
+    """Return the dotted keys that are numbers, or null, in every schema that has them."""
+    found: dict[str, bool] = {}
+    places: list[tuple[str, Any]] = [
+        ("", Config),
+        *((f"{path.partition('/')[0]}.", schema) for path, schema in SCHEMAS.items()),
+    ]
+    for prefix, schema in places:
+        for field_ in dataclasses.fields(schema):
+            key_ = f"{prefix}{field_.name}"
+            if dataclasses.is_dataclass(field_.type):
+                places.append((f"{key_}.", field_.type))
+            found[key_] = found.get(key_, True) and field_.type in (int, float, int | None, float | None)
+    return {key_ for key_, is_number in found.items() if is_number}
+
+
 def check(config: DictConfig) -> None:
     """Refuse what can be seen to be wrong from the configuration alone; resolves its interpolations in place.
 
@@ -337,13 +359,36 @@ def check(config: DictConfig) -> None:
         raise UserError(f"{where}{str(error).splitlines()[0]}: write a value") from error
     for path, value, schema_field in _typed_keys(config, ""):
         _check_value(path, value, schema_field)
-    for path in ("data_dir", "dataset.root"):
-        if OmegaConf.select(config, path) == "":
-            raise UserError(f"{path}= is empty: give a folder, or leave it out")
+    for name in PARTS:
+        if not isinstance(config[name], DictConfig) or "_target_" not in config[name]:
+            raise UserError(f"{name} names nothing to build: its YAML needs keys, and among them a _target_")
+    _check_folders(config)
     _check_filters(config)
     _check_clipping(config)
     _check_figures(config.figures)
     _check_hardware(config.hardware)
+
+
+def _check_folders(config: DictConfig) -> None:
+    """Refuse what names no folder; the one that data is kept in only where the dataset has any to keep."""
+    for path in FOLDER_KEYS:
+        folder = OmegaConf.select(config, path)
+        check_folder(path, folder)
+        if path == "data_dir" or not isinstance(folder, str):
+            continue
+        name = "data_dir" if folder == config.data_dir else path
+        try:
+            check_name(f"{name}={Path(folder).expanduser()}")
+        except RuntimeError as error:
+            raise UserError(f"{name}={folder}: there is no home that ~ could stand for: give {name}=DIR") from error
+
+
+def check_folder(path: str, value: Any) -> None:
+    """Refuse what the key `path` gives, if it can be no folder."""
+    if value == "":
+        raise UserError(f"{path}= is empty: give a folder, or leave it out")
+    if re.match(r"[a-z][a-z0-9+.-]+://", str(value), re.IGNORECASE):
+        raise UserError(f"{path}={value} is an address: give a folder of this machine, and put the files there before")
 
 
 def _short(value: int) -> str:
@@ -387,8 +432,23 @@ def takes_custom_ops(hardware: Any) -> bool:
 
 
 def of_the_run(config: DictConfig) -> DictConfig:
-    """The configuration without what only this command is told."""
-    return OmegaConf.masked_copy(config, [str(name) for name in config if name not in (*COMMAND_KEYS, "hydra")])
+    """Return a copy of the configuration without what only this command is told, its interpolations resolved.
+
+    Only the configuration as a whole knows what they mean: they may name a key that is left out here, and a part that
+    is taken out of its tree would look them up in itself. Folders are absolute, so that they are found from anywhere.
+    """
+    own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
+    OmegaConf.resolve(own)
+    for path in FOLDER_KEYS:
+        if isinstance(folder := OmegaConf.select(own, path), str) and folder:
+            OmegaConf.update(own, path, _absolute(folder))
+    return OmegaConf.masked_copy(own, [str(name) for name in own if name not in COMMAND_KEYS])
+
+
+def _absolute(folder: str) -> str:
+    """Return the folder as it is called from anywhere; as it is, what has no home to begin with, or is an address."""
+    folder = os.path.expanduser(folder)  # noqa: PTH111 (Path raises where there is no home, and collapses the // of ://)
+    return folder if folder.startswith("~") or "://" in folder else os.path.abspath(folder)  # noqa: PTH100 (keeps links)
 
 
 def without_output(config: DictConfig) -> DictConfig:
@@ -427,7 +487,8 @@ def _check_value(path: str, value: Any, schema_field: dataclasses.Field[Any]) ->
         and not any(value is c or (value == c and type(value) is type(c)) for c in choices)
     ):
         shown = [str(c).lower() if isinstance(c, bool) else str(c) for c in choices]
-        raise UserError(f"{path}={value}: must be one of {', '.join(shown)}.{did_you_mean(str(value), shown)}")
+        words = f" {YAML_WORDS}" if str(value) in ("True", "False") else ""
+        raise UserError(f"{path}={value}: must be one of {', '.join(shown)}.{did_you_mean(str(value), shown)}{words}")
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return
     unit = f" ({schema_field.metadata['unit']})" if schema_field.metadata.get("unit") else ""
@@ -481,15 +542,17 @@ def build(node: DictConfig, **arguments: Any) -> Any:
     if "_target_" not in node:
         raise UserError(f"{where} names nothing to build: its YAML needs a _target_")
     try:
-        target = instantiate(OmegaConf.to_container(node), _partial_=True, _convert_="all")
+        target = instantiate(OmegaConf.to_container(node, resolve=True), _partial_=True, _convert_="all")
     except InstantiationException as error:
-        raise UserError(f"{where}._target_={node._target_} cannot be found: {error.__cause__ or error}") from error
+        raise UserError(f"{where}._target_={node._target_} {explain_target(node._target_, error)}") from error
     partial = bool(node.get("_partial_"))
     try:
         signature = inspect.signature(target.func)
         (signature.bind_partial if partial else signature.bind)(**(target.keywords | arguments))
     except (TypeError, ValueError) as error:
-        raise UserError(f"{where}: {node._target_} does not fit its configuration: {error}") from error
+        unknown = next((name for name in target.keywords if f"'{name}'" in str(error)), "")
+        hint = did_you_mean(unknown, signature.parameters) if unknown else ""
+        raise UserError(f"{where}: {node._target_} does not fit its configuration: {error}.{hint}") from error
     for name, value in target.keywords.items():
         expected = signature.parameters[name].annotation if name in signature.parameters else None
         if expected is int and type(value) is not int:
@@ -497,11 +560,6 @@ def build(node: DictConfig, **arguments: Any) -> Any:
     if partial:
         return target if target.keywords else target.func
     return target(**arguments)
-
-
-def part_name(target: Any) -> str:
-    """What a part is called by its `_target_`: `conv` for vae_runner.models.conv.build."""
-    return ".".join(str(target).split(".")[-2:-1])
 
 
 def leaves(node: Any, prefix: str = "", *, into_lists: bool = True) -> Iterator[tuple[str, Any]]:

@@ -2,13 +2,14 @@
 
 import logging
 import os
+import shutil
+import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -26,7 +27,17 @@ from rich.text import Text
 from vae_runner.errors import printable
 from vae_runner.streams import Forgiving
 
+WARNINGS = "py.warnings"  # the name under which Python logs them
+LIBRARIES = {WARNINGS.partition(".")[0], "absl", "keras", "matplotlib", "PIL", "tensorflow"}
 LOG_ONLY = {"log_only": True}  # as a message's `extra`: for the run's log, because the command says it at its end
+
+# Waits in a process of its own: for a line of the process that keeps messages aside, or for that one's end.
+SHOW_LAST_WORDS = """
+trap "" HUP INT TERM
+read -r done && exit
+echo "The process ended while TensorFlow was imported:"
+tee -a "$0" <"/proc/self/fd/$1" 2>/dev/null
+"""
 
 console = Console()
 if not console.is_terminal and "COLUMNS" not in os.environ:
@@ -39,22 +50,30 @@ def plain(value: object) -> Text:
 
 
 @contextmanager
-def native_messages_to_log() -> Iterator[None]:
+def native_messages_to_log(last_words: Path | None = None) -> Iterator[None]:
     """Keep what native code writes to the standard error from the terminal; with `hydra.verbose=true` it is logged.
 
-    TensorFlow's C++ parts tell of missing CUDA libraries there, before any of its own settings for that apply.
+    TensorFlow's C++ parts tell of missing CUDA libraries there, before any of its own settings for that apply. Should
+    they end the process, by exit() or abort(), what they have said is shown, and added to the file `last_words`.
     """
+    if sys.platform != "linux" or shutil.which("sh") is None:  # what could not be shown is not kept aside
+        yield
+        return
     sys.stderr.flush()
+    kept = os.memfd_create("native messages")
+    shows = ["sh", "-c", SHOW_LAST_WORDS, os.fspath(last_words or os.devnull), str(kept)]
+    watcher = subprocess.Popen(shows, stdin=subprocess.PIPE, stdout=2, pass_fds=[kept])
     terminal = os.dup(2)
-    with tempfile.TemporaryFile() as kept:
-        os.dup2(kept.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)
-            kept.seek(0)
-            for line in kept.read().decode(errors="replace").splitlines():
+    os.dup2(kept, 2)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        watcher.communicate(b"done\n")
+        with os.fdopen(kept, "rb") as messages:
+            messages.seek(0)
+            for line in messages.read().decode(errors="replace").splitlines():
                 logging.getLogger("tensorflow.native").debug(line)
 
 
@@ -70,11 +89,12 @@ def silence_native_messages() -> None:
 
 
 class ConsoleHandler(logging.Handler):
-    """Log messages, as they are, above a bar that may be running."""
+    """Log messages, as they are, above a bar that may be running; libraries' warnings are for the run's log alone."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print the message; warnings and errors in colour."""
-        if getattr(record, "log_only", False):
+        of_library = record.levelno == logging.WARNING and record.name.partition(".")[0] in LIBRARIES
+        if of_library or getattr(record, "log_only", False):
             return
         style = "red" if record.levelno >= logging.ERROR else "yellow" if record.levelno >= logging.WARNING else None
         console.print(printable(self.format(record)), style=style, markup=False, highlight=False, soft_wrap=True)
@@ -83,8 +103,17 @@ class ConsoleHandler(logging.Handler):
 class LogFile(logging.FileHandler):
     """The run's log; what there is no room for is not in it, and no error."""
 
+    def __init__(self, *arguments: Any, **keys: Any) -> None:
+        super().__init__(*arguments, **keys)
+        self._warnings: set[str] = set()
+
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the message."""
+        """Write the message; a warning of Python's, which some code gives again and again, only once."""
+        if record.name == WARNINGS:
+            kind_and_text = record.getMessage().partition(": ")[2].partition("\n")[0]  # after the line of code it is of
+            if kind_and_text in self._warnings:
+                return
+            self._warnings.add(kind_and_text)
         with suppress(OSError):  # when it is opened
             super().emit(record)
 

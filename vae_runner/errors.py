@@ -4,6 +4,7 @@ import difflib
 import signal
 from collections.abc import Iterable
 
+YAML_WORDS = "In YAML, yes and on are true, no and off are false; quotes make them words."
 DAMAGED = "the run directory is damaged; bring it back from a copy, or delete it and do the run again"
 
 
@@ -21,6 +22,10 @@ class UnwritableError(UserError):
     """A file cannot be written: no room, a limit, no permission. What was there before is as it was."""
 
 
+class UnreadableError(UserError):
+    """A file or folder cannot be read: no permission, a disk that fails. Of what is in it nothing is known."""
+
+
 class Interrupted(KeyboardInterrupt):
     """A signal asked the command to end. Its text, if any, says how to go on later; `status` is the exit status."""
 
@@ -28,6 +33,11 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(advice)
         self.signal_number = signal_number
         self.status = 128 + signal_number  # as shells have it: 130 for SIGINT, 143 for SIGTERM
+
+
+def not_permitted(error: PermissionError) -> UserError:
+    """What to say of a file that something of ours has come across, and may not use."""
+    return UserError(f"{error.filename} cannot be read or written ({error.strerror}): give another place")
 
 
 def first_line(error: BaseException) -> str:
@@ -43,6 +53,18 @@ def exit_status(interrupt: KeyboardInterrupt) -> int:
 def printable(text: str) -> str:
     """`text` with what a terminal would obey, or could not show, written out: a file name may hold anything."""
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
+def check_name(text: str) -> None:
+    """Refuse a name that no text file can hold: neither the configuration of a run, nor a table.
+
+    Raises:
+        UserError: it is not UTF-8.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{text}: this name is not UTF-8: rename it, or give another") from error
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

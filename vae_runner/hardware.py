@@ -13,9 +13,9 @@ import keras
 import tensorflow as tf
 from tensorflow.python.distribute.collective_all_reduce_strategy import CollectiveAllReduceExtended
 
+from vae_runner.acceleration.custom_ops import UnavailableError, loading
 from vae_runner.cluster import Cluster, wait_for_all
 from vae_runner.config import HardwareConfig, takes_custom_ops
-from vae_runner.acceleration.custom_ops import UnavailableError, loading
 from vae_runner.errors import UserError
 
 log = logging.getLogger(__name__)

@@ -3,18 +3,23 @@
 import argparse
 import difflib
 import re
-from collections.abc import Iterator
+import sys
+import sysconfig
+import traceback
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
 
-from vae_runner.errors import UserError, did_you_mean
+from vae_runner.errors import YAML_WORDS, UserError, did_you_mean, first_line
 
 KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "a word"}
+
+OTHER_GROUPS = " What another group chooses is changed by '- override /GROUP: NAME', with the slash."
 
 
 def quoted(path: Path) -> str:
@@ -26,6 +31,18 @@ def quoted(path: Path) -> str:
     if "${" in str(path):
         raise UserError(f"{path} has ${{ in it, which Hydra would look up: rename it")
     return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), str(path)) + "'"
+
+
+def check_hyphens(arguments: Sequence[str]) -> None:
+    """Refuse an option that begins with a dash of a text program's, which makes one of a hyphen or two.
+
+    Raises:
+        UserError: one does.
+    """
+    for argument in arguments:
+        if pasted := re.match(r"[\u2010-\u2015\u2212]+-?([A-Za-z][\w-]*)", argument):
+            option = f"{'-' if len(pasted[1]) == 1 else '--'}{pasted[1]}"
+            raise UserError(f"{argument} begins with a dash that is no hyphen, as text programs put it: type {option}")
 
 
 def explain_option(parser: argparse.ArgumentParser, message: str) -> str:
@@ -43,9 +60,13 @@ def explain(error: Exception) -> str:
     text = str(error) or str(cause)
     first = text.splitlines()[0] if text else type(error).__name__
     if isinstance(error, yaml.YAMLError):
-        return f"a YAML file of the configuration cannot be read: {text}"
+        return _explain_yaml(error)
+    if isinstance(error, UnicodeDecodeError) and (file := _local(error, "full_path")):
+        return f"{file} is no text in UTF-8: save it as such"
     if isinstance(error, MissingConfigException):
         return _missing(error, first)
+    if composed := re.match(r"In '(.*)': \w+ raised while composing config:", first):
+        return _explain_file(error, composed[1])
     if isinstance(error, OSError):
         problem = f"the run directory {error.filename} cannot be made ({error.strerror})"
         return f"{problem}: choose another with hydra.run.dir=DIR"
@@ -63,9 +84,83 @@ def explain(error: Exception) -> str:
         return f"{ambiguous[1]}: several values are a sweep: add -m"
     if isinstance(cause, OmegaConfBaseException):
         return _explain_omegaconf(cause)
+    if override := re.match(r"In '(.+/.+)': Could not override '(.*)'", first):
+        return f"{_file(error, override[1])}: its defaults list overrides {override[2]}, which is not.{OTHER_GROUPS}"
     if isinstance(error, HydraException):
         return first
     return f"these overrides make no configuration ({first}): see vae-run --help for how they are written"
+
+
+def _explain_yaml(error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        while_ = f" ({error.context})" if error.context else ""
+        return f"{mark.name}, line {mark.line + 1}, is no YAML: {error.problem}{while_}"
+    return f"a YAML file of the configuration cannot be read: {error}"
+
+
+def _explain_file(error: Exception, config: str) -> str:
+    """What is wrong in the YAML file `config`, a group and a name, of the user's own."""
+    file, cause = _file(error, config), error.__context__
+    if not isinstance(cause, OmegaConfBaseException):
+        return f"{file}: {error}"
+    group = config.partition("/")[0]
+    if cause.full_key == group:  # there is no such key: what is in this group has no place of its own
+        if _is_empty(file):
+            return f"{file} is empty: write '# @package _global_' into it, and keys of the run below"
+        return f"{file} needs the first line '# @package _global_': its keys are then the run's, and not '{group}'s"
+    words = f". {YAML_WORDS}" if "of type 'bool'" in str(cause) else ""
+    return f"{file}: {_explain_omegaconf(cause)}{words}"
+
+
+def _file(error: Exception, config: str) -> Path:
+    """The file that Hydra has read as `config`."""
+    repository = _local(error, "repo")
+    sources = repository.get_sources() if repository else ()
+    folder = next((source.path for source in sources if source.is_config(config)), "")
+    return Path(folder, f"{config}.yaml")
+
+
+def _is_empty(file: Path) -> bool:
+    return not yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+def _local(error: Exception, name: str) -> Any:
+    """A local variable of the function of Hydra's that failed, which its exceptions do not carry; or None."""
+    frames = [frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return next((variables[name] for variables in reversed(frames) if name in variables), None)
+
+
+def explain_target(target: str, error: InstantiationException) -> str:
+    """Why Hydra does not get `target`: there is none of that name, or the module it is in fails; then where."""
+    causes: list[BaseException] = [error]
+    while cause := causes[-1].__cause__:
+        causes.append(cause)
+    problem, told = causes[-1], str(causes[-2] if len(causes) > 1 else error)
+    if isinstance(problem, AttributeError) and "is an attribute of" in told:
+        return f"cannot be found: {problem}"
+    if isinstance(problem, ModuleNotFoundError) and f"{target}.".startswith(f"{problem.name}."):
+        module, _, name = str(problem.name).rpartition(".")
+        if module in sys.modules:
+            return f"cannot be found: {module} has no '{name}'.{did_you_mean(name, dir(sys.modules[module]))}"
+        return (
+            f"cannot be found: there is no module '{problem.name}' on the Python path (PYTHONPATH=. adds this folder)"
+        )
+    if len(causes) < 2 or not isinstance(causes[-2], ImportError):
+        return f"cannot be used: {problem}"
+    told = str(problem.msg) if isinstance(problem, SyntaxError) else first_line(problem)
+    return f"cannot be imported: {_place(problem)}: {type(problem).__name__}: {told}"
+
+
+def _place(problem: BaseException) -> str:
+    """The file and line of an error in a module: the last in code that is no library's."""
+    if isinstance(problem, SyntaxError):
+        return f"{problem.filename}, line {problem.lineno}"
+    frames = [frame for frame in traceback.extract_tb(problem.__traceback__) if not frame.filename.startswith("<")]
+    libraries = sysconfig.get_path("stdlib"), "site-packages"
+    own = [frame for frame in frames if not any(library in frame.filename for library in libraries)]
+    frame = (own or frames)[-1]
+    return f"{frame.filename}, line {frame.lineno}"
 
 
 def _explain_omegaconf(error: OmegaConfBaseException) -> str:
@@ -73,7 +168,7 @@ def _explain_omegaconf(error: OmegaConfBaseException) -> str:
     where = error.full_key
     if where is None or isinstance(error, InterpolationResolutionError):
         return first
-    if " not in '" in first:
+    if " not in '" in first or "is not in struct" in first:
         return _unknown_key(where, error.parent_node)
     if isinstance(error, ValidationError):
         if converted := re.match(r"Value '(.*)' of type '.*' could not be converted to (\w+)", first):
@@ -84,10 +179,20 @@ def _explain_omegaconf(error: OmegaConfBaseException) -> str:
             return f"{where} must be a list: write {where}=[…], with a comma between two"
         if "is not Optional" in first:
             return f"{where}=null: must have a value"
+        if subtree := re.search(r"is not a subclass of (\w+)\. value: (.*)", first):
+            nodes = error.parent_node or {}
+            named = (str(key) for key in nodes if getattr(OmegaConf.get_type(nodes, key), "__name__", "") == subtree[1])
+            key = where or next(named, subtree[1])
+            return f"{key}={subtree[2]}: must be keys with values, like {key}.KEY=VALUE"
     return f"{where}: {first}"
 
 
 def _missing(error: MissingConfigException, first: str) -> str:
+    named = re.match(r"In '((?!hydra/).+/.+)': Could not \w+ '(.+)/(.*?)'", first)
+    if named is not None:
+        config, group, name = named.groups()
+        hint = did_you_mean(name, _local(error, "repo").get_group_options(group)) or OTHER_GROUPS
+        return f"{_file(error, config)}: its defaults list names {group}/{name}, which there is not.{hint}"
     found = re.search(r"Could not find '(.+)/(.*)'", first)
     if found is None:
         return first

@@ -6,28 +6,28 @@ that the user names on the command line.
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-import vae_runner.conf
 from vae_runner import refusals
-from vae_runner.config import COMMAND_KEYS, SCHEMAS, Config, leaves
+from vae_runner.choices import own_yaml
+from vae_runner.config import COMMAND_KEYS, PARTS, SCHEMAS, Config, leaves
 from vae_runner.errors import DAMAGED, UserError, did_you_mean
 from vae_runner.run_directory import RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
-from vae_runner.untrusted import YAML_LOADER
 
-PARTS = ("dataset", "model", "posterior", "loss", "optimizer", "schedule")
 # What does not change what a run has done already.
-MAY_CHANGE = ("epochs", "data_dir", "early_stopping", "checkpoint", "figures", "hardware")
+MAY_CHANGE = (
+    *("epochs", "early_stopping", "checkpoint", "figures", "hardware"),
+    *("data_dir", "dataset.data_dir", "dataset.root", "dataset.url"),  # where the images are; they are known again
+)
 KNOWN = ("experiment", "hydra", *(field.name for field in dataclasses.fields(Config)))
 
 
@@ -62,13 +62,19 @@ def rewritten(arguments: Sequence[str]) -> list[str]:
             raise UserError(
                 f"there is no key '{first}'.{did_you_mean(first, MAY_CHANGE)} vae-run --cfg job lists all keys."
             )
-        if first not in (*MAY_CHANGE, *COMMAND_KEYS, "hydra"):
+        if not _may_change(name) and first not in (*COMMAND_KEYS, "hydra"):
             raise UserError(
                 f"{override.input_line} would change what {path} has done already: leave it out, or start a new run; "
                 f"a resumed run takes other {', '.join(MAY_CHANGE)}"
             )
     quoted = refusals.quoted(path)
+    # The configuration that Hydra composes is of another dataset, which may not have that key.
+    others = [f"++{argument}" if argument.startswith("dataset.") else argument for argument in others]
     return [*others, f"resume={quoted}", f"hydra.run.dir={quoted}"]
+
+
+def _may_change(key: str) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in MAY_CHANGE)
 
 
 def configuration(path: Path, asked: DictConfig, overrides: Sequence[str]) -> DictConfig:
@@ -84,10 +90,13 @@ def configuration(path: Path, asked: DictConfig, overrides: Sequence[str]) -> Di
         config = DictConfig(OmegaConf.structured(Config))
         config.merge_with(stored)
         _give_types(config, path)
-        for override in OverridesParser.create().parse_overrides(list(overrides)):
-            _apply(config, asked, override)
     except OmegaConfBaseException as error:
         raise UserError(f"{path}/config.yaml: {str(error).splitlines()[0]}: {DAMAGED}") from error
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        try:
+            _apply(config, asked, override)
+        except OmegaConfBaseException as error:
+            raise UserError(f"{override.key_or_group}: {str(error).splitlines()[0]}") from error
     info = RunDirectory(path).info
     done = info.get("epoch", 0)
     draws = OmegaConf.to_container(config.figures) != OmegaConf.to_container(stored.figures)
@@ -104,7 +113,7 @@ def configuration(path: Path, asked: DictConfig, overrides: Sequence[str]) -> Di
 def _give_types(config: DictConfig, path: Path) -> None:
     """Let the schemas say what the keys of our own parts may be, as they do where Hydra composes a configuration."""
     schemas: dict[str, type] = {}
-    for file in _own_yaml():
+    for _, file in own_yaml():
         names = re.findall(r"/schema/(\w+/\w+)@", str(file.get("defaults")))
         targets = [value for key, value in leaves(file) if key.split(".")[-1] == "_target_"]
         schemas |= {target: SCHEMAS[name] for name, target in zip(names, targets, strict=False)}
@@ -118,7 +127,7 @@ def _give_types(config: DictConfig, path: Path) -> None:
 
 def _apply(config: DictConfig, asked: DictConfig, override: Override) -> None:
     name = override.key_or_group
-    if name.partition(".")[0] not in MAY_CHANGE:
+    if not _may_change(name):
         return
     if override.is_delete():
         parent, _, last = name.rpartition(".")
@@ -131,7 +140,7 @@ def _apply(config: DictConfig, asked: DictConfig, override: Override) -> None:
 
 def check_targets(content: Any, trust: Sequence[str], where: str) -> None:
     """Refuse a stored configuration that names code other than this package's parts and the modules in `trust`."""
-    ours = {value for file in _own_yaml() for key, value in leaves(file) if key.split(".")[-1] == "_target_"}
+    ours = {value for _, file in own_yaml() for key, value in leaves(file) if key.split(".")[-1] == "_target_"}
     for key, value in leaves(content):
         if key.split(".")[-1] != "_target_" or value in ours:
             continue
@@ -147,9 +156,7 @@ def check_same_past(config: DictConfig, past: Mapping[str, Any], path: Path) -> 
     """Refuse to go on from a checkpoint that another configuration has led to."""
     now, then = (dict(leaves(part)) for part in (OmegaConf.to_container(config, resolve=True), past))
     for key in sorted(now.keys() | then.keys()):
-        if key.partition(".")[0] in MAY_CHANGE or key == "dataset.data_dir":
-            continue
-        if now.get(key) != then.get(key):
+        if not _may_change(key) and now.get(key) != then.get(key):
             raise UserError(
                 f"{path}/config.yaml has {key}={now.get(key)}, but its checkpoint was made with {key}={then.get(key)}: "
                 "put that back"
@@ -162,8 +169,3 @@ def _overrides(arguments: Sequence[str]) -> list[Override]:
         return OverridesParser.create().parse_overrides([a for a in words if not a.startswith("-")])
     except HydraException as error:
         raise UserError(refusals.explain(error)) from error
-
-
-def _own_yaml() -> Iterator[Any]:
-    for file in Path(str(vae_runner.conf.__file__)).parent.rglob("*.yaml"):
-        yield yaml.load(file.read_text(encoding="utf-8"), Loader=YAML_LOADER)

@@ -23,15 +23,15 @@ from vae_runner.acceleration.fuse import fuse
 from vae_runner.cluster import Cluster, find
 from vae_runner.config import build, without_output
 from vae_runner.console import LOG_ONLY, silence_native_messages
-from vae_runner.datasets import Dataset, Split
+from vae_runner.datasets import Dataset, Split, data_changes
 from vae_runner.datasets.pipeline import Batches
-from vae_runner.errors import Interrupted, UnwritableError, UserError, first_line
+from vae_runner.errors import Interrupted, UnwritableError, UserError, first_line, not_permitted
+from vae_runner.experiment import build_autoencoder, synchronize_normalization
 from vae_runner.figures import Trained
 from vae_runner.files import remove_empty
 from vae_runner.losses.base import Loss
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.models.saved import unallocated
-from vae_runner.experiment import build_autoencoder, synchronize_normalization
 from vae_runner.models.summary import training_bytes
 from vae_runner.posteriors.base import Posterior
 from vae_runner.resume import check_same_past
@@ -139,6 +139,8 @@ def _end_noted(record: Record, directory: RunDirectory, cluster: Cluster | None,
     except BaseException as error:
         if cluster and isinstance(error, hardware.LOST_ERRORS) and (lost := cluster.named_in(str(error))):
             raise fail(f"{lost} is gone, and this run with it", f": {goes_on}") from error
+        if isinstance(error, PermissionError) and error.filename is not None:
+            raise fail(str(not_permitted(error))) from error
         note("failed", error=f"{type(error).__name__}: {error}")
         raise
     record.end("finished")
@@ -170,9 +172,8 @@ class _Experiment:
 def _build(config: DictConfig, machine: hardware.Hardware, stopwatch: Stopwatch, signals: Interruption) -> _Experiment:
     dataset = build(config.dataset)
     _check_dataset(dataset)
-    shapes = [(name, split.images.shape) for name, split in dataset.splits.items()]
     devices = f"{len(machine.strategy.extended.worker_devices)} {machine.description['device']}"
-    _check_alike(machine, f"{identity(config)} {shapes} {devices}")
+    _check_alike(machine, f"{identity(_without_root(config))} {dataset.fingerprint} {devices}")
     train, evaluated = _batches(dataset, config, machine)
     loss = build(config.loss)
     with machine.strategy.scope():
@@ -212,6 +213,7 @@ def _batches(dataset: Dataset, config: DictConfig, machine: hardware.Hardware) -
             f"batch_size={size} is shared by {machine.replicas} devices, and does not divide: give a multiple of "
             f"{machine.replicas}, like {max(size // machine.replicas, 1) * machine.replicas}"
         )
+
     def batches(split: Split, seed: int | None = None) -> Batches:
         return Batches(split.images, size, seed, machine.strategy, split.labels)
 
@@ -240,6 +242,7 @@ def _train(
             f"{directory.path} is finished, and has no checkpoint to go on from: start a new run, in another directory"
         )
     _check_alike(machine, f"step {trainer.step}")
+    record.note(data=experiment.dataset.fingerprint)
     if rows:  # run.json may have been lost, or be of a moment after the checkpoint
         metrics = {name: value for name, value in rows[-1].items() if name not in ("epoch", "step")}
         record.note(epoch=int(rows[-1]["epoch"]), step=int(rows[-1]["step"]), metrics=metrics)
@@ -293,6 +296,14 @@ def _check_alike(machine: hardware.Hardware, what: str) -> None:
         )
 
 
+def _without_root(config: DictConfig) -> DictConfig:
+    """Return the configuration without the place of the images, which may lie elsewhere on every machine."""
+    same = config.copy()
+    if "root" in same.dataset:
+        same.dataset.root = None
+    return same
+
+
 def _restore(
     experiment: _Experiment, directory: RunDirectory, config: DictConfig, stopwatch: Stopwatch, *, from_file: bool
 ) -> list[dict[str, float]] | None:
@@ -306,6 +317,11 @@ def _restore(
             directory.check_config()
         return None
     check_same_past(config, checkpoint.config, directory.path)
+    if changes := data_changes(checkpoint.data, experiment.dataset.fingerprint):
+        raise UserError(
+            f"{directory.path} was trained on other images ({changes}): bring those back, say with dataset.root= where "
+            "they are, or start a new run"
+        )
     if from_file:
         directory.check_config()
     directory.write_config(config)
@@ -324,7 +340,8 @@ def _capture(
     before = [dict(row) for row in rows if row["epoch"] < position.epoch]
     content: Any = OmegaConf.to_container(config, resolve=True)
     values = experiment.variables.values()
-    return experiment.trainer.step, Checkpoint(position, before, dict(stopwatch.seconds), content, values)
+    data = experiment.dataset.fingerprint
+    return experiment.trainer.step, Checkpoint(position, before, dict(stopwatch.seconds), content, values, data)
 
 
 def _trained(experiment: _Experiment, rows: Sequence[Row], config: DictConfig) -> Trained:

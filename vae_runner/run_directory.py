@@ -32,12 +32,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from filelock import BaseFileLock, FileLock, Timeout
+from filelock import BaseFileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
+from vae_runner import locks
+from vae_runner.choices import chosen_in
 from vae_runner.config import leaves
+from vae_runner.datasets import is_fingerprint
 from vae_runner.errors import DAMAGED, UnwritableError, UserError
-from vae_runner.files import write_whole, writing
+from vae_runner.files import LOG, RUN_FILE, check_own, is_file, readable, write_whole, writing
 from vae_runner.untrusted import (
     MAX_TEXT,
     DamagedError,
@@ -66,6 +69,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONFIG_CHECKSUMS = "config_checksums"  # any of them will do
+OUTDATED = "outdated"  # in a finished run: how the images differ that its sweep was last gone on with
+CHOICES = "choices"  # by their groups: which model, which loss, … the command chose
 MAIN_METRIC = "test/loss"  # which every run has
 
 
@@ -80,9 +85,16 @@ def _is_count(value: Any) -> bool:
 INFO_KINDS: dict[str, Callable[[Any], bool]] = {  # of what run.json is read for
     "status": _is_text, "started": _is_text, "ended": _is_text, "error": _is_text,
     "epoch": _is_count, "step": _is_count, "process": lambda value: isinstance(value, dict), "metrics": are_numbers,
-    "resumed": are_texts, CONFIG_CHECKSUMS: are_texts,
+    "resumed": are_texts, CONFIG_CHECKSUMS: are_texts, "data": is_fingerprint, OUTDATED: _is_text,
+    CHOICES: lambda value: isinstance(value, dict) and are_texts(list(value.values())),
     "seconds": is_number,
 }  # fmt: skip
+# All that lies in a run directory, and what shows that it is one, where a run was killed before it had a run.json.
+NAMES = (
+    "run.json", "config.yaml", "metrics.csv", LOG, "tensorboard", "checkpoints", "models", "figures",
+    "evaluation", ".hydra", ".lock",
+)  # fmt: skip
+MARKS = (".lock", "checkpoints/step_*.npz")
 PICTURE_DPI = 150
 COMPRESSION = 3  # of PNG files, 1 … 9
 
@@ -96,6 +108,7 @@ class RunDirectory:
         self.path = path
         self._lock: BaseFileLock | None = None
         self._config_checksums: list[str] = []  # of the configuration that the run was written with
+        self._choices: dict[str, str] = {}  # that it was made with
 
     def __enter__(self) -> Self:
         return self
@@ -112,11 +125,12 @@ class RunDirectory:
         """A new run's directory, with its configuration, and Hydra's as Hydra keeps it.
 
         Raises:
-            UserError: there is a run in it already, or nothing can be written there.
+            UserError: there is a run in it already, or something else, or nothing can be written there.
         """
         directory = cls(path)
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
+        directory.check_own()
         directory.hold()
         try:
             if directory.has_run:
@@ -124,6 +138,7 @@ class RunDirectory:
                     f"{path} holds a run already: continue it with resume={path}, or give another hydra.run.dir"
                 )
             if hydra is not None:
+                directory._choices = chosen_in(hydra)
                 parts = {"config": config, "hydra": {"hydra": hydra}, "overrides": hydra.overrides.task}
                 for name, part in parts.items():
                     write_whole(path / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(part).encode())
@@ -133,6 +148,15 @@ class RunDirectory:
             directory.release()
             raise
         return directory
+
+    def check_own(self) -> None:
+        """Refuse a folder with something in it that no run has written: a run would write over it.
+
+        Raises:
+            UserError: there is such a thing, or one may not know.
+        """
+        if not self.has_run:
+            check_own(self.path, "a run", NAMES, MARKS)
 
     @classmethod
     @contextmanager
@@ -158,16 +182,23 @@ class RunDirectory:
         Raises:
             UserError: another one does.
         """
-        lock = FileLock(self.path / ".lock", timeout=0)
         try:
-            lock.acquire()
+            self._lock = locks.take(self.path / ".lock", 0)
+        except Timeout as error:
+            raise UserError(
+                f"{self.path} is in use: {self._holder} runs in it; wait for its end, or stop it"
+            ) from error
         except OSError as error:
-            if not isinstance(error, Timeout):
-                raise UnwritableError(f"{self.path} cannot be written ({error.strerror or error})") from error
-            process = self.info.get("process", {})
-            who = f"process {process.get('pid')} on {process.get('host')}" if process else "another process"
-            raise UserError(f"{self.path} is in use: {who} runs in it; wait for its end, or stop it") from error
-        self._lock = lock
+            raise UnwritableError(f"{self.path} cannot be written ({error.strerror or error})") from error
+
+    @property
+    def _holder(self) -> str:
+        """Who runs here, as far as run.json says."""
+        try:
+            process = self.info.get("process")
+        except UserError:  # it is not there yet
+            process = None
+        return f"process {process.get('pid')} on {process.get('host')}" if process else "another process"
 
     def release(self) -> None:
         """Let others run in this directory."""
@@ -189,6 +220,8 @@ class RunDirectory:
         """Replace run.json as a whole; it also knows what it and the configuration are, to the last character."""
         if self._config_checksums:
             info = {**info, CONFIG_CHECKSUMS: self._config_checksums}
+        if self._choices:
+            info = {**info, CHOICES: self._choices}
         write_whole(self._info_file, (json.dumps(sealed(info), indent=2, allow_nan=False) + "\n").encode())
 
     def touch(self) -> None:
@@ -262,7 +295,12 @@ class RunDirectory:
 
     def _checkpoint_files(self) -> list[tuple[int, Path]]:
         """The checkpoints by their steps, the newest first."""
-        named = ((re.fullmatch(r"step_(\d{10})\.npz", file.name), file) for file in self._checkpoints.glob("step_*"))
+        try:
+            with readable(self._checkpoints):
+                files = list(self._checkpoints.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        named = ((re.fullmatch(r"step_(\d{10})\.npz", file.name), file) for file in files)
         return sorted(((int(name[1]), file) for name, file in named if name), reverse=True)
 
     @property
@@ -289,7 +327,8 @@ class RunDirectory:
         """
         directory = cls.open(path)
         directory.hold()
-        directory._config_checksums = directory.info.get(CONFIG_CHECKSUMS, [])
+        info = directory.info
+        directory._config_checksums, directory._choices = info.get(CONFIG_CHECKSUMS, []), info.get(CHOICES, {})
         for part in path.rglob("*.part"):  # of a process that was killed while it wrote
             part.unlink(missing_ok=True)
         return directory
@@ -301,26 +340,36 @@ class RunDirectory:
         Raises:
             UserError: there is no run in it, a link in it leads elsewhere, or something in it is no file.
         """
-        if not path.is_dir():
-            raise UserError(f"{path} {'is no directory' if path.exists() else 'does not exist'}: give a run directory")
+        with readable(path):
+            if not path.is_dir():
+                what = "is no directory" if path.exists() else "does not exist"
+                raise UserError(f"{path} {what}: give a run directory")
         directory = cls(path)
         if not directory.has_run:
             raise UserError(
                 f"{path} is no run directory: it has no run.json; give outputs/<date>/<time>, or a folder in a sweep's"
             )
         whole = path.resolve()
-        for file in path.rglob("*"):
-            if file.is_symlink() and not Path(os.path.realpath(file)).is_relative_to(whole):
-                raise UserError(f"{file} is a link out of the run directory: remove it")
-            # A pipe could be read forever. What a process is about to rename may be gone meanwhile.
-            if not (file.is_dir() or file.is_file()) and file.exists():
-                raise UserError(f"{file} is neither a file nor a folder: remove it")
+        with readable(path):
+            for file in _contents(path):
+                if file.is_symlink() and not Path(os.path.realpath(file)).is_relative_to(whole):
+                    raise UserError(
+                        f"{file} is a link out of the run directory: remove it, or put a copy of what it leads to in "
+                        "its place; for a larger disk, move the run directory as a whole"
+                    )
+                # A pipe could be read forever. What a process is about to rename may be gone meanwhile.
+                if not (file.is_dir() or file.is_file()) and file.exists():
+                    raise UserError(f"{file} is neither a file nor a folder: remove it")
         return directory
 
     @property
     def has_run(self) -> bool:
-        """Whether there is a run in it."""
-        return self._info_file.is_file()
+        """Whether there is a run in it.
+
+        Raises:
+            UnreadableError: one may not know.
+        """
+        return is_file(self._info_file)
 
     @property
     def status(self) -> str:
@@ -495,11 +544,28 @@ class RunDirectory:
         try:
             yield
         except DamagedError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise UserError(f"{file} is missing: bring the run directory back from a copy") from error
             raise UserError(f"{file} cannot be used ({error}): {DAMAGED}") from error
 
     @property
     def _info_file(self) -> Path:
-        return self.path / "run.json"
+        return self.path / RUN_FILE
+
+
+def _contents(folder: Path) -> Iterator[Path]:
+    """All that is below a folder.
+
+    Raises:
+        OSError: it cannot be known.
+    """
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):  # it is gone meanwhile
+            raise error
+
+    for path, folders, files in os.walk(folder, onerror=refuse):
+        yield from (Path(path, name) for name in (*folders, *files))
 
 
 def timestamp(seconds: float) -> str:

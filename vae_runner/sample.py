@@ -21,17 +21,18 @@ def sample(run: Path, number: int, out: Path, seed: int) -> None:
     Raises:
         UserError: `run` is no finished run, or `out` cannot be written.
     """
-    if out.suffix not in (".png", ".npy"):
+    kind = out.suffix.lower()
+    if kind not in (".png", ".npy"):
         raise UserError(f"--out {out}: the name must end in .png (a picture) or .npy (an array)")
     check_writable(out)
     autoencoder = RunDirectory.open_finished(run).load_autoencoder()
     height, width, _ = autoencoder.image_shape
-    most = (MAX_PICTURE_PIXELS if out.suffix == ".png" else MAX_ARRAY_PIXELS) // (height * width)
+    most = (MAX_PICTURE_PIXELS if kind == ".png" else MAX_ARRAY_PIXELS) // (height * width)
     if number > most:
-        raise UserError(f"-n {number}: a {out.suffix} holds at most {most} images of {height}×{width}; draw fewer")
+        raise UserError(f"-n {number}: a {kind} holds at most {most} images of {height}×{width}; draw fewer")
     z = np.random.default_rng(seed).standard_normal((number, autoencoder.latent), np.float32)
     images = decode(autoencoder, z)
-    if out.suffix == ".npy":
+    if kind == ".npy":
         buffer = io.BytesIO()
         np.save(buffer, np.round(images * 255).astype(np.uint8))
         write_whole(out, buffer.getvalue())

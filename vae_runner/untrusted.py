@@ -20,6 +20,7 @@ import yaml
 from omegaconf.errors import OmegaConfBaseException
 
 from vae_runner.errors import first_line
+from vae_runner.files import readable
 
 MAX_TEXT = 4 << 20  # bytes of a JSON or YAML file
 MAX_DEPTH = 50  # of objects and lists within each other
@@ -56,9 +57,10 @@ def read(path: Path, most: int | None = None) -> bytes:
     """The content of a file; neither of a pipe, which never ends, nor of more than `most` bytes.
 
     Raises:
-        DamagedError: it is no such file, or cannot be read.
+        DamagedError: there is no such file.
+        UnreadableError: it cannot be read.
     """
-    with reading(), open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123 (of a descriptor)
+    with reading(), readable(path), open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123 (of a descriptor)
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise OSError("it is no file")

@@ -4,10 +4,10 @@ import time
 
 import numpy as np
 import tensorflow as tf
+from vae_runner.models.posterior import DiagonalGaussian
 
 from benchmarks.peers import LATENT, Setting
 from vae_runner.models import conv
-from vae_runner.models.posterior import DiagonalGaussian
 from vae_runner.models.summary import summarize, training_flops
 
 SIDE = 2048

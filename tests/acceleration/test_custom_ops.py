@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from vae_runner.custom_ops import UnavailableError, compiling, loading
 
 from tests.models import comparing
 from vae_runner import hardware
 from vae_runner.config import HardwareConfig
-from vae_runner.custom_ops import UnavailableError, compiling, loading
 from vae_runner.errors import UserError
 
 USE = """
@@ -196,6 +196,28 @@ def test_where_they_cannot_be_kept_there_are_none(
         monkeypatch.setenv("XDG_CACHE_HOME", where)
     with pytest.raises(UnavailableError, match=what):
         compiling.library()
+
+
+def test_what_cannot_be_loaded_is_compiled_once_and_then_done_without(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = tmp_path / "compiler"  # what it makes is no library, as for a folder that forbids execution
+    compiler.write_text(f"""#!/bin/sh
+for word; do if [ "$before" = -o ]; then echo nothing >"$word"; echo once >>{tmp_path}/compiled; fi; before=$word; done
+""")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    reasons = []
+    for _ in range(3):  # processes
+        compiling._begun.cache_clear()
+        monkeypatch.setattr(compiling, "_compiled", set())
+        with pytest.raises(UnavailableError) as unavailable:
+            loading.load.__wrapped__()
+        reasons.append(str(unavailable.value))
+    (note,) = cache.glob("*.unloadable")
+    assert (tmp_path / "compiled").read_text() == "once\n"
+    assert reasons[1:] == [f"{reasons[0]} (delete {note} to have it tried again)"] * 2
+    assert "file too short" in reasons[0] or "invalid ELF header" in reasons[0]
 
 
 def test_without_a_compiler_there_are_no_custom_operations(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

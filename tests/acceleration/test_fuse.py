@@ -124,9 +124,7 @@ def test_rows_of_layers_are_computed_together_with_the_same_outputs_gradients_an
     ("layers", "channels"),
     [(norm_and_activation, 16), (lambda: [conv(16), *norm_and_activation()], 1), (image_head, 16)],
 )
-def test_gradients_of_gradients_are_right(
-    layers: Callable[[], Layers], channels: int, own: bool, ops: Any
-) -> None:
+def test_gradients_of_gradients_are_right(layers: Callable[[], Layers], channels: int, own: bool, ops: Any) -> None:
     model, x = network(layers(), (4, 5, channels)), some((3, 4, 5, channels))
     assert_second_gradients_are_right(model, fuse(model, ops if own else None), x)
 
@@ -246,9 +244,7 @@ def test_dense_layers_that_are_not_followed_by_a_convolution_stay_as_they_are() 
     ("kernel", "channels", "stride", "size"),
     [(3, 1, 1, (7, 8)), (3, 1, 2, (7, 8)), (2, 3, 1, (5, 5)), (2, 2, 2, (6, 5)), (1, 4, 1, (3, 3)), (1, 1, 2, (5, 4))],
 )
-def test_a_folded_convolution_equals_its_layers(
-    kernel: int, channels: int, stride: int, size: tuple[int, int]
-) -> None:
+def test_a_folded_convolution_equals_its_layers(kernel: int, channels: int, stride: int, size: tuple[int, int]) -> None:
     model = network([conv(6, stride, kernel), *norm_and_activation()], (*size, channels))
     x = some((5, *size, channels))
     fused = fuse(model)

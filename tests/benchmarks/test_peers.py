@@ -1,11 +1,11 @@
 """The peers train the network that ours is."""
 
 import pytest
+from vae_runner.models.posterior import DiagonalGaussian
 
 from benchmarks.peers import LATENT, tutorial
 from vae_runner.models.conv import build
 from vae_runner.models.layers import plain
-from vae_runner.models.posterior import DiagonalGaussian
 
 NORMALIZED = (
     32 + 64 + 64 + 64,

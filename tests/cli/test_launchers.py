@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -246,6 +246,21 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     finally:
         head.terminate()
         head.wait(60)
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_ray_address_that_nobody_answers_is_refused(scheme: str, mine: Path, refusal: Callable[..., str]) -> None:
+    pytest.importorskip("ray", reason="needs the extra 'sweep'")
+    with socket.socket() as bound:  # and not listening
+        bound.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{bound.getsockname()[1]}"
+        said = refusal(
+            *("vae-run", "-m", "seed=0,1", *SMALL, "hydra/launcher=ray", "sweep.dir=sweep"),
+            f"hydra.launcher.ray.init.address={scheme}{address}",
+            cwd=mine,
+        )
+    assert f"hydra.launcher.ray.init.address: no Ray cluster answers at {address}" in said
+    assert not (mine / "sweep").exists()
 
 
 def test_ray_runs_a_sweep_on_a_cluster_and_begins_a_lost_run_again(mine: Path, ray_cluster: str) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 
 from tests.cli.test_resume import start, status, table, variables, wait_for
 from tests.conftest import command
+from tests.datasets.conftest import write_numbered
 
 SMALL = ("dataset.limit=200", "model.filters=4", "batch_size=32", "figures=none", "hardware.deterministic=true")
 METRICS = ("train/loss", "train/kl", "test/loss", "test/kl")
@@ -142,6 +144,25 @@ def test_machines_with_other_commands_or_images_are_refused_on_all_of_them(other
         assert code == 2, said
         assert "the machines of this run do not begin alike" in said
         assert len(said.splitlines()) == 1
+
+
+def test_machines_may_have_the_same_images_elsewhere_and_not_others(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        pictures = write_numbered(tmp_path / name / "photos", 20)
+
+    def both(*more: str) -> list[tuple[int, str]]:
+        common = (
+            *("dataset=folder", "dataset.root=photos", "dataset.image_size=8", "epochs=1", "batch_size=8"),
+            *("model.filters=4", "figures=none", "hardware=multi_worker"),
+            *(f"hardware.workers=[{','.join(addresses(2))}]", *more),
+        )
+        return ends([start(*common, f"hardware.worker={i}", cwd=tmp_path / name) for i, name in enumerate(("a", "b"))])
+
+    assert both("hydra.run.dir=run") == [(0, ""), (0, "")]
+    shutil.copyfile(pictures[0], pictures[1])  # the same number
+    for code, said in both("hydra.run.dir=other"):
+        assert code == 2, said
+        assert "the machines of this run do not begin alike" in said
 
 
 def test_a_signal_is_heard_while_others_are_waited_for(tmp_path: Path) -> None:

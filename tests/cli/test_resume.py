@@ -1,6 +1,7 @@
 """What `vae-run resume=RUN` promises, with real processes and real signals."""
 
 import csv
+import dataclasses
 import json
 import os
 import random
@@ -18,9 +19,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.conftest import COMMANDS, command
+from vae_runner.config import (
+    COMMAND_KEYS,
+    SCHEMAS,
+    CheckpointConfig,
+    Config,
+    EarlyStoppingConfig,
+    FiguresConfig,
+    HardwareConfig,
+    leaves,
+)
+from vae_runner.errors import UserError
+from vae_runner.resume import check_same_past, rewritten
+from vae_runner.run_directory import RunDirectory
 
 ROUNDS = int(os.environ.get("VAE_RUNNER_TEST_ROUNDS", "1"))  # docs/reliability.md
 KILLS = 4  # of a round
@@ -157,6 +172,27 @@ def test_a_signal_ends_in_a_checkpoint_and_one_line_and_the_run_goes_on_like_one
     part = info(run)["seconds"] - interrupted["seconds"]
     assert part == pytest.approx((ended - resumed).total_seconds(), abs=1.1)
     assert_same(run, reference)
+
+
+def test_a_run_stopped_in_the_middle_of_a_long_epoch_ends_like_one_that_was_not(tmp_path: Path) -> None:
+    """Images, sums and noise of an epoch of many calls of the compiled loop."""
+    epoch = 1438  # steps, one an image: more than two calls of one step and one of the most that there may be, 1,000
+    keys = ("hardware.deterministic=true", "model=mlp", "model.width=8", "batch_size=1", "epochs=1", "figures=none")
+    result = command("vae-run", *keys, "hydra.run.dir=reference", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+
+    process = start(*keys, "checkpoint.every_minutes=0.00001", "hydra.run.dir=run", cwd=tmp_path)
+    run = tmp_path / "run"
+    wait_for(lambda: any(file.stem >= "step_0000000002" for file in run.glob("checkpoints/step_*.npz")))
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert 2 <= info(run)["step"] < epoch
+
+    result = command("vae-run", "resume=run", "checkpoint.every_minutes=0", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert info(run)["step"] == epoch
+    assert_same(run, tmp_path / "reference")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -373,3 +409,62 @@ def test_a_finished_run_that_cannot_go_on_stays_as_it_was(
     }
     assert status(run) == "finished"
     assert {name: (run / name).read_bytes() for name in kept} == before
+
+
+MAY_CHANGE = {"epochs", "early_stopping", "checkpoint", "figures", "hardware", "data_dir"}
+MAY_CHANGE |= {"dataset.data_dir", "dataset.root", "dataset.url"}
+
+
+def all_keys() -> list[str]:
+    """Every key that any of the parts has, and the parts themselves."""
+    given = [field.name for field in dataclasses.fields(Config) if field.name not in COMMAND_KEYS]
+    nested = [("hardware", HardwareConfig), ("early_stopping", EarlyStoppingConfig), ("checkpoint", CheckpointConfig)]
+    nested += [("figures", FiguresConfig), *((path.partition("/")[0], cls) for path, cls in SCHEMAS.items())]
+    return sorted({*given, *(f"{part}.{field.name}" for part, cls in nested for field in dataclasses.fields(cls))})
+
+
+def may_change(key: str) -> bool:
+    return key in MAY_CHANGE or key.partition(".")[0] in MAY_CHANGE
+
+
+@pytest.mark.parametrize("written", ["{}=3", "+{}=3", "++{}=3", "~{}"])
+def test_any_key_that_would_change_the_past_is_refused_and_no_other(written: str, short_run: Path) -> None:
+    assert len(all_keys()) > 80
+    for key in all_keys():
+        override = written.format(key)
+        if may_change(key):
+            rewritten([f"resume={short_run}", override])
+            continue
+        with pytest.raises(UserError, match=r"would change what .* has done already") as refused:
+            rewritten([f"resume={short_run}", override])
+        assert str(refused.value).startswith(f"{override} would")
+
+
+def test_a_checkpoint_of_any_other_configuration_is_refused_but_for_the_keys_that_may_change(short_run: Path) -> None:
+    config = RunDirectory(short_run).config
+    for key, value in leaves(OmegaConf.to_container(config), into_lists=False):
+        other = config.copy()
+        OmegaConf.update(other, key, f"{value}_", force_add=True)
+        if may_change(key):
+            check_same_past(other, OmegaConf.to_container(config), short_run)
+            continue
+        with pytest.raises(UserError, match=f"has {re.escape(key)}={re.escape(str(value))}_, but its checkpoint"):
+            check_same_past(other, OmegaConf.to_container(config), short_run)
+
+
+def test_a_resumed_run_counts_the_time_of_all_its_parts(reference: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(reference, run)
+    before = info(run)
+    result = command("vae-run", "resume=run", f"epochs={EPOCHS + 1}", "figures=none", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    after = info(run)
+    assert after["started"] == before["started"]
+    part = (datetime.fromisoformat(after["ended"]) - datetime.fromisoformat(after["resumed"][-1])).total_seconds()
+    assert after["seconds"] == pytest.approx(before["seconds"] + part, abs=1.1)
+    # Each part has prepared, traced its first step, trained and evaluated.
+    for what in ("preparation", "first_step", "training", "evaluation"):
+        assert after["timings"][what] > before["timings"][what] > 0, what
+    with np.load(max((run / "checkpoints").iterdir())) as arrays:
+        kept = json.loads(arrays["state"].tobytes())["seconds"]
+    assert kept["training"] == pytest.approx(after["timings"]["training"], abs=0.01)

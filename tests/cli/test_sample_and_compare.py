@@ -2,12 +2,17 @@ import csv
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.conftest import command
+from vae_runner.compare import compare
+from vae_runner.evaluation.embeddings import decode, reconstruct
+from vae_runner.figures.comparison import comparison
+from vae_runner.run_directory import RunDirectory
 
 
 def test_samples_are_a_picture_or_an_array_decided_by_the_seed(finished_run: Path, tmp_path: Path) -> None:
@@ -26,7 +31,9 @@ def test_samples_are_a_picture_or_an_array_decided_by_the_seed(finished_run: Pat
     assert np.asarray(Image.open(tmp_path / "samples.png").convert("L")).std() > 10
 
 
-def test_compare_draws_runs_side_by_side_and_writes_their_metrics(finished_run: Path, tmp_path: Path) -> None:
+def test_compare_draws_runs_side_by_side_and_writes_their_metrics(
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     result = command("vae-run", "loss=ae", "epochs=1", "figures=none", f"hydra.run.dir={tmp_path / 'ae'}", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     result = command("vae-compare", finished_run, "ae", "--out", "both.png", cwd=tmp_path)
@@ -43,6 +50,28 @@ def test_compare_draws_runs_side_by_side_and_writes_their_metrics(finished_run: 
     width, height = Image.open(tmp_path / "both.png").size
     assert width > 1000
     assert height > 1000
+    check_what_is_drawn([finished_run, tmp_path / "ae"], tmp_path / "again.png", monkeypatch)
+
+
+def check_what_is_drawn(paths: list[Path], out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each run's column is of that run: its embeddings, its networks' images, its metrics."""
+    drawn: list[Any] = []
+    monkeypatch.setattr("vae_runner.compare.comparison", lambda *given: drawn.extend(given) or comparison(*given))
+    compare(paths, out)
+    images, names, columns = drawn
+    assert names == [str(number) for number in range(10)]
+    for path, column in zip(paths, columns, strict=True):
+        run = RunDirectory.open_finished(path)
+        autoencoder = run.load_autoencoder()
+        np.testing.assert_array_equal(images, np.load(path / "evaluation" / "test_images.npz")["images"][:8])
+        assert column.name == str(path)
+        assert column.about.startswith("ae, 2-D" if path.name == "ae" else "vae, 2-D")
+        assert column.about.endswith(f"test loss {run.info['metrics']['test/loss']:.2f}")
+        assert column.metrics == run.info["metrics"]
+        np.testing.assert_array_equal(column.embeddings, run.embeddings[0])
+        np.testing.assert_allclose(column.reconstructions, reconstruct(autoencoder, images), atol=1e-5)
+        z = np.random.default_rng(0).standard_normal((32, 2), np.float32)
+        np.testing.assert_allclose(column.samples, decode(autoencoder, z), atol=1e-5)
 
 
 def test_a_run_directory_alone_is_enough(finished_run: Path, tmp_path: Path) -> None:

@@ -246,6 +246,13 @@ MEGAPIXELS = 4
 FULL = (2000, 2000)
 
 
+def wide_png(colour_type: int, channels: int, *chunks: bytes) -> bytes:
+    """A PNG of that many pixels with 16 bits a sample, and these chunks before its pixels."""
+    header = chunk(b"IHDR", struct.pack(">2I5B", *FULL, 16, colour_type, 0, 0, 0))
+    rows = zlib.compress(bytes([0, *[7] * (2 * channels * FULL[0])]) * FULL[1], 1)
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
 @functools.cache
 def full_size() -> dict[str, bytes]:
     """Images of that many pixels, of the kinds that take the most memory."""
@@ -259,6 +266,8 @@ def full_size() -> dict[str, bytes]:
         "LA": encoded("PNG", Image.merge("LA", [alpha] * 2), exif=rotated),
         "palette": encoded("PNG", palette, transparency=0),
         "16 bits": encoded("PNG", Image.new("I;16", FULL, 700), transparency=7),
+        "RGB of 16 bits": wide_png(2, 3, chunk(b"tRNS", bytes(6))),
+        "RGBA of 16 bits": wide_png(6, 4, chunk(b"eXIf", rotated.tobytes().removeprefix(b"Exif\0\0"))),
         "CMYK": encoded("JPEG", Image.merge("CMYK", [alpha] * 4), progressive=True, exif=rotated),
         "WebP": encoded("WEBP", Image.merge("RGBA", [alpha] * 4), lossless=True, quality=0, method=0, exif=rotated),
     }

@@ -8,7 +8,8 @@ import pytest
 
 from tests.datasets.conftest import numbers, refused, tree, write_image, write_numbered
 from vae_runner.datasets import Dataset
-from vae_runner.datasets.folder import find_images, load
+from vae_runner.datasets.folder import load
+from vae_runner.datasets.image_files import find_images
 from vae_runner.datasets.prepared import Preprocessing
 
 
@@ -55,7 +56,7 @@ def test_every_kind_of_image_is_found_however_deep(tmp_path: Path, data_dir: str
         (root / other).write_text("no image")
     (root / "folder.png").mkdir()
 
-    assert find_images(root) == sorted(root / name for name in names)
+    assert find_images(root).files == sorted(root / name for name in names)
     dataset = load(root=str(root), data_dir=data_dir, image_size=[8, 9], channels=1, test_fraction=0.25)
     assert dataset.image_shape == (8, 9, 1)
     values = sorted(splits(dataset)["train"] + splits(dataset)["test"])
@@ -156,6 +157,15 @@ def test_limit_takes_the_first_of_each_split(photos: Path, data_dir: str) -> Non
     assert splits(limited) == {name: part[:3] for name, part in whole.items()}
 
 
+def test_of_a_split_smaller_than_the_limit_all_images_are_taken_and_that_is_said(
+    photos: Path, data_dir: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        dataset = load(root=str(photos), data_dir=data_dir, image_size=8, limit=3)
+    assert [len(split) for split in dataset.splits.values()] == [3, 2]
+    assert "dataset.limit=3: there are only 2 test images, all of which are taken" in caplog.messages
+
+
 def test_limit_decodes_no_more_than_it_takes(photos: Path, data_dir: str, monkeypatch: pytest.MonkeyPatch) -> None:
     names, decode = [], Preprocessing.__call__
 
@@ -171,14 +181,11 @@ def test_limit_decodes_no_more_than_it_takes(photos: Path, data_dir: str, monkey
 @pytest.mark.parametrize(
     ("settings", "mentions"),
     [
-        ({"limit": 3}, ["dataset.limit=3", "2 test images"]),
-        ({"limit": 19, "test_fraction": 0.95}, ["dataset.limit=19", "1 training images"]),
-        ({"limit": 5, "test_fraction": 0.5, "validation_fraction": 0.2}, ["dataset.limit=5", "2 validation images"]),
         ({"test_fraction": 0.99}, ["dataset.test_fraction=0.99", "20 images"]),
         ({"validation_fraction": 0.98}, ["dataset.validation_fraction=0.98", "18 images"]),
     ],
 )
-def test_more_images_than_there_are_is_refused_before_any_is_decoded(
+def test_a_split_without_an_image_is_refused_before_any_is_decoded(
     photos: Path, data_dir: str, settings: dict[str, Any], mentions: list[str]
 ) -> None:
     with refused(*mentions):

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.datasets.conftest import damage, full_disk, fuzzed, numbers, refused, tree, write_image, write_numbered
-from vae_runner.datasets import prepared
+from vae_runner.datasets import Dataset, Split, prepared
 from vae_runner.datasets.prepared import MAX_PIXELS, WINDOW, Preprocessing, prepare
 from vae_runner.datasets.stored import StoredImages
 
@@ -178,20 +178,27 @@ MODES: dict[str, Callable[[Path, Pixels], Path]] = {
 }
 
 
-def plainly(path: Path, size: list[int], channels: int, background: tuple[int, int, int]) -> Pixels:
-    """The image in a PNG, every pixel of it put on the background, then resized."""
+def plainly(
+    path: Path, size: list[int], channels: int, background: tuple[int, int, int], *, crop: bool = False
+) -> Pixels:
+    """The image in a PNG, every pixel of it put on the background, then cut if asked for, and resized."""
     with Image.open(path) as image:
         if image.mode.startswith("I"):
             transparent = image.info.get("transparency")
             wide = np.asarray(image)
-            grey = Image.fromarray((wide / np.float32(257)).astype(np.uint8))
+            grey = Image.fromarray(np.round(wide / 257).astype(np.uint8))
             grey.putalpha(Image.fromarray(np.where(wide == transparent, 0, 255).astype(np.uint8)))
             rgba = grey.convert("RGBA")
         else:
             rgba = image.convert("RGBA")
     canvas = Image.new("RGBA", rgba.size, (*background, 255))
     whole = Image.alpha_composite(canvas, rgba).convert("RGB").convert("L" if channels == 1 else "RGB")
-    return np.asarray(whole.resize(size[::-1], Image.Resampling.BILINEAR)).reshape(*size, channels)
+    width, height = whole.size
+    if crop:
+        width, height = min(width, height * size[1] / size[0]), min(height, width * size[0] / size[1])
+    left, top = (whole.width - width) / 2, (whole.height - height) / 2
+    box = (left, top, left + width, top + height)
+    return np.asarray(whole.resize(size[::-1], Image.Resampling.BILINEAR, box)).reshape(*size, channels)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -205,6 +212,18 @@ def test_an_image_is_what_putting_it_whole_on_the_background_and_then_resizing_g
         path = MODES[mode](tmp_path / "x.png", a_patch(seed, *patch))
         expected = plainly(path, size, channels, NAVY)
         np.testing.assert_array_equal(preprocessing(size, channels, background=NAVY)(path), expected)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("size", [[32, 32], [96, 10], [8, 256]], ids=str)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_cropped_image_is_put_on_the_background_and_resized_like_any_other(
+    tmp_path: Path, mode: str, size: list[int], channels: int
+) -> None:
+    path = MODES[mode](tmp_path / "x.png", a_patch(0, 5, 20, 70, 30))
+    expected = plainly(path, size, channels, NAVY, crop=True)
+    found = preprocessing(size, channels, background=NAVY, crop=True)(path)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_background_is_grey_where_the_images_are(tmp_path: Path) -> None:
@@ -376,6 +395,24 @@ def test_damage_gives_an_image_or_one_line(
 def test_an_image_size_that_is_none_is_refused(size: Any) -> None:
     with refused(f"dataset.image_size={size}", "[height, width]"):
         preprocessing(size)
+
+
+@pytest.mark.parametrize("channels", [0, 2, 4])
+def test_images_of_other_channels_than_grey_and_colour_are_refused(
+    tmp_path: Path, channels: int, refusal: Callable[..., str]
+) -> None:
+    write_numbered(tmp_path / "photos", 3)
+    said = refusal("vae-run", "dataset=folder", "dataset.root=photos", f"dataset.channels={channels}", cwd=tmp_path)
+    assert f"dataset.channels={channels}: must be one of 1, 3" in said
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_a_dataset_of_other_channels_than_grey_and_colour_is_refused(channels: int) -> None:
+    from vae_runner.run import _check_dataset
+
+    images = Split(np.zeros((2, 8, 8, channels), np.uint8))
+    with refused(f"8×8×{channels}", "1 or 3 channels"):
+        _check_dataset(Dataset(images, images))
 
 
 @pytest.mark.parametrize("background", ["whitish", "#12345", "#11223344", [1, 2], [1, 2, 256], [-1, 2, 3], 5, None])
@@ -581,8 +618,12 @@ def test_the_same_files_are_decoded_once(tmp_path: Path, decoded: list[str]) -> 
     np.testing.assert_array_equal(again, first)
 
 
-@pytest.mark.parametrize("change", ["time", "content", "file", "order", "size", "channels", "background", "crop"])
-def test_whatever_changes_they_are_decoded_again(tmp_path: Path, decoded: list[str], change: str) -> None:
+@pytest.mark.parametrize(
+    "change", ["time", "content", "file", "order", "size", "channels", "background", "crop", "format"]
+)
+def test_whatever_changes_they_are_decoded_again(
+    tmp_path: Path, decoded: list[str], change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = write_numbered(tmp_path, 5)
     prepare(files, preprocessing(), tmp_path, "stop")
     decoded.clear()
@@ -602,6 +643,8 @@ def test_whatever_changes_they_are_decoded_again(tmp_path: Path, decoded: list[s
         files[2] = files[2].rename(tmp_path / "other.png")
     elif change == "order":
         files.reverse()
+    elif change == "format":
+        monkeypatch.setattr(prepared, "FORMAT", prepared.FORMAT + 1)
     images, _ = prepare(files, other.get(change, preprocessing()), tmp_path, "stop")
     assert sorted(decoded) == sorted(file.name for file in files)
     assert int(images[2].flat[0]) == (200 if change == "content" else 2)

@@ -1,3 +1,5 @@
+import logging
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from tests.datasets.conftest import refused
-from vae_runner.datasets import Dataset, Split, check_limit, digits, fixed_order, make_dataset, split_sizes
+from vae_runner.datasets import Dataset, Split, digits, fixed_order, make_dataset, split_sizes
 from vae_runner.errors import UserError
 
 quick = settings(max_examples=100, deadline=None, derandomize=True, database=None)
@@ -47,29 +49,20 @@ def test_one_image_cannot_be_split() -> None:
     assert split_sizes(1, 0, "test_fraction") == (1, 0)
 
 
-def test_a_limit_above_a_split_names_the_split_and_its_size() -> None:
-    sizes = {"training": 10, "validation": 0, "test": 5}
-    check_limit(None, sizes)
-    check_limit(5, sizes)
-    with refused("dataset.limit=6", "5 test images"):
-        check_limit(6, sizes)
-
-
 def test_the_fixed_order_is_a_permutation_and_never_changes() -> None:
     assert sorted(fixed_order(100)) == list(range(100))
     assert fixed_order(10).tolist() == [4, 6, 2, 7, 3, 5, 9, 0, 8, 1]  # other test images would not compare
 
 
-@given(st.integers(3, 60), st.floats(0, 0.8), st.integers(1, 3) | st.none())
+@given(st.integers(3, 60), st.floats(0, 0.8), st.integers(1, 70) | st.none())
 @quick
 def test_validation_images_come_out_of_the_training_images(count: int, fraction: float, limit: int | None) -> None:
     whole = members(make_dataset(numbered(count), numbered(7, 100), (), None, fraction))
     assert sorted(whole["train"] + whole.get("validation", [])) == list(range(count))
     assert ("validation" in whole) == (fraction > 0)
     assert whole["test"] == list(range(100, 107))
-    if limit is not None and limit <= min(map(len, whole.values())):
-        limited = members(make_dataset(numbered(count), numbered(7, 100), (), limit, fraction))
-        assert limited == {name: part[:limit] for name, part in whole.items()}
+    limited = members(make_dataset(numbered(count), numbered(7, 100), (), limit, fraction))
+    assert limited == {name: part[:limit] for name, part in whole.items()}
 
 
 def test_validation_images_are_the_same_every_time_and_not_the_first() -> None:
@@ -79,9 +72,21 @@ def test_validation_images_are_the_same_every_time_and_not_the_first() -> None:
     assert first["validation"] != list(range(10))
 
 
-def test_a_limit_counts_what_validation_leaves() -> None:
-    with refused("dataset.limit=9", "8 training images"):
-        make_dataset(numbered(10), numbered(10), (), 9, 0.2)
+def test_of_a_split_smaller_than_the_limit_all_images_are_taken_and_that_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.INFO):
+        dataset = make_dataset(numbered(10), numbered(9), (), 9, 0.2)
+    assert {name: len(split) for name, split in dataset.splits.items()} == {"train": 8, "validation": 2, "test": 9}
+    (said,) = caplog.messages
+    assert said == "dataset.limit=9: there are only 8 training and 2 validation images, all of which are taken"
+
+
+def test_nothing_is_said_of_a_limit_that_every_split_reaches(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        make_dataset(numbered(10), numbered(9), (), 8, 0)
+        make_dataset(numbered(10), numbered(9), (), None, 0)
+    assert caplog.messages == []
 
 
 def test_images_without_labels_stay_without() -> None:
@@ -131,7 +136,7 @@ def test_the_digits_are_split_the_same_way_every_time_with_all_classes_in_each()
     np.testing.assert_array_equal(first.test.images, digits.load(test_fraction=0.2).test.images)
 
 
-@pytest.mark.parametrize(("limit", "split"), [(360, "359 test"), (2000, "1438 training")])
-def test_more_digits_than_there_are_is_refused(limit: int, split: str) -> None:
-    with refused(f"dataset.limit={limit}", split):
-        digits.load(test_fraction=0.2, limit=limit)
+@pytest.mark.parametrize(("limit", "sizes"), [(359, (359, 359)), (360, (360, 359)), (2000, (1438, 359))])
+def test_of_the_digits_as_many_are_taken_as_there_are(limit: int, sizes: tuple[int, int]) -> None:
+    dataset = digits.load(test_fraction=0.2, limit=limit)
+    assert (len(dataset.train), len(dataset.test)) == sizes

@@ -1,4 +1,4 @@
-"""Figures are checked for what they show: the pixels of their images, the points and labels of their axes."""
+"""What figures have beside what test_cells.py reads in them: a place for everything, and no picture where none fits."""
 
 import itertools
 from pathlib import Path
@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
+from vae_runner.models.posterior import DiagonalGaussian, Point
 
 from vae_runner.datasets import Split
-from vae_runner.evaluation.embeddings import decode, posterior_of, reconstruct
+from vae_runner.evaluation.embeddings import decode
 from vae_runner.figures import Trained
 from vae_runner.figures.comparison import Compared, comparison, in_order
 from vae_runner.figures.grid import image_grid
@@ -22,7 +23,6 @@ from vae_runner.figures.reconstructions import reconstructions
 from vae_runner.figures.samples import samples, samples_normal, samples_uniform
 from vae_runner.figures.traversals import traversals
 from vae_runner.models.mlp import build
-from vae_runner.models.posterior import DiagonalGaussian, Point
 from vae_runner.run_directory import save_figure
 
 NAMES = ("shirt", "shoe", "bag")
@@ -74,27 +74,6 @@ def test_samples_are_decoded_draws_of_the_prior_the_same_at_every_epoch() -> Non
     np.testing.assert_array_equal(first, cells(samples(later, 3, 4), 3, 4))
 
 
-def test_reconstructions_stand_below_their_images_with_the_classes_above() -> None:
-    trained = make(channels=3)
-    figure = reconstructions(trained, 5)
-    shown = cells(figure, 2, 5)
-    np.testing.assert_allclose(shown[:5], trained.test.images[:5] / 255, atol=1e-6)
-    np.testing.assert_allclose(shown[5:], reconstruct(trained.autoencoder, trained.test.images[:5]), atol=1e-6)
-    assert texts(figure)[:5] == [NAMES[label] for label in trained.test.labels[:5]]
-    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["image", "reconstruction"]
-
-
-def test_a_2d_latent_space_is_the_embeddings_coloured_by_class() -> None:
-    trained = make()
-    axes = latent_space(trained).axes[0]
-    embeddings = posterior_of(trained.autoencoder, trained.test.images)["mean"]
-    for index, collection in enumerate(axes.collections):
-        assert collection.get_label() == NAMES[index]
-        np.testing.assert_allclose(collection.get_offsets(), embeddings[trained.test.labels == index], atol=1e-6)
-    assert [t.get_text() for t in axes.get_legend().get_texts()] == list(NAMES)
-    assert axes.get_xlabel() == "$z_1$"
-
-
 def test_other_latent_spaces_are_drawn_by_tsne_and_a_1d_one_as_it_is() -> None:
     axes = latent_space(make(latent=5)).axes[0]
     assert axes.get_xlabel() == "t-SNE 1"
@@ -104,67 +83,19 @@ def test_other_latent_spaces_are_drawn_by_tsne_and_a_1d_one_as_it_is() -> None:
     np.testing.assert_allclose(np.sort(x), np.sort(trained.posterior["mean"][:, 0]), atol=1e-6)
 
 
-def test_uniform_samples_lie_in_the_box_of_the_embeddings_and_are_captioned_with_z() -> None:
-    trained = make()
-    figure = samples_uniform(trained, 4, 4)
-    z = np.array([[float(part) for part in text.split(", ")] for text in texts(figure)])
-    embeddings = trained.posterior["mean"]
-    assert (z >= embeddings.min(axis=0) - 0.006).all()
-    assert (z <= embeddings.max(axis=0) + 0.006).all()
-    np.testing.assert_allclose(cells(figure, 4, 4), decode(trained.autoencoder, z), atol=0.02)
+def test_only_samples_of_a_2d_latent_space_have_captions() -> None:
     assert texts(samples_uniform(make(latent=3), 2, 2)) == []
+    assert len(texts(samples_uniform(make(), 2, 2))) == 4
 
 
-def test_normal_samples_are_other_draws_than_the_watched_ones() -> None:
-    trained = make()
-    z = np.random.default_rng([5, 1]).standard_normal((4, 2))
-    np.testing.assert_allclose(cells(samples_normal(trained, 2, 2), 2, 2), decode(trained.autoencoder, z), atol=1e-6)
-
-
-def test_the_manifold_decodes_prior_quantiles_with_z2_upwards() -> None:
-    trained = make()
-    canvas = np.asarray(manifold(trained, 3).axes[0].images[0].get_array())
-    q = 0.967421566  # Φ⁻¹(5/6)
-    assert canvas.shape == (192, 192)
-    np.testing.assert_allclose(canvas[:64, :64, None], decode(trained.autoencoder, [[-q, q]])[0], atol=1e-5)
-    np.testing.assert_allclose(canvas[128:, 64:128, None], decode(trained.autoencoder, [[0, -q]])[0], atol=1e-5)
+def test_only_a_2d_latent_space_has_a_manifold() -> None:
     assert manifold(make(latent=3), 3) is None
-
-
-def test_traversals_move_one_dimension_a_row_the_most_informative_first() -> None:
-    trained = make(latent=3)
-    figure = traversals(trained, rows=2, columns=3)
-    mean, log_var = trained.posterior["mean"], trained.posterior["log_var"]
-    kl = (-0.5 * (1 + log_var - mean**2 - np.exp(log_var))).mean(axis=0)
-    order = np.argsort(-kl)
-    labels = [t.get_text() for t in figure.axes[0].get_yticklabels()]
-    assert [label.split("}")[0].split("{")[1] for label in labels] == [str(d + 1) for d in order[:2]]
-    z = mean[0].copy()
-    z[order[1]] = np.percentile(mean[:, order[1]], 99.5)
-    np.testing.assert_allclose(cells(figure, 2, 3)[5], decode(trained.autoencoder, [z])[0], atol=1e-5)
 
 
 def test_traversals_of_a_point_posterior_go_by_variance() -> None:
     trained = make(latent=3, posterior=Point)
     label = traversals(trained, 1, 3).axes[0].get_yticklabels()[0].get_text()
     assert f"{{{trained.posterior['mean'].var(axis=0).argmax() + 1}}}" in label
-
-
-def test_interpolations_go_from_image_to_image_along_a_line() -> None:
-    trained = make()
-    shown = cells(interpolations(trained, rows=2, columns=5), 2, 5)
-    ends = trained.test.images[:4]
-    mean = posterior_of(trained.autoencoder, ends)["mean"]
-    np.testing.assert_allclose(shown[5], ends[2] / 255, atol=1e-6)
-    np.testing.assert_allclose(shown[9], ends[3] / 255, atol=1e-6)
-    np.testing.assert_allclose(shown[7], decode(trained.autoencoder, [(mean[2] + mean[3]) / 2])[0], atol=1e-5)
-
-
-def test_loss_curves_have_a_panel_a_term_and_a_line_a_split() -> None:
-    figure = loss_curves(make())
-    assert [axes.get_title() for axes in figure.axes] == ["loss", "kl"]
-    lines = {line.get_label(): line.get_ydata().tolist() for line in figure.axes[0].lines}
-    assert lines == {"train": [8, 7, 6], "test": [9, 8, 7]}
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -203,7 +134,7 @@ def test_class_names_that_are_formulas_or_very_long_are_drawn_as_text(tmp_path: 
         nothing_clipped(figure, tmp_path)
     legend = [t.get_text() for t in latent_space(odd).axes[0].get_legend().get_texts()]
     assert legend[1] == r"\$x_{y}^2\$"
-    assert len(legend[2]) == 24
+    assert legend[2].endswith("…")
 
 
 @pytest.mark.parametrize("count", [4, 40])
@@ -238,7 +169,7 @@ def test_comparison_puts_2d_latent_spaces_on_the_same_axes_and_metrics_in_line()
 
     def compared(scale: float, **metrics: float) -> Compared:
         images = rng.random((8, 8, 8, 1))
-        return Compared("run", rng.normal(0, scale, (50, 2)), rng.integers(0, 3, 50), images, images, metrics)
+        return Compared("run", "about", rng.normal(0, scale, (50, 2)), rng.integers(0, 3, 50), images, images, metrics)
 
     images = rng.integers(0, 256, (8, 8, 8, 1), np.uint8)
     runs = [compared(1, loss=1.5, kl=2.0), compared(10, loss=3.25)]

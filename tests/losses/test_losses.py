@@ -1,13 +1,15 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from vae_runner.losses.ae import Ae
+from vae_runner.losses.terms import mean_squared_error
+from vae_runner.losses.vae import Vae
+from vae_runner.models.posterior import DiagonalGaussian, Point
 
 from vae_runner.losses import Batch
-from vae_runner.losses.ae import Ae
-from vae_runner.losses.vae import Vae
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.models.mlp import build
-from vae_runner.models.posterior import DiagonalGaussian, Point
 
 
 @pytest.fixture
@@ -55,12 +57,32 @@ def test_kl_warm_up_grows_the_weight_linearly_to_its_value(epoch: float, weight:
     assert float(Vae(kl_weight=4, kl_warmup_epochs=4).kl_weight_at(tf.constant(epoch, tf.float32))) == weight
 
 
-def test_ae_is_the_reconstruction_term_of_the_mean_without_noise(batch: Batch) -> None:
-    autoencoder = build((8, 9, 3), 4, Point)
-    loss, terms = Ae()(autoencoder, batch, training=True)
-    error = (autoencoder.reconstruct(batch.images) - batch.images).numpy().astype(float)
+@pytest.mark.parametrize("posterior", [Point, DiagonalGaussian])
+def test_ae_is_the_reconstruction_term_of_the_mean_without_noise(batch: Batch, posterior: type) -> None:
+    autoencoder = build((8, 9, 3), 4, posterior)
+    loss, terms = Ae(reconstruction_weight=10)(autoencoder, batch, training=True)
+    mean = autoencoder.encoder(batch.images)["mean"]
+    error = (autoencoder.decoder(mean) - batch.images).numpy().astype(float)
 
-    np.testing.assert_allclose(loss, 1000 * np.mean(error**2), rtol=1e-4)
-    assert terms.keys() == {"reconstruction"}
-    louder, _ = Ae()(autoencoder, batch._replace(noise=100 * batch.noise), training=True)
+    np.testing.assert_allclose(loss, 10 * np.mean(error**2), rtol=1e-4)
+    assert terms == {"reconstruction": loss}
+    louder, _ = Ae(reconstruction_weight=10)(autoencoder, batch._replace(noise=100 * batch.noise), training=True)
     assert float(louder) == float(loss)
+
+
+def test_the_error_is_of_each_image_over_its_pixels_and_channels(batch: Batch) -> None:
+    others = tf.reverse(batch.images, axis=[0])
+    expected = [np.mean((a - b) ** 2) for a, b in zip(batch.images.numpy(), others.numpy(), strict=True)]
+    np.testing.assert_allclose(mean_squared_error(batch.images, others), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", [Ae(), Vae()])
+def test_both_networks_are_in_training_or_in_inference_as_the_loss_is(batch: Batch, loss: Ae | Vae) -> None:
+    autoencoder = build((8, 9, 3), 4, DiagonalGaussian, normalization="batch")
+    layers = [*autoencoder.encoder.layers, *autoencoder.decoder.layers]
+    averages = [layer.moving_mean for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    before = [average.numpy() for average in averages]
+    for training in (False, True):
+        loss(autoencoder, batch, training)
+        moved = [not np.array_equal(a, b) for a, b in zip(before, averages, strict=True)]
+        assert moved == [training] * 4

@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vae_runner.models.posterior import DiagonalGaussian, Point
 
 from vae_runner.errors import UserError
 from vae_runner.models.conv import block_strides, block_widths, build
 from vae_runner.models.layers import parts, plain
-from vae_runner.models.posterior import DiagonalGaussian, Point
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.Conv2DTranspose)
 
@@ -174,3 +174,9 @@ def test_slope_and_momentum_reach_their_layers() -> None:
                 assert layer.momentum == 0.7
             if isinstance(layer, keras.layers.LeakyReLU):
                 assert layer.negative_slope == 0.05
+
+
+def test_the_decoder_leaves_out_the_last_line_of_an_odd_side() -> None:
+    decoder = build((19, 30, 3), 2, DiagonalGaussian, depth=2, downsamplings=2, filters=2).decoder
+    croppings = [layer.cropping for layer in plain(decoder).layers if isinstance(layer, keras.layers.Cropping2D)]
+    assert croppings == [((0, 0), (0, 1)), ((0, 1), (0, 0))]  # 5×8 → 10×16 → 10×15 → 20×30 → 19×30

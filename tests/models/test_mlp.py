@@ -1,7 +1,8 @@
+import keras
 import numpy as np
+from vae_runner.models.posterior import DiagonalGaussian
 
 from vae_runner.models.mlp import build
-from vae_runner.models.posterior import DiagonalGaussian
 
 
 def test_depth_and_width_make_the_hidden_layers_of_both_networks() -> None:
@@ -19,3 +20,24 @@ def test_images_come_out_in_their_shape_and_in_the_unit_interval() -> None:
     assert images.shape == (5, 9, 8, 3)
     assert images.min() >= 0
     assert images.max() <= 1
+
+
+def test_slope_momentum_and_normalization_reach_their_layers() -> None:
+    keys = {"normalization": "batch", "batch_norm_momentum": 0.7, "leaky_relu_slope": 0.05}
+    autoencoder = build((9, 8, 3), 4, DiagonalGaussian, width=10, **keys)
+    for model in (autoencoder.encoder, autoencoder.decoder):
+        assert [model.get_layer(f"norm_{i}").momentum for i in (1, 2)] == [0.7, 0.7]
+        assert [model.get_layer(f"leaky_relu_{i}").negative_slope for i in (1, 2)] == [0.05, 0.05]
+        hidden = [model.get_layer(f"dense_{i}") for i in (1, 2)]
+        assert [layer.use_bias for layer in hidden] == [False, False]  # the normalisation would subtract it
+
+
+def test_the_image_is_float32_also_in_mixed_precision() -> None:
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        autoencoder = build((9, 8, 3), 4, DiagonalGaussian, width=10)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert autoencoder.encoder.get_layer("dense_1").compute_dtype == "bfloat16"
+    assert autoencoder.decoder.get_layer("pixels").compute_dtype == "float32"
+    assert {output.dtype for output in [*autoencoder.encoder.outputs, *autoencoder.decoder.outputs]} == {"float32"}

@@ -2,7 +2,6 @@ import numpy as np
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from vae_runner.models.posterior import DiagonalGaussian, Point
 
 

@@ -119,6 +119,34 @@ def test_a_run_that_died_with_the_process_is_blamed_and_one_that_was_dead_before
     assert "suspected" not in old.info
 
 
+@pytest.mark.parametrize(("status", "how"), [(1, "with status 1"), (-signal.SIGILL, "of signal SIGILL")])
+def test_a_sweep_whose_process_dies_with_a_word_ends_with_its_table_and_that_word(
+    status: int,
+    how: str,
+    sweep: SweepDirectory,
+    processes: Callable[..., list[int]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    add_run(sweep, "done")
+
+    def die() -> int:
+        sweep.last_words_file.write_text(
+            "I0000 00:00:1 port.cc:153] oneDNN is on.\n"
+            "F0000 00:00:1 flags.cc:2] Unknown flag: --odd\n"
+            "    @  0x7f  abort\n"
+        )
+        return status
+
+    begun = processes(die)
+    with pytest.raises(UserError) as refused:
+        supervisor.supervise(["seed=0,1", "sweep.dir=sweep"])
+    assert f"died {how} while TensorFlow was imported: F0000 00:00:1 flags.cc:2] Unknown flag: --odd (" in str(
+        refused.value
+    )
+    assert "done" in capsys.readouterr().out
+    assert len(begun) == 1
+
+
 def test_a_damaged_run_does_not_end_the_others(sweep: SweepDirectory, processes: Callable[..., list[int]]) -> None:
     def dies() -> int:
         add_run(sweep, "new", "running")
@@ -280,3 +308,23 @@ def test_a_run_that_is_touched_again_and_again_does_not_count_as_progress(
     with pytest.raises(UserError):
         supervisor.supervise(["seed=0,1", "sweep.dir=sweep"])
     assert len(begun) == supervisor.MAX_UNEXPLAINED
+
+
+def test_a_sweep_that_begins_in_the_second_of_another_has_a_folder_of_its_own(
+    sweep: SweepDirectory, processes: Callable[..., list[int]]
+) -> None:
+    for second in range(10):
+        then = time.localtime(time.time() + second)
+        (Path("outputs") / time.strftime("%Y-%m-%d/%H-%M-%S", then)).mkdir(parents=True)
+    before = set(Path("outputs").glob("*/*"))
+    used: list[Path] = []
+
+    def refused() -> int:
+        used.extend(file.parent for file in Path("outputs").glob("*/*/sweep.json"))
+        return supervisor.REFUSED
+
+    processes(refused)
+    with pytest.raises(SystemExit):
+        supervisor.supervise(["latnt=0,1"])
+    assert [path.name[8:] for path in used] == ["-2"]
+    assert set(Path("outputs").glob("*/*")) == before

@@ -13,20 +13,20 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-
 from tests.models.comparing import load_custom_ops
+from vae_runner.losses.ae import Ae
+from vae_runner.losses.vae import Vae
+from vae_runner.models.posterior import DiagonalGaussian, Point
+from vae_runner.training.optimizers import Adam, AdamW
+
 from vae_runner.config import HardwareConfig
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.datasets.stored import StoredImages
 from vae_runner.errors import UserError
 from vae_runner.hardware import Hardware, _mirrored, setup
-from vae_runner.losses.ae import Ae
-from vae_runner.losses.vae import Vae
 from vae_runner.models import conv, mlp
 from vae_runner.models.autoencoder import Autoencoder
-from vae_runner.models.posterior import DiagonalGaussian, Point
 from vae_runner.training.inner import InnerLoop, Sums
-from vae_runner.training.optimizers import Adam, AdamW
 
 DEVICES = 4
 REPLICAS = int(os.environ.get("VAE_RUNNER_TEST_REPLICAS", DEVICES))
@@ -168,13 +168,16 @@ def test_overflow_on_one_replica_keeps_all_of_them_from_the_update() -> None:
 
 @pytest.mark.parametrize("stored", [False, True])
 @pytest.mark.parametrize("replicas", [2, 3, 4])
-def test_replicas_share_each_batch_out_and_each_image_comes_once(stored: bool, replicas: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", [0, 2])  # that of an epoch which goes on
+def test_replicas_share_each_batch_out_and_each_image_comes_once(
+    stored: bool, replicas: int, first: int, tmp_path: Path
+) -> None:
     (tmp_path / "images.u8").write_bytes(IMAGES.tobytes())
     images = StoredImages(tmp_path / "images.u8", IMAGES.shape) if stored else IMAGES
     strategy = machine(replicas).strategy
     batches, alone = Batches(images, BATCH, SEED, strategy), Batches(images, BATCH, SEED)
-    shares = islice(batches.shares(2), batches.steps)
-    for share, whole in zip(shares, islice(alone.shares(2), alone.steps), strict=True):
+    shares = islice(batches.shares(2, first), batches.steps - first)
+    for share, whole in zip(shares, islice(alone.shares(2), first, alone.steps), strict=True):
         parts = strategy.experimental_local_results(strategy.run(batches.images, args=(share,)))
         weights = [float(weight) for weight in strategy.experimental_local_results(share.weight)]
         expected = alone.images(whole).numpy()

@@ -1,6 +1,7 @@
 import hashlib
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -8,14 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from vae_runner.models.posterior import DiagonalGaussian
+from vae_runner.training.optimizers import Adam
 
 from vae_runner.config import CheckpointConfig
 from vae_runner.errors import UserError
 from vae_runner.models.conv import build
-from vae_runner.models.posterior import DiagonalGaussian
 from vae_runner.training.checkpoints import Checkpoint, Checkpoints, DamagedError, Variables
 from vae_runner.training.inner import Sums
-from vae_runner.training.optimizers import Adam
 from vae_runner.training.outer import Position
 
 SUMS = Sums(np.array([1 / 3, 2e-300]), 48.0, -1, np.zeros(2))
@@ -86,6 +87,18 @@ def test_a_pickle_in_a_file_with_the_right_checksum_is_not_loaded() -> None:
     assert broken(buffer.getvalue() + hashlib.sha256(buffer.getvalue()).digest())
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"epoch": 2, "step": 20, "test/loss": 1.0}],  # the epoch under way
+        [{"epoch": 1, "step": -1, "test/loss": 1.0}],
+        [{"epoch": 1, "step": 10, "test/loss": "low"}],
+    ],
+)
+def test_rows_that_are_not_those_of_epochs_before_are_recognised(rows: list[dict[str, Any]]) -> None:
+    assert broken(replace(make(), rows=rows).to_bytes())
+
+
 def test_a_later_format_is_named() -> None:
     buffer = io.BytesIO()
     np.savez(buffer, state=np.frombuffer(json.dumps({"format": 99}).encode(), np.uint8))
@@ -99,7 +112,8 @@ def variables(filters: int = 4, scaled: bool = False) -> tuple[Variables, list[A
     if scaled:
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(autoencoder.trainable_variables)
-    return Variables(autoencoder, optimizer), [*autoencoder.encoder.variables, *optimizer.variables]
+    held = [*autoencoder.encoder.variables, *autoencoder.decoder.variables, *optimizer.variables]
+    return Variables(autoencoder, optimizer), held
 
 
 @pytest.mark.parametrize("scaled", [False, True])
@@ -157,6 +171,15 @@ def test_the_newest_and_the_best_are_kept() -> None:
 def test_they_come_every_so_many_epochs_for_the_best_and_at_the_end() -> None:
     assert run(CheckpointConfig(every=3, keep=9), [5, 6, 6, 2, 7, 7, 7]) == [10, 30, 40, 60, 70]
     assert run(CheckpointConfig(every=0, keep=9, metric=None), [5, 4, 3]) == [30]
+
+
+def test_one_comes_when_a_signal_ends_what_is_inside_and_not_when_a_fault_does() -> None:
+    keeper = Kept()
+    checkpoints = Checkpoints(CheckpointConfig(), keeper, lambda: (7, make()))
+    for ending, steps in [(RuntimeError, []), (KeyboardInterrupt, [7])]:
+        with pytest.raises(ending), checkpoints.when_interrupted():
+            raise ending
+        assert keeper.steps == steps
 
 
 def test_within_an_epoch_they_come_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ def stops_at(values: list[float], **keys: float) -> int | None:
 def test_it_stops_after_so_many_epochs_without_an_improvement() -> None:
     assert stops_at([5, 4, 4, 4.5, 3, 3, 3], patience=2) == 4
     assert stops_at([5, 4, 4, 3, 3, 2, 2], patience=2) is None
+    assert stops_at([5, 7, 6], patience=2) == 3  # it is measured against the lowest, not the last
 
 
 def test_a_smaller_fall_than_min_delta_is_none() -> None:

@@ -1,31 +1,39 @@
 """The compiled loops against plain, eager code that does the same step by step."""
 
 import sys
+import time as clock
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-
 from tests.models.comparing import load_custom_ops
+from vae_runner.losses.ae import Ae
+from vae_runner.losses.vae import Vae
+from vae_runner.models.posterior import DiagonalGaussian, Point
+from vae_runner.training.optimizers import Adam
+
 from vae_runner.datasets import Dataset, Split
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.hardware import Hardware
-from vae_runner.losses.ae import Ae
-from vae_runner.losses.vae import Vae
+from vae_runner.losses import Batch
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.models.conv import build
 from vae_runner.models.layers import parts, plain
-from vae_runner.models.posterior import DiagonalGaussian, Point
+from vae_runner.training import outer
+from vae_runner.training.checkpoints import Variables
 from vae_runner.training.inner import InnerLoop
-from vae_runner.training.optimizers import Adam
-from vae_runner.training.outer import DivergedError, EpochResult, Progress, Trainer
-from vae_runner.training.schedules import LearningRate, constant
+from vae_runner.training.outer import DivergedError, EpochResult, Position, Progress, Trainer
+from vae_runner.training.schedules import LearningRate, constant, exponential
+from vae_runner.training.stopwatch import Stopwatch
 
 BATCH = 16
 SEED = 3
+ONE_STEP, ALL_STEPS = 0, 1e9  # seconds a call: after two calls of one step, all that are left come in the third
 
 
 def machine(xla: bool = False, ops: Any = None) -> Hardware:
@@ -169,6 +177,25 @@ def test_evaluation_repeats_itself_and_takes_the_full_kl_weight_during_warm_up(s
     np.testing.assert_allclose(result["loss"], result["reconstruction"] + 2 * result["kl"], rtol=1e-5)
 
 
+def test_the_noise_of_evaluation_follows_from_seed_and_batch_however_it_is_cut_into_calls(
+    small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    autoencoder, inner = make(small_dataset)
+    batches = Batches(small_dataset.test.images, 3)  # 7 of them
+    results = []
+    for seconds in (ONE_STEP, ALL_STEPS):
+        monkeypatch.setattr(outer, "SECONDS_PER_CALL", seconds)
+        results.append(evaluate(inner, batches))
+    assert results[0] == results[1]
+
+    loss = 0.0
+    for number in range(7):
+        images = small_dataset.test.images[3 * number : 3 * (number + 1)] / np.float32(255)
+        noise = tf.random.stateless_normal([len(images), 2], [SEED, -1 - number], alg="philox")
+        loss += len(images) * float(Vae()(autoencoder, Batch(images, noise, tf.constant(np.inf)), training=False)[0])
+    assert results[0]["loss"] == pytest.approx(loss / 20, rel=1e-6)
+
+
 def test_kl_warm_up_follows_the_steps(small_dataset: Dataset) -> None:
     _, inner = make(small_dataset, Vae(kl_warmup_epochs=2))
     batches = Batches(small_dataset.train.images, BATCH, SEED)
@@ -238,9 +265,11 @@ def test_a_whole_run_traces_each_function_once(small_dataset: Dataset) -> None:
 
 def test_an_epochs_result_has_the_metrics_of_the_table_in_order(small_dataset: Dataset) -> None:
     _, inner = make(small_dataset)
-    rate = LearningRate(1e-3, constant, 2, 4)
+    rate = LearningRate(1e-3, partial(exponential, decay=0.5), 2, 4)
     evaluated = {name: Batches(small_dataset.test.images, BATCH) for name in ("validation", "test")}
-    trainer = Trainer(inner, Batches(small_dataset.train.images, BATCH, SEED), evaluated, rate)
+    stopwatch = Stopwatch()
+    batches = Batches(small_dataset.train.images, BATCH, SEED)
+    trainer = Trainer(inner, batches, evaluated, rate, stopwatch)
     progress = []
     results = list(epochs(trainer, 2, progress.append))
 
@@ -251,9 +280,85 @@ def test_an_epochs_result_has_the_metrics_of_the_table_in_order(small_dataset: D
         *("test/loss", "test/reconstruction", "test/kl"),
         *("learning_rate", "train/images_per_second", "seconds"),
     ]
+    assert [p.images for p in progress if p.epoch == 1][:2] == [16, 32]
     assert [p.images for p in progress if p.epoch == 1][-1] == 50
     assert progress[-1].terms["loss"] == results[-1].metrics["train/loss"]
-    assert results[0].metrics["learning_rate"] == pytest.approx(1e-3)
+    sums = make(small_dataset)[1].train(batches, batches.shares(0), 0, 4)  # images and noise of the first epoch
+    assert results[0].metrics["train/loss"] == sums.terms[0] / 50
+    last_steps = [3.5 / 4, 7.5 / 4]  # their middles, in epochs
+    assert [r.metrics["learning_rate"] for r in results] == pytest.approx([1e-3 * 0.5**epoch for epoch in last_steps])
+    assert list(stopwatch.seconds) == ["first_step", "training", "evaluation"]
+    assert stopwatch.seconds["first_step"] > stopwatch.seconds["training"]  # it waits for the tracing
+
+
+@pytest.mark.parametrize(
+    ("where", "time"),
+    [((1, 2), 1), ((2, 3), 1), ((2, 4), 2)],  # within the first epoch, the second, and the evaluation after it
+)
+def test_what_was_stopped_goes_on_like_what_was_not_however_steps_are_cut_into_calls(
+    where: tuple[int, int], time: int, small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin(uninterrupted: Callable[[], AbstractContextManager[None]] = nullcontext) -> tuple[Trainer, Variables]:
+        rate = LearningRate(1e-3, partial(exponential, decay=0.5), 3, 4)
+        autoencoder, inner = make(small_dataset, Vae(kl_warmup_epochs=2), learning_rate=rate)
+        train, test = Batches(small_dataset.train.images, BATCH, SEED), Batches(small_dataset.test.images, 7)
+        trainer = Trainer(inner, train, {"test": test}, rate, uninterrupted=uninterrupted)
+        return trainer, Variables(autoencoder, inner._optimizer)
+
+    def without_clock(results: list[EpochResult]) -> list[tuple[object, ...]]:
+        clock = ("train/images_per_second", "seconds")
+        return [(r.epoch, r.step, {k: v for k, v in r.metrics.items() if k not in clock}) for r in results]
+
+    monkeypatch.setattr(outer, "SECONDS_PER_CALL", ALL_STEPS)
+    trainer, reference = begin()
+    expected = list(epochs(trainer, 3))
+
+    class StoppedError(Exception):
+        pass
+
+    @contextmanager
+    def stopping() -> Iterator[None]:
+        yield
+        positions.append((stopped.position.epoch, stopped.position.steps))
+        if positions.count(where) == time:
+            raise StoppedError
+
+    positions: list[tuple[int, int]] = []
+    monkeypatch.setattr(outer, "SECONDS_PER_CALL", ONE_STEP)
+    stopped, kept = begin(stopping)
+    with pytest.raises(StoppedError):
+        list(epochs(stopped, 3))
+    resumed, restored = begin()
+    restored.assign(kept.values())
+    resumed.position = stopped.position
+    results = list(epochs(resumed, 4 - where[0]))
+
+    assert without_clock(results) == without_clock(expected[where[0] - 1 :])
+    values = restored.values()
+    for name, value in reference.values().items():
+        np.testing.assert_array_equal(values[name], value)
+
+
+def test_an_epoch_that_goes_on_has_the_seconds_that_it_took_before(small_dataset: Dataset) -> None:
+    _, inner = make(small_dataset)
+    batches = Batches(small_dataset.train.images, BATCH, SEED)
+    trainer = Trainer(inner, batches, {}, LearningRate(1, constant, 1, 4))
+    sums = inner.train(batches, batches.shares(0), 0, 3)
+    trainer.position = Position(1, 3, sums, seconds=1000.0, images_per_second=1e-6)
+    start = clock.monotonic()
+    metrics = trainer.run_epoch(id).metrics
+    assert 1000 < metrics["seconds"] <= 1000 + clock.monotonic() - start
+    assert trainer.position.images_per_second == metrics["train/images_per_second"] > 1e-3
+
+
+def test_a_call_takes_half_a_second_of_steps_and_the_first_is_not_measured() -> None:
+    pace = outer._Pace(7.0)
+    told = []
+    for steps, images, seconds in [(1, 10, 5.0), (1, 10, 0.125), (4, 40, 1.0), (2, 20, 1e-9), (9, 90, 1e9)]:
+        pace.note(steps, images, seconds)
+        told.append((pace.steps_per_call, pace.images_per_second))
+    assert told[:3] == [(1, 2), (4, 80), (2, pytest.approx(50 / 1.125))]
+    assert [steps for steps, _ in told[3:]] == [outer.MAX_STEPS_PER_CALL, 1]
 
 
 def python_calls(work: Callable[[], object]) -> int:
@@ -307,6 +412,21 @@ def test_a_loss_that_stops_being_finite_names_the_step_and_the_terms(small_datas
     autoencoder.trainable_variables[0].assign(np.nan * np.ones(autoencoder.trainable_variables[0].shape))
     with pytest.raises(DivergedError, match=r"at step 5 \(epoch 2\): loss nan, reconstruction nan, kl nan"):
         next(results)
+
+
+def test_the_first_step_that_is_not_finite_is_named_with_its_means(small_dataset: Dataset) -> None:
+    class Infinite(Vae):
+        """From step 2 on, counted from 0."""
+
+        def __call__(self, autoencoder, batch, training):
+            loss, terms = super().__call__(autoencoder, batch, training)
+            return loss + tf.where(batch.epoch < 0.5, 0.0, np.inf), terms | {"kl": tf.constant(5.0)}
+
+    _, inner = make(small_dataset, Infinite())
+    batches = Batches(small_dataset.train.images, BATCH, SEED)
+    sums = inner.train(batches, batches.shares(0), 0, 4)
+    assert sums.bad_step == 2
+    assert sums.bad_terms[[0, 2]].tolist() == [np.inf, 5]
 
 
 def test_an_evaluation_that_is_not_finite_ends_the_run_too(small_dataset: Dataset) -> None:

@@ -3,15 +3,24 @@
 To add one: a function that returns a `Dataset`, and a YAML whose `_target_` names it.
 """
 
-from collections.abc import Sequence
+import hashlib
+import logging
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from vae_runner.errors import UserError
 
+log = logging.getLogger(__name__)
+
 SPLIT_SEED = 0  # splits do not follow the run's seed: runs with other seeds are compared on the same test images
+# What is read of images that are not in memory and bring no digests, to know them again: at most so much.
+SAMPLE_IMAGES = 4096
+SAMPLE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,55 @@ class Dataset:
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
 
+    @cached_property
+    def fingerprint(self) -> dict[str, dict[str, Any]]:
+        """What the data is, split by split: the number of images, and a digest of their pixels and classes.
+
+        It does not depend on where the images lie, or what their files are called.
+        """
+        return {name: {"images": len(split), "content": _digest(split)} for name, split in self.splits.items()}
+
+
+def _digest(split: Split) -> str:
+    """Return a digest of a split's content.
+
+    An array in memory is hashed as it is. Images that are read when they are asked for may bring `digests`, one each;
+    else they are represented by a sample, evenly spaced, because reading all of them could take minutes.
+    """
+    images = split.images
+    digest = hashlib.sha256(str((*images.shape, split.labels is not None)).encode())
+    if (digests := getattr(images, "digests", None)) is not None:
+        digest.update(np.ascontiguousarray(digests).data)
+    elif type(images) is np.ndarray:
+        digest.update(np.ascontiguousarray(images).data)
+    else:
+        most = min(SAMPLE_IMAGES, max(SAMPLE_BYTES // math.prod(images.shape[1:]), 1))
+        places = np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).astype(np.int64))
+        digest.update(np.ascontiguousarray(images[places]).data)
+    if split.labels is not None:
+        digest.update(str(np.asarray(split.labels).tolist()).encode())
+    return digest.hexdigest()[:32]
+
+
+def is_fingerprint(value: Any) -> bool:
+    """Say whether a stored value has the form of `Dataset.fingerprint`."""
+    return isinstance(value, dict) and all(
+        isinstance(split, dict) and type(split.get("images")) is int and isinstance(split.get("content"), str)
+        for split in value.values()
+    )
+
+
+def data_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Return in words how the data differs between two fingerprints; nothing where it does not, or `then` is empty."""
+    changes = []
+    for name in dict.fromkeys([*then, *now]) if then else ():
+        before, after = (split.get(name, {}).get("images", 0) for split in (then, now))
+        if before != after:
+            changes.append(f"{name}: {before} images then, {after} now")
+        elif then[name] != now[name]:
+            changes.append(f"{name}: the same number, {before}, of other content")
+    return "; ".join(changes)
+
 
 def split_sizes(count: int, fraction: float, what: str) -> tuple[int, int]:
     """How many of `count` images stay, and how many are split off as `fraction`: at least one, unless it is zero.
@@ -67,11 +125,11 @@ def split_sizes(count: int, fraction: float, what: str) -> tuple[int, int]:
     return count - part, part
 
 
-def check_limit(limit: int | None, sizes: dict[str, int]) -> None:
-    """Refuse to take more images of a split than it has."""
-    for name, size in sizes.items():
-        if limit is not None and size and limit > size:
-            raise UserError(f"dataset.limit={limit}: there are only {size} {name} images; give at most {size}")
+def log_limit(limit: int | None, sizes: dict[str, int]) -> None:
+    """Log of which splits `limit` asks for more images than there are: all of those are taken."""
+    fewer = [f"{size} {name}" for name, size in sizes.items() if limit is not None and 0 < size < limit]
+    if fewer:
+        log.info("dataset.limit=%d: there are only %s images, all of which are taken", limit, " and ".join(fewer))
 
 
 def fixed_order(count: int) -> np.ndarray[Any, Any]:
@@ -84,7 +142,7 @@ def make_dataset(
 ) -> Dataset:
     """A dataset of arrays in memory: validation images taken from the training images, each split cut to `limit`."""
     kept, part = split_sizes(len(train), validation_fraction, "validation_fraction")
-    check_limit(limit, {"training": kept, "validation": part, "test": len(test)})
+    log_limit(limit, {"training": kept, "validation": part, "test": len(test)})
     validation = None
     if part:
         order = fixed_order(len(train))

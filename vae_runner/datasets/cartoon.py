@@ -5,6 +5,7 @@ from typing import Any
 
 from vae_runner.datasets import Dataset, folder
 from vae_runner.datasets.download import UNREADABLE_ARCHIVE, download, one_process, open_archive, unpack
+from vae_runner.files import readable
 
 MAX_BYTES = 20_000_000_000  # of an archive, packed and unpacked: several times what the larger variant has
 MAX_MEMBERS = 1_000_000
@@ -19,8 +20,9 @@ def load(*, variant: str, root: str | None, data_dir: str, url: str, **preproces
 
 def _downloaded(name: str, data_dir: Path, url: str) -> Path:
     target = data_dir / name
-    if target.is_dir():
-        return target
+    with readable(target):
+        if target.is_dir():
+            return target
     with one_process(target):
         if target.is_dir():  # another process made it while this one waited
             return target

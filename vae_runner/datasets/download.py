@@ -15,8 +15,9 @@ from http.client import HTTPException, HTTPMessage
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
+from vae_runner import locks
 from vae_runner.console import Bar
 from vae_runner.errors import UserError
 
@@ -105,14 +106,13 @@ def one_process(target: Path) -> Iterator[None]:
         UserError: the folder of `target` cannot be written.
     """
     lock_file = target.with_name(target.name + ".lock")
-    lock = FileLock(lock_file)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            lock.acquire(timeout=PATIENCE)
+            lock = locks.take(lock_file, PATIENCE)
         except Timeout:
             log.info("Waiting for another process, which is fetching %s", target)
-            lock.acquire()
+            lock = locks.take(lock_file)
     except OSError as problem:
         raise UserError(f"cannot write {lock_file} ({problem.strerror}): give another data_dir") from problem
     try:

@@ -24,6 +24,7 @@ import numpy as np
 from vae_runner.datasets import Dataset, Split, make_dataset
 from vae_runner.datasets.download import download
 from vae_runner.errors import UserError
+from vae_runner.files import readable
 
 log = logging.getLogger(__name__)
 
@@ -103,10 +104,8 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray[Any, Any]:
         UserError: the file cannot be read, is no IDX file of unsigned bytes with so many dimensions, is larger than
             `MAX_BYTES`, or is longer or shorter than its header says.
     """
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path} is no file but a folder, a pipe or a device: replace it")
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+        with readable(path), gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
             shape = _shape(path, stream.read(4 + 4 * dimensions), dimensions)
             content = np.empty(math.prod(shape), np.uint8)
             got = 0
@@ -159,8 +158,12 @@ def _warn_of_other_content(
 
 
 def _path(folder: Path, file: IdxFile) -> Path:
-    zipped = folder / f"{file.name}.gz"
-    return zipped if zipped.exists() else folder / file.name
+    """Where `file` is in `folder`, or would be: gzipped or not, with a hyphen or, as some have it, a dot."""
+    names = [f"{name}{suffix}" for name in (file.name, file.name.replace("-idx", ".idx")) for suffix in (".gz", "")]
+    paths = [folder / name for name in names]
+    with readable(folder):
+        there = [path for path in paths if path.is_file()] or [path for path in paths if path.exists()]
+    return there[0] if there else folder / file.name
 
 
 def _find(folder: Path, files: dict[str, IdxFile]) -> bool:
@@ -175,10 +178,9 @@ def _folder(name: str, files: dict[str, IdxFile], root: str | None, data_dir: Pa
             if not _path(given, file).exists():
                 raise UserError(f"dataset.root={root}: there is no {file.name}.gz (or {file.name}) in it")
         return given
-    keras_home = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
     candidates = [data_dir / name]
     if name in KERAS_FOLDERS:
-        candidates.append(keras_home / "datasets" / KERAS_FOLDERS[name])
+        candidates.append(_keras_datasets() / KERAS_FOLDERS[name])
     for folder in candidates:
         if _find(folder, files):
             return folder
@@ -212,16 +214,22 @@ def _check_md5(file: IdxFile, path: Path) -> str | None:
     return None
 
 
+def _keras_datasets() -> Path:
+    """Where Keras keeps datasets; nothing is there where there is no home."""
+    return Path(os.path.expanduser(os.environ.get("KERAS_HOME") or "~/.keras")) / "datasets"  # noqa: PTH111 (raises)
+
+
 def _keras_npz(name: str) -> dict[str, tuple[str, np.ndarray[Any, Any]]] | None:
     """MNIST as Keras caches it, each array with where it is from, or None."""
-    path = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "datasets" / f"{name}.npz"
-    if name in KERAS_FOLDERS or not path.exists():
-        return None
+    path = _keras_datasets() / f"{name}.npz"
+    with readable(path):
+        if name in KERAS_FOLDERS or not path.exists():
+            return None
     keys = {"train_images": "x_train", "train_labels": "y_train", "test_images": "x_test", "test_labels": "y_test"}
     try:
         if not path.is_file():
             raise ValueError("it is no file")
-        with zipfile.ZipFile(path) as archive:
+        with readable(path), zipfile.ZipFile(path) as archive:
             return {part: (f"{path} ({key})", _npz_array(archive, key, part)) for part, key in keys.items()}
     except UNREADABLE_NPZ as error:
         raise UserError(

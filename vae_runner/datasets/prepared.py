@@ -1,10 +1,10 @@
 """Image files, decoded and resized once into one file, an array of bytes.
 
 `data_dir/prepared/<key>/` holds `images.u8`, the raw bytes of a uint8 array, and `manifest.json`, which says its shape,
-which files were skipped, and its own checksum. The key is a digest of the files (path, size, modification time) and of
-the preprocessing. The folder gets its name when everything is in it, so it is whole or not there; until then it is
-called after the process that fills it, and what a killed one left is cleared away by the next. What was damaged since
-is made anew.
+which files were skipped, a digest of each image's pixels, and its own checksum. The key is a digest of the files (path,
+size, modification time) and of the preprocessing. The folder gets its name when everything is in it, so it is whole or
+not there; until then it is called after the process that fills it, and what a killed one left is cleared away by the
+next. What was damaged since is made anew.
 """
 
 import hashlib
@@ -31,16 +31,20 @@ from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 from vae_runner.console import Bar
 from vae_runner.datasets import containers, png
 from vae_runner.datasets.stored import StoredImages
+from vae_runner.environment import threads
 from vae_runner.errors import UserError
+from vae_runner.files import readable
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of the folder, and of what the preprocessing does to a pixel: raise it when either changes
+FORMAT = 2  # of the folder, and of what the preprocessing does to a pixel: raise it when either changes
+FILES = frozenset({"manifest.json", "images.u8"})  # in each folder
 FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP"]  # whatever the suffix says
 MAX_PIXELS = 89_478_485  # of one image; where Pillow too begins to speak of a decompression bomb
 MAX_SIDE = 65_535  # the most a JPEG can have; what resizing takes grows with the longer side, not with the pixels
 SPARE_BYTES = 64 << 20  # left free on the disk
 QUIET_SECONDS = 60.0  # after which the leftovers of a dead process are cleared away
+DIGEST_BYTES = 8  # of an image's content: enough to tell that it is another one
 WINDOW = 64  # images in work or waiting at a time, so that memory stays flat
 
 
@@ -127,7 +131,7 @@ class Preprocessing:
                 image.draft("RGB", (2 * self.width, 2 * self.height))  # a JPEG is decoded at a fraction of its size
                 pixels = full if image.info.get("progressive") else image.width * image.height
                 with _IN_WORK.pixels(pixels):
-                    converted = self._convert(png.decode(path, image) or image)
+                    converted = self._convert(png.decode(path, image) or png.in_eight_bits(path, image))
                     return np.asarray(converted).reshape(self.height, self.width, self.channels)
         except UserError:
             raise
@@ -138,17 +142,18 @@ class Preprocessing:
                 f"{path} takes more memory than there is: make it smaller, or use dataset.on_error=skip"
             ) from error
         except (OSError, SyntaxError, ValueError, EOFError, UnidentifiedImageError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # it was not looked into
+                raise UserError(
+                    f"{path} cannot be read ({error.strerror}): mend that, or pass over it with dataset.on_error=skip"
+                ) from error
             what = "is empty" if path.exists() and path.stat().st_size == 0 else f"cannot be read as an image ({error})"
             raise UserError(f"{path} {what}: replace it, or pass over it with dataset.on_error=skip") from error
 
     def _convert(self, image: Image.Image) -> Image.Image:
-        image.load()
         image.getexif()  # remembers the orientation; without the rest, which may be damaged, Pillow writes none anew
         for name in ("exif", "Raw profile type exif"):
             image.info.pop(name, None)
         ImageOps.exif_transpose(image, in_place=True)
-        if image.mode.startswith("I"):
-            image = _eight_bits(image)
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             image = _in_mode(image, "RGBA")
             return self._resize(self._on_background(image)) if self.crop else self._resized_on_background(image)
@@ -204,15 +209,6 @@ def _in_mode(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)  # Pillow would copy it, which takes time
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """A 16-bit grey image as an 8-bit one; the grey value that stands for transparency becomes an alpha channel."""
-    transparent = image.info.pop("transparency", None)
-    converted = image.convert("F").point(lambda value: value / 257).convert("L")
-    if transparent is not None:
-        converted.putalpha(Image.fromarray((np.asarray(image) != transparent).astype(np.uint8) * np.uint8(255)))
-    return converted
-
-
 def prepare(
     files: Sequence[Path], preprocessing: Preprocessing, data_dir: Path, on_error: str
 ) -> tuple[StoredImages, np.ndarray[Any, Any]]:
@@ -246,24 +242,27 @@ def prepare(
     kept = np.setdiff1d(np.arange(len(files)), [index for index, _ in skipped])
     if len(kept) == 0:
         raise UserError(f"none of the {len(files)} images can be used; the first: {skipped[0][1]}")
-    images = StoredImages(folder / "images.u8", tuple(manifest["shape"]))
+    digests = np.frombuffer(bytes.fromhex(manifest["digests"]), np.uint8).reshape(-1, DIGEST_BYTES)
+    images = StoredImages(folder / "images.u8", tuple(manifest["shape"]), digests)
     log.info("Images: %d prepared as %s in %s", len(images), _shape_text(preprocessing), folder)
     return images, kept
 
 
 def _read_manifest(folder: Path, count: int, preprocessing: Preprocessing) -> dict[str, Any] | None:
     """What is in a folder prepared from so many files, or None where there is none that can be used."""
-    if not folder.exists():
-        return None
     file, images = folder / "manifest.json", folder / "images.u8"
     try:
-        if file.is_file() and images.is_file():  # neither a pipe nor a device
-            manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            sides = preprocessing.height, preprocessing.width, preprocessing.channels
-            shape = (count - len(manifest["skipped"]), *sides)
-            whole = manifest["sha256"] == _digest(manifest) and tuple(manifest["shape"]) == shape
-            if whole and images.stat().st_size == math.prod(shape):
-                return manifest
+        with readable(folder):
+            if not folder.exists():
+                return None
+            if file.is_file() and images.is_file():  # neither a pipe nor a device
+                manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+                sides = preprocessing.height, preprocessing.width, preprocessing.channels
+                shape = (count - len(manifest["skipped"]), *sides)
+                whole = manifest["sha256"] == _digest(manifest) and tuple(manifest["shape"]) == shape
+                whole = whole and len(bytes.fromhex(manifest["digests"])) == DIGEST_BYTES * shape[0]
+                if whole and images.stat().st_size == math.prod(shape):
+                    return manifest
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         pass
     log.warning("What was prepared in %s is damaged: preparing it again", folder)
@@ -335,6 +334,7 @@ def _make(files: Sequence[Path], preprocessing: Preprocessing, folder: Path, on_
     working.mkdir()  # not mkdtemp, whose folders nobody else may read
     try:
         skipped: list[tuple[int, str]] = []
+        digests = bytearray()
         count = 0
         with (working / "images.u8").open("wb") as file, Bar("Preparing images", len(files), "images") as bar:
             for index, result in enumerate(_decoded(files, preprocessing)):
@@ -344,12 +344,15 @@ def _make(files: Sequence[Path], preprocessing: Preprocessing, folder: Path, on_
                     skipped.append((index, str(result)))
                 else:
                     file.write(result.data)
+                    digests += hashlib.sha256(result.data).digest()[:DIGEST_BYTES]
                     count += 1
                 bar.advance(1)
             file.flush()
             os.fsync(file.fileno())
         shape = (count, preprocessing.height, preprocessing.width, preprocessing.channels)
-        manifest: dict[str, Any] = {"shape": shape, "skipped": skipped, "preprocessing": asdict(preprocessing)}
+        manifest: dict[str, Any] = {
+            "shape": shape, "skipped": skipped, "preprocessing": asdict(preprocessing), "digests": digests.hex()
+        }  # fmt: skip
         manifest["sha256"] = _digest(manifest)
         (working / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
         try:
@@ -361,11 +364,6 @@ def _make(files: Sequence[Path], preprocessing: Preprocessing, folder: Path, on_
         shutil.rmtree(working, ignore_errors=True)
 
 
-def _threads() -> int:
-    """As many as this process has cores: its share, where the runs of a sweep work side by side (sweeps/share.py)."""
-    return int(os.environ.get("TF_NUM_INTRAOP_THREADS") or os.cpu_count() or 1)
-
-
 def _decoded(files: Sequence[Path], preprocessing: Preprocessing) -> Iterator[np.ndarray[Any, Any] | UserError]:
     """The images in order, decoded by all cores (Pillow lets go of Python's lock), a few at a time."""
 
@@ -375,7 +373,7 @@ def _decoded(files: Sequence[Path], preprocessing: Preprocessing) -> Iterator[np
         except UserError as error:
             return error
 
-    with warnings.catch_warnings(), ThreadPoolExecutor(_threads()) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(threads()) as pool:
         warnings.simplefilter(
             "ignore"
         )  # Pillow warns of large images and odd metadata; what matters is refused by name

@@ -18,9 +18,18 @@ class StoredImages:
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, file: Path, shape: tuple[int, ...], first: int = 0, opened: FileIO | None = None) -> None:
+    def __init__(
+        self,
+        file: Path,
+        shape: tuple[int, ...],
+        digests: np.ndarray[Any, Any] | None = None,
+        first: int = 0,
+        opened: FileIO | None = None,
+    ) -> None:
+        """Open `file`; `digests`, uint8 `[n, bytes]`, has one of each image's content, where they are known."""
         self.file = file
         self.shape = shape
+        self.digests = digests
         self._first = first
         self._image_bytes = int(np.prod(shape[1:]))
         self._opened = opened or FileIO(file)
@@ -33,7 +42,8 @@ class StoredImages:
             chosen = range(len(self))[key]
             if chosen.step == 1:
                 shape = (len(chosen), *self.shape[1:])
-                return StoredImages(self.file, shape, self._first + chosen.start, self._opened)
+                digests = None if self.digests is None else self.digests[key]
+                return StoredImages(self.file, shape, digests, self._first + chosen.start, self._opened)
             return self._read(np.array(chosen, np.int64))
         indices = np.arange(len(self))[key]  # NumPy's own rules, and its own refusals
         return self._read(indices) if indices.ndim else self._read(indices[np.newaxis])[0]

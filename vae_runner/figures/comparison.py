@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from vae_runner.figures.grid import draw_grid, plain_text
+from vae_runner.figures.grid import draw_grid
+from vae_runner.figures.labels import plain_text
 from vae_runner.figures.latent_space import plane, scatter
 from vae_runner.training.early_stopping import OTHER_METRICS
 
@@ -17,15 +18,16 @@ COLUMN_INCHES = 4.2
 SAMPLE_COLUMNS = 8
 PADDING = 0.12  # inches around each part; with the layout's own, the first label is cut at the edge
 LINE_INCHES = 0.19
-LONGEST_TITLE = 300  # letters
-LONGEST_METRIC = 40
+LONGEST_TITLE = 46  # letters, of which a column has place for so many
+LONGEST_METRIC = 32
 
 
 @dataclass(frozen=True)
 class Compared:
     """What is drawn of one run."""
 
-    title: str
+    name: str
+    about: str
     embeddings: np.ndarray[Any, Any]  # [n, latent]
     labels: np.ndarray[Any, Any] | None  # [n]
     reconstructions: np.ndarray[Any, Any]  # of the images that all runs share
@@ -50,7 +52,8 @@ def comparison(images: np.ndarray[Any, Any], label_names: Sequence[str], runs: S
         points, axis_names = plane(run.embeddings)
         scatter(axes[0, column], points, run.labels, label_names)
         axes[0, column].set(xlabel=axis_names[0], ylabel=axis_names[1])
-        axes[0, column].set_title(plain_text(run.title, LONGEST_TITLE), fontsize=9)
+        title = plain_text(run.name, LONGEST_TITLE, keep_end=True), plain_text(run.about, LONGEST_TITLE)
+        axes[0, column].set_title("\n".join(title), fontsize=9)
         if column < len(runs) - 1 and (legend := axes[0, column].get_legend()) is not None:
             legend.remove()
         both = np.concatenate([images / np.float32(255), run.reconstructions])

@@ -7,20 +7,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vae_runner.errors import printable
-
 CELL_INCHES = 0.85
 CAPTION_INCHES = 0.17
 GAP = 0.06  # of a cell
 LABEL_INCHES = 0.95  # left of the rows
 SMALL = 7  # points: captions and ticks
 FINE = 64  # pixels: smaller images are enlarged to about this, so that gaps and captions can be placed finely
-
-
-def plain_text(name: str, longest: int) -> str:
-    """A name from the data as a label: no formula where it has a `$`, and cut where it is too long for its place."""
-    name = printable(name)
-    return (name if len(name) <= longest else f"{name[: longest - 1]}…").replace("$", r"\$")
 
 
 def image_grid(

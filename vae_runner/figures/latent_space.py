@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vae_runner.figures import Trained
-from vae_runner.figures.grid import plain_text
+from vae_runner.figures.labels import plain_text
 
 LONGEST_NAME = 24  # letters in the legend
 FEWEST_FOR_TSNE = 10  # of fewer points t-SNE makes a picture of nothing
@@ -62,10 +62,13 @@ def scatter(
         axes.scatter(points[:, 0], points[:, 1], c=labels, cmap="turbo", **style)
     else:
         colours = matplotlib.colormaps["tab10" if len(names) <= 10 else "tab20"]
-        for index, name in enumerate(names):
-            x, y = points[labels == index].T
-            axes.scatter(x, y, color=colours(index), label=plain_text(name, LONGEST_NAME), **style)
-        legend = axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8, markerscale=2.5)
+        handles = [
+            axes.scatter(*points[labels == index].T, color=colours(index), **style) for index in range(len(names))
+        ]
+        legend = axes.legend(
+            handles, [plain_text(name, LONGEST_NAME) for name in names],
+            loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=8, markerscale=2.5,
+        )  # fmt: skip
         for handle in legend.legend_handles:
             if handle is not None:
                 handle.set_alpha(1)

@@ -4,8 +4,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vae_runner.figures import Trained
+from vae_runner.figures.labels import plain_text
 
 SPLITS = {"train": "tab:blue", "validation": "tab:green", "test": "tab:orange"}
+LONGEST_TITLE = 32  # letters above a panel
 
 
 def loss_curves(trained: Trained) -> Figure:
@@ -19,7 +21,7 @@ def loss_curves(trained: Trained) -> Figure:
             if key in history[0]:
                 values = [row[key] for row in history]
                 axes.plot([row["epoch"] for row in history], values, marker=".", color=colour, label=split)
-        axes.set(title=name, xlabel="epoch")
+        axes.set(title=plain_text(name, LONGEST_TITLE), xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)

@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 from keras.src.backend.common import global_state  # there is no public way to give up variables that wait for values
 
+from vae_runner.files import readable
 from vae_runner.untrusted import DamagedError, json_object, reading
 
 CONFIG = "config.json"
@@ -35,8 +36,9 @@ def load(file: Path) -> keras.Model:
 
     Raises:
         DamagedError: it is no such model.
+        UnreadableError: the file cannot be read.
     """
-    with _reading(), zipfile.ZipFile(file) as archive:
+    with _reading(), readable(file), zipfile.ZipFile(file) as archive:
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
             raise DamagedError("it is compressed, which Keras's files are not")
         config = json_object(archive.read(CONFIG))

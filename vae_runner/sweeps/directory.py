@@ -10,26 +10,37 @@ study.db             Optuna's own (conf/hydra/sweeper/optuna.yaml)
 .end                 all runs are to end in checkpoints, on whatever machine: a signal's number, or what is refused
 .slot_<host>_<n>     locks of the processes that run at the same time on a machine
 .suspect*            locks of the processes that run at the same time
+.last_words          what processes said that ended while TensorFlow was imported
 <varied>-<id>/       a run, known by what it computes
 ```
 """
 
 import json
+import re
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
+from vae_runner import locks
 from vae_runner.errors import UnwritableError, UserError
-from vae_runner.files import remove_empty, write_whole, writing
+from vae_runner.files import LOG, SWEEP_FILE, check_own, is_file, readable, remove_empty, write_whole, writing
 from vae_runner.run_directory import RunDirectory
 from vae_runner.untrusted import MAX_TEXT, DamagedError, are_texts, is_number, json_object, read, sealed, unsealed
 
+MAX_LAST_WORDS = 400  # characters
+NOT_FATAL = re.compile(r"[IWE]\d{4} |WARNING: All log messages before|\*\*\* |\s+@ ")
 ID_CHARACTERS = 8  # of what a run computes, at the end of its folder's name
+RUNS = "*" + ID_CHARACTERS * "[0-9a-f]"  # their folders
+# All that lies in a sweep's directory, and what shows that it is one, where its sweep.json was lost.
+NAMES = ("sweep.json", "sweep.csv", "sweep.html", "multirun.yaml", "study.db*", LOG, ".lock", RUNS)
+MARKS = (".lock", f"{RUNS}/run.json")
 
 
 class SweepDirectory:
@@ -40,13 +51,27 @@ class SweepDirectory:
 
     @property
     def exists(self) -> bool:
-        """Whether this is a sweep's directory."""
-        return self._info_file.is_file()
+        """Whether this is a sweep's directory.
+
+        Raises:
+            UnreadableError: one may not know.
+        """
+        return is_file(self._info_file)
+
+    def check_own(self) -> None:
+        """Refuse a folder with something in it that no sweep has written: a sweep would write over it.
+
+        Raises:
+            UserError: there is such a thing, or one may not know.
+        """
+        if not self.exists:
+            check_own(self.path, "a sweep", NAMES, MARKS)
 
     def begin(self, command: Sequence[str], keys: Sequence[str]) -> None:
         """A command works in this sweep from now on; `keys` are those that it varies."""
         with writing(self._end_file):
             self._end_file.unlink(missing_ok=True)
+            self.last_words_file.unlink(missing_ok=True)
         keys = list(dict.fromkeys([*self.keys, *keys]))
         self._write_info({"command": list(command), "keys": keys, "begun": int(time.time())})
 
@@ -66,7 +91,8 @@ class SweepDirectory:
     def kept(self) -> dict[Path, bytes]:
         """What there is of the last command; `put_back` makes this its sweep again."""
         files = (self._info_file, self._end_file, self._launched_file)
-        return {file: file.read_bytes() for file in files if file.is_file()}
+        with readable(self.path):
+            return {file: file.read_bytes() for file in files if file.is_file()}
 
     def put_back(self, kept: Mapping[Path, bytes]) -> None:
         """Forget the command since: it was refused."""
@@ -84,9 +110,8 @@ class SweepDirectory:
         """
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self._lock_file, timeout=0)
         try:
-            lock.acquire()
+            lock = locks.take(self._lock_file, 0)
         except Timeout as error:
             raise UserError(
                 f"{self.path} is in use: another vae-run -m works in it; wait for its end, or stop it"
@@ -100,7 +125,7 @@ class SweepDirectory:
 
     def remove_unbegun(self) -> None:
         """Remove the folders of runs that were launched, but have written nothing."""
-        for path in self.path.glob("*" + ID_CHARACTERS * "[0-9a-f]"):
+        for path in self.path.glob(RUNS):
             remove_empty(path)
 
     @property
@@ -111,7 +136,7 @@ class SweepDirectory:
     def delete_own_files(self) -> None:
         """Delete what is not its runs'."""
         own = (self._info_file, self.table_file, self.page_file, self._lock_file, self._end_file)
-        named = (*own, self._launched_file)
+        named = (*own, self._launched_file, self.last_words_file)
         for file in (*named, *self.path.glob(".slot_*"), *self.path.glob(".suspect*")):
             file.unlink(missing_ok=True)
 
@@ -153,8 +178,8 @@ class SweepDirectory:
 
     @property
     def runs(self) -> list[RunDirectory]:
-        """The runs that have begun, in the order of their names."""
-        return [RunDirectory(file.parent) for file in sorted(self.path.glob("*/run.json"))]
+        """The runs that have begun, in the order of their names, and those of which one may not know that."""
+        return [RunDirectory(path) for path in sorted(self.path.glob("*")) if _has_begun(path)]
 
     def written(self) -> dict[str, tuple[int, int]]:
         """What changes, for each run by its name, when the run writes what it has come to.
@@ -190,7 +215,7 @@ class SweepDirectory:
     @contextmanager
     def only_suspect(self, name: str) -> Iterator[bool]:
         """Wait until no other process is in here; false if the one before did not leave, but died."""
-        with FileLock(self._suspect_file.with_suffix(".lock")):
+        with locks.taken(self._suspect_file.with_suffix(".lock")):
             alone = not self._suspect_file.exists()
             if alone:
                 write_whole(self._suspect_file, name.encode())
@@ -205,6 +230,21 @@ class SweepDirectory:
         name = self._suspect_file.read_text() if self._suspect_file.exists() else None
         self._suspect_file.unlink(missing_ok=True)
         return name
+
+    @property
+    def last_words_file(self) -> Path:
+        """What processes have said that ended while TensorFlow was imported, since the last command began."""
+        return self.path / ".last_words"
+
+    @property
+    def last_words(self) -> str:
+        """The fatal ones of them in one line: no notes, warnings and stack traces of TensorFlow's."""
+        try:
+            said = self.last_words_file.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+        fatal = [line for line in said.splitlines() if not NOT_FATAL.match(line)]
+        return shorten(" ".join(fatal) or said, MAX_LAST_WORDS, placeholder=" …")
 
     @property
     def _lock_file(self) -> Path:
@@ -231,7 +271,7 @@ class SweepDirectory:
 
     @property
     def _info_file(self) -> Path:
-        return self.path / "sweep.json"
+        return self.path / SWEEP_FILE
 
     @property
     def _info(self) -> dict[str, Any]:
@@ -247,3 +287,10 @@ class SweepDirectory:
                 f"{self._info_file} cannot be used ({error}): delete it, and give sweep.dir again"
             ) from error
         return info
+
+
+def _has_begun(run: Path) -> bool:
+    try:
+        return (run / "run.json").exists()
+    except PermissionError:
+        return fnmatch(run.name, RUNS)

@@ -3,11 +3,12 @@
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from vae_runner.config import of_the_run
 from vae_runner.sweeps.directory import ID_CHARACTERS, SweepDirectory
@@ -20,7 +21,7 @@ COMPUTED_BY_HARDWARE = ("precision", "sync_batch_norm")
 
 def identity(config: DictConfig) -> str:
     """A short name of what a configuration computes: equal for equal computations, whatever the command looked like."""
-    content: Any = OmegaConf.to_container(of_the_run(config), resolve=True, throw_on_missing=False)
+    content: Any = OmegaConf.to_container(of_the_run(config), throw_on_missing=False)
     content["hardware"] = [content["hardware"].get(name) for name in COMPUTED_BY_HARDWARE]
     for name in NOT_COMPUTED:
         parent, _, last = name.rpartition(".")
@@ -38,17 +39,24 @@ def _run_name(*, _root_: DictConfig) -> str:
     own = identity(_root_)
     sweep = SweepDirectory(Path(_root_.hydra.sweep.dir))
     searched = _root_.hydra.sweeper.get("params") or {}
-    return sweep.folder_of(own) or "-".join([*_readable(_root_, [*sweep.keys, *map(str, searched)]), own])
+    keys = dict.fromkeys([*sweep.keys, *map(str, searched)])
+    chosen = _root_.hydra.runtime.choices
+    settings = [(key, chosen[key] if key in chosen else OmegaConf.select(_root_, key)) for key in keys]
+    return sweep.folder_of(own) or "-".join([*_readable(settings), own])
 
 
 def _run_prefix(*, _root_: DictConfig) -> str:
     return f"{identity(_root_)}  " if _root_.hydra.mode == RunMode.MULTIRUN else ""
 
 
-def _readable(config: DictConfig, keys: list[str]) -> list[str]:
+def _readable(settings: Iterable[tuple[str, Any]]) -> list[str]:
     """What the sweep varies, as far as a folder's name takes it: ["latent_8-seed_1"]."""
-    values = {key.rpartition(".")[2]: OmegaConf.select(config, key) for key in keys}
-    shown = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in values.items()}
-    words = [f"{key}_{value}" for key, value in shown.items() if isinstance(value, (str, int))]
+    words = [f"{key.rpartition('.')[2]}_{_word(value)}" for key, value in settings if not isinstance(value, DictConfig)]
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(words))[:NAME_CHARACTERS]
     return [name] if name else []
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, ListConfig):
+        return "_".join(map(_word, value))
+    return "null" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,21 +1,24 @@
 """One run of a sweep: begun, gone on with, repeated or left alone, as its directory says."""
 
+import json
 import logging
 import os
 import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vae_runner import config, signals
+from vae_runner.datasets import data_changes
 from vae_runner.errors import Interrupted, UserError
-from vae_runner.run_directory import RunDirectory, timestamp
+from vae_runner.run_directory import OUTDATED, RunDirectory, timestamp
 from vae_runner.streams import forgiving
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.share import take_share
@@ -103,6 +106,8 @@ def _bring_to_end(
     sweep = SweepDirectory(directory.path.parent)
     if status == "finished":
         directory.check_config()
+        if not _is_current(directory, own):
+            return None
         log.info("%s is finished already", directory.path.name)
         return _metric(directory, cfg.sweep.metric)
     if status == "running":
@@ -128,6 +133,34 @@ def _bring_to_end(
         module.run(own, hydra, resumed=status is not None, told=lambda: sweep.told_to_end)
     _check_metric(sweep, cfg.sweep.metric, list(directory.info["metrics"]))
     return _metric(directory, cfg.sweep.metric)
+
+
+def _is_current(directory: RunDirectory, own: DictConfig) -> bool:
+    """Say whether a finished run was trained on the images that there are now; if not, that is noted in it.
+
+    Where these cannot be had any more, or the run does not tell what its images were, it is.
+    """
+    info = directory.info
+    dataset = json.dumps(OmegaConf.to_container(own.dataset, resolve=True))
+    try:
+        changes = data_changes(info["data"], _fingerprint(dataset)) if "data" in info else ""
+    except UserError:
+        return True
+    if changes:
+        error = f"{directory.path.name} was trained on other images ({changes}): bring those back, or delete its folder"
+        log.error("%s", error)
+        directory.write_info({**info, OUTDATED: error})
+    elif OUTDATED in info:
+        directory.write_info({name: value for name, value in info.items() if name != OUTDATED})
+    return not changes
+
+
+@cache
+def _fingerprint(dataset: str) -> dict[str, dict[str, Any]]:
+    """Return that of the dataset with this configuration, in JSON: many runs of a sweep have the same."""
+    fingerprint: dict[str, dict[str, Any]]
+    fingerprint = config.build(OmegaConf.create({"dataset": json.loads(dataset)}).dataset).fingerprint
+    return fingerprint
 
 
 def note_deaths(sweep: SweepDirectory, runs: Sequence[RunDirectory], how: str) -> None:

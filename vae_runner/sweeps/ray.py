@@ -1,19 +1,44 @@
-"""Ctrl-C and SIGTERM in a process that has joined a Ray cluster."""
+"""What a sweep on a Ray cluster needs beside Hydra's launcher: an address that answers, and signals that are ours."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
+import ray._private.services
 import ray._private.worker
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from vae_runner.cluster import answers
+from vae_runner.errors import Interrupted
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.job import listen
 
+SECONDS_TO_ANSWER = 10
 
-class KeepSignals(Callback):
-    """Before a sweep: see that it ends in checkpoints on SIGTERM, which Ray answers by ending the cluster."""
+
+class JoinCluster(Callback):
+    """Before a sweep: refuse a cluster that cannot be reached, and see that SIGTERM ends it in checkpoints."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Listen again when Ray has begun, and with it has its own way with signals."""
-        ray._private.worker._post_init_hooks.append(lambda: listen(SweepDirectory(Path(config.hydra.sweep.dir))))
+        """Listen again when Ray has begun, and with it has its own way with signals, by which it ends the cluster."""
+        sweep = SweepDirectory(Path(config.hydra.sweep.dir))
+        address = _address(config.hydra.launcher.ray.init.get("address"))
+        if address and not answers(address, SECONDS_TO_ANSWER):  # where Ray would try again, without an end
+            sweep.tell_to_end(
+                signal.SIGTERM,
+                f"hydra.launcher.ray.init.address: no Ray cluster answers at {address}: start one there with "
+                "`ray start --head`, or leave the address out for one on this machine",
+            )
+            raise Interrupted(signal.SIGTERM)  # Hydra would let any error of a callback pass
+        ray._private.worker._post_init_hooks.append(lambda: listen(sweep))
+
+
+def _address(given: str | None) -> str | None:
+    """Return the `host:port` that Ray will connect to; None where it will begin a cluster, or refuse what is given."""
+    if given in (None, "auto"):
+        try:
+            given = ray._private.services.get_ray_address_from_environment(given, None)  # type: ignore[arg-type]
+        except ConnectionError:
+            return None
+    return None if given in (None, "local") else str(given).rpartition("://")[2].partition("/")[0]

@@ -17,10 +17,11 @@ import yaml
 from PIL import Image
 from rich.table import Table
 
-from vae_runner.config import leaves, part_name
-from vae_runner.errors import UserError, printable
+from vae_runner.choices import part_name
+from vae_runner.config import leaves
+from vae_runner.errors import UnreadableError, UserError, printable
 from vae_runner.files import csv_table, write_whole
-from vae_runner.run_directory import MAIN_METRIC, RunDirectory
+from vae_runner.run_directory import CHOICES, MAIN_METRIC, OUTDATED, RunDirectory
 from vae_runner.sweeps.directory import ID_CHARACTERS, SweepDirectory
 from vae_runner.sweeps.identity import NOT_COMPUTED
 from vae_runner.sweeps.plots import scatter
@@ -38,7 +39,7 @@ class Run:
 
     name: str
     status: str
-    config: Mapping[str, Any]  # by dotted keys
+    config: Mapping[str, Any]  # by dotted keys; of a part that is built, what it is called
     epoch: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     seconds: float | None = None
@@ -94,12 +95,12 @@ class Report:
 
         varied = self._varied()
         table = Table(box=None, pad_edge=False)
-        for column in ("run", "status", *(_heading(key).rpartition(".")[2] for key in varied), "epoch", MAIN_METRIC):
+        for column in ("run", "status", *_short(varied), "epoch", MAIN_METRIC):
             table.add_column(plain(column), overflow="fold")
         longest = max((len(run.name) for run in self.runs), default=0)
         for run in sorted(self.runs, key=lambda run: run.metrics.get(MAIN_METRIC, float("inf"))):
             name = run.name if longest < console.width / 2 else f"…{run.name[-ID_CHARACTERS:]}"
-            values = (run.status, *(_setting(run, key) for key in varied), run.epoch, run.metrics.get(MAIN_METRIC))
+            values = (run.status, *(run.config.get(key) for key in varied), run.epoch, run.metrics.get(MAIN_METRIC))
             style = {"finished": "", "failed": "red"}.get(run.status, "yellow")
             table.add_row(plain(name), *(plain(_shown(value, 4)) for value in values), style=style)
         console.print(table)
@@ -114,15 +115,18 @@ class Report:
             run.check_config()
             if name not in self._configs:
                 with reading():
-                    self._configs[name] = dict(leaves(yaml.load(run.config_text, Loader=YAML_LOADER), into_lists=False))
+                    content = yaml.load(run.config_text, Loader=YAML_LOADER)
+                self._configs[name] = _named(content, info.get(CHOICES, {}), self._directory.keys)
             # Its "seconds" are those of the last epoch: here they are those of the whole run.
             metrics = {str(k): float(v) for k, v in info.get("metrics", {}).items() if k != "seconds"}
+            outdated = info.get(OUTDATED, "")
+            status = OUTDATED if outdated else run.status
             return Run(
-                name, run.status, self._configs[name], info.get("epoch"), metrics, info.get("seconds"),
-                info.get("error", ""), run.sample_picture,
+                name, status, self._configs[name], info.get("epoch"), metrics, info.get("seconds"),
+                info.get("error", outdated), run.sample_picture,
             )  # fmt: skip
         except (UserError, DamagedError) as error:
-            return Run(name, "damaged", {}, error=str(error))
+            return Run(name, "unreadable" if isinstance(error, UnreadableError) else "damaged", {}, error=str(error))
 
     def _varied(self) -> list[str]:
         """The keys in which the runs differ, those that were swept first."""
@@ -138,7 +142,7 @@ class Report:
     # --- the page -------------------------------------------------------------------------------------------------
 
     def _page(self, varied: Sequence[str], metrics: Sequence[str]) -> str:
-        columns = ["run", "status", *map(_heading, varied), "epoch", *metrics, "seconds"]
+        columns = ["run", "status", *varied, "epoch", *metrics, "seconds"]
         template = Template(resources.files("vae_runner.sweeps").joinpath("page.html").read_text(encoding="utf-8"))
         counts: dict[str, int] = {}
         for run in self.runs:
@@ -156,7 +160,7 @@ class Report:
         link = f'<a href="{quote(os.fsencode(run.name))}/">{html.escape(run.name)}</a>'
         title = f' title="{html.escape(run.error, quote=True)}"' if run.error else ""
         told = (run.epoch, *(run.metrics.get(name) for name in metrics), run.seconds)
-        values = [*(_setting(run, key) for key in varied), *told]
+        values = [*(run.config.get(key) for key in varied), *told]
         cells = "".join(f"<td>{html.escape(_shown(value))}</td>" for value in values)
         status = f'<td class="{html.escape(run.status, quote=True)}"{title}>{html.escape(run.status)}</td>'
         return f"<tr><td>{self._thumbnail(run)}</td><td>{link}</td>{status}{cells}</tr>"
@@ -165,12 +169,12 @@ class Report:
         """One plot a varied key: the metric of each finished run against it."""
         for key in varied:
             points = [
-                (_setting(run, key), run.metrics[MAIN_METRIC], run.name)
+                (run.config.get(key), run.metrics[MAIN_METRIC], run.name)
                 for run in self.runs
                 if MAIN_METRIC in run.metrics and run.status == "finished"
             ]
             if len(points) > 1:
-                yield scatter(_heading(key), MAIN_METRIC, points)
+                yield scatter(key, MAIN_METRIC, points)
 
     def _thumbnail(self, run: Run) -> str:
         if run.picture is None:
@@ -201,15 +205,22 @@ def counted(runs: Sequence[object]) -> str:
     return f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
 
 
-def _heading(key: str) -> str:
-    """What a key is called: a part is known by its name."""
-    return key.removesuffix("._target_")
+def _short(keys: Sequence[str]) -> list[str]:
+    """The last words of dotted keys, where no two of them have the same."""
+    last = [key.rpartition(".")[2] for key in keys]
+    return [word if last.count(word) == 1 else key for word, key in zip(last, keys, strict=True)]
 
 
-def _setting(run: Run, key: str) -> Any:
-    """What a run has for a key; of a part, its name."""
-    value = run.config.get(key)
-    return part_name(value) if key.endswith("._target_") and value else value
+def _named(content: Any, chosen: Mapping[str, str], varied: Sequence[str]) -> dict[str, Any]:
+    """A configuration by its dotted keys, with a part's name in place of its `_target_`.
+
+    What has been chosen in a group that is no part, like a preset, is named where the sweep varies it.
+    """
+    settings: dict[str, Any] = {group: chosen[group] for group in varied if group in chosen}
+    for key, value in leaves(content, into_lists=False):
+        part, _, last = key.rpartition(".")
+        settings |= {part: part_name(part, value, chosen)} if last == "_target_" else {key: value}
+    return settings
 
 
 def _known(value: Any) -> Any:

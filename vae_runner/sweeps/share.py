@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import BaseFileLock, FileLock, Timeout
+from filelock import BaseFileLock, Timeout
 
+from vae_runner import locks
 from vae_runner.sweeps.directory import SweepDirectory
 
 _held: list[BaseFileLock] = []  # until this process ends
@@ -58,11 +59,12 @@ def _visible_gpus() -> list[str]:
 def _slot(sweep: SweepDirectory, processes: int) -> int:
     """A number below `processes` that no other process of the sweep has on this machine."""
     for number in range(processes):
-        lock = FileLock(sweep.slot_file(number), timeout=0)
         try:
-            lock.acquire()
+            lock = locks.take(sweep.slot_file(number), 0)
         except Timeout:
             continue
-        _held.append(lock)
-        return number
-    return os.getpid() % processes  # one of a process that has been replaced, and is about to end
+        if lock.is_locked:
+            _held.append(lock)
+            return number
+    # One of a process that has been replaced, and is about to end; or there are no locks.
+    return os.getpid() % processes

@@ -18,14 +18,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 
-from vae_runner import refusals, signals
+from vae_runner import environment, refusals, signals
+from vae_runner.choices import readable
 from vae_runner.errors import Interrupted, UnwritableError, UserError, did_you_mean
-from vae_runner.files import OUTPUTS, remove_empty
-from vae_runner.run_directory import RunDirectory
+from vae_runner.files import OUTPUTS, make_next_folder, remove_empty, writing
+from vae_runner.run_directory import OUTDATED, RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.job import (
     CHILD,
@@ -61,10 +60,11 @@ def supervise(arguments: Sequence[str]) -> None:
         UserError: the command makes no sense, or some of the runs failed.
         Interrupted: a signal asked for the end.
     """
-    overrides = _overrides(arguments)
+    overrides = readable(arguments)
     _check_extras(overrides)
-    directory, rest = _choose_directory(overrides, arguments)
-    existed, searched = directory.path.exists(), directory.study_file.exists()
+    environment.check()
+    directory, rest, existed = _choose_directory(overrides, arguments)
+    searched = directory.study_file.exists()
     with directory.held():
         directory.take_suspect()  # of a command that was killed: its name would keep every suspect from being run
         before = directory.written()
@@ -81,6 +81,8 @@ def supervise(arguments: Sequence[str]) -> None:
         raise UserError(launching.refusal)
     if launching.told:
         raise Interrupted(launching.told, "interrupted before a run had begun: nothing is left of it")
+    if launching.given_up:
+        raise UserError(f"{launching.given_up} (no run had begun: nothing is left of the sweep)")
     sys.exit(status)
 
 
@@ -91,7 +93,7 @@ def _launch(directory: SweepDirectory, overrides: Sequence[Override], launching:
     own = [str(o.input_line) for o in overrides if o.key_or_group.split(".")[0] not in ("sweep", "hydra")]
     directory.begin(own, [o.key_or_group for o in overrides if o.is_sweep_override()])
     launching.status = launching.run()
-    if launching.told:
+    if launching.told or launching.given_up:
         directory.remove_unbegun()
     if not existed and not directory.runs and not (launching.told and directory.jobs_may_wait):
         directory.delete_own_files()
@@ -121,12 +123,10 @@ def _tell(directory: SweepDirectory, launching: "_Launching", before: Mapping[st
         first = min(unfinished, key=lambda run: run.status != "failed")
         raise UserError(
             f"{first.error or f'{first.name} is {first.status}'} ({len(unfinished)} of {counted(own)} "
-            f"{_how(unfinished)}; {again} {'goes on then' if first.status == 'damaged' else repeats})"
+            f"{_how(unfinished)}; {again} {'goes on then' if first.status in ('damaged', OUTDATED) else repeats})"
         )
     if launching.given_up:
-        raise UserError(
-            f"the process that launches the runs died {launching.given_up}, again and again; {again} goes on"
-        )
+        raise UserError(f"{launching.given_up} ({again} goes on)")
     if launching.status:
         sys.exit(launching.status)
 
@@ -141,7 +141,7 @@ class _Launching:
     def __init__(self, directory: SweepDirectory, report: Report, arguments: Sequence[str]) -> None:
         self.status = 0  # of the last process
         self.refusal = ""  # of all runs, by one of them
-        self.given_up = ""  # how the process was lost, where that was too often
+        self.given_up = ""  # how the process was lost, where it is not started again
         self.told: int | None = None  # the signal that has asked this process, or the one that launches, for the end
         self._directory = directory
         self.report = report
@@ -156,13 +156,16 @@ class _Launching:
                 before, settled = self._directory.written(), self._settled()
                 status = self._run_process()
                 lost = status < 0 or status == WORKER_LOST
-                if self.told or not lost:
+                words = self._directory.last_words if status else ""
+                if self.told or not (lost or words):
                     break
                 died = self._died_since(before)
                 unexplained = 0 if died or self._settled() != settled else unexplained + 1
-                how = f"of signal {signal.Signals(-status).name}" if status < 0 else "with a process of its launcher"
-                if unexplained == MAX_UNEXPLAINED:
-                    self.given_up = how
+                how = _how_lost(status)
+                if unexplained and (words or unexplained == MAX_UNEXPLAINED):
+                    self.given_up = f"the process that launches the runs died {how}" + (
+                        f" while TensorFlow was imported: {words}" if words else ", again and again"
+                    )
                     break
                 note_deaths(self._directory, died, how)
         return status if status >= 0 else 128 - status  # as shells have it
@@ -200,7 +203,7 @@ class _Launching:
         self._process = None
         self.told = self.told or self._directory.told_to_end
         self.refusal = self._directory.refusal
-        if status < 0 or status == WORKER_LOST or self.told:
+        if status or self.told:
             _end_group(process.pid, SECONDS_AT_ONCE if self.told else SECONDS_TO_END)
         return status
 
@@ -223,6 +226,12 @@ class _Launching:
         if self._process is not None:
             with suppress(ProcessLookupError):
                 os.kill(self._process, number)
+
+
+def _how_lost(status: int) -> str:
+    if status < 0:
+        return f"of signal {signal.Signals(-status).name}"
+    return "with a process of its launcher" if status == WORKER_LOST else f"with status {status}"
 
 
 def _status(run: RunDirectory) -> str:
@@ -263,8 +272,10 @@ def _prepare() -> None:
 # --- which directory ----------------------------------------------------------------------------------------------
 
 
-def _choose_directory(overrides: Sequence[Override], arguments: Sequence[str]) -> tuple[SweepDirectory, list[str]]:
-    """The sweep's directory, and the arguments with it in Hydra's words."""
+def _choose_directory(
+    overrides: Sequence[Override], arguments: Sequence[str]
+) -> tuple[SweepDirectory, list[str], bool]:
+    """The sweep's directory, the arguments with it in Hydra's words, and whether it was there before this command."""
     rest = [
         argument
         for argument in arguments
@@ -291,12 +302,17 @@ def _choose_directory(overrides: Sequence[Override], arguments: Sequence[str]) -
             raise UserError(f"{path} is a file: give a sweep a folder")
         if RunDirectory(directory.path).has_run:
             raise UserError(f"{path} is the directory of one run: give a sweep another one")
+        directory.check_own()
     elif goes_on:
         directory = _newest_like(overrides)
         print(f"Going on with {directory.path}")
     else:
-        directory = SweepDirectory(Path(OUTPUTS) / time.strftime("%Y-%m-%d") / time.strftime("%H-%M-%S"))
-    return directory, [*rest, f"hydra.sweep.dir={refusals.quoted(directory.path.absolute())}"]
+        new = Path(OUTPUTS) / time.strftime("%Y-%m-%d") / time.strftime("%H-%M-%S")
+        refusals.quoted(new.absolute())  # or it would be refused when it has been made
+        with writing(new):
+            directory = SweepDirectory(make_next_folder(new))
+    existed = bool(path or goes_on) and directory.path.exists()
+    return directory, [*rest, f"hydra.sweep.dir={refusals.quoted(directory.path.absolute())}"], existed
 
 
 def _check_given(overrides: Sequence[Override]) -> None:
@@ -362,13 +378,3 @@ def _check_extras(overrides: Sequence[Override]) -> None:
         plugin = EXTRAS.get(str(override.value()))
         if plugin and not _is_installed(plugin):
             raise UserError(f"{override.input_line} needs an extra: pip install 'vae-runner[sweep]'")
-
-
-def _overrides(arguments: Sequence[str]) -> list[Override]:
-    """Those that can be read; Hydra will tell of the others."""
-    read = []
-    for word in arguments:
-        if not word.startswith("-"):
-            with suppress(HydraException):
-                read.append(OverridesParser.create().parse_override(word))
-    return read

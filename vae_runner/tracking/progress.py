@@ -22,7 +22,7 @@ class ProgressBar:
         self._images_per_epoch = images_per_epoch
         self._bar = RichProgress(
             TextColumn("epoch {task.fields[epoch]}/" + str(epochs)), BarColumn(bar_width=None),
-            TextColumn("{task.fields[terms]} · {task.fields[speed]} images/s ·"),
+            TextColumn("{task.fields[terms]} · {task.fields[speed]} images/s ·", markup=False),
             TimeRemainingColumn(), TextColumn("left"),
             console=console, disable=not console.is_terminal, transient=True, expand=True,
         )  # fmt: skip

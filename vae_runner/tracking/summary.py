@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from vae_runner.console import console
+from vae_runner.console import console, plain
 from vae_runner.datasets import Dataset
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.models.summary import LayerSummary, summarize, training_flops
@@ -42,14 +42,15 @@ def show_summary(
 
 
 def _table(name: str, layers: Sequence[LayerSummary]) -> Table:
-    table = Table(title=name, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Table(title=plain(name), title_justify="left", title_style="bold", box=None, pad_edge=False)
     for column in ("layer", "kind", "output"):
         table.add_column(column)
     for column in ("parameters", "MFLOP"):
         table.add_column(column, justify="right")
     for layer in layers:
         cost = f"{layer.flops / 1e6:.2f}" if layer.flops else ""
-        table.add_row(layer.name, layer.kind, _shape(layer.output_shape), f"{layer.parameters:,}", cost)
+        values = (layer.name, layer.kind, _shape(layer.output_shape), f"{layer.parameters:,}", cost)
+        table.add_row(*map(plain, values))
     return table
 
 

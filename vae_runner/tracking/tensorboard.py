@@ -4,16 +4,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import tensorflow as tf
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.hparams import api as hparams
 
+from vae_runner.config import leaves, number_keys
 from vae_runner.errors import UnwritableError
 from vae_runner.files import writing
 from vae_runner.training.outer import EpochResult
@@ -48,10 +49,10 @@ class TensorBoard:
             raise UnwritableError(f"{self._folder} cannot be written ({error.message.splitlines()[0]})") from error
 
     def configuration(self, yaml: str, config: DictConfig, trial: str) -> None:
-        """The configuration as text, and its scalar values as hyperparameters."""
+        """The configuration as text, and its values as hyperparameters."""
         with self._telling(), self._writer.as_default(step=0):
             tf.summary.text("config", f"```yaml\n{yaml}\n```")
-            hparams.hparams(_scalars(config), trial_id=trial)
+            hparams.hparams(_hyperparameters(config), trial_id=trial)
 
     def epoch(self, result: EpochResult) -> None:
         """An epoch's metrics."""
@@ -80,13 +81,19 @@ def _cut(file: Path, last_step: int) -> None:
     kept.replace(file)
 
 
-def _scalars(node: DictConfig, prefix: str = "") -> dict[str, Any]:
-    """The values of the configuration by their dotted keys, as TensorBoard takes them; without the figures."""
-    values: dict[str, Any] = {}
-    for key, value in node.items():
-        path = prefix + str(key)
-        if isinstance(value, DictConfig):
-            values |= {} if path == "figures" else _scalars(value, f"{path}.")
-        elif value is not None:
-            values[path] = value if isinstance(value, (bool, int, float, str)) else str(value)
+def _hyperparameters(config: DictConfig) -> dict[str, float | str]:
+    """Return the values of the configuration by their dotted keys, as TensorBoard takes them; without the figures.
+
+    Of one key they have one type, whatever the run, or TensorBoard would hide some of the runs. So the schemas decide:
+    where they want a number, what is none, like null, is left out; all else is text.
+    """
+    numbers = number_keys()
+    values: dict[str, float | str] = {}
+    for key, value in leaves(OmegaConf.to_container(config, resolve=True), into_lists=False):
+        if key.startswith("figures."):
+            continue
+        if key not in numbers:
+            values[key] = "null" if value is None else str(value)
+        elif type(value) in (int, float):
+            values[key] = value
     return values

@@ -11,13 +11,14 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import keras
 import numpy as np
 
 from vae_runner.config import CheckpointConfig
+from vae_runner.datasets import is_fingerprint
 from vae_runner.errors import UserError
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.training.early_stopping import Row, best_row
@@ -39,6 +40,7 @@ class Checkpoint:
     seconds: dict[str, float]  # of the stopwatch
     config: dict[str, Any]
     variables: dict[str, np.ndarray[Any, Any]]
+    data: dict[str, Any] = field(default_factory=dict)  # the dataset's fingerprint; older checkpoints have none
 
     def to_bytes(self) -> bytes:
         """The content of a checkpoint's file."""
@@ -53,6 +55,7 @@ class Checkpoint:
             "rows": self.rows,
             "seconds": self.seconds,
             "config": self.config,
+            "data": self.data,
         }
         arrays = {STATE: np.frombuffer(json.dumps(state, allow_nan=False).encode(), np.uint8), **self.variables}
         if position.sums:
@@ -92,7 +95,10 @@ class Checkpoint:
                 raise DamagedError("its rows are not those of epochs before")
             if not are_numbers(seconds) or position.epoch < 1 or position.steps < 0:
                 raise DamagedError("its numbers are not those of a run")
-            return cls(position, rows, seconds, dict(state["config"]), variables)
+            data = dict(state.get("data", {}))
+            if not is_fingerprint(data):
+                raise DamagedError("it does not tell what images it was made with")
+            return cls(position, rows, seconds, dict(state["config"]), variables, data)
 
 
 class Variables:

@@ -12,14 +12,14 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from threading import Thread
 
-from filelock import FileLock
-
-from vae_runner.config import HardwareConfig, takes_custom_ops
+from vae_runner import locks
 from vae_runner.acceleration.custom_ops import UnavailableError
+from vae_runner.config import HardwareConfig, takes_custom_ops
 from vae_runner.errors import first_line
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,8 @@ FLAGS = (
 )
 MOST_SECONDS = 120
 TENSORFLOW_LIBRARY = "libtensorflow_framework.so.2"
+
+_compiled: set[Path] = set()  # by this process
 
 
 def begin(hardware: HardwareConfig) -> None:
@@ -54,9 +56,12 @@ def library() -> Path:
     return _begun().result()
 
 
-def distrust(library: Path) -> None:
-    """Have the next process compile it anew."""
-    _checksum(library).unlink(missing_ok=True)
+def distrust(library: Path, reason: str) -> None:
+    """Have the next process compile what cannot be loaded anew; or none any more, where this one has just done so."""
+    with suppress(OSError):
+        if library in _compiled:
+            _unloadable(library).write_text(reason, encoding="utf-8")
+        _checksum(library).unlink(missing_ok=True)
 
 
 @cache  # also that there is none, so that not every run of a sweep tries again
@@ -79,6 +84,8 @@ def _made() -> Path:
     compiler, tensorflow = _compiler(), _tensorflow()
     library = _library(compiler, tensorflow)
     try:
+        if (note := _unloadable(library)).exists():
+            raise UnavailableError(f"{note.read_text(encoding='utf-8')} (delete {note} to have it tried again)")
         if not _is_whole(library):
             _compile(compiler, tensorflow, library)
     except OSError as error:
@@ -137,9 +144,14 @@ def _checksum(library: Path) -> Path:
     return library.with_suffix(".sha256")
 
 
+def _unloadable(library: Path) -> Path:
+    """Return where it stands why the library cannot be loaded: its folder forbids execution, for example."""
+    return library.with_suffix(".unloadable")
+
+
 def _compile(compiler: list[str], tensorflow: Path, library: Path) -> None:
     library.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(library.with_suffix(".lock")):
+    with locks.taken(library.with_suffix(".lock")):
         if _is_whole(library):  # another run was first
             return
         for left in library.parent.glob(f"{library.stem}*/"):  # by a process that was killed
@@ -155,6 +167,7 @@ def _compile(compiler: list[str], tensorflow: Path, library: Path) -> None:
                 raise UnavailableError(f"{shlex.join(compiler)} made nothing")
             _checksum(library).write_text(hashlib.sha256(compiled.read_bytes()).hexdigest())
             compiled.rename(library)
+            _compiled.add(library)
 
 
 def _run(command: list[str], **environment: str) -> str:

@@ -22,7 +22,7 @@ def load() -> Any:
     try:
         operations = tf.load_op_library(os.fspath(library))
     except tf.errors.OpError as error:
-        compiling.distrust(library)
+        compiling.distrust(library, first_line(error))
         raise UnavailableError(first_line(error)) from error
     register(operations)
     return operations

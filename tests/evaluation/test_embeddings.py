@@ -1,0 +1,51 @@
+"""What is computed in batches against what is computed at once."""
+
+import keras
+import numpy as np
+import pytest
+from vae_runner.models.posterior import DiagonalGaussian, Point
+
+from vae_runner.evaluation.embeddings import batch_size_for, decode, information, posterior_of, reconstruct
+from vae_runner.models.autoencoder import Autoencoder
+from vae_runner.models.mlp import build
+
+COUNT = 300  # images: two batches and a part of one
+PIXELS = np.random.default_rng(0).integers(0, 256, (COUNT, 8, 9, 1), np.uint8)
+IMAGES = PIXELS / np.float32(255)
+
+
+def make(posterior: type = DiagonalGaussian, shape: tuple[int, int, int] = (8, 9, 1)) -> Autoencoder:
+    keras.utils.set_random_seed(1)
+    return build(shape, 3, posterior, width=4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "images"), [((8, 9, 1), 128), ((64, 96, 3), 127), ((256, 256, 3), 11), ((1024, 1024, 1), 1)]
+)
+def test_large_images_are_passed_through_in_smaller_batches(shape: tuple[int, int, int], images: int) -> None:
+    assert batch_size_for(make(shape=shape)) == images
+
+
+def test_each_image_has_its_embedding_and_each_latent_its_image_in_order() -> None:
+    autoencoder = make()
+    outputs = autoencoder.encoder(IMAGES)
+    found = posterior_of(autoencoder, PIXELS)
+    assert list(found) == ["mean", "log_var"]
+    for name, values in found.items():
+        np.testing.assert_allclose(values, outputs[name], atol=1e-5)
+    decoded = autoencoder.decoder(outputs["mean"])
+    np.testing.assert_allclose(decode(autoencoder, found["mean"]), decoded, atol=1e-5)
+    np.testing.assert_allclose(reconstruct(autoencoder, PIXELS), decoded, atol=1e-5)
+    np.testing.assert_allclose(autoencoder.reconstruct(IMAGES), decoded, atol=1e-5)
+
+
+def test_the_information_of_a_dimension_is_its_mean_kl_over_the_images() -> None:
+    mean, log_var = np.random.default_rng(1).normal(size=(2, COUNT, 3)).astype(np.float32)
+    kl = [np.mean((m**2 + np.exp(v) - v - 1) / 2) for m, v in zip(mean.T, log_var.T, strict=True)]
+    np.testing.assert_allclose(information(make(), {"mean": mean, "log_var": log_var}), kl, rtol=1e-4)
+
+
+def test_the_information_of_a_dimension_of_points_is_the_variance_of_the_embeddings() -> None:
+    mean = np.random.default_rng(1).normal(5, [1, 2, 3], (COUNT, 3)).astype(np.float32)
+    squares = [np.mean((m - m.mean()) ** 2) for m in mean.T]
+    np.testing.assert_allclose(information(make(Point), {"mean": mean}), squares, rtol=1e-4)

@@ -1,0 +1,115 @@
+"""What a run computes, and so its name in a sweep, changes with every key but those of a list."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_module
+from omegaconf import DictConfig, OmegaConf
+
+from vae_runner import config as schema
+from vae_runner.config import check, leaves
+from vae_runner.sweeps.identity import identity
+
+# Where files are, what is drawn and kept, what only the command is told, and what of the hardware changes numbers by no
+# more than their rounding.
+NOT_COMPUTED = {
+    *("data_dir", "dataset.data_dir", "resume", "trust", "sweep.resume", "sweep.dir", "sweep.metric"),
+    *("checkpoint.every", "checkpoint.every_minutes", "checkpoint.keep", "checkpoint.metric"),
+    *("hardware.device", "hardware.gpus", "hardware.distribution", "hardware.logical_cpus", "hardware.workers"),
+    *("hardware.worker", "hardware.memory_growth", "hardware.memory_limit_mb", "hardware.xla", "hardware.custom_ops"),
+    *("hardware.tensor_float32", "hardware.deterministic", "hardware.intra_op_threads", "hardware.inter_op_threads"),
+}
+COMPOSITIONS = [
+    *("dataset=digits", "dataset=fashion", "dataset=mnist", "dataset=cartoon", "dataset=folder"),
+    *("model=mlp", "loss=ae", "optimizer=adamw", "schedule=cosine", "schedule=exponential", "hardware=mirrored"),
+]
+# Where neither the type nor the values that are allowed say what else there may be.
+OTHERS = {
+    "model.filters": 7,
+    "model.depth": 3,
+    "model.downsamplings": 1,
+    "dataset.image_size": 32,
+    "dataset.background": "black",
+    "dataset.limit": 9,
+    "dataset.labels": "folders",
+    "hardware.sync_batch_norm": True,
+    "hardware.gpus": [0],
+    "hardware.workers": ["a:1"],
+    "hardware.worker": 0,
+    "hardware.memory_limit_mb": 100,
+    "optimizer.weight_decay": 0.5,
+    "trust": ["a"],
+}
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    schema.register_schemas()
+    with initialize_config_module("vae_runner.conf", version_base="1.3"):
+        yield
+
+
+def another(key: str, value: Any, allowed: tuple[Any, ...]) -> Any:
+    """A value that the key may have too."""
+    if key in OTHERS:
+        return OTHERS[key]
+    if allowed:
+        return next(choice for choice in allowed if choice != value)
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, float):
+        return value * 0.9 or 0.25
+    return 0.25 if "clip" in key else f"{value or 'test/loss'}_"
+
+
+def keys(config: DictConfig) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Every key of a configuration, without those of the figures, and the values that its schema names."""
+    named = {
+        path: field.metadata.get("choices", ()) for path, _, field in schema._typed_keys(config, "")
+    }  # a key of a part that has no schema may have any value
+    for path, _ in leaves(OmegaConf.to_container(config), into_lists=False):
+        if not path.startswith("figures."):
+            yield path, named.get(path, ())
+
+
+@pytest.mark.parametrize("chosen", COMPOSITIONS)
+def test_a_runs_identity_changes_with_every_key_but_those_that_compute_nothing(chosen: str) -> None:
+    config = compose("config", overrides=[chosen])
+    OmegaConf.resolve(config)
+    ours = identity(config)
+    for key, allowed in keys(config):
+        other = config.copy()
+        OmegaConf.update(other, key, another(key, OmegaConf.select(config, key), allowed), force_add=True)
+        assert OmegaConf.select(other, key) != OmegaConf.select(config, key)
+        assert (identity(other) == ours) == (key in NOT_COMPUTED), key
+
+
+def test_the_values_that_are_tried_are_values_that_a_run_takes() -> None:
+    config = compose("config", overrides=["dataset=folder", "dataset.root=photos"])
+    together = {"optimizer.clipnorm", "optimizer.clipvalue"}  # exclude each other
+    for key, allowed in keys(config):
+        if not key.startswith("hardware.") and not key.endswith("_target_") and key not in together:
+            OmegaConf.update(config, key, another(key, OmegaConf.select(config, key), allowed))
+    check(config)
+
+
+def test_figures_compute_nothing() -> None:
+    assert identity(compose("config", overrides=["figures=none"])) == identity(compose("config"))
+
+
+@pytest.mark.parametrize("written", ["photos", "./photos", "~/photos/", "../{name}/photos", "{cwd}/photos"])
+def test_an_identity_does_not_depend_on_how_a_folder_is_written(
+    written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+    def of(root: str) -> str:
+        return identity(compose("config", overrides=["dataset=folder", f"dataset.root='{root}'"]))
+
+    assert of(written.format(cwd=tmp_path, name=tmp_path.name)) == of(f"{tmp_path}/photos")
+    assert of(written.format(cwd=tmp_path, name=tmp_path.name)) != of(f"{tmp_path}/others")

@@ -1,0 +1,147 @@
+"""What a sweep's table and page tell, cell by cell."""
+
+import csv
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from vae_runner.choices import CONF, part_name
+from vae_runner.run_directory import CHOICES, RunDirectory
+from vae_runner.sweeps.directory import SweepDirectory
+from vae_runner.sweeps.report import Report
+
+ADAM, ADAMW = (f"vae_runner.training.optimizers.{name}" for name in ("Adam", "AdamW"))
+METRICS = ("train/loss", "train/kl", "test/loss", "test/kl")
+VARIED = ("latent", "optimizer", "loss.metric", "stopping.metric", "optimizer.weight_decay")
+# A run a row: how it ended, its epoch, seconds and error, what it has for VARIED, and its METRICS. No two cells of a
+# row are equal, so that none can stand in another's place.
+RUNS: dict[str, tuple[tuple[Any, ...], tuple[Any, ...], tuple[float, ...]]] = {
+    "a": (("finished", 3, 12.5, ""), (2, "adam", "x", "y", None), (1.5, 2.5, 3.5, 4.5)),
+    "b": (("finished", 4, 13.5, ""), (8, "adamw", "v", "w", 0.25), (6.5, 7.5, 0.5, 9.5)),
+    "c": (("failed", 5, 14.5, "no <room>"), (16, "mine", "t", "u", 0.75), (11.25, 12.25, 13.25, 14.25)),
+    "d": (("interrupted", None, 15.5, ""), (32, "adam", "r", "s", None), ()),
+}
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Report:
+    """The report about the sweep of RUNS."""
+    sweep = SweepDirectory(tmp_path / "sweep")
+    for name, ((status, epoch, seconds, error), (latent, optimizer, first, second, decay), metrics) in RUNS.items():
+        config: dict[str, Any] = {
+            "latent": latent,
+            "seed": 0,
+            "optimizer": {"_target_": ADAM if decay is None else ADAMW, "learning_rate": 0.5},
+            "loss": {"metric": first},
+            "stopping": {"metric": second},
+            "data_dir": f"/{name}",
+        }
+        if decay is not None:
+            config["optimizer"]["weight_decay"] = decay
+        with RunDirectory.create(sweep.path / name, OmegaConf.create(config)) as run:
+            info = {"status": status, "seconds": seconds, "metrics": dict(zip(METRICS, metrics, strict=False))}
+            # A choice is kept of the user's own YAML alone, which has a target of ours: the others are of before.
+            own = {CHOICES: {"optimizer": optimizer, "model": "conv"}} if optimizer == "mine" else {}
+            told = {"error": error} if error else {}
+            run.write_info(info | own | told | ({} if epoch is None else {"epoch": epoch}))
+    sweep.begin(["latent=2,8,16,32", "optimizer=adam,adamw,mine"], ["latent", "optimizer"])
+    report = Report(sweep)
+    report.write()
+    return report
+
+
+def expected() -> dict[str, dict[str, Any]]:
+    """The rows of the table by the names of the runs."""
+    rows = {}
+    for name, ((status, epoch, seconds, error), settings, metrics) in RUNS.items():
+        measured = dict(zip(METRICS, metrics, strict=False)) or dict.fromkeys(METRICS)
+        varied = dict(zip(VARIED, settings, strict=True))
+        row = {"run": name, "status": status, "epoch": epoch, **varied, **measured}
+        rows[name] = row | {"seconds": seconds, "error": error}
+    return rows
+
+
+def texts(row: dict[str, Any]) -> dict[str, str]:
+    return {key: "" if value is None else str(value) for key, value in row.items()}
+
+
+def test_every_cell_of_the_table_is_of_its_run_and_column(report: Report, tmp_path: Path) -> None:
+    with (tmp_path / "sweep" / "sweep.csv").open(newline="") as file:
+        header, *rows = list(csv.reader(file))
+    assert header == ["run", "status", "epoch", *VARIED, *METRICS, "seconds", "error"]
+    assert [dict(zip(header, row, strict=True)) for row in rows] == [texts(row) for row in expected().values()]
+
+
+class Page(HTMLParser):
+    """The cells of a page's table, and the words and titles of its plots."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.plots: list[list[str]] = []
+        self._into: list[str] | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag in ("tr", "svg"):
+            (self.rows if tag == "tr" else self.plots).append([])
+        if tag in ("td", "th", "text", "title") and (self.plots or self.rows):
+            self._into = self.plots[-1] if tag in ("text", "title") else self.rows[-1]
+            self._into.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "th", "text", "title"):
+            self._into = None
+
+    def handle_data(self, data: str) -> None:
+        if self._into is not None:
+            self._into[-1] += data
+
+
+@pytest.fixture
+def page(report: Report, tmp_path: Path) -> Page:
+    """The sweep's page."""
+    return Page((tmp_path / "sweep" / "sweep.html").read_text())
+
+
+def test_every_cell_of_the_page_is_of_its_run_and_column(page: Page) -> None:
+    header, *rows = page.rows
+    columns = ["run", "status", *VARIED, "epoch", *METRICS, "seconds"]
+    assert header == ["", *columns]
+    assert rows == [["", *(texts(row)[column] for column in columns)] for row in expected().values()]
+
+
+def test_every_plot_is_of_the_finished_runs_over_its_key(page: Page) -> None:
+    assert [words[0] for words in page.plots] == [f"test/loss over {key}" for key in VARIED]
+    for key, words in zip(VARIED, page.plots, strict=True):
+        points = [word for word in words if word.startswith(("a: ", "b: ", "c: ", "d: "))]
+        assert points == [f"a: {key}={RUNS['a'][1][VARIED.index(key)]}, test/loss=3.5",
+                          f"b: {key}={RUNS['b'][1][VARIED.index(key)]}, test/loss=0.5"]  # fmt: skip
+
+
+def test_the_terminal_has_the_best_run_first_and_no_heading_twice(
+    report: Report, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report.show()
+    header, *rows = [line.split() for line in capsys.readouterr().out.splitlines()][: len(RUNS) + 1]
+    headings = ["latent", "optimizer", "loss.metric", "stopping.metric", "weight_decay"]
+    assert header == ["run", "status", *headings, "epoch", "test/loss"]
+    assert [row[0] for row in rows] == ["b", "a", "c", "d"]
+    assert rows[0] == ["b", "finished", "8", "adamw", "v", "w", "0.25", "4", "0.5"]
+
+
+def test_every_choice_of_ours_is_known_by_its_target_too() -> None:
+    known = 0
+    for file in CONF.glob("*/*.yaml"):
+        content = yaml.safe_load(file.read_text())
+        target = content.get(file.parent.name, content).get("_target_")
+        if target:
+            assert part_name(file.parent.name, target, {}) == file.stem
+            known += 1
+    assert known > 15
+    assert part_name("loss", "my_loss.Mine", {}) == "my_loss.Mine"
+    assert part_name("loss", "my_loss.Mine", {"loss": "mine", "model": "conv"}) == "mine"

@@ -1,0 +1,425 @@
+"""Every command that README.md, docs/ and --help show works as it stands there, and so does every piece of code.
+
+A command is run by a shell, in a home of its own with the real images in it, with what it needs before it. Only its
+placeholders are filled in, and overrides are added that cut the work short. Whoever documents a command adds it here.
+"""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from tests.conftest import COMMANDS, REPOSITORY
+
+DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+PROGRAMS = r"(?:vae-run|vae-sample|vae-compare|tensorboard|pip|pytest|python|srun|sbatch|nohup)"
+RUN = re.compile(r"outputs/<date>/<time>|outputs/2026-01-31/12-00-00|\bRUN\b")  # what stands for a finished run
+
+SHORT = "epochs=1 batch_size=16 figures=none model.filters=4"
+FEW = f"{SHORT} dataset.limit=32"  # of the datasets that have thousands
+
+NOT_RUN = {
+    "installs packages, for minutes": [
+        "pip install -e .",
+        "pip install -e '.[test]'",
+        "pip install -e '.[bench]'",
+        "pip install -e '.[png]'",
+        "pip install 'vae-runner[png]'",
+        "pip install 'vae-runner[sweep]'",
+    ],
+    "runs these tests": [
+        "pytest",
+        "VAE_RUNNER_TEST_ROUNDS=20 pytest tests/cli tests/datasets tests/training tests/test_run_directory.py "
+        "tests/test_damaged_runs.py",
+    ],
+    "measures for minutes, with libraries that the tests do without; see tests/benchmarks": [
+        "python -m benchmarks.training",
+        "python -m benchmarks.layers",
+        "python -m benchmarks.training --only ours_without --rounds 3",
+        "python -m benchmarks.whole",
+        "python -m benchmarks.startup",
+        "python -m benchmarks.memory",
+        "python -m benchmarks.data --folder FACES",
+        "python -m benchmarks.growth --out growth.png",
+        "python -m benchmarks.training --device gpu",
+        "python -m benchmarks.scaling --patience 5 --out scaling.png",
+        "python -m benchmarks.scaling --paper",
+    ],
+    "needs GPUs": [
+        "vae-run hardware=gpu hardware.xla=true hardware.precision=mixed_bfloat16",
+        "vae-run hardware=mirrored",
+        "vae-run dataset=folder dataset.root=faces dataset.image_size=128 hardware=mirrored batch_size=256",
+        "vae-run dataset=folder dataset.root=faces dataset.image_size=128 hardware=mirrored 'hardware.gpus=[0,1]'",
+        "vae-run resume=outputs/faces hardware=mirrored",
+    ],
+    "needs several machines; tests/cli/test_multi_worker.py has processes in their place": [
+        "vae-run hardware=multi_worker 'hardware.workers=[node-1:8888,node-2:8888]' hardware.worker=0",
+        *(
+            "vae-run dataset=folder dataset.root=/data/faces dataset.image_size=128 batch_size=256 "
+            f"hardware=multi_worker 'hardware.workers=[node-1:8888,node-2:8888]' hardware.worker={worker} "
+            "hydra.run.dir=outputs/faces"
+            for worker in (0, 1)
+        ),
+        "vae-run dataset=folder dataset.root=/data/faces dataset.image_size=128 batch_size=256 hardware=multi_worker",
+    ],
+    "needs SLURM; tests/cli/test_launchers.py has a stand-in for its commands": [
+        "vae-run -m latent=2,8,32 seed=0,1 hydra/launcher=slurm hydra.launcher.partition=gpu "
+        "hydra.launcher.gpus_per_node=1",
+        "srun vae-run hardware=multi_worker resume=outputs/faces",
+        "srun vae-run dataset=folder dataset.root=/data/faces dataset.image_size=128 batch_size=256 epochs=200 "
+        "hardware=multi_worker hydra.run.dir=outputs/faces",
+        "sbatch faces.sh",
+    ],
+    "needs a Ray cluster; tests/cli/test_launchers.py starts one": [
+        "vae-run -m latent=2,8,32 seed=0,1 hydra/launcher=ray hydra.launcher.ray.init.address=HOST:6379",
+    ],
+    "is two hundred runs": ["vae-run -m 'seed=range(200)' epochs=1 figures=none"],
+    "is no command, but the beginning of some": ["nohup vae-run …"],
+    "differs from another one in less than what is added here": [
+        "vae-run dataset=fashion epochs=1",
+        "vae-run -m dataset=digits epochs=2",
+        "vae-run -m latent=2,8,32 seed=0,1",  # digits are the default
+        "vae-run -m latent=2,8,32 seed=0,1 sweep=resume",
+    ],
+}  # fmt: skip
+
+
+class Step(NamedTuple):
+    """A command as it is documented, and what is added to it here."""
+
+    command: str
+    added: str = ""
+
+
+STORIES = {
+    "the tutorial": [
+        Step("vae-run --help"),
+        Step("vae-run --cfg job"),
+        Step("vae-run experiment=tutorial_fashion", FEW),
+        Step("vae-run experiment=tutorial_fashion_ae", FEW),
+        Step("vae-compare outputs/<date>/<time> outputs/<date>/<time> --out compare.png"),
+        Step("vae-compare RUN RUN --out compare.png"),
+        Step("vae-sample RUN -n 64 --out samples.png"),
+    ],
+    "images": [
+        Step("vae-run dataset=NAME --cfg job -p dataset"),
+        Step("vae-run dataset=cartoon latent=200", SHORT),
+        Step("vae-run dataset=folder dataset.root=~/photos dataset.image_size=64", SHORT),
+        Step(
+            "vae-run dataset=folder dataset.root=~/photos 'dataset.image_size=[96,128]' dataset.channels=1 "
+            "dataset.labels=folders",
+            SHORT,
+        ),
+    ],
+    "changes": [
+        Step("vae-run dataset=fashion", FEW),
+        Step("vae-run dataset=fashion loss=ae", FEW),
+        Step(
+            "vae-run dataset=fashion model.depth=6 latent=8 loss.kl_weight=4 epochs=20 batch_size=256 seed=3",
+            "epochs=1 dataset.limit=300 figures=none model.filters=4",
+        ),
+        Step("vae-run dataset=fashion schedule=cosine optimizer.global_clipnorm=1 loss.kl_warmup_epochs=5", FEW),
+        Step("vae-run dataset=fashion early_stopping.metric=test/loss", FEW),
+    ],
+    "going on": [
+        Step("vae-run", FEW),
+        Step("vae-run resume=outputs/<date>/<time>", "epochs=2"),
+        Step("vae-run resume=outputs/2026-01-31/12-00-00", "epochs=3"),
+        Step("vae-run resume=outputs/<date>/<time> epochs=50", "epochs=4"),
+        Step("vae-run resume=outputs/<date>/<time> figures=default"),
+        Step("tensorboard --logdir outputs"),
+    ],
+    "a sweep": [
+        Step("vae-run -m dataset=fashion latent=2,8,32 seed=0,1", FEW),
+        Step("vae-run -m dataset=fashion latent=2,8,32,64 seed=0,1 sweep=resume", FEW),
+        Step("vae-run -m dataset=fashion latent=2,8,32,64 seed=0,1 sweep.dir=DIR", FEW),
+        Step("vae-compare DIR"),
+        Step("tensorboard --logdir DIR"),
+    ],
+    "a sweep of digits": [
+        Step("vae-run -m dataset=digits latent=2,8,32 seed=0,1", FEW),
+        Step("vae-run -m dataset=digits latent=2,8,32,64 seed=0,1 sweep=resume", FEW),
+    ],
+    "several at a time": [
+        Step("vae-run -m latent=2,8,32 seed=0,1 hydra/launcher=joblib hydra.launcher.n_jobs=2", FEW),
+    ],
+    "a search": [
+        Step(
+            "vae-run -m dataset=fashion hydra/sweeper=optuna hydra.sweeper.n_trials=30",
+            f"{FEW} hydra.sweeper.n_trials=2",
+        ),
+    ],
+    "several devices": [
+        Step("vae-run hardware=mirrored hardware.logical_cpus=2", FEW),
+        Step(
+            "vae-run hardware=multi_worker 'hardware.workers=[127.0.0.1:8888,127.0.0.1:8889]' hardware.worker=1 &",
+            f"{FEW} hydra.run.dir=outputs/faces",
+        ),
+        Step(
+            "vae-run hardware=multi_worker 'hardware.workers=[127.0.0.1:8888,127.0.0.1:8889]' hardware.worker=0",
+            f"{FEW} hydra.run.dir=outputs/faces",
+        ),
+        Step("vae-run resume=outputs/faces hardware=auto", "epochs=2"),
+    ],
+    "one's own parts": [
+        Step("PYTHONPATH=. vae-run --config-dir my_conf loss=mine", FEW),
+        Step("vae-run resume=RUN 'trust=[my_loss]'", "epochs=2"),
+    ],
+}  # fmt: skip
+
+
+# --- what is documented ---------------------------------------------------------------------------------------
+
+
+def blocks(document: Path, *languages: str) -> list[str]:
+    """The fenced pieces of a document in one of these languages, "" for none."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", document.read_text(), re.DOTALL | re.MULTILINE)
+    return [text for language, text in found if language in languages]
+
+
+def commands_in(line: str) -> Iterator[str]:
+    """The commands in a line of a shell, without prompt and comment."""
+    line = re.sub(r"\s+#.*", "", re.sub(r"^[\w-]+\$ ", "", line.strip()))
+    for command in line.split(" && "):
+        if re.match(rf"(?:\w+=\S* )*{PROGRAMS}(?:\s|$)", command):
+            yield " ".join(command.split())
+
+
+def documented() -> set[str]:
+    """All commands in the documents and in the text of --help."""
+    found: set[str] = set()
+    for document in DOCUMENTS:
+        for block in blocks(document, "", "bash"):
+            for line in block.replace("\\\n", " ").splitlines():
+                found.update(commands_in(line))
+        prose = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
+        for code in re.findall(rf"`({PROGRAMS}\s[^`]+)`", prose):
+            found.update(commands_in(" ".join(code.split())))
+    config = (REPOSITORY / "conf" / "config.yaml").read_text()
+    for line in config[config.index("First things to try") :].splitlines():
+        found.update(commands_in(re.split(r"\s{2,}", line.strip())[0]))
+    return found - {"vae-run resume="}  # which is written with nothing behind it where a kind of command is meant
+
+
+def test_every_documented_command_is_run_here_or_has_a_reason_why_not() -> None:
+    run = [step.command.removesuffix(" &") for story in STORIES.values() for step in story]
+    left_out = [command for commands in NOT_RUN.values() for command in commands]
+    known = {command.removesuffix(" &") for command in documented()}
+    assert not known - {*run, *left_out}, "documented, and not run"
+    assert not {*run, *left_out} - known, "not documented any more"
+    assert not {*run} & {*left_out}
+
+
+# --- running it -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def home(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with photos in two folders, and the real data where VAE_RUNNER_DATA has it."""
+    home = tmp_path_factory.mktemp("home")
+    for number, photo in enumerate(sorted((real_data / "cartoonset").glob("*.png"))):
+        folder = home / "photos" / ("garden" if number % 2 else "sea")
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photo, folder)
+    (home / "data").mkdir()
+    for name, folder_name in (("fashion", "fashion-mnist"), ("mnist", "mnist"), ("cartoonset10k", "cartoonset")):
+        (home / "data" / name).symlink_to(real_data / folder_name)
+    return home
+
+
+def environment(home: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "HOME": str(home),
+        "VAE_RUNNER_DATA": str(home / "data"),
+        "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache"),  # compiled operations
+        "PATH": f"{COMMANDS}:{os.environ['PATH']}",
+    }
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The run directories below `outputs`, the oldest first; of a sweep its own."""
+    found = [p for p in folder.glob("outputs/*/*") if (p / "run.json").exists() or (p / "sweep.csv").exists()]
+    return sorted(found, key=lambda path: path.stat().st_ctime)
+
+
+def filled_in(command: str, folder: Path, ports: list[int]) -> str:
+    """The command with something real in place of what stands for it."""
+    runs = [str(path.relative_to(folder)) for path in runs_in(folder)]
+    wanted = RUN.findall(command)
+    for run in runs[-len(wanted) :] if wanted else []:
+        command = RUN.sub(run, command, count=1)
+    if "DIR" in command:
+        command = re.sub(r"\bDIR\b", runs[-1], command)
+    for documented_port, port in zip(("8888", "8889"), ports, strict=True):
+        command = command.replace(documented_port, str(port))
+    return command.replace("dataset=NAME", "dataset=fashion")
+
+
+def free_ports(number: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def check_tensorboard(command: str, folder: Path, home: Path) -> None:
+    """Start it, wait until it says where it answers, and end it."""
+    log = folder / "tensorboard.txt"
+    with log.open("w") as said:
+        process = subprocess.Popen(
+            [COMMANDS / "tensorboard", *command.split()[1:], "--port", "0"],
+            cwd=folder, env=environment(home), stdout=said, stderr=said,
+        )  # fmt: skip
+    try:
+        for _ in range(600):
+            if "at http://" in log.read_text() or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        assert "at http://" in log.read_text(), log.read_text()
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def check_result(command: str, said: str, folder: Path) -> None:
+    """What the command leaves is there: a finished run, a sweep whose runs are, a file."""
+    if out := re.search(r"--out (\S+)", command):
+        assert (folder / out[1]).stat().st_size > 0
+    elif "--help" in command or "--cfg" in command:
+        assert said.strip()
+    elif " -m " in command or command.startswith("vae-compare"):
+        rows = (runs_in(folder)[-1] / "sweep.csv").read_text().splitlines()[1:]
+        assert len(rows) == expected_runs(command), rows
+        assert all("finished" in row for row in rows), rows
+    else:
+        newest = max(folder.glob("outputs/**/run.json"), key=lambda path: path.stat().st_mtime)
+        assert json.loads(newest.read_text())["status"] == "finished"
+
+
+def expected_runs(command: str) -> int:
+    if trials := re.findall(r"n_trials=(\d+)", command):
+        return int(trials[-1])
+    latent = re.search(r"latent=([\d,]+)", command)
+    return 8 if latent is None else 2 * len(latent[1].split(","))
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_documented_commands_work(story: str, home: Path, tmp_path: Path) -> None:
+    ports = free_ports(2)
+    if story == "one's own parts":
+        write_loss(tmp_path)
+    waiting = ""  # what is to run beside the next command
+    for step in STORIES[story]:
+        command = filled_in(step.command, tmp_path, ports)
+        if command.startswith("tensorboard"):
+            check_tensorboard(command, tmp_path, home)
+            continue
+        background = command.endswith(" &")
+        line = f"{command.removesuffix(' &')} {step.added}"
+        if background:
+            waiting = f"{line} & "
+            continue
+        if "trust=" in line:
+            line = f"PYTHONPATH=. {line}"
+        result = subprocess.run(
+            ["bash", "-c", f"{waiting}{line}{'; code=$?; wait $! && exit $code' if waiting else ''}"],
+            cwd=tmp_path, env=environment(home), capture_output=True, text=True, timeout=500, check=False,
+        )  # fmt: skip
+        waiting = ""
+        assert result.returncode == 0, f"{line}\n{result.stdout[-2000:]}\n{result.stderr[-2000:]}"
+        assert "Traceback" not in result.stderr
+        check_result(line, result.stdout, tmp_path)
+
+
+# --- pieces of code -------------------------------------------------------------------------------------------
+
+EXTENDING = REPOSITORY / "docs" / "extending.md"
+
+
+def python_of(heading: str, document: Path = EXTENDING) -> str:
+    """The piece of Python below a heading."""
+    below = document.read_text().partition(f"\n## {heading}\n")[2]
+    found = re.search(r"^```python\n(.*?)^```$", below, re.DOTALL | re.MULTILINE)
+    assert found, heading
+    return found[1]
+
+
+def write_loss(folder: Path) -> None:
+    """The loss that docs/extending.md shows, and the YAML beside its command."""
+    (folder / "my_loss.py").write_text(python_of("A loss"))
+    name, text = re.match(r"(\S+)\s+(_target_.*?)\nPYTHONPATH", blocks(EXTENDING, "")[0], re.DOTALL).groups()  # type: ignore[union-attr]
+    write_yaml(folder, name, "\n".join(line.strip() for line in text.splitlines()))
+
+
+def write_yaml(folder: Path, name: str, text: str) -> None:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text)
+
+
+def test_every_piece_of_code_is_run_here() -> None:
+    """Those below, and none else: whoever adds one adds its test."""
+    pieces = {d.name: len(blocks(d, "python", "yaml")) for d in DOCUMENTS if blocks(d, "python", "yaml")}
+    assert pieces == {"README.md": 1, "runs.md": 1, "extending.md": 5}
+
+
+def test_documented_parts_of_ones_own_work(home: Path, tmp_path: Path) -> None:
+    for text in blocks(EXTENDING, "yaml"):
+        name = re.search(r"^# (my_conf/\S+)$", text, re.MULTILINE)
+        assert name, text
+        write_yaml(tmp_path, name[1], text)
+    write_yaml(tmp_path, "my_conf/dataset/mine.yaml", "_target_: my_data.load\npath: images.npy\n")
+    (tmp_path / "my_data.py").write_text(python_of("A dataset"))
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 256, (1050, 8, 8, 1), np.uint8))
+    (tmp_path / "my_figures.py").write_text(
+        textwrap.dedent("""
+        from matplotlib.figure import Figure
+
+        def spread(trained, bins):
+            figure = Figure()
+            figure.subplots().hist([0.0, 1.0], bins)
+            return figure
+        """)
+    )
+    for line in (
+        "dataset=mine figures=mine epochs=1 batch_size=16 model.filters=4",
+        f"experiment=wide {SHORT} dataset.limit=32",
+    ):
+        result = subprocess.run(
+            ["bash", "-c", f"PYTHONPATH=. vae-run --config-dir my_conf {line}"],
+            cwd=tmp_path, env=environment(home), capture_output=True, text=True, timeout=500, check=False,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+    assert list(tmp_path.glob("outputs/*/*/figures/spread.png"))
+    configs = [path.read_text() for path in tmp_path.glob("outputs/*/*/config.yaml")]
+    assert sum("latent: 8\n" in config for config in configs) == 1
+
+
+def test_documented_python_works(finished_run: Path) -> None:
+    pieces = [
+        python_of("Use the networks elsewhere", REPOSITORY / "README.md").replace("outputs/<date>/<time>", "run"),
+        python_of("Using the networks", REPOSITORY / "docs" / "runs.md").replace("outputs/…", "run"),
+        python_of("In a notebook"),
+    ]
+    checks = [
+        "assert images.shape == (16, 8, 8, 1)",
+        "assert images.shape == (16, 8, 8, 1)",
+        "assert autoencoder.decoder",
+    ]
+    program = "".join(f"exec({f'{piece}{check}'!r}, {{}})\n" for piece, check in zip(pieces, checks, strict=True))
+    result = subprocess.run(
+        [COMMANDS / "python", "-c", program],
+        cwd=finished_run.parent, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr

@@ -1,0 +1,87 @@
+"""What a configuration is made into, against the same put together by hand."""
+
+from functools import partial
+
+import keras
+import pytest
+from hydra import compose, initialize_config_module
+from omegaconf import DictConfig
+from vae_runner.losses.vae import Vae
+from vae_runner.models.posterior import DiagonalGaussian
+from vae_runner.training.optimizers import Adam
+
+from vae_runner.config import check, register_schemas
+from vae_runner.datasets.digits import load
+from vae_runner.datasets.pipeline import Batches
+from vae_runner.hardware import setup
+from vae_runner.models import mlp
+from vae_runner.run import _build, _trained
+from vae_runner.training.inner import InnerLoop
+from vae_runner.training.interruption import Interruption
+from vae_runner.training.outer import Trainer
+from vae_runner.training.schedules import LearningRate, cosine
+from vae_runner.training.stopwatch import Stopwatch
+
+BATCH = 16
+SEED = 5
+CLOCK = ("seconds", "train/images_per_second")
+
+
+def configured(*overrides: str) -> DictConfig:
+    register_schemas()
+    with initialize_config_module("vae_runner.conf", version_base="1.3"):
+        config = compose(
+            "config",
+            [
+                *("dataset=digits", "dataset.limit=50", "dataset.validation_fraction=0.2", f"batch_size={BATCH}"),
+                *("epochs=3", f"seed={SEED}", "latent=3", "model=mlp", "model.width=8", "hardware.device=cpu"),
+                *("schedule=cosine", "loss.kl_warmup_epochs=2", "loss.kl_weight=3", *overrides),
+            ],
+        )
+    check(config)
+    return config
+
+
+def results(trainer: Trainer) -> list[dict[str, float]]:
+    """The metrics of two epochs, without what the clock decides."""
+    rows = []
+    for _ in range(2):
+        rows.append({name: value for name, value in trainer.run_epoch(id).metrics.items() if name not in CLOCK})
+        trainer.next_epoch()
+    return rows
+
+
+def test_a_run_trains_and_is_measured_as_configured() -> None:
+    config = configured()
+    machine = setup(config.hardware, config.seed)
+    experiment = _build(config, machine, Stopwatch(), Interruption())
+
+    dataset = load(test_fraction=0.2, validation_fraction=0.2, limit=50)
+    autoencoder = mlp.build((8, 8, 1), 3, DiagonalGaussian, width=8)
+    for ours, theirs in [("encoder", experiment.autoencoder.encoder), ("decoder", experiment.autoencoder.decoder)]:
+        getattr(autoencoder, ours).set_weights(theirs.get_weights())
+    train = Batches(dataset.train.images, BATCH, SEED)
+    rate = LearningRate(0.0005, partial(cosine), 3, train.steps)
+    adam = Adam(rate)
+    adam.build(autoencoder.trainable_variables)
+    inner = InnerLoop(autoencoder, Vae(kl_weight=3, kl_warmup_epochs=2), adam, machine, SEED, train.steps)
+    others = {name: Batches(dataset.splits[name].images, BATCH) for name in ("validation", "test")}
+    expected = results(Trainer(inner, train, others, rate))
+
+    found = results(experiment.trainer)
+    assert [list(row) for row in found] == [list(row) for row in expected]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-6)
+    trained = _trained(experiment, [{"epoch": 1, "test/loss": 2.0}, {"epoch": 2, "test/loss": 1.0}], config)
+    assert (trained.epoch, trained.seed, len(trained.test)) == (2, SEED, len(dataset.test))
+
+
+@pytest.mark.parametrize(("precision", "scaled"), [("mixed_float16", True), ("mixed_bfloat16", False)])
+def test_the_loss_is_scaled_where_small_gradients_would_be_nothing(precision: str, scaled: bool) -> None:
+    config = configured(f"hardware.precision={precision}")
+    try:
+        experiment = _build(config, setup(config.hardware, config.seed), Stopwatch(), Interruption())
+    finally:
+        keras.config.set_dtype_policy("float32")
+    optimizer = experiment.trainer._inner._optimizer
+    assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer) == scaled

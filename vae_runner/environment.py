@@ -1,0 +1,60 @@
+"""Environment variables and settings files that are meant for other programs, or for other uses of our libraries."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from vae_runner.errors import UserError
+
+# What our configuration decides (hardware.deterministic, hardware.xla), or what would give us another Keras.
+NOT_FOR_US = (
+    *("TF_DETERMINISTIC_OPS", "TF_FUNCTION_JIT_COMPILE_DEFAULT", "TF_USE_LEGACY_KERAS"),
+    *("KERAS_NNX_ENABLED", "KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH"),
+)
+THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+EMPTY_IS_UNSET = (*THREADS, "VAE_RUNNER_DATA", "TF_CPP_MIN_LOG_LEVEL")
+MAX_THREADS = 1024  # as for hardware.intra_op_threads
+
+
+def prepare() -> None:
+    """Set the environment of this process as our libraries need it; before they are imported."""
+    for name in NOT_FOR_US:
+        os.environ.pop(name, None)
+    for name in EMPTY_IS_UNSET:
+        if not os.environ.get(name):
+            os.environ.pop(name, None)
+    if os.environ.get("COLUMNS", "").strip() in ("", "0"):  # for which rich writes nothing at all
+        os.environ.pop("COLUMNS", None)
+    os.environ["MPLBACKEND"] = "agg"  # our figures go into files; a notebook's backend may not be installed here
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no notes on how it was built and what it lacks
+
+
+def check() -> None:
+    """Refuse numbers of threads that make no sense: TensorFlow overlooks some of them, and aborts with others.
+
+    Raises:
+        UserError: a variable is no number of threads.
+    """
+    for name in THREADS:
+        given = os.environ.get(name, "0")
+        if not (given.isascii() and given.isdecimal() and int(given) <= MAX_THREADS):
+            raise UserError(f"{name}={given}: must be a whole number from 0 (all cores) to {MAX_THREADS}; or unset it")
+
+
+def threads() -> int:
+    """Return how many threads this process has for its own work: its share, where runs work side by side."""
+    return int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0)) or os.cpu_count() or 1
+
+
+@contextmanager
+def keras_without_settings_file() -> Iterator[None]:
+    """Import Keras inside: it finds no keras.json, whose defaults are for other programs, and which may be broken."""
+    home = os.environ.get("KERAS_HOME")
+    os.environ["KERAS_HOME"] = os.devnull
+    try:
+        yield
+    finally:
+        if home is None:
+            del os.environ["KERAS_HOME"]
+        else:
+            os.environ["KERAS_HOME"] = home
