@@ -69,7 +69,7 @@ def sample() -> None:
     )  # fmt: skip
     parser.add_argument("--seed", metavar="N", type=_natural, default=0, help="another seed, other images (0)")
     arguments = parser.parse_args(_arguments())
-    _import("sample").sample(arguments.run, arguments.number, arguments.out, arguments.seed)
+    _import("sample").sample(arguments.run, arguments.number, arguments.out, arguments.seed, arguments.trust)
 
 
 def compare() -> None:
@@ -100,7 +100,7 @@ def compare() -> None:
         report.write()
         report.show()
         return
-    _import("compare").compare(arguments.runs, arguments.out or Path("compare.png"))
+    _import("compare").compare(arguments.runs, arguments.out or Path("compare.png"), arguments.trust)
 
 
 # --- what the commands share -----------------------------------------------------------------------------------
@@ -159,6 +159,10 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, name: str, description: str) -> None:
         super().__init__(prog=name, description=description, allow_abbrev=False)
+        self.add_argument(
+            "--trust", metavar="MODULE", action="append", default=[],
+            help="a module that a run's configuration may name for its networks: my_model; ours need no mention",
+        )  # fmt: skip
 
     def error(self, message: str) -> NoReturn:
         raise UserError(refusals.explain_option(self, message))

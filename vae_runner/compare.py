@@ -13,10 +13,12 @@ from vae_runner.choices import part_name
 from vae_runner.console import console, plain
 from vae_runner.errors import DAMAGED, UserError
 from vae_runner.evaluation.embeddings import decode, reconstruct
+from vae_runner.experiment import load
 from vae_runner.figures.comparison import Compared, comparison, in_order
 from vae_runner.files import csv_table, is_file, readable, write_whole
 from vae_runner.run_directory import CHOICES, RunDirectory, check_writable, save_figure
 from vae_runner.sweeps.report import counted
+from vae_runner.training.noise import NumpyNoise
 
 SHOWN_PARTS = ("dataset", "model", "posterior", "loss", "optimizer", "schedule")
 ABOUT = ("run", *SHOWN_PARTS, "latent", "seed", "epoch")  # the first columns of the table
@@ -25,7 +27,7 @@ SAMPLES = 32
 SEED = 0  # of the samples: every run decodes the same draws, as far as its latent space has their dimensions
 
 
-def compare(paths: Sequence[Path], out: Path) -> None:
+def compare(paths: Sequence[Path], out: Path, trust: Sequence[str]) -> None:
     """Draw the runs into `out` and write their metrics, as a table to the terminal and as CSV next to the picture.
 
     Raises:
@@ -48,7 +50,7 @@ def compare(paths: Sequence[Path], out: Path) -> None:
         comparison(
             runs[0].images[:SHOWN_IMAGES],
             runs[0].label_names,
-            [run.computed(rows[i]) for i, run in enumerate(runs)],
+            [run.computed(rows[i], trust) for i, run in enumerate(runs)],
         ),
         out,
     )
@@ -86,23 +88,24 @@ class _Run:
         images, count, label_names = directory.test_images
         return cls(directory, directory.info, directory.config, images, count, label_names)
 
-    def computed(self, row: dict[str, Any]) -> Compared:
-        """What is drawn of the run."""
-        autoencoder = self.directory.load_autoencoder()
+    def computed(self, row: dict[str, Any], trust: Sequence[str]) -> Compared:
+        """Return what is drawn of the run."""
+        autoencoder = load(self.directory, trust)
         if self.images.shape[1:] != autoencoder.image_shape:
             raise UserError(
                 f"{self.directory.path} has test images of {self.images.shape[1:]} and networks for "
                 f"{autoencoder.image_shape}: {DAMAGED}"
             )
         mean, labels = self.directory.embeddings
-        z = np.random.default_rng(SEED).standard_normal((SAMPLES, autoencoder.latent), np.float32)
+        noise = NumpyNoise(np.random.default_rng(SEED), SAMPLES, np.float32)
         return Compared(
             name=row["run"],
             about=f"{row['loss']}, {row['latent']}-D, test loss {row['test/loss']:.2f}",
             embeddings=mean,
             labels=labels,
             reconstructions=reconstruct(autoencoder, self.images[:SHOWN_IMAGES]),
-            samples=decode(autoencoder, z),
+            samples=decode(autoencoder, np.asarray(autoencoder.latent_prior().sample(noise))),
+            prior=autoencoder.prior.symbol,
             metrics=self.info["metrics"],
         )
 

@@ -27,7 +27,16 @@ from vae_runner.errors import YAML_WORDS, UserError, check_name, did_you_mean
 from vae_runner.refusals import explain_target
 
 MAX_SEED = 2**32 - 1  # what NumPy's legacy seeding, and so Keras's, accepts
-PARTS = ("dataset", "model", "posterior", "loss", "optimizer", "schedule")  # what is built from a `_target_`
+PARTS = (
+    "dataset",
+    "model",
+    "posterior",
+    "prior",
+    "likelihood",
+    "loss",
+    "optimizer",
+    "schedule",
+)  # what is built from a `_target_`
 COMMAND_KEYS = ("resume", "trust", "sweep")  # what a command is to do, and no part of the run that it does
 FOLDER_KEYS = ("data_dir", "dataset.data_dir", "dataset.root")
 MAX_FIGURE_SIDE = 200  # images in a row or column

@@ -83,15 +83,9 @@ def configuration(path: Path, asked: DictConfig, overrides: Sequence[str]) -> Di
     Raises:
         UserError: it is no configuration of ours, or names code that is not trusted.
     """
-    stored = RunDirectory.open(path).config
-    content = OmegaConf.to_container(stored, resolve=False)
-    check_targets(content, asked.trust, f"{path}/config.yaml")
-    try:
-        config = DictConfig(OmegaConf.structured(Config))
-        config.merge_with(stored)
-        _give_types(config, path)
-    except OmegaConfBaseException as error:
-        raise UserError(f"{path}/config.yaml: {str(error).splitlines()[0]}: {DAMAGED}") from error
+    directory = RunDirectory.open(path)
+    stored = directory.config
+    config = stored_configuration(directory, asked.trust)
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         try:
             _apply(config, asked, override)
@@ -107,6 +101,26 @@ def configuration(path: Path, asked: DictConfig, overrides: Sequence[str]) -> Di
         raise UserError(
             f"{path} has done epoch {done} already: to go on, give epochs= more than {done}, or other figures to draw"
         )
+    return config
+
+
+def stored_configuration(
+    directory: RunDirectory, trust: Sequence[str], parts: Sequence[str] | None = None
+) -> DictConfig:
+    """Return the configuration of a run as its schemas have it, with code that is trusted in these `parts`, or in all.
+
+    Raises:
+        UserError: it is no configuration of ours, or names code that is not trusted.
+    """
+    path, stored = directory.path, directory.config
+    content: Any = OmegaConf.to_container(stored, resolve=False)
+    check_targets({part: content.get(part) for part in parts or content}, trust, f"{path}/config.yaml")
+    try:
+        config = DictConfig(OmegaConf.structured(Config))
+        config.merge_with(stored)
+        _give_types(config, path)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{path}/config.yaml: {str(error).splitlines()[0]}: {DAMAGED}") from error
     return config
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from hydra.types import RunMode
@@ -26,13 +25,14 @@ from vae_runner.console import LOG_ONLY, silence_native_messages
 from vae_runner.datasets import Dataset, Split, data_changes
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.errors import Interrupted, UnwritableError, UserError, first_line, not_permitted
-from vae_runner.experiment import build_autoencoder, synchronize_normalization
+from vae_runner.experiment import build_autoencoder, build_players, synchronize_normalization
 from vae_runner.figures import Trained
 from vae_runner.files import remove_empty
-from vae_runner.losses.base import Loss
+from vae_runner.losses.base import AUTOENCODER, Loss
 from vae_runner.models.autoencoder import Autoencoder
-from vae_runner.models.saved import unallocated
 from vae_runner.models.summary import training_bytes
+from vae_runner.models.unallocated import unallocated
+from vae_runner.models.variables import Variables
 from vae_runner.posteriors.base import Posterior
 from vae_runner.resume import check_same_past
 from vae_runner.run_directory import RunDirectory
@@ -44,12 +44,11 @@ from vae_runner.tracking.record import Record
 from vae_runner.tracking.summary import show_summary
 from vae_runner.tracking.tensorboard import TensorBoard
 from vae_runner.training import custom_gradients
-from vae_runner.training.checkpoints import Checkpoint, Checkpoints, Variables
+from vae_runner.training.checkpoints import Checkpoint, Checkpoints
 from vae_runner.training.early_stopping import OTHER_METRICS, Row, check_metric, should_stop
 from vae_runner.training.inner import InnerLoop
 from vae_runner.training.interruption import Interruption
 from vae_runner.training.outer import Progress, Trainer
-from vae_runner.training.schedules import LearningRate
 from vae_runner.training.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
@@ -187,22 +186,14 @@ def _build(config: DictConfig, machine: hardware.Hardware, stopwatch: Stopwatch,
             encoder=fuse(autoencoder.encoder, machine.custom_ops),
             decoder=fuse(autoencoder.decoder, machine.custom_ops),
         )
-        schedule = build(config.schedule)
-        if "learning_rate" not in config.optimizer:
-            raise UserError("optimizer has no learning_rate: its YAML needs that key, the highest one of the run")
-        learning_rate = LearningRate(config.optimizer.learning_rate, schedule, config.epochs, train.steps)
-        optimizer = build(config.optimizer, learning_rate=learning_rate)
-        if machine.replicas > 1 and getattr(optimizer, "gradient_accumulation_steps", None):
-            raise UserError("optimizer.gradient_accumulation_steps: Keras accumulates on one device only; leave it out")
-        if config.hardware.precision == "mixed_float16":
-            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-        optimizer.build(autoencoder.trainable_variables)
-    inner = InnerLoop(fused, loss, {"autoencoder": optimizer}, machine, config.seed, train.steps)
+        players = build_players(config, loss, autoencoder, train.steps, machine.replicas)
+    inner = InnerLoop(fused, loss, players, machine, config.seed, train.steps)
     metrics = [f"{split}/{name}" for split in dataset.splits for name in inner.names]
     check_metric("early_stopping.metric", config.early_stopping.metric, metrics)
     check_metric("checkpoint.metric", config.checkpoint.metric, metrics)
-    trainer = Trainer(inner, train, evaluated, learning_rate, stopwatch, signals.deferred)
-    return _Experiment(dataset, autoencoder, fused, Variables(autoencoder, optimizer), trainer)
+    trainer = Trainer(inner, train, evaluated, players[AUTOENCODER].learning_rate, stopwatch, signals.deferred)
+    optimizers = {f"optimizer/{name}": player.optimizer for name, player in players.items()}
+    return _Experiment(dataset, autoencoder, fused, Variables({**autoencoder.parts, **optimizers}), trainer)
 
 
 def _batches(dataset: Dataset, config: DictConfig, machine: hardware.Hardware) -> tuple[Batches, dict[str, Batches]]:
@@ -325,6 +316,11 @@ def _restore(
     if from_file:
         directory.check_config()
     directory.write_config(config)
+    if mismatch := experiment.variables.mismatch(checkpoint.variables):
+        raise UserError(
+            f"the checkpoint is of other variables: {mismatch}; a resumed run needs the networks and the optimizer it "
+            "began with, hardware.precision=mixed_float16 and its loss scale included"
+        )
     experiment.variables.assign(checkpoint.variables)
     experiment.trainer.position = checkpoint.position
     stopwatch.seconds.update(checkpoint.seconds)

@@ -57,7 +57,6 @@ from vae_runner.untrusted import (
 )
 
 if TYPE_CHECKING:
-    import keras
     from matplotlib.figure import Figure
 
     from vae_runner.models.autoencoder import Autoencoder
@@ -244,23 +243,36 @@ class RunDirectory:
         figures = self.path / "figures"
         return figures / f"{name}.png" if epoch is None else figures / name / f"epoch_{epoch:04d}.png"
 
-    def model_file(self, part: str) -> Path:
-        """Where the "encoder" or "decoder" is."""
-        return self.path / "models" / f"{part}.keras"
-
     def save_figure(self, figure: "Figure", name: str, epoch: int | None = None) -> None:
         """Write a figure, that of an epoch or the final one."""
         save_figure(figure, self.figure_file(name, epoch))
 
     def save_models(self, autoencoder: "Autoencoder") -> None:
-        """Save encoder and decoder as Keras models of Keras's own layers, which load without vae_runner."""
-        for part, model in (("encoder", autoencoder.encoder), ("decoder", autoencoder.decoder)):
-            file = self.model_file(part)
+        """Save all weights, and the networks as Keras models, which load where vae_runner is not installed.
+
+        The weights are what `experiment.load` reads. Of the decoder's outputs the model for others gives the image.
+        """
+        import keras
+
+        from vae_runner.models.variables import Variables
+
+        buffer = io.BytesIO()
+        weights = {"image_shape": np.array(autoencoder.image_shape), **Variables(autoencoder.parts).values()}
+        np.savez(buffer, allow_pickle=False, **weights)
+        write_whole(self._weights_file, buffer.getvalue())
+        decoder = autoencoder.decoder
+        images = autoencoder.likelihood.distribution(decoder.output).mean
+        models = {"encoder": autoencoder.encoder, "decoder": keras.Model(decoder.input, images, name="decoder")}
+        for part, model in models.items():
+            file = self.path / "models" / f"{part}.keras"
             unfinished = file.with_name(f"unfinished.{file.name}")
             with writing(file):
-                file.parent.mkdir(exist_ok=True)
                 model.save(unfinished)
                 unfinished.replace(file)
+
+    @property
+    def _weights_file(self) -> Path:
+        return self.path / "models" / "weights.npz"
 
     def save_checkpoint(self, step: int, content: bytes) -> None:
         """Keep the content of a checkpoint, whole or not at all, under its step."""
@@ -470,40 +482,11 @@ class RunDirectory:
         drawn = [final] if final.exists() else sorted((self.path / "figures" / "samples").glob("epoch_*.png"))
         return drawn[-1] if drawn else None
 
-    def load_autoencoder(self) -> "Autoencoder":
-        """The trained encoder and decoder, for inference."""
-        from vae_runner.models.autoencoder import Autoencoder
-        from vae_runner.models.posterior import DiagonalGaussian, Point
-
-        encoder, decoder = (self._load_model(part) for part in ("encoder", "decoder"))
-        # The encoder's outputs are named after the parameters of its posterior.
-        posterior = DiagonalGaussian if "log_var" in encoder.output_names else Point
-        self._check_shapes(encoder, decoder, posterior.parameters)
-        return Autoencoder(encoder, decoder, posterior)
-
-    def _check_shapes(self, encoder: "keras.Model", decoder: "keras.Model", parameters: Sequence[str]) -> None:
-        """Refuse networks that do not go together: images to parameters, latents to images."""
-        images, latents = encoder.input_shape, decoder.input_shape
-        ours = (
-            isinstance(images, tuple) and isinstance(latents, tuple) and (len(images), len(latents)) == (4, 2)
-            and all((*images[1:], *latents[1:])) and decoder.output_shape == images
-            and sorted(encoder.output_names) == sorted(parameters)
-            and all(tuple(output.shape) == latents for output in encoder.outputs)
-        )  # fmt: skip
-        if not ours:
-            raise UserError(
-                f"{self.path / 'models'} holds an encoder from {images} to {encoder.output_shape} and a decoder from "
-                f"{latents} to {decoder.output_shape}: {DAMAGED}"
-            )
-
-    def _load_model(self, part: str) -> "keras.Model":
-        from vae_runner.models import saved
-
-        file = self.model_file(part)
-        try:
-            return saved.load(file)
-        except DamagedError as error:
-            raise UserError(f"{file} cannot be loaded ({error}): {DAMAGED}") from error
+    @property
+    def weights(self) -> dict[str, np.ndarray[Any, Any]]:
+        """The weights of the autoencoder, by part and number, and `image_shape`."""
+        with self._whole(self._weights_file):
+            return arrays(read(self._weights_file))
 
     @property
     def test_images(self) -> tuple[np.ndarray[Any, Any], int, list[str]]:

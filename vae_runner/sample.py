@@ -1,22 +1,25 @@
 """`vae-sample`: new images from a finished run."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from vae_runner.errors import UserError
 from vae_runner.evaluation.embeddings import decode
+from vae_runner.experiment import load
 from vae_runner.figures.grid import image_grid
 from vae_runner.files import write_whole
 from vae_runner.run_directory import RunDirectory, check_writable, save_figure
+from vae_runner.training.noise import NumpyNoise
 
 MAX_PICTURE_PIXELS = 50_000_000
 MAX_ARRAY_PIXELS = 500_000_000
 
 
-def sample(run: Path, number: int, out: Path, seed: int) -> None:
-    """Decode `number` draws of the prior N(0, I) with the run's decoder, into a .png or .npy file.
+def sample(run: Path, number: int, out: Path, seed: int, trust: Sequence[str]) -> None:
+    """Decode `number` draws of the prior with the run's decoder, into a .png or .npy file.
 
     Raises:
         UserError: `run` is no finished run, or `out` cannot be written.
@@ -25,18 +28,18 @@ def sample(run: Path, number: int, out: Path, seed: int) -> None:
     if kind not in (".png", ".npy"):
         raise UserError(f"--out {out}: the name must end in .png (a picture) or .npy (an array)")
     check_writable(out)
-    autoencoder = RunDirectory.open_finished(run).load_autoencoder()
+    autoencoder = load(RunDirectory.open_finished(run), trust)
     height, width, _ = autoencoder.image_shape
     most = (MAX_PICTURE_PIXELS if kind == ".png" else MAX_ARRAY_PIXELS) // (height * width)
     if number > most:
         raise UserError(f"-n {number}: a {kind} holds at most {most} images of {height}×{width}; draw fewer")
-    z = np.random.default_rng(seed).standard_normal((number, autoencoder.latent), np.float32)
-    images = decode(autoencoder, z)
+    noise = NumpyNoise(np.random.default_rng(seed), number, np.float32)
+    images = decode(autoencoder, np.asarray(autoencoder.latent_prior().sample(noise)))
     if kind == ".npy":
         buffer = io.BytesIO()
         np.save(buffer, np.round(images * 255).astype(np.uint8))
         write_whole(out, buffer.getvalue())
     else:
         columns = int(np.ceil(np.sqrt(number)))
-        save_figure(image_grid(images, columns, f"{number} samples, z ~ N(0, I)"), out)
+        save_figure(image_grid(images, columns, f"{number} samples, z ~ {autoencoder.prior.symbol}"), out)
     print(f"{number} images in {out}")

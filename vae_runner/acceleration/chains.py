@@ -159,7 +159,7 @@ class FoldedConvolution(Chain):
 def _patch_moments(
     x: tf.Tensor, kernel: Sequence[int], strides: Sequence[int], ops: Any
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return mean `[n]` and covariance `[n, n]` of the patches of `x` that a kernel of this shape sees, n numbers each."""
+    """Return mean `[n]` and covariance `[n, n]` of the patches of `x` that such a kernel sees, n numbers each."""
     n = math.prod(kernel[:3])
     # Without it the covariance would be a difference of large numbers where all pixels are alike.
     pivot = tf.reduce_mean(x)
@@ -173,7 +173,7 @@ def _patch_moments(
 
 
 def _convolved(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, strides: Sequence[int], slope: float) -> tf.Tensor:
-    """Return the LeakyReLU of a convolution with a bias, which TensorFlow does as one operation where nothing else needs what is between.
+    """Return the LeakyReLU of a convolution with a bias: one operation, where nothing else needs what is between.
 
     So the gradient takes the sign from the outputs; and that of the bias comes with the kernel's, as that of a channel
     of ones.

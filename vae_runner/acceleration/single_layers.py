@@ -23,9 +23,8 @@ class FusedBatchNormalization(Fused):
     def match(cls, chain: Sequence[keras.layers.Layer], custom_ops: Any) -> int:
         """Match batch normalisation of maps `[batch, height, width, channels]`."""
         norm = chain[0]
-        return int(
-            type(norm) is keras.layers.BatchNormalization and len(norm.input.shape) == 4 and norm.axis in (-1, 3)
-        )
+        fits = type(norm) is keras.layers.BatchNormalization and norm.axis in (-1, 3)
+        return int(fits and len(norm.input.shape) == 4)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Return `inputs` normalised; in training, move the moving averages."""

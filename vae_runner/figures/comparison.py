@@ -32,6 +32,7 @@ class Compared:
     labels: np.ndarray[Any, Any] | None  # [n]
     reconstructions: np.ndarray[Any, Any]  # of the images that all runs share
     samples: np.ndarray[Any, Any]
+    prior: str  # of which they are
     metrics: Mapping[str, float]
 
 
@@ -60,7 +61,7 @@ def comparison(images: np.ndarray[Any, Any], label_names: Sequence[str], runs: S
         draw_grid(axes[1, column], both, len(images))
         axes[1, column].set_title("test images, reconstructions", fontsize=8)
         draw_grid(axes[2, column], run.samples, SAMPLE_COLUMNS)
-        axes[2, column].set_title("samples, z ~ N(0, I)", fontsize=8)
+        axes[2, column].set_title(f"samples, z ~ {run.prior}", fontsize=8)
         _list_metrics(axes[3, column], names, run.metrics)
     planar = [column for column, run in enumerate(runs) if run.embeddings.shape[1] == 2]
     if planar:

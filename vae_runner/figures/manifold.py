@@ -1,7 +1,5 @@
 """A 2-D latent space, decoded."""
 
-from statistics import NormalDist
-
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -18,9 +16,10 @@ def manifold(trained: Trained, side: int) -> Figure | None:
     The unit square in equal steps, through the inverse of the normal distribution function: equal areas of the picture
     hold equal mass of the prior.
     """
-    if trained.autoencoder.latent != 2:
+    prior = trained.autoencoder.latent_prior()
+    if trained.autoencoder.latent != 2 or not hasattr(prior, "quantile"):
         return None
-    quantiles = np.array([NormalDist().inv_cdf((i + 0.5) / side) for i in range(side)])
+    quantiles = prior.quantile((np.arange(side) + 0.5) / side)
     x, y = np.meshgrid(quantiles, quantiles[::-1])
     images = decode(trained.autoencoder, np.stack([x.ravel(), y.ravel()], axis=1))
     ticks = [f"{value:.1f}" for value in quantiles]

@@ -36,8 +36,8 @@ def build(
     features = hidden(keras.layers.Flatten(name="flatten")(images))
     encoder = keras.Model(images, heads(features, posterior.parameters((latent,))), name="encoder")
 
-    # What makes the pixels is constructed first: layers draw their first weights in the order of their construction, and
-    # a seed is to mean the same network in every version.
+    # What makes the pixels is constructed first: layers draw their first weights in the order of their construction,
+    # and a seed is to mean the same network in every version.
     pixels = {
         name: keras.layers.Dense(
             math.prod(image_shape[:2]) * parameter.channels, activation=parameter.activation, dtype="float32",

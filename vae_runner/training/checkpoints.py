@@ -9,18 +9,15 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import keras
 import numpy as np
 
 from vae_runner.config import CheckpointConfig
 from vae_runner.datasets import is_fingerprint
-from vae_runner.errors import UserError
-from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.training.early_stopping import Row, best_row
 from vae_runner.training.inner import Sums
 from vae_runner.training.outer import Position
@@ -99,40 +96,6 @@ class Checkpoint:
             if not is_fingerprint(data):
                 raise DamagedError("it does not tell what images it was made with")
             return cls(position, rows, seconds, dict(state["config"]), variables, data)
-
-
-class Variables:
-    """The variables that a checkpoint keeps: networks and optimizer, the loss scale included."""
-
-    def __init__(self, autoencoder: Autoencoder, optimizer: keras.optimizers.Optimizer) -> None:
-        groups = {**autoencoder.parts, "optimizer": optimizer}
-        self._variables = {
-            f"{group}/{number}": variable
-            for group, of in groups.items()
-            for number, variable in enumerate(of.variables)
-        }
-
-    def values(self) -> dict[str, np.ndarray[Any, Any]]:
-        """What they hold now."""
-        return {name: np.asarray(variable) for name, variable in self._variables.items()}
-
-    def assign(self, values: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        """Give them the values of a checkpoint.
-
-        Raises:
-            UserError: they are not the same variables.
-        """
-        expected = {name: tuple(variable.shape) for name, variable in self._variables.items()}
-        found = {name: value.shape for name, value in values.items()}
-        if expected != found:
-            name = next(iter(sorted(dict(expected.items() ^ found.items()))))
-            raise UserError(
-                f"the checkpoint is of other variables: {name} is {found.get(name, 'not there')}, where the "
-                f"configuration makes it {expected.get(name, 'not there')}; a resumed run needs the networks and the "
-                "optimizer it began with, hardware.precision=mixed_float16 and its loss scale included"
-            )
-        for name, variable in self._variables.items():
-            variable.assign(values[name])
 
 
 class Keeper(Protocol):

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Self
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -14,6 +13,7 @@ from vae_runner.hardware import Hardware
 from vae_runner.losses.base import AUTOENCODER, Batch, Loss
 from vae_runner.models.autoencoder import Autoencoder, to_unit_interval
 from vae_runner.training.noise import GivenNoise, Request, RequestedNoise, StatelessNoise
+from vae_runner.training.player import Player
 
 
 class Sums(NamedTuple):
@@ -33,15 +33,15 @@ class Sums(NamedTuple):
 class InnerLoop:
     """The gradient and evaluation steps of an autoencoder under a loss, compiled, many to a call.
 
-    Noise is stateless: training step n has that of (seed, n), evaluation batch n that of (seed, −1 − n). Each player of
-    the loss has an optimizer, by its name.
+    Noise is stateless: training step n has that of (seed, n), evaluation batch n that of (seed, −1 − n). The first of
+    the players is the autoencoder.
     """
 
     def __init__(
         self,
         autoencoder: Autoencoder,
         loss: Loss,
-        optimizers: Mapping[str, keras.optimizers.Optimizer],
+        players: Mapping[str, Player],
         hardware: Hardware,
         seed: int,
         steps_per_epoch: int,
@@ -49,9 +49,9 @@ class InnerLoop:
         self.names = ("loss", *loss.terms)
         self._autoencoder = autoencoder
         self._loss = loss
-        self._players = [(name, variables, optimizers[name]) for name, variables in loss.players(autoencoder).items()]
-        for optimizer in optimizers.values():
-            sums_no_gradients(optimizer)
+        self._players = players
+        for player in players.values():
+            sums_no_gradients(player.optimizer)
         self._strategy = hardware.strategy
         self.largest = hardware.largest  # of what the machines of a run measure, so that they go on alike
         self._seed = seed
@@ -156,18 +156,18 @@ class InnerLoop:
     ) -> tf.Tensor:
         """Take one replica's part of an optimizer step; `part` says how much of the batch that is."""
         with tf.GradientTape(persistent=len(self._players) > 1, watch_accessed_variables=False) as tape:
-            for _, variables, _ in self._players:
-                tape.watch([variable.value for variable in variables])
+            for player in self._players.values():
+                tape.watch([variable.value for variable in player.variables])
             losses, values = self._losses(pixels, labels, noise, epoch, training=True)
             # The batch's loss is the sum over the replicas.
-            scaled = {name: optimizer.scale_loss(losses[name] * part) for name, _, optimizer in self._players}
+            scaled = {name: player.optimizer.scale_loss(losses[name] * part) for name, player in self._players.items()}
         # All gradients before the first update: each player answers the others as they were.
-        gradients = [
-            tape.gradient(scaled[name], [variable.value for variable in variables])
-            for name, variables, _ in self._players
-        ]
-        for (_, variables, optimizer), gradient in zip(self._players, gradients, strict=True):
-            optimizer.apply(_summed(gradient), variables)
+        gradients = {
+            name: tape.gradient(scaled[name], [variable.value for variable in player.variables])
+            for name, player in self._players.items()
+        }
+        for name, player in self._players.items():
+            player.optimizer.apply(_summed(gradients[name]), player.variables)
         return values
 
     def _loss_only(self, pixels: tf.Tensor, labels: tf.Tensor | None, noise: Any) -> tf.Tensor:

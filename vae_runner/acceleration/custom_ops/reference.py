@@ -19,7 +19,7 @@ def convolved(images: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
 
 
 def patch_sums(x: tf.Tensor, pivot: tf.Tensor, kernel: Sequence[int], strides: Sequence[int]) -> tf.Tensor:
-    """Return the sums `[n + 1, n + 1]` of the products of (p − pivot, 1), over all patches p of `x` that such a kernel sees."""
+    """Return the sums `[n + 1, n + 1]` of the products of (p − pivot, 1), over the patches p of `x`."""
     rows, columns, channels = kernel[:3]
     n = rows * columns * channels
     pick = tf.reshape(
