@@ -186,8 +186,8 @@ def private(count: int) -> Callable[[Path, Path], Figures]:
     """The memory nobody shares with this process, from `/proc`, after reading in an epoch's order."""
 
     def measure(folder: Path, work: Path) -> Figures:
+        from vae_runner.datasets.io.stored import StoredImages
         from vae_runner.datasets.pipeline import Batches
-        from vae_runner.datasets.stored import StoredImages
 
         batches = Batches(StoredImages(work / "stored.u8", (count, SIDE, SIDE, CHANNELS)), BATCH, seed=0)
         read = 0
@@ -211,7 +211,7 @@ def waiting(folder: Path, work: Path) -> Figures:
     import tensorflow as tf
 
     from benchmarks.peers import Setting, ours
-    from vae_runner.datasets.stored import StoredImages
+    from vae_runner.datasets.io.stored import StoredImages
 
     stored = StoredImages(work / "stored.u8", (WAITING_STEPS * BATCH, SIDE, SIDE, CHANNELS))
     train, inner, autoencoder = ours.prepare(stored, Setting(BATCH), ["dataset=cartoon", "latent=200"])

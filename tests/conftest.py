@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vae_runner import commands
-from vae_runner.datasets import Dataset, Split
+from vae_runner.cli import commands
+from vae_runner.datasets.dataset import Dataset, Split
 
 REPOSITORY = Path(__file__).parents[1]
 COMMANDS = Path(sys.executable).parent

@@ -8,8 +8,8 @@ import yaml
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
-from vae_runner import config as schema
-from vae_runner.config import build, check, of_the_run, without_output
+from vae_runner.config import configuration as schema
+from vae_runner.config.configuration import build, check, of_the_run, without_output
 from vae_runner.errors import UserError
 from vae_runner.sweeps.identity import identity
 

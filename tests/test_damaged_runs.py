@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vae_runner import commands
+from vae_runner.cli import commands
 from vae_runner.errors import UserError
-from vae_runner.run_directory import RunDirectory
+from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.report import Report
 

@@ -16,8 +16,8 @@ import yaml
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
-from vae_runner import config as schema
-from vae_runner.config import check
+from vae_runner.config import configuration as schema
+from vae_runner.config.configuration import check
 from vae_runner.errors import UserError
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -349,9 +349,9 @@ FILES: dict[str, dict[str, Any]] = {
         "version": 1,
         "formatters.console.format": "${run_prefix:}%(message)s",
         "formatters.file.format": "[%(asctime)s][%(name)s][%(levelname)s] %(message)s",
-        "handlers.console.class": "vae_runner.console.ConsoleHandler",
+        "handlers.console.class": "vae_runner.runtime.console.ConsoleHandler",
         "handlers.console.formatter": "console",
-        "handlers.file.class": "vae_runner.console.LogFile",
+        "handlers.file.class": "vae_runner.runtime.console.LogFile",
         "handlers.file.formatter": "file",
         "handlers.file.filename": "${hydra.runtime.output_dir}/vae-run.log",
         "handlers.file.encoding": "utf-8",

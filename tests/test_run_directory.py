@@ -10,8 +10,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from vae_runner.errors import UserError
-from vae_runner.files import write_whole
-from vae_runner.run_directory import RunDirectory
+from vae_runner.files.folders import write_whole
+from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.training.checkpoints import Checkpoint
 from vae_runner.training.outer import Position
 
@@ -99,7 +99,7 @@ def test_a_kill_at_any_moment_of_writing_leaves_a_whole_checkpoint(tmp_path: Pat
         Checkpoint(Position(1), [], {}, {}, {"encoder/0": np.random.default_rng(0).random(300_000)}).to_bytes()
     )
     script = (
-        "import sys, pathlib; from vae_runner.run_directory import RunDirectory\n"
+        "import sys, pathlib; from vae_runner.storage.run_directory import RunDirectory\n"
         "path, first = pathlib.Path(sys.argv[1]), int(sys.argv[2])\n"
         "directory, content = RunDirectory(path), (path / 'content').read_bytes()\n"
         "print('writing', flush=True)\n"

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from vae_runner.console import LogFile
 from vae_runner.errors import Interrupted, UnwritableError, UserError
 from vae_runner.run import _end_noted
-from vae_runner.run_directory import RunDirectory
+from vae_runner.runtime.console import LogFile
+from vae_runner.storage.run_directory import RunDirectory
 
 
 class Ends:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vae_runner.streams import Forgiving, forgiving
+from vae_runner.runtime.streams import Forgiving, forgiving
 
 
 @pytest.fixture

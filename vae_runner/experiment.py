@@ -7,14 +7,14 @@ import keras
 import numpy as np
 from omegaconf import DictConfig
 
-from vae_runner import resume
-from vae_runner.config import build
+from vae_runner.compat.keras import unallocated
+from vae_runner.config.configuration import build
 from vae_runner.errors import DAMAGED, UserError
 from vae_runner.losses.base import Loss
 from vae_runner.models.autoencoder import Autoencoder
-from vae_runner.models.unallocated import unallocated
 from vae_runner.models.variables import Variables
-from vae_runner.run_directory import RunDirectory
+from vae_runner.storage import resume
+from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.training.player import Player
 from vae_runner.training.schedules import LearningRate
 

@@ -17,37 +17,37 @@ from hydra.types import RunMode
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
-from vae_runner import hardware
 from vae_runner.acceleration.fuse import fuse
-from vae_runner.cluster import Cluster, find
-from vae_runner.config import build, without_output
-from vae_runner.console import LOG_ONLY, silence_native_messages
-from vae_runner.datasets import Dataset, Split, data_changes
+from vae_runner.compat import tensorflow as custom_gradients
+from vae_runner.compat.keras import unallocated
+from vae_runner.config.configuration import build, without_output
+from vae_runner.datasets.dataset import Dataset, Split, data_changes
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.errors import Interrupted, UnwritableError, UserError, first_line, not_permitted
 from vae_runner.experiment import build_autoencoder, build_players, synchronize_normalization
-from vae_runner.figures import Trained
-from vae_runner.files import remove_empty
+from vae_runner.figures.trained import Trained
+from vae_runner.files.folders import remove_empty
 from vae_runner.losses.base import AUTOENCODER, Loss
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.models.summary import training_bytes
-from vae_runner.models.unallocated import unallocated
 from vae_runner.models.variables import Variables
 from vae_runner.posteriors.base import Posterior
-from vae_runner.resume import check_same_past
-from vae_runner.run_directory import RunDirectory
+from vae_runner.runtime import hardware
+from vae_runner.runtime.cluster import Cluster, find
+from vae_runner.runtime.console import LOG_ONLY, silence_native_messages
+from vae_runner.runtime.interruption import Interruption
+from vae_runner.storage.resume import check_same_past
+from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.sweeps.identity import identity
-from vae_runner.tracking.metrics_table import MetricsTable
-from vae_runner.tracking.pictures import Pictures
-from vae_runner.tracking.progress import ProgressBar
-from vae_runner.tracking.record import Record
-from vae_runner.tracking.summary import show_summary
-from vae_runner.tracking.tensorboard import TensorBoard
-from vae_runner.training import custom_gradients
+from vae_runner.trackers.metrics_table import MetricsTable
+from vae_runner.trackers.pictures import Pictures
+from vae_runner.trackers.progress import ProgressBar
+from vae_runner.trackers.record import Record
+from vae_runner.trackers.summary import show_summary
+from vae_runner.trackers.tensorboard import TensorBoard
 from vae_runner.training.checkpoints import Checkpoint, Checkpoints
 from vae_runner.training.early_stopping import OTHER_METRICS, Row, check_metric, should_stop
 from vae_runner.training.inner import InnerLoop
-from vae_runner.training.interruption import Interruption
 from vae_runner.training.outer import Progress, Trainer
 from vae_runner.training.stopwatch import Stopwatch
 

@@ -15,7 +15,7 @@ from tensorboard.plugins.hparams.list_session_groups import Handler
 
 from tests.cli.test_sweep import SMALL, rows
 from tests.conftest import command
-from vae_runner.run_directory import CHOICES, RunDirectory
+from vae_runner.storage.run_directory import CHOICES, RunDirectory
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import command
-from vae_runner import environment
+from vae_runner.runtime import environment
 
 SMALL = ("dataset=digits", "dataset.limit=50", "batch_size=16", "epochs=1")
 WORDS = "This processor lacks what TensorFlow needs."

@@ -13,11 +13,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from tests.conftest import command
-from vae_runner import locks
 from vae_runner.datasets import fashion
 from vae_runner.errors import UnreadableError, UnwritableError, UserError
-from vae_runner.files import make_next_folder, write_whole
-from vae_runner.run_directory import RunDirectory
+from vae_runner.files import locks
+from vae_runner.files.folders import make_next_folder, write_whole
+from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.sweeps import share
 from vae_runner.sweeps.directory import SweepDirectory
 

@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig
 
 from tests.conftest import REPOSITORY
-from vae_runner import cli, commands
-from vae_runner.config import SCHEMAS, Config, leaves
-from vae_runner.run_directory import RunDirectory
+from vae_runner.cli import commands
+from vae_runner.cli import main as cli
+from vae_runner.config.configuration import SCHEMAS, Config, leaves
+from vae_runner.storage.run_directory import RunDirectory
 
 ROUNDS = int(os.environ.get("VAE_RUNNER_TEST_ROUNDS", "1"))  # docs/reliability.md
 COMPOSED = 120 * ROUNDS

@@ -20,11 +20,11 @@ import numpy as np
 import pytest
 import yaml
 
-from vae_runner import commands
-from vae_runner.console import console
-from vae_runner.run_directory import RunDirectory
+from vae_runner.cli import commands
+from vae_runner.files.untrusted import sealed
+from vae_runner.runtime.console import console
+from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.training.checkpoints import Checkpoint
-from vae_runner.untrusted import sealed
 
 Refusal = Callable[..., str]
 
@@ -513,7 +513,7 @@ def test_a_link_out_of_a_run_directory_is_followed_by_no_command(
 
 
 def test_a_file_that_is_written_under_a_link_leaves_what_the_link_leads_to(run: Path) -> None:
-    from vae_runner.files import write_whole
+    from vae_runner.files.folders import write_whole
 
     mine = run.parents[1] / "mine"
     mine.write_text("mine")
@@ -650,7 +650,7 @@ def test_what_a_run_says_is_shown_as_it_is_by_vae_compare(
 
 
 def test_a_checkpoints_own_numbers_are_checked(run: Path) -> None:
-    from vae_runner.untrusted import DamagedError
+    from vae_runner.files.untrusted import DamagedError
 
     content = max((run / "checkpoints").glob("step_*.npz")).read_bytes()
     arrays = dict(np.load(io.BytesIO(content)))

@@ -13,7 +13,7 @@ import pytest
 from tests.cli.test_sweep import rows
 from tests.conftest import command
 from tests.datasets.conftest import write_numbered
-from vae_runner.files import write_whole
+from vae_runner.files.folders import write_whole
 from vae_runner.training.checkpoints import Checkpoint
 
 SHORT = ("batch_size=8", "model.filters=4", "figures=none", "latent=2")

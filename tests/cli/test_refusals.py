@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import COMMANDS, command
-from vae_runner.choices import GROUPS
+from vae_runner.config.choices import GROUPS
 
 REFUSALS = [
     (["latnt=3"], "there is no key 'latnt'. Did you mean 'latent'?"),

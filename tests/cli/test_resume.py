@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.conftest import COMMANDS, command
-from vae_runner.config import (
+from vae_runner.config.configuration import (
     COMMAND_KEYS,
     SCHEMAS,
     CheckpointConfig,
@@ -34,8 +34,8 @@ from vae_runner.config import (
     leaves,
 )
 from vae_runner.errors import UserError
-from vae_runner.resume import check_same_past, rewritten
-from vae_runner.run_directory import RunDirectory
+from vae_runner.storage.resume import check_same_past, rewritten
+from vae_runner.storage.run_directory import RunDirectory
 
 ROUNDS = int(os.environ.get("VAE_RUNNER_TEST_ROUNDS", "1"))  # docs/reliability.md
 KILLS = 4  # of a round
@@ -379,7 +379,7 @@ def test_a_second_process_on_a_run_directory_is_refused(tmp_path: Path) -> None:
 def test_questions_and_refusals_about_a_resumed_run_import_no_tensorflow(short_run: Path) -> None:
     script = (
         "import sys; sys.argv = ['vae-run', 'resume=run']\n"
-        "from vae_runner.commands import run\n"
+        "from vae_runner.cli.commands import run\n"
         "try:\n    run()\n"
         "finally:\n    print({'tensorflow', 'keras', 'matplotlib'} & set(sys.modules))\n"
     )

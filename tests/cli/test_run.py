@@ -201,7 +201,7 @@ def test_ctrl_c_ends_in_one_line_and_run_json_says_so(tmp_path: Path) -> None:
 def test_questions_are_answered_without_importing_tensorflow(option: list[str], tmp_path: Path) -> None:
     script = (
         "import sys; sys.argv = ['vae-run', *sys.argv[1:]]\n"
-        "from vae_runner.commands import run\n"
+        "from vae_runner.cli.commands import run\n"
         "try:\n    run()\n"
         "finally:\n"
         "    heavy = {'tensorflow', 'keras', 'matplotlib', 'sklearn', 'rich'} & set(sys.modules)\n"
@@ -218,7 +218,7 @@ def test_questions_are_answered_without_importing_tensorflow(option: list[str], 
 def test_a_refusal_imports_nothing_heavy_either(tmp_path: Path) -> None:
     script = (
         "import sys; sys.argv = ['vae-run', 'latnt=3']\n"
-        "from vae_runner.commands import run\n"
+        "from vae_runner.cli.commands import run\n"
         "try:\n    run()\n"
         "finally:\n"
         "    print({'tensorflow', 'keras', 'matplotlib', 'sklearn', 'rich'} & set(sys.modules))\n"
@@ -233,7 +233,7 @@ def test_help_lists_the_config_groups_only_where_a_help_text_has_a_place_for_the
         "import sys; from hydra._internal.hydra import Hydra\n"
         "listed = []; original = Hydra.list_all_config_groups\n"
         "Hydra.list_all_config_groups = lambda *a, **o: (listed.append(a), original(*a, **o))[1]\n"
-        "from vae_runner.commands import run\n"
+        "from vae_runner.cli.commands import run\n"
         "try:\n    run()\n"
         "finally:\n    print('listed', len(listed) > 0)\n"
     )
@@ -253,7 +253,7 @@ def test_help_lists_the_config_groups_only_where_a_help_text_has_a_place_for_the
 def test_a_sweep_keeps_nothing_of_its_runs(tmp_path: Path) -> None:
     script = (
         "import gc, sys\n"
-        "from vae_runner.commands import run\n"
+        "from vae_runner.cli.commands import run\n"
         "run()\n"
         "gc.collect()\n"
         "kept = {'FuncGraph', 'InnerLoop', 'Functional', 'Figure', 'OwnedIterator'}\n"

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from tests.conftest import command
-from vae_runner.compare import compare
+from vae_runner.cli.compare import compare
 from vae_runner.evaluation.embeddings import decode, reconstruct
 from vae_runner.figures.comparison import comparison
-from vae_runner.run_directory import RunDirectory
+from vae_runner.storage.run_directory import RunDirectory
 
 
 def test_samples_are_a_picture_or_an_array_decided_by_the_seed(finished_run: Path, tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_compare_draws_runs_side_by_side_and_writes_their_metrics(
 def check_what_is_drawn(paths: list[Path], out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each run's column is of that run: its embeddings, its networks' images, its metrics."""
     drawn: list[Any] = []
-    monkeypatch.setattr("vae_runner.compare.comparison", lambda *given: drawn.extend(given) or comparison(*given))
+    monkeypatch.setattr("vae_runner.cli.compare.comparison", lambda *given: drawn.extend(given) or comparison(*given))
     compare(paths, out)
     images, names, columns = drawn
     assert names == [str(number) for number in range(10)]

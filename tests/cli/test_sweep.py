@@ -16,7 +16,7 @@ import pytest
 
 from tests.cli.test_resume import start, table, wait_for
 from tests.conftest import command
-from vae_runner.run_directory import RunDirectory
+from vae_runner.storage.run_directory import RunDirectory
 
 SMALL = ("epochs=2", "dataset.limit=64", "figures=none", "model.filters=4")
 

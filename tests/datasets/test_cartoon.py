@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from tests.datasets.conftest import FileServer, numbers, refused, tree
-from vae_runner.datasets import Dataset, cartoon
+from vae_runner.datasets import cartoon
+from vae_runner.datasets.dataset import Dataset
 
 NOWHERE = "https://nowhere.invalid"
 

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from tests.datasets.conftest import Outcome, damage, fuzzed, measured, refused, write_image
-from vae_runner.datasets import containers, folder
-from vae_runner.datasets.prepared import MAX_PIXELS, MAX_SIDE, Preprocessing
+from vae_runner.datasets import folder
+from vae_runner.datasets.io import containers
+from vae_runner.datasets.io.prepared import MAX_PIXELS, MAX_SIDE, Preprocessing
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 30, 4), np.uint8)
 TO_8 = Preprocessing.parse(8, 3, "white", crop=False)
@@ -178,7 +179,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
 
 
 PREPROCESSING = """
-from vae_runner.datasets.prepared import Preprocessing
+from vae_runner.datasets.io.prepared import Preprocessing
 TO_8 = Preprocessing.parse(8, 3, "white", False)
 """
 

@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.datasets.conftest import FileServer, damage, full_disk, fuzzed, measured, refused, tree
-from vae_runner.datasets import download as download_module
-from vae_runner.datasets.download import ATTEMPTS, BLOCK, download, one_process, unpack
+from vae_runner.datasets.io import download as download_module
+from vae_runner.datasets.io.download import ATTEMPTS, BLOCK, download, one_process, unpack
 
 CONTENT = random.Random(0).randbytes(3 * BLOCK + 12_345)
 ADVICE = "or use dataset=digits, which needs no download"
@@ -126,7 +126,7 @@ def test_a_leftover_that_is_whole_is_not_fetched_again(url: str, target: Path, s
 
 DOWNLOAD = """
 import sys, pathlib
-from vae_runner.datasets.download import download
+from vae_runner.datasets.io.download import download
 download(sys.argv[1], pathlib.Path(sys.argv[2]), lambda _: None, "")
 """
 
@@ -491,7 +491,9 @@ def test_a_hostile_archive_takes_neither_memory_nor_time_and_leaves_nothing(tmp_
     paths = [tmp_path / f"{kind}.tgz" for kind in HOSTILE]
     for path, make in zip(paths, HOSTILE.values(), strict=True):
         path.write_bytes(make())
-    imports = "from vae_runner.datasets.download import unpack\nfrom vae_runner.datasets.cartoon import _check_archive"
+    imports = (
+        "from vae_runner.datasets.io.download import unpack\nfrom vae_runner.datasets.cartoon import _check_archive"
+    )
     outcomes = measured(
         paths, "_check_archive(path) and 0 or unpack(path, path.with_suffix(''), 10**9, 10_000)", imports
     )

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from tests.datasets.conftest import write_numbered
-from vae_runner import datasets
-from vae_runner.datasets import Dataset, Split, data_changes, folder, is_fingerprint, prepared
-from vae_runner.datasets.stored import StoredImages
+from vae_runner.datasets import dataset as datasets
+from vae_runner.datasets import folder
+from vae_runner.datasets.dataset import Dataset, Split, data_changes, is_fingerprint
+from vae_runner.datasets.io import prepared
+from vae_runner.datasets.io.stored import StoredImages
 
 Fingerprint = dict[str, dict[str, Any]]
 

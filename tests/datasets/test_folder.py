@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from tests.datasets.conftest import numbers, refused, tree, write_image, write_numbered
-from vae_runner.datasets import Dataset
+from vae_runner.datasets.dataset import Dataset
 from vae_runner.datasets.folder import load
-from vae_runner.datasets.image_files import find_images
-from vae_runner.datasets.prepared import Preprocessing
+from vae_runner.datasets.io.image_files import find_images
+from vae_runner.datasets.io.prepared import Preprocessing
 
 
 def splits(dataset: Dataset) -> dict[str, list[int]]:

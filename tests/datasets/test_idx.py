@@ -29,8 +29,10 @@ from tests.datasets.conftest import (
     refused,
     write_idx,
 )  # fmt: skip
-from vae_runner.datasets import Dataset, fashion, idx, mnist
-from vae_runner.datasets.idx import IdxFile, load_idx_dataset, read_idx
+from vae_runner.datasets import fashion, mnist
+from vae_runner.datasets.dataset import Dataset
+from vae_runner.datasets.io import idx
+from vae_runner.datasets.io.idx import IdxFile, load_idx_dataset, read_idx
 
 arrays = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=6))
 quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
@@ -185,7 +187,7 @@ def test_a_file_that_asks_for_more_memory_than_it_may_is_refused(tmp_path: Path)
     paths = [tmp_path / f"{kind}.gz" for kind in HUNGRY]
     for path, make in zip(paths, HUNGRY.values(), strict=True):
         path.write_bytes(make())
-    outcomes = measured(paths, "read_idx(path, 3).shape", "from vae_runner.datasets.idx import read_idx")
+    outcomes = measured(paths, "read_idx(path, 3).shape", "from vae_runner.datasets.io.idx import read_idx")
     for path, outcome in zip(paths, outcomes, strict=True):
         assert outcome.said.startswith(str(path))
         assert outcome.megabytes < 150

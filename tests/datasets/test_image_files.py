@@ -13,9 +13,9 @@ import pytest
 
 from tests.conftest import command
 from tests.datasets.conftest import idx_parts, numbers, refused, write_idx, write_image, write_numbered
-from vae_runner.datasets import Dataset
+from vae_runner.datasets.dataset import Dataset
 from vae_runner.datasets.folder import load
-from vae_runner.datasets.image_files import find_images
+from vae_runner.datasets.io.image_files import find_images
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from vae_runner.datasets import pipeline
+from vae_runner.datasets.io.stored import StoredImages
 from vae_runner.datasets.pipeline import Batches
-from vae_runner.datasets.stored import StoredImages
 
 COUNT, BATCH = 23, 5
 

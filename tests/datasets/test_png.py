@@ -10,7 +10,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from tests.datasets.test_prepared import BROKEN, MODES, TRANSPARENT, a_patch, preprocessing, save
-from vae_runner.datasets import png
+from vae_runner.datasets.io import png
 from vae_runner.errors import UserError
 
 pytest.importorskip("pywuffs", reason="Wuffs is not installed: pip install 'vae-runner[png]'")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.datasets.conftest import refused
 from tests.datasets.test_prepared import preprocessing
-from vae_runner.datasets import png
+from vae_runner.datasets.io import png
 
 Pixels = np.ndarray[Any, Any]
 HEIGHT, WIDTH = 9, 70

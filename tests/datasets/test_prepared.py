@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.datasets.conftest import damage, full_disk, fuzzed, numbers, refused, tree, write_image, write_numbered
-from vae_runner.datasets import Dataset, Split, prepared
-from vae_runner.datasets.prepared import MAX_PIXELS, WINDOW, Preprocessing, prepare
-from vae_runner.datasets.stored import StoredImages
+from vae_runner.datasets.dataset import Dataset, Split
+from vae_runner.datasets.io import prepared
+from vae_runner.datasets.io.prepared import MAX_PIXELS, WINDOW, Preprocessing, prepare
+from vae_runner.datasets.io.stored import StoredImages
 
 Pixels = np.ndarray[Any, Any]
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)

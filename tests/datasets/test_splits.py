@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from tests.datasets.conftest import refused
-from vae_runner.datasets import Dataset, Split, digits, fixed_order, make_dataset, split_sizes
+from vae_runner.datasets import digits
+from vae_runner.datasets.dataset import Dataset, Split, fixed_order, make_dataset, split_sizes
 from vae_runner.errors import UserError
 
 quick = settings(max_examples=100, deadline=None, derandomize=True, database=None)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vae_runner.datasets.stored import StoredImages
+from vae_runner.datasets.io.stored import StoredImages
 
 ARRAY = np.random.default_rng(0).integers(0, 256, (11, 2, 3, 1), np.uint8)
 

@@ -17,8 +17,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from vae_runner.models.posterior import DiagonalGaussian
 
-from vae_runner.datasets import Split
-from vae_runner.figures import Trained
+from vae_runner.datasets.dataset import Split
 from vae_runner.figures.comparison import Compared, comparison
 from vae_runner.figures.interpolations import interpolations
 from vae_runner.figures.latent_space import latent_space
@@ -26,6 +25,7 @@ from vae_runner.figures.loss_curves import loss_curves
 from vae_runner.figures.manifold import manifold
 from vae_runner.figures.reconstructions import reconstructions
 from vae_runner.figures.samples import samples, samples_normal, samples_uniform
+from vae_runner.figures.trained import Trained
 from vae_runner.figures.traversals import traversals
 
 HEIGHT, WIDTH, BAND = 48, 64, 8  # pixels; a band of rows an entry of z, and the last one for the mark

@@ -10,9 +10,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from vae_runner.models.posterior import DiagonalGaussian, Point
 
-from vae_runner.datasets import Split
+from vae_runner.datasets.dataset import Split
 from vae_runner.evaluation.embeddings import decode
-from vae_runner.figures import Trained
 from vae_runner.figures.comparison import Compared, comparison, in_order
 from vae_runner.figures.grid import image_grid
 from vae_runner.figures.interpolations import interpolations
@@ -21,9 +20,10 @@ from vae_runner.figures.loss_curves import loss_curves
 from vae_runner.figures.manifold import manifold
 from vae_runner.figures.reconstructions import reconstructions
 from vae_runner.figures.samples import samples, samples_normal, samples_uniform
+from vae_runner.figures.trained import Trained
 from vae_runner.figures.traversals import traversals
 from vae_runner.models.mlp import build
-from vae_runner.run_directory import save_figure
+from vae_runner.storage.run_directory import save_figure
 
 NAMES = ("shirt", "shoe", "bag")
 

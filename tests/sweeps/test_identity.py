@@ -8,8 +8,8 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
-from vae_runner import config as schema
-from vae_runner.config import check, leaves
+from vae_runner.config import configuration as schema
+from vae_runner.config.configuration import check, leaves
 from vae_runner.sweeps.identity import identity
 
 # Where files are, what is drawn and kept, what only the command is told, and what of the hardware changes numbers by no

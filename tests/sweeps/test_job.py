@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from vae_runner.run_directory import RunDirectory
+from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.sweeps import job
 from vae_runner.sweeps.directory import SweepDirectory
 

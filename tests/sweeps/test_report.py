@@ -9,8 +9,8 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from vae_runner.choices import CONF, part_name
-from vae_runner.run_directory import CHOICES, RunDirectory
+from vae_runner.config.choices import CONF, part_name
+from vae_runner.storage.run_directory import CHOICES, RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.report import Report
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from vae_runner.errors import Interrupted, UnwritableError, UserError
-from vae_runner.run_directory import RunDirectory
+from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.sweeps import supervisor
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.report import Report

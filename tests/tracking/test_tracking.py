@@ -11,12 +11,12 @@ from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from vae_runner.console import ConsoleHandler, console
-from vae_runner.figures import Trained
-from vae_runner.tracking.metrics_table import MetricsTable
-from vae_runner.tracking.pictures import Pictures
-from vae_runner.tracking.record import Record
-from vae_runner.tracking.tensorboard import TensorBoard
+from vae_runner.figures.trained import Trained
+from vae_runner.runtime.console import ConsoleHandler, console
+from vae_runner.trackers.metrics_table import MetricsTable
+from vae_runner.trackers.pictures import Pictures
+from vae_runner.trackers.record import Record
+from vae_runner.trackers.tensorboard import TensorBoard
 from vae_runner.training.outer import EpochResult
 
 RESULTS = [

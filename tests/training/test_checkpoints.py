@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from vae_runner.models.posterior import DiagonalGaussian
 from vae_runner.training.optimizers import Adam
 
-from vae_runner.config import CheckpointConfig
+from vae_runner.config.configuration import CheckpointConfig
 from vae_runner.errors import UserError
 from vae_runner.models.conv import build
 from vae_runner.training.checkpoints import Checkpoint, Checkpoints, DamagedError, Variables

@@ -3,7 +3,7 @@ import weakref
 
 import tensorflow as tf
 
-from vae_runner.training import custom_gradients
+from vae_runner.compat import tensorflow as custom_gradients
 
 
 def _trace() -> "weakref.ref[tf.Graph]":

@@ -1,6 +1,6 @@
 import pytest
 
-from vae_runner.config import EarlyStoppingConfig
+from vae_runner.config.configuration import EarlyStoppingConfig
 from vae_runner.errors import UserError
 from vae_runner.training.early_stopping import best_row, check_metric, should_stop
 

@@ -17,13 +17,13 @@ from vae_runner.losses.vae import Vae
 from vae_runner.models.posterior import DiagonalGaussian, Point
 from vae_runner.training.optimizers import Adam
 
-from vae_runner.datasets import Dataset, Split
+from vae_runner.datasets.dataset import Dataset, Split
 from vae_runner.datasets.pipeline import Batches
-from vae_runner.hardware import Hardware
 from vae_runner.losses import Batch
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.models.conv import build
 from vae_runner.models.layers import parts, plain
+from vae_runner.runtime.hardware import Hardware
 from vae_runner.training import outer
 from vae_runner.training.checkpoints import Variables
 from vae_runner.training.inner import InnerLoop

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from vae_runner import signals
 from vae_runner.errors import Interrupted
-from vae_runner.training.interruption import Interruption
+from vae_runner.runtime import signals
+from vae_runner.runtime.interruption import Interruption
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])

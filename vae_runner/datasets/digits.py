@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.datasets import load_digits
 
-from vae_runner.datasets import Dataset, Split, fixed_order, make_dataset, split_sizes
+from vae_runner.datasets.dataset import Dataset, Split, fixed_order, make_dataset, split_sizes
 
 
 def load(*, test_fraction: float, validation_fraction: float = 0.0, limit: int | None = None) -> Dataset:

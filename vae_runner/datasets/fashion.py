@@ -1,7 +1,7 @@
 """Fashion-MNIST: 70,000 pieces of clothing, 28×28 grey, 10 classes (Xiao, Rasul and Vollgraf, 2017)."""
 
-from vae_runner.datasets import Dataset
-from vae_runner.datasets.idx import IdxFile, load_idx_dataset
+from vae_runner.datasets.dataset import Dataset
+from vae_runner.datasets.io.idx import IdxFile, load_idx_dataset
 
 LABEL_NAMES = [
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",

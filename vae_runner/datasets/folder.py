@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from vae_runner.datasets import Dataset, Split, fixed_order, log_limit, split_sizes
-from vae_runner.datasets.image_files import find_images, given_splits
-from vae_runner.datasets.prepared import Preprocessing, prepare
+from vae_runner.datasets.dataset import Dataset, Split, fixed_order, log_limit, split_sizes
+from vae_runner.datasets.io.image_files import find_images, given_splits
+from vae_runner.datasets.io.prepared import Preprocessing, prepare
 from vae_runner.errors import UserError
 
 log = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 """MNIST: 70,000 handwritten digits, 28×28 grey, 10 classes (LeCun, Cortes and Burges, 1998)."""
 
-from vae_runner.datasets import Dataset
-from vae_runner.datasets.idx import IdxFile, load_idx_dataset
+from vae_runner.datasets.dataset import Dataset
+from vae_runner.datasets.io.idx import IdxFile, load_idx_dataset
 
 LABEL_NAMES = [str(digit) for digit in range(10)]
 FILES = {

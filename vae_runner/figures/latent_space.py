@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vae_runner.figures import Trained
 from vae_runner.figures.labels import plain_text
+from vae_runner.figures.trained import Trained
 
 LONGEST_NAME = 24  # letters in the legend
 FEWEST_FOR_TSNE = 10  # of fewer points t-SNE makes a picture of nothing

@@ -3,8 +3,8 @@
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vae_runner.figures import Trained
 from vae_runner.figures.labels import plain_text
+from vae_runner.figures.trained import Trained
 
 SPLITS = {"train": "tab:blue", "validation": "tab:green", "test": "tab:orange"}
 LONGEST_TITLE = 32  # letters above a panel

@@ -4,9 +4,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vae_runner.evaluation.embeddings import reconstruct
-from vae_runner.figures import Trained
 from vae_runner.figures.grid import image_grid
 from vae_runner.figures.labels import plain_text
+from vae_runner.figures.trained import Trained
 
 LONGEST_CAPTION = 14  # letters above an image
 

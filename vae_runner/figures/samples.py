@@ -4,8 +4,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vae_runner.evaluation.embeddings import decode
-from vae_runner.figures import Trained
 from vae_runner.figures.grid import image_grid
+from vae_runner.figures.trained import Trained
 
 
 def samples(trained: Trained, rows: int, columns: int) -> Figure:

@@ -4,8 +4,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vae_runner.evaluation.embeddings import decode, information
-from vae_runner.figures import Trained
 from vae_runner.figures.grid import image_grid
+from vae_runner.figures.trained import Trained
 
 TAILS = (0.5, 99.5)  # percentiles of the embeddings between which a dimension moves
 

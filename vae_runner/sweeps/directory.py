@@ -28,11 +28,11 @@ from typing import Any
 
 from filelock import Timeout
 
-from vae_runner import locks
 from vae_runner.errors import UnwritableError, UserError
-from vae_runner.files import LOG, SWEEP_FILE, check_own, is_file, readable, remove_empty, write_whole, writing
-from vae_runner.run_directory import RunDirectory
-from vae_runner.untrusted import MAX_TEXT, DamagedError, are_texts, is_number, json_object, read, sealed, unsealed
+from vae_runner.files import locks
+from vae_runner.files.folders import LOG, SWEEP_FILE, check_own, is_file, readable, remove_empty, write_whole, writing
+from vae_runner.files.untrusted import MAX_TEXT, DamagedError, are_texts, is_number, json_object, read, sealed, unsealed
+from vae_runner.storage.run_directory import RunDirectory
 
 MAX_LAST_WORDS = 400  # characters
 NOT_FATAL = re.compile(r"[IWE]\d{4} |WARNING: All log messages before|\*\*\* |\s+@ ")

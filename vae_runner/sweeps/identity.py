@@ -10,7 +10,7 @@ from typing import Any
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from vae_runner.config import of_the_run
+from vae_runner.config.configuration import of_the_run
 from vae_runner.sweeps.directory import ID_CHARACTERS, SweepDirectory
 
 NAME_CHARACTERS = 60

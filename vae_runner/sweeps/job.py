@@ -15,15 +15,16 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_runner import config, signals
-from vae_runner.datasets import data_changes
+from vae_runner.config import configuration as config
+from vae_runner.datasets.dataset import data_changes
 from vae_runner.errors import Interrupted, UserError
-from vae_runner.run_directory import OUTDATED, RunDirectory, timestamp
-from vae_runner.streams import forgiving
+from vae_runner.runtime import signals
+from vae_runner.runtime.interruption import SCHEDULER_SIGNALS
+from vae_runner.runtime.streams import forgiving
+from vae_runner.storage.run_directory import OUTDATED, RunDirectory, timestamp
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.share import take_share
 from vae_runner.training.early_stopping import check_metric
-from vae_runner.training.interruption import SCHEDULER_SIGNALS
 
 log = logging.getLogger(__name__)
 

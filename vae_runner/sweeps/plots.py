@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from vae_runner.untrusted import is_number
+from vae_runner.files.untrusted import is_number
 
 WIDTH, HEIGHT = 360, 240
 LEFT, RIGHT, TOP, BOTTOM = 64, 12, 28, 40

@@ -9,8 +9,8 @@ import ray._private.worker
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from vae_runner.cluster import answers
 from vae_runner.errors import Interrupted
+from vae_runner.runtime.cluster import answers
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.job import listen
 

@@ -17,15 +17,15 @@ import yaml
 from PIL import Image
 from rich.table import Table
 
-from vae_runner.choices import part_name
-from vae_runner.config import leaves
+from vae_runner.config.choices import part_name
+from vae_runner.config.configuration import leaves
 from vae_runner.errors import UnreadableError, UserError, printable
-from vae_runner.files import csv_table, write_whole
-from vae_runner.run_directory import CHOICES, MAIN_METRIC, OUTDATED, RunDirectory
+from vae_runner.files.folders import csv_table, write_whole
+from vae_runner.files.untrusted import READERS_ERRORS, YAML_LOADER, DamagedError, reading
+from vae_runner.storage.run_directory import CHOICES, MAIN_METRIC, OUTDATED, RunDirectory
 from vae_runner.sweeps.directory import ID_CHARACTERS, SweepDirectory
 from vae_runner.sweeps.identity import NOT_COMPUTED
 from vae_runner.sweeps.plots import scatter
-from vae_runner.untrusted import READERS_ERRORS, YAML_LOADER, DamagedError, reading
 
 SECONDS_BETWEEN = 5.0  # from one writing of the files to the next, at least,
 SHARE_OF_TIME = 20  # and so many times as long as it took
@@ -91,7 +91,7 @@ class Report:
 
     def show(self) -> None:
         """Print the table of all runs, the best first."""
-        from vae_runner.console import console, plain
+        from vae_runner.runtime.console import console, plain
 
         varied = self._varied()
         table = Table(box=None, pad_edge=False)

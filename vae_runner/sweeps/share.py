@@ -8,7 +8,7 @@ from typing import Any
 
 from filelock import BaseFileLock, Timeout
 
-from vae_runner import locks
+from vae_runner.files import locks
 from vae_runner.sweeps.directory import SweepDirectory
 
 _held: list[BaseFileLock] = []  # until this process ends

@@ -20,20 +20,14 @@ from types import FrameType
 
 from hydra.core.override_parser.types import Override
 
-from vae_runner import environment, refusals, signals
-from vae_runner.choices import readable
+from vae_runner.config import refusals
+from vae_runner.config.choices import readable
 from vae_runner.errors import Interrupted, UnwritableError, UserError, did_you_mean
-from vae_runner.files import OUTPUTS, make_next_folder, remove_empty, writing
-from vae_runner.run_directory import OUTDATED, RunDirectory
+from vae_runner.files.folders import OUTPUTS, make_next_folder, remove_empty, writing
+from vae_runner.runtime import environment, signals
+from vae_runner.storage.run_directory import OUTDATED, RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
-from vae_runner.sweeps.job import (
-    CHILD,
-    MULTI_WORKER,
-    SECONDS_AT_ONCE,
-    SECONDS_TO_END,
-    WORKER_LOST,
-    note_deaths,
-)
+from vae_runner.sweeps.job import CHILD, MULTI_WORKER, SECONDS_AT_ONCE, SECONDS_TO_END, WORKER_LOST, note_deaths
 from vae_runner.sweeps.report import Report, Run, counted
 
 MAX_UNEXPLAINED = 3  # processes in a row that are lost before any run of theirs has come to anything
@@ -185,7 +179,7 @@ class _Launching:
 
     def _run_process(self) -> int:
         process = subprocess.Popen(
-            [sys.executable, "-c", "from vae_runner.commands import run; run()", *self._arguments],
+            [sys.executable, "-c", "from vae_runner.cli.commands import run; run()", *self._arguments],
             env={**os.environ, CHILD: str(self._directory.path.absolute())},
             process_group=0,  # so that Ctrl-C reaches it once, through us
             preexec_fn=_prepare,

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from vae_runner.config import EarlyStoppingConfig
+from vae_runner.config.configuration import EarlyStoppingConfig
 from vae_runner.errors import UserError, did_you_mean
 
 Row = Mapping[str, float]

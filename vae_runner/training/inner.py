@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from vae_runner.acceleration.optimizers import sums_no_gradients
 from vae_runner.datasets.pipeline import Batches, Share
-from vae_runner.hardware import Hardware
 from vae_runner.losses.base import AUTOENCODER, Batch, Loss
 from vae_runner.models.autoencoder import Autoencoder, to_unit_interval
+from vae_runner.runtime.hardware import Hardware
 from vae_runner.training.noise import GivenNoise, Request, RequestedNoise, StatelessNoise
 from vae_runner.training.player import Player
 

@@ -17,10 +17,10 @@ from functools import cache, partial
 from pathlib import Path
 from threading import Thread
 
-from vae_runner import locks
 from vae_runner.acceleration.custom_ops import UnavailableError
-from vae_runner.config import HardwareConfig, takes_custom_ops
+from vae_runner.config.configuration import HardwareConfig, takes_custom_ops
 from vae_runner.errors import first_line
+from vae_runner.files import locks
 
 log = logging.getLogger(__name__)
 

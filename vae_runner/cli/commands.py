@@ -1,0 +1,65 @@
+"""The installed commands: from what their work raises to one line and an exit status.
+
+What the user can mend becomes one line on standard error and exit status 2; what is our fault keeps its traceback.
+The work is in `cli`, and is imported where Ctrl-C is answered already: it takes a moment.
+"""
+
+import sys
+
+from vae_runner.errors import UserError, exit_status, not_permitted
+from vae_runner.runtime import signals
+from vae_runner.runtime.streams import Forgiving, forgiving
+
+
+def run() -> None:
+    """`vae-run`: one run, or with `-m` a sweep of them, configured by Hydra."""
+    _command("vae-run")
+
+
+def sample() -> None:
+    """`vae-sample`: new images from a finished run."""
+    _command("vae-sample")
+
+
+def compare() -> None:
+    """`vae-compare`: finished runs side by side."""
+    _command("vae-compare")
+
+
+def _command(name: str) -> None:
+    with forgiving(), signals.raised():
+        try:
+            _work(name)
+            _check_output()
+        except UserError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            sys.exit(2)
+        except KeyboardInterrupt as interrupt:
+            signals.ignore()  # more of them: it ends
+            print(f"{name}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
+            sys.exit(exit_status(interrupt))
+
+
+def _work(name: str) -> None:
+    from vae_runner.cli import main as cli
+    from vae_runner.config.refusals import check_hyphens
+
+    check_hyphens(sys.argv[1:])
+    try:
+        getattr(cli, name.removeprefix("vae-"))()
+    except PermissionError as error:
+        if error.filename is None:
+            raise
+        raise not_permitted(error) from error
+    except SystemExit as end:  # of Hydra's or argparse's, after a question is answered
+        if end.code:
+            raise
+
+
+def _check_output() -> None:
+    """Tell of what was said and could not be written, unless nobody wanted to read it."""
+    sys.stdout.flush()
+    if isinstance(sys.stdout, Forgiving) and (problem := sys.stdout.problem):
+        raise UserError(
+            f"the standard output cannot be written ({problem.strerror}): all else is done; send it elsewhere"
+        )

@@ -1,0 +1,146 @@
+"""`vae-compare`: finished runs side by side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+from rich.table import Table
+
+from vae_runner.config.choices import part_name
+from vae_runner.errors import DAMAGED, UserError
+from vae_runner.evaluation.embeddings import decode, reconstruct
+from vae_runner.experiment import load
+from vae_runner.figures.comparison import Compared, comparison, in_order
+from vae_runner.files.folders import csv_table, is_file, readable, write_whole
+from vae_runner.runtime.console import console, plain
+from vae_runner.storage.run_directory import CHOICES, RunDirectory, check_writable, save_figure
+from vae_runner.sweeps.report import counted
+from vae_runner.training.noise import NumpyNoise
+
+SHOWN_PARTS = ("dataset", "model", "posterior", "loss", "optimizer", "schedule")
+ABOUT = ("run", *SHOWN_PARTS, "latent", "seed", "epoch")  # the first columns of the table
+SHOWN_IMAGES = 8
+SAMPLES = 32
+SEED = 0  # of the samples: every run decodes the same draws, as far as its latent space has their dimensions
+
+
+def compare(paths: Sequence[Path], out: Path, trust: Sequence[str]) -> None:
+    """Draw the runs into `out` and write their metrics, as a table to the terminal and as CSV next to the picture.
+
+    Raises:
+        UserError: one of `paths` is no finished run, the runs are of different images, or `out` cannot be written.
+    """
+    if out.suffix.lower() != ".png":
+        raise UserError(f"--out {out}: the name must end in .png")
+    check_writable(out)
+    table_file = out.with_suffix(".csv")
+    _check_is_ours(table_file)
+    runs = [_Run.open(path) for path in paths]
+    for run in runs[1:]:
+        if run.count != runs[0].count or not np.array_equal(run.images, runs[0].images):
+            raise UserError(
+                f"{run.directory.path} and {runs[0].directory.path} have other test images: compare runs of the same "
+                "dataset, with the same dataset.limit, dataset.test_fraction and image size"
+            )
+    rows = _table(runs)
+    save_figure(
+        comparison(
+            runs[0].images[:SHOWN_IMAGES],
+            runs[0].label_names,
+            [run.computed(rows[i], trust) for i, run in enumerate(runs)],
+        ),
+        out,
+    )
+    write_whole(table_file, csv_table(rows))
+    _print(rows)
+    print(f"{counted(runs)} in {out}, the metrics in {table_file}")
+
+
+def _check_is_ours(table_file: Path) -> None:
+    """Refuse to replace a table that this command has not written: nobody has named it."""
+    start = ",".join(ABOUT).encode()
+    if is_file(table_file):
+        with readable(table_file), table_file.open("rb") as file:
+            found = file.read(len(start))
+        if found not in (b"", start):
+            raise UserError(
+                f"{table_file} is in the way of the metrics, and no table of vae-compare's: give another --out"
+            )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What is read of a run directory."""
+
+    directory: RunDirectory
+    info: dict[str, Any]
+    config: Any
+    images: np.ndarray[Any, Any]
+    count: int
+    label_names: list[str]
+
+    @classmethod
+    def open(cls, path: Path) -> "_Run":
+        directory = RunDirectory.open_finished(path)
+        images, count, label_names = directory.test_images
+        return cls(directory, directory.info, directory.config, images, count, label_names)
+
+    def computed(self, row: dict[str, Any], trust: Sequence[str]) -> Compared:
+        """Return what is drawn of the run."""
+        autoencoder = load(self.directory, trust)
+        if self.images.shape[1:] != autoencoder.image_shape:
+            raise UserError(
+                f"{self.directory.path} has test images of {self.images.shape[1:]} and networks for "
+                f"{autoencoder.image_shape}: {DAMAGED}"
+            )
+        mean, labels = self.directory.embeddings
+        noise = NumpyNoise(np.random.default_rng(SEED), SAMPLES, np.float32)
+        return Compared(
+            name=row["run"],
+            about=f"{row['loss']}, {row['latent']}-D, test loss {row['test/loss']:.2f}",
+            embeddings=mean,
+            labels=labels,
+            reconstructions=reconstruct(autoencoder, self.images[:SHOWN_IMAGES]),
+            samples=decode(autoencoder, np.asarray(autoencoder.latent_prior().sample(noise))),
+            prior=autoencoder.prior.symbol,
+            metrics=self.info["metrics"],
+        )
+
+
+def _table(runs: Sequence[_Run]) -> list[dict[str, Any]]:
+    """One row a run: what it is, and its final metrics; the same columns in every row."""
+    rows: list[dict[str, Any]] = []
+    for run in runs:
+        config, chosen = run.config, run.info.get(CHOICES, {})
+        rows.append(
+            {
+                "run": str(run.directory.path),
+                **{part: part_name(part, OmegaConf.select(config, f"{part}._target_"), chosen) for part in SHOWN_PARTS},
+                "latent": config.get("latent"),
+                "seed": config.get("seed"),
+                "epoch": run.info["epoch"],
+                **run.info["metrics"],
+            }
+        )
+    columns = [*ABOUT, *in_order(name for run in runs for name in run.info["metrics"])]
+    return [{key: row.get(key, "") for key in columns} for row in rows]
+
+
+def _print(rows: Sequence[dict[str, Any]]) -> None:
+    """The metrics, one column a run, under its name or, where the names are too long for the terminal, a number."""
+    names = [str(row["run"]) for row in rows]
+    if max(map(len, names)) * len(names) > console.width / 2:
+        for number, name in enumerate(names, 1):
+            console.print(plain(f"{number}  {name}"), soft_wrap=True)
+        names = [str(number) for number in range(1, len(rows) + 1)]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for name in names:
+        table.add_column(plain(name), justify="right", overflow="fold")
+    for key in list(rows[0])[1:]:
+        values = (f"{row[key]:.4g}" if isinstance(row[key], float) else row[key] for row in rows)
+        table.add_row(plain(key), *map(plain, values))
+    console.print(table)

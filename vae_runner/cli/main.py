@@ -1,0 +1,391 @@
+"""What `vae-run`, `vae-sample` and `vae-compare` do: from the command line to the code that does the work.
+
+Nothing here imports TensorFlow, so that `--help`, `--cfg job` and refusals answer at once.
+"""
+
+import argparse
+import contextlib
+import gc
+import importlib
+import itertools
+import logging
+import os
+import re
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
+
+import hydra
+import yaml
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+from vae_runner import __version__
+from vae_runner.acceleration.custom_ops import compiling
+from vae_runner.config import configuration as config
+from vae_runner.config import refusals
+from vae_runner.config.choices import check_choices, without_nothing
+from vae_runner.errors import UserError, check_name, exit_status, first_line
+from vae_runner.files.folders import make_next_folder, remove_empty
+from vae_runner.runtime import environment, signals
+from vae_runner.storage import resume
+from vae_runner.storage.run_directory import RunDirectory
+from vae_runner.sweeps.directory import SweepDirectory
+from vae_runner.sweeps.identity import identity, register_resolver
+from vae_runner.sweeps.job import CHILD, WORKER_LOST, end_if_told, listen, sweep_job
+
+log = logging.getLogger(__name__)
+
+# Here, because the processes of a launcher import this module to find the function they run.
+register_resolver()
+environment.prepare()
+
+# conf/config.yaml's, for the folder of a run: only a command that runs something makes it.
+OmegaConf.register_new_resolver("next_folder", str, replace=True)
+
+REFUSALS = (HydraException, OmegaConfBaseException)
+# What Hydra lets through while it reads a command line that makes no sense to it.
+UNEXPLAINED = (OSError, ValueError, TypeError, AttributeError, KeyError, AssertionError, yaml.YAMLError)
+# What launchers raise when a process that ran a job is gone: joblib's, submitit's, Ray's.
+WORKER_LOST_ERRORS = ("TerminatedWorkerError", "UncompletedJobError", "WorkerCrashedError")
+IN_MEMORY = "/dev/shm"  # a folder that is there, and can be written, where no other can
+CHDIR = "hydra.job.chdir: a run stays in the folder it is begun in, which its relative paths are for; leave it out"
+
+
+def sample() -> None:
+    """`vae-sample`: new images from a finished run."""
+    parser = _Parser("vae-sample", "Draw new images from a finished run: decode latents drawn from the prior.")
+    parser.add_argument("run", metavar="RUN", type=Path, help="a run directory: outputs/<date>/<time>")
+    parser.add_argument("-n", "--number", metavar="N", type=_positive, default=64, help="how many images (64)")
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, default=Path("samples.png"),
+        help="where to: a .png of all of them, or a .npy with a uint8 array [n, height, width, channels] (samples.png)",
+    )  # fmt: skip
+    parser.add_argument("--seed", metavar="N", type=_natural, default=0, help="another seed, other images (0)")
+    arguments = parser.parse_args(_arguments())
+    _import("sample").sample(arguments.run, arguments.number, arguments.out, arguments.seed, arguments.trust)
+
+
+def compare() -> None:
+    """`vae-compare`: finished runs side by side."""
+    parser = _Parser(
+        "vae-compare",
+        "Draw finished runs side by side: latent spaces on the same axes, samples, reconstructions of the same test "
+        "images, and a table of metrics, which is also written as CSV next to the picture. Of a whole sweep: make its "
+        "sweep.csv and sweep.html anew.",
+    )
+    parser.add_argument(
+        "runs", metavar="RUN", nargs="+", type=Path, help="run directories, outputs/<date>/<time>; or one sweep's"
+    )
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        type=Path,
+        help="the picture, a .png (compare.png); a sweep's files are in its directory",
+    )
+    arguments = parser.parse_args(_arguments())
+    sweep = SweepDirectory(arguments.runs[0])
+    if len(arguments.runs) == 1 and sweep.exists:
+        if arguments.out is not None:
+            raise UserError(f"--out {arguments.out}: sweep.csv and sweep.html of a sweep are in it; leave --out out")
+        from vae_runner.sweeps.report import Report
+
+        report = Report(sweep)
+        report.write()
+        report.show()
+        return
+    _import("compare").compare(arguments.runs, arguments.out or Path("compare.png"), arguments.trust)
+
+
+# --- what the commands share -----------------------------------------------------------------------------------
+
+
+def _import(name: str, last_words: Path | None = None) -> ModuleType:
+    """Return a module of ours that needs TensorFlow; should the import end the process, `last_words` will tell of it.
+
+    Raises:
+        UserError: TensorFlow would not work with what the environment says.
+    """
+    environment.check()
+    full_name = f"vae_runner.{name}"
+    if full_name in sys.modules:  # the later runs of a sweep
+        return sys.modules[full_name]
+    _choose_temporary_folder()
+    from vae_runner.runtime.console import native_messages_to_log
+
+    with native_messages_to_log(last_words), _garbage_uncollected(), environment.keras_without_settings_file():
+        module = importlib.import_module(full_name)
+        import matplotlib
+        import tensorflow as tf
+
+        matplotlib.rcdefaults()  # figures look as we draw them, and not as the user's matplotlibrc has others look
+        tf.config.list_physical_devices()  # looks for GPUs now, and not in the middle of a progress bar
+    signals.end_if_heard()
+    return module
+
+
+def _choose_temporary_folder() -> None:
+    """See that there is one, which TensorFlow and others take for granted: where none can be written, in memory."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        if not os.access(IN_MEMORY, os.W_OK):
+            raise UserError("no folder for temporary files can be written: set TMPDIR to one that can") from error
+        os.environ["TMPDIR"] = tempfile.tempdir = IN_MEMORY
+
+
+@contextlib.contextmanager
+def _garbage_uncollected() -> Iterator[None]:
+    """Of imports, whose objects nearly all stay: searching them for garbage again and again takes longer than the rest.
+
+    Later searches leave them out too.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with one line for a mistake instead of the usage and a line."""
+
+    def __init__(self, name: str, description: str) -> None:
+        super().__init__(prog=name, description=description, allow_abbrev=False)
+        self.add_argument(
+            "--trust", metavar="MODULE", action="append", default=[],
+            help="a module that a run's configuration may name for its networks: my_model; ours need no mention",
+        )  # fmt: skip
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(refusals.explain_option(self, message))
+
+
+def _arguments() -> list[str]:
+    """The command line, without the carriage returns that a script with another system's ends of lines gives."""
+    return [argument.rstrip("\r") for argument in sys.argv[1:]]
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
+    return int(text)
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 0")
+    return int(text)
+
+
+# --- vae-run: Hydra -------------------------------------------------------------------------------------------
+
+
+def run() -> None:
+    """`vae-run`: one run, or with `-m` a sweep of them; refusals of Hydra's become ours, with the closest real name."""
+    is_sweep, arguments = _check_options([_as_hydra_reads(argument) for argument in _arguments()])
+    sys.argv[1:] = resume.rewritten(arguments)
+    if not is_sweep:
+        _with_hydra(None)
+    elif CHILD in os.environ:
+        sweep = SweepDirectory(Path(os.environ[CHILD]))
+        os.environ[CHILD] = str(os.getpid())
+        listen(sweep)
+        try:
+            _with_hydra(sweep)
+        except KeyboardInterrupt as interrupt:  # of which the supervisor tells
+            sys.exit(exit_status(interrupt))
+    else:
+        from vae_runner.sweeps.supervisor import supervise
+
+        supervise(sys.argv[1:])
+
+
+def _with_hydra(sweep: SweepDirectory | None) -> None:
+    """Compose the configuration and run, or launch the runs of a sweep."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises, and leaves the telling to us
+    Hydra.get_help = _get_help  # type: ignore[method-assign]
+    config.register_schemas()
+    # Only now, because Hydra has loaded that module anew, to look for plugins in it.
+    basic_sweeper = importlib.import_module("hydra._internal.core_plugins.basic_sweeper")
+    basic_sweeper.BasicSweeper.validate_batch_is_legal = _check_batch
+    jobs = _Jobs()
+    try:
+        hydra.main(config_path="pkg://vae_runner.conf", config_name="config", version_base="1.3")(jobs.run)()
+    except UserError:
+        raise
+    except Exception as error:
+        if sweep:
+            end_if_told(sweep)  # whatever a launcher makes of it that its runs have ended
+        if type(error).__name__ in WORKER_LOST_ERRORS and sweep:
+            log.error("%s", first_line(error))
+            sys.exit(WORKER_LOST)
+        plugin = _plugin_in(error)
+        # Once a job has begun, the configuration has been composed: the command line is not at fault any more.
+        refused = REFUSALS if plugin else (*REFUSALS, *UNEXPLAINED)
+        if isinstance(error, refused) and not jobs.count:
+            raise UserError(refusals.explain(error)) from error
+        if plugin:
+            raise UserError(f"{plugin}: {type(error).__name__}: {error}") from error
+        raise
+    if sweep:
+        end_if_told(sweep)
+    if jobs.refusal is not None:
+        raise jobs.refusal
+
+
+def _check_batch(self: Sweeper, batch: Sequence[Sequence[str]]) -> None:
+    """Hydra's check that the runs of a sweep can be composed, and ours of what that makes, before the first begins.
+
+    A search does not know its runs before: there, a bad one is a failed trial. The sweep's directory is told of them.
+    """
+    assert self.hydra_context is not None
+    assert self.config is not None
+    if self.batch_index > 1:  # type: ignore[attr-defined]
+        return
+    identities = []
+    for overrides in itertools.chain(*self.overrides):  # type: ignore[attr-defined]
+        composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        with read_write(composed), open_dict(composed):
+            del composed["hydra"]  # as for a run
+        config.check(composed)
+        identities.append(identity(composed))
+    SweepDirectory(Path(self.config.hydra.sweep.dir)).expect(identities)
+
+
+def _plugin_in(error: Exception) -> str | None:
+    """The plugin of Hydra's that an error comes from, if any: a launcher that cannot reach its cluster, or the like."""
+    names = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
+    return next((name.split(".")[1] for name in names if name.startswith("hydra_plugins.")), None)
+
+
+_hydras_get_help = Hydra.get_help
+
+
+def _get_help(self: Hydra, help_cfg: DictConfig, cfg: DictConfig, args_parser: Any, resolve: bool) -> str:
+    """Hydra's, but for the listing of all config groups, which takes long, where the help text has no place for it."""
+    if "_CONFIG_GROUPS" not in help_cfg.template:
+        self.format_config_groups = lambda predicate, compact=True: ""  # type: ignore[method-assign]
+    return _hydras_get_help(self, help_cfg, cfg, args_parser, resolve)
+
+
+class _Jobs:
+    """The job of this command, or those of a sweep, of which none keeps the others from running."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.refusal: UserError | None = None
+
+    def run(self, cfg: DictConfig) -> float | None:
+        self.count += 1
+        logging.captureWarnings(True)  # into the run's log
+        hydra = HydraConfig.get()
+        path = Path(hydra.runtime.output_dir)
+
+        def runner() -> ModuleType:
+            compiling.begin(cfg.hardware)  # takes longer than the import
+            return _import("run", last_words)
+
+        last_words = SweepDirectory(path.parent).last_words_file if hydra.mode == RunMode.MULTIRUN else None
+        if hydra.mode == RunMode.MULTIRUN:
+            return sweep_job(cfg, hydra, path, runner)
+        try:
+            if hydra.job.chdir:
+                raise UserError(CHDIR)
+            resumed = cfg.resume is not None
+            if not resumed:
+                RunDirectory(path).check_own()
+            if resumed:
+                cfg = resume.configuration(path, cfg, hydra.overrides.task)
+            config.check(cfg)
+            runner().run(config.of_the_run(cfg), hydra, resumed=resumed)
+        except UserError as error:
+            self.refusal = error
+        finally:
+            remove_empty(path)  # which Hydra has made for a run that has not come to begin
+        return None
+
+
+def _as_hydra_reads(argument: str) -> str:
+    """`key=value` with the user's home in place of `~`, which the shell leaves there, and with quotes if it needs them.
+
+    Without quotes, Hydra reads only some of ASCII. What has syntax of its own, lists and sweeps, is left as it is.
+    """
+    name, equals, value = argument.partition("=")
+    if not equals or name.startswith("-"):
+        return argument
+    if re.match(r"~\w*(/|$)", value):
+        value = os.path.expanduser(value)  # noqa: PTH111 (Path would drop a trailing slash or a `.`)
+        if value.startswith("~"):
+            raise UserError(f"{argument}: there is no home that ~ could stand for: give the whole path")
+    if re.search(r"[^ -~]|[=~!#<>&;^`]", value) and not re.search(r"""['"\[\]{}(),$\\]""", value):
+        value = f"'{value}'"
+    return f"{name}={value}"
+
+
+def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
+    """Refuse options that there are not; says whether these ask for a sweep, and puts them after the overrides."""
+    arguments = without_nothing(arguments)
+    parser = get_args_parser()
+
+    def error(message: str) -> NoReturn:
+        raise UserError(refusals.explain_option(parser, message))
+
+    parser.error = error  # type: ignore[method-assign]
+    if "--version" in arguments:
+        print(f"vae-runner {__version__}")
+        sys.exit(0)
+    given = parser.parse_intermixed_args([a for a in arguments if a not in ("--shell-completion", "-sc")])
+    check_choices(given.overrides)
+    works = not (given.help or given.hydra_help or given.cfg or given.info)
+    if works:
+        _check_folder()
+        for argument in arguments:
+            check_name(argument)
+    if works and not given.multirun:
+        _check_is_no_sweep(given.overrides)
+        OmegaConf.register_new_resolver("next_folder", _next_folder, replace=True, use_cache=True)
+    for override in given.overrides:
+        if re.fullmatch(r"\+{0,2}hydra\.job\.chdir=(true|yes|on|1)", override, re.IGNORECASE):
+            raise UserError(CHDIR)
+        if folder := re.fullmatch(r"(hydra\.run\.dir|sweep\.dir|hydra\.sweep\.dir)=(.*)", override):
+            config.check_folder(folder[1], folder[2].strip("'"))
+    options, overrides = [], list(given.overrides)
+    for argument in arguments:  # Hydra does not take options from among the overrides
+        if argument in overrides:
+            overrides.remove(argument)
+        else:
+            options.append(argument)
+    return bool(given.multirun) and works, [*given.overrides, *options]
+
+
+def _check_folder() -> None:
+    try:
+        check_name(str(Path.cwd()))
+    except OSError as error:
+        raise UserError(f"this folder cannot be used any more ({error.strerror}): go to another") from error
+
+
+def _next_folder(name: str) -> str:
+    try:
+        return str(make_next_folder(Path(name)))
+    except OSError:
+        return name  # Hydra will find out the same, and tell of it
+
+
+def _check_is_no_sweep(overrides: list[str]) -> None:
+    """Refuse what only a sweep takes: without -m it would begin a run that nobody has asked for."""
+    for override in overrides:
+        if re.match(r"\+{0,2}((hydra\.)?sweep(\.\w+)?=|hydra[./](launcher|sweeper)\b)", override):
+            raise UserError(f"{override} is for a sweep: add -m")

@@ -1,0 +1,1 @@
+"""Every write into another library's internals: one file a library."""

@@ -1,0 +1,158 @@
+"""Sources of images. Each file has a `load` that its YAML names, and returns a `Dataset`.
+
+To add one: a function that returns a `Dataset`, and a YAML whose `_target_` names it.
+"""
+
+import hashlib
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from vae_runner.errors import UserError
+
+log = logging.getLogger(__name__)
+
+SPLIT_SEED = 0  # splits do not follow the run's seed: runs with other seeds are compared on the same test images
+# What is read of images that are not in memory and bring no digests, to know them again: at most so much.
+SAMPLE_IMAGES = 4096
+SAMPLE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images, and their classes where there are any.
+
+    `images` is uint8 `[n, height, width, channels]`: an array or anything indexed like one without being loaded whole.
+    `labels` is int64 `[n]`.
+    """
+
+    images: Any
+    labels: np.ndarray[Any, Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def first(self, count: int) -> "Split":
+        """The first `count` images."""
+        return Split(self.images[:count], None if self.labels is None else self.labels[:count])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The splits of a dataset, and the names of its classes (empty where it has none)."""
+
+    train: Split
+    test: Split
+    validation: Split | None = None
+    label_names: Sequence[str] = ()
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
+        height, width, channels = self.train.images.shape[1:]
+        return height, width, channels
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits by name, those that are there."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: split for name, split in named.items() if split is not None}
+
+    @cached_property
+    def fingerprint(self) -> dict[str, dict[str, Any]]:
+        """What the data is, split by split: the number of images, and a digest of their pixels and classes.
+
+        It does not depend on where the images lie, or what their files are called.
+        """
+        return {name: {"images": len(split), "content": _digest(split)} for name, split in self.splits.items()}
+
+
+def _digest(split: Split) -> str:
+    """Return a digest of a split's content.
+
+    An array in memory is hashed as it is. Images that are read when they are asked for may bring `digests`, one each;
+    else they are represented by a sample, evenly spaced, because reading all of them could take minutes.
+    """
+    images = split.images
+    digest = hashlib.sha256(str((*images.shape, split.labels is not None)).encode())
+    if (digests := getattr(images, "digests", None)) is not None:
+        digest.update(np.ascontiguousarray(digests).data)
+    elif type(images) is np.ndarray:
+        digest.update(np.ascontiguousarray(images).data)
+    else:
+        most = min(SAMPLE_IMAGES, max(SAMPLE_BYTES // math.prod(images.shape[1:]), 1))
+        places = np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).astype(np.int64))
+        digest.update(np.ascontiguousarray(images[places]).data)
+    if split.labels is not None:
+        digest.update(str(np.asarray(split.labels).tolist()).encode())
+    return digest.hexdigest()[:32]
+
+
+def is_fingerprint(value: Any) -> bool:
+    """Say whether a stored value has the form of `Dataset.fingerprint`."""
+    return isinstance(value, dict) and all(
+        isinstance(split, dict) and type(split.get("images")) is int and isinstance(split.get("content"), str)
+        for split in value.values()
+    )
+
+
+def data_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Return in words how the data differs between two fingerprints; nothing where it does not, or `then` is empty."""
+    changes = []
+    for name in dict.fromkeys([*then, *now]) if then else ():
+        before, after = (split.get(name, {}).get("images", 0) for split in (then, now))
+        if before != after:
+            changes.append(f"{name}: {before} images then, {after} now")
+        elif then[name] != now[name]:
+            changes.append(f"{name}: the same number, {before}, of other content")
+    return "; ".join(changes)
+
+
+def split_sizes(count: int, fraction: float, what: str) -> tuple[int, int]:
+    """How many of `count` images stay, and how many are split off as `fraction`: at least one, unless it is zero.
+
+    Raises:
+        UserError: a fraction above zero would leave one of the two without an image.
+    """
+    part = max(1, round(count * fraction)) if fraction > 0 else 0
+    if part >= count:
+        raise UserError(f"dataset.{what}={fraction:g} of {count} images is {part}: both parts need at least one image")
+    return count - part, part
+
+
+def log_limit(limit: int | None, sizes: dict[str, int]) -> None:
+    """Log of which splits `limit` asks for more images than there are: all of those are taken."""
+    fewer = [f"{size} {name}" for name, size in sizes.items() if limit is not None and 0 < size < limit]
+    if fewer:
+        log.info("dataset.limit=%d: there are only %s images, all of which are taken", limit, " and ".join(fewer))
+
+
+def fixed_order(count: int) -> np.ndarray[Any, Any]:
+    """A random order of `count` things that is the same in every run."""
+    return np.random.default_rng(SPLIT_SEED).permutation(count)
+
+
+def make_dataset(
+    train: Split, test: Split, label_names: Sequence[str], limit: int | None, validation_fraction: float
+) -> Dataset:
+    """A dataset of arrays in memory: validation images taken from the training images, each split cut to `limit`."""
+    kept, part = split_sizes(len(train), validation_fraction, "validation_fraction")
+    log_limit(limit, {"training": kept, "validation": part, "test": len(test)})
+    validation = None
+    if part:
+        order = fixed_order(len(train))
+        validation = _pick(train, np.sort(order[:part]))
+        train = _pick(train, np.sort(order[part:]))
+    if limit is not None:
+        train, test = train.first(limit), test.first(limit)
+        validation = None if validation is None else validation.first(limit)
+    return Dataset(train, test, validation, label_names)
+
+
+def _pick(split: Split, indices: np.ndarray[Any, Any]) -> Split:
+    return Split(split.images[indices], None if split.labels is None else split.labels[indices])

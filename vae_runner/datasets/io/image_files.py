@@ -1,0 +1,159 @@
+"""Which image files lie below a folder, and what is passed over there.
+
+Linked folders are followed. Each folder is read once, however many links lead to it: by its own path if it lies below
+the root, so that links neither go in circles nor give an image to two splits.
+"""
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vae_runner.datasets.io import prepared
+from vae_runner.errors import UserError
+from vae_runner.files.folders import RUN_FILE, SWEEP_FILE, readable
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp"}
+UNREAD = {  # of images in formats that are not read
+    ".ai", ".avif", ".arw", ".cr2", ".cr3", ".dds", ".dng", ".emf", ".eps", ".exr", ".hdr", ".heic", ".heics", ".heif",
+    ".hif", ".ico", ".j2k", ".jp2", ".jpf", ".jpx", ".jxl", ".jxr", ".nef", ".orf", ".pbm", ".pcx", ".pgm", ".pnm",
+    ".ppm", ".psd", ".raf", ".raw", ".rw2", ".svg", ".svgz", ".tga", ".tif", ".tiff", ".wdp", ".wmf", ".xcf",
+}  # fmt: skip
+SYSTEM_FOLDERS = {  # of thumbnails and deleted files, made by network storage and operating systems
+    "@eaDir", "@Recycle", "@Recently-Snapshot", "#recycle", "#snapshot", "__MACOSX", "$RECYCLE.BIN",
+    "System Volume Information", "lost+found",
+}  # fmt: skip
+OURS = {  # what makes a folder one that this program wrote: its pictures are no data
+    frozenset({RUN_FILE}): "run directories",
+    frozenset({SWEEP_FILE}): "sweep directories",
+    prepared.FILES: "folders of prepared images",
+}
+SPLITS = {
+    "train": "train", "training": "train", "test": "test", "testing": "test",
+    "val": "validation", "valid": "validation", "validation": "validation",
+}  # fmt: skip
+
+
+@dataclass
+class Found:
+    """What is below a folder: image files, sorted by path; and what was passed over, by kind."""
+
+    files: list[Path] = field(default_factory=list)
+    _counts: Counter[str] = field(default_factory=Counter)
+    _first: dict[str, str] = field(default_factory=dict)
+
+    def pass_over(self, kind: str, path: Path, root: Path) -> None:
+        """Count one thing of a kind; the first one is an example of it."""
+        self._counts[kind] += 1
+        self._first.setdefault(kind, str(path.relative_to(root)))
+
+    @property
+    def passed_over(self) -> str:
+        """How many things of each kind were passed over, in words; empty if none was."""
+        return "; ".join(f"{kind}: {count} (like {self._first[kind]})" for kind, count in self._counts.items())
+
+
+def find_images(root: Path) -> Found:
+    """The image files below `root`, by their suffix.
+
+    Raises:
+        UserError: the folder does not exist, cannot be read, is empty, or holds no image.
+    """
+    with readable(root):
+        exists, is_folder = root.exists(), root.is_dir()
+    if not is_folder:
+        what = "is not a folder" if exists else "does not exist"
+        raise UserError(f"dataset.root={root} {what}: give the folder the images are in")
+    found = _walk(root)
+    if not found.files:
+        raise UserError(
+            f"dataset.root={root} holds no image: looked below it for {', '.join(sorted(SUFFIXES))}"
+            + (f", and passed over {found.passed_over}" if found.passed_over else "")
+        )
+    return found
+
+
+def _walk(root: Path) -> Found:
+    found = Found()
+    real_root = Path(os.path.realpath(root))
+    seen = {str(path) for path in (real_root, *real_root.parents)}  # by their real paths
+    read: list[Path] = []
+    occupied: set[Path] = set()
+    folders = [root]
+    links: list[
+        Path
+    ] = []  # followed when nothing else is left: an image has its own path, where it lies below the root
+    while folders or links:
+        folder = folders.pop(0) if folders else links.pop(0)
+        real = os.path.realpath(folder)
+        if folder != root and real in seen:
+            found.pass_over("links to folders that are read anyway, or around these", folder, root)
+            continue
+        seen.add(real)
+        entries = _entries(folder)
+        ours = next((kind for names, kind in OURS.items() if names <= {entry.name for entry in entries}), None)
+        if ours is not None and folder != root:
+            found.pass_over(ours, folder, root)
+            occupied.update(folder.parents)
+            continue
+        read.append(folder)
+        for entry in entries:
+            path = folder / entry.name
+            suffix = path.suffix.lower()
+            if _is_folder(entry):
+                if entry.name.startswith("."):
+                    found.pass_over("hidden folders", path, root)
+                elif entry.name in SYSTEM_FOLDERS:
+                    found.pass_over("folders of thumbnails and the like", path, root)
+                else:
+                    (links if entry.is_symlink() else folders).append(path)
+            elif entry.name.startswith("."):
+                found.pass_over("hidden files", path, root)
+            elif suffix in SUFFIXES:
+                found.files.append(path)
+            elif suffix in UNREAD:
+                found.pass_over(f"images in a format that is not read, {suffix}", path, root)
+            elif entry.is_symlink() and not path.exists():
+                found.pass_over("links that lead nowhere", path, root)
+            else:
+                found.pass_over("other files", path, root)
+    found.files.sort()
+    occupied.update(parent for path in found.files for parent in path.parents)
+    for folder in sorted(read):
+        if folder not in occupied and folder.parent in occupied:
+            found.pass_over("folders without an image", folder, root)
+    return found
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    with readable(folder), os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        with readable(Path(entry.path)):
+            return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def given_splits(root: Path, found: Found) -> dict[str, list[Path]]:
+    """The images of the splits that the sub-folders of `root` are called after; none if they are no splits.
+
+    They are where there are training images and others. Validation images are the test images where there are no
+    others. What lies beside the splits is passed over.
+    """
+    splits: dict[str, list[Path]] = {}
+    beside: list[Path] = []
+    for path in found.files:
+        first, *deeper = path.relative_to(root).parts
+        split = SPLITS.get(first.lower()) if deeper else None
+        (splits.setdefault(split, []) if split else beside).append(path)
+    if "train" not in splits or len(splits) == 1:
+        return {}
+    if "test" not in splits:
+        splits["test"] = splits.pop("validation")
+    for path in beside:
+        found.pass_over("images beside the folders of the splits", path, root)
+    return splits

@@ -1,0 +1,1 @@
+"""What a run computes on, and what can end it: devices, machines, signals, the terminal."""

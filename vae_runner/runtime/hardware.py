@@ -1,0 +1,236 @@
+"""From the hardware configuration to TensorFlow's devices, XLA, precision and threads."""
+
+import logging
+import os
+import platform
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+from tensorflow.python.distribute.collective_all_reduce_strategy import CollectiveAllReduceExtended
+
+from vae_runner.acceleration.custom_ops import UnavailableError, loading
+from vae_runner.config.configuration import HardwareConfig, takes_custom_ops
+from vae_runner.errors import UserError
+from vae_runner.runtime.cluster import Cluster, wait_for_all
+
+log = logging.getLogger(__name__)
+
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+SECONDS_BETWEEN_CHECKS = 1
+SECONDS_TO_JOIN = 60  # after all machines have been seen
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a run computes on: all of training goes through `strategy`, and XLA compiles its steps if `jit_compile`."""
+
+    strategy: tf.distribute.Strategy
+    jit_compile: bool
+    description: dict[str, Any]
+    synchronized: bool = False  # batch normalisation, over all replicas
+    cluster: Cluster | None = None  # None: this machine alone
+    custom_ops: Any = None  # what `custom_ops.loading.load` gives; None: TensorFlow's operations alone
+
+    @property
+    def replicas(self) -> int:
+        """How many devices share a batch, on all machines."""
+        return int(self.strategy.num_replicas_in_sync)
+
+    def largest(self, value: float) -> float:
+        """The largest of the values that the machines of the run give: a collective, in which each waits for all.
+
+        Raises:
+            LOST_ERRORS: one of them is gone.
+        """
+        if self.cluster is None:
+            return value
+        return float(_largest(self.strategy, tf.constant(value, tf.float64)))
+
+
+# What TensorFlow raises when another machine of the run is gone.
+LOST_ERRORS = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
+
+
+@tf.function
+def _largest(strategy: tf.distribute.Strategy, value: tf.Tensor) -> tf.Tensor:
+    def gathered(value: tf.Tensor) -> tf.Tensor:
+        return tf.distribute.get_replica_context().all_gather(value[tf.newaxis], axis=0)
+
+    return tf.reduce_max(strategy.experimental_local_results(strategy.run(gathered, args=(value,)))[0])
+
+
+def setup(config: HardwareConfig, seed: int, cluster: Cluster | None = None) -> Hardware:
+    """Set TensorFlow's and Keras's global state as configured; before anything else is computed.
+
+    With the machines of a `cluster` it waits for the others.
+
+    Raises:
+        UserError: another machine cannot be reached, a GPU is asked for where there is none, or what TensorFlow fixes
+            when it starts is to change within one process (the jobs of a sweep).
+    """
+    keras.utils.clear_session()  # what an earlier run in this process left: layers' names, functions' kernels
+    gpus = _choose_gpus(config)
+    try:
+        _set_devices(config, gpus)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"hardware: devices, GPU memory and threads cannot change within one process ({error}): sweep over them in "
+            "separate commands"
+        ) from error
+    # Before the machines join: one that compiles them would let the others wait.
+    ops = _custom_ops(config.custom_ops, takes_custom_ops(config) and not gpus)
+    strategy = _joined(cluster, len(gpus)) if cluster else _strategy(config, len(gpus))
+    # What ~/.keras/keras.json may say otherwise.
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
+    tf.config.experimental.enable_tensor_float_32_execution(config.tensor_float32)
+    keras.config.set_dtype_policy(config.precision)
+    keras.utils.set_random_seed(seed)  # the first weights
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    elif _is_deterministic():
+        raise UserError(
+            "hardware.deterministic cannot be switched off within one process: sweep over it in two commands"
+        )
+    alone = strategy.num_replicas_in_sync == 1
+    jit_compile = bool(gpus) and alone if config.xla == "auto" else bool(config.xla)
+    if jit_compile and not alone and not gpus:
+        raise UserError("hardware.xla=true: XLA does not compile steps over several CPU devices; leave it out")
+    synchronized = not alone if config.sync_batch_norm is None else config.sync_batch_norm
+    description = _describe(config, gpus, jit_compile) | {
+        "replicas": strategy.num_replicas_in_sync,
+        "custom_ops": ops is not None,
+    }
+    if cluster:
+        description["workers"] = list(cluster.workers)
+    return Hardware(strategy, jit_compile, description, synchronized, cluster, ops)
+
+
+def _custom_ops(wanted: Any, possible: bool) -> Any:
+    """The custom operations, or None."""
+    if wanted is False or (wanted == "auto" and not possible):
+        return None
+    try:
+        if not possible:
+            raise UnavailableError("custom operations are for float32 on a CPU")
+        return loading.load()
+    except UnavailableError as error:
+        if wanted is True:
+            raise UserError(f"hardware.custom_ops=true: {error}; leave it out to do without") from error
+        _tell(str(error))
+        return None
+
+
+@cache  # not in every run of a sweep
+def _tell(reason: str) -> None:
+    log.warning(f"No custom operations, a step takes longer: {reason} (hardware.custom_ops=false: not to be told)")
+
+
+def _set_devices(config: HardwareConfig, gpus: list[Any]) -> None:
+    """What TensorFlow fixes when it starts. Setting what is already so would be refused too, once it has."""
+    if tf.config.threading.get_intra_op_parallelism_threads() != config.intra_op_threads:
+        tf.config.threading.set_intra_op_parallelism_threads(config.intra_op_threads)
+    if tf.config.threading.get_inter_op_parallelism_threads() != config.inter_op_threads:
+        tf.config.threading.set_inter_op_parallelism_threads(config.inter_op_threads)
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    if len(tf.config.get_logical_device_configuration(cpu) or [None]) != config.logical_cpus:
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * config.logical_cpus)
+    tf.config.set_visible_devices(gpus, "GPU")
+    for gpu in gpus:
+        if config.memory_limit_mb is not None:
+            limit = tf.config.LogicalDeviceConfiguration(memory_limit=config.memory_limit_mb)
+            tf.config.set_logical_device_configuration(gpu, [limit])
+        else:
+            tf.config.experimental.set_memory_growth(gpu, config.memory_growth)
+
+
+def _strategy(config: HardwareConfig, gpus: int) -> tf.distribute.Strategy:
+    kind, count = ("GPU", gpus) if gpus else ("CPU", config.logical_cpus)
+    if config.distribution == "mirrored":
+        return _mirrored(kind, count)
+    return tf.distribute.OneDeviceStrategy(f"{kind}:0")
+
+
+def _joined(cluster: Cluster, gpus: int) -> tf.distribute.Strategy:
+    """The strategy of all machines, when they have come."""
+    wait_for_all(cluster)
+    # At the end TensorFlow waits for its check whether the others are alive, which it does every 30 s otherwise.
+    CollectiveAllReduceExtended._check_health_interval = SECONDS_BETWEEN_CHECKS
+    CollectiveAllReduceExtended._check_health_initial_timeout = SECONDS_TO_JOIN
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": cluster.workers}), task_type="worker", task_id=cluster.index,
+        num_accelerators={"GPU": gpus}, rpc_layer="grpc",
+    )  # fmt: skip
+    kinds = tf.distribute.experimental.CommunicationImplementation  # left alone, TensorFlow takes gRPC for GPUs too
+    options = tf.distribute.experimental.CommunicationOptions(implementation=kinds.NCCL if gpus else kinds.RING)
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
+    except (RuntimeError, tf.errors.OpError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"hardware=multi_worker: the machines did not come together ({reason}): begin again") from error
+
+
+@cache
+def _mirrored(kind: str, count: int) -> tf.distribute.Strategy:
+    """One a process: another would number its collective operations from the beginning, which TensorFlow refuses."""
+    return tf.distribute.MirroredStrategy([f"{kind}:{number}" for number in range(count)])
+
+
+def memory() -> int:
+    """The bytes of main memory that this process may use, as far as the machine and its container say."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    with suppress(OSError, ValueError):  # not in a container, or without a limit
+        limits.append(int(CONTAINER_LIMIT.read_text()))
+    return min(limits)
+
+
+def _choose_gpus(config: HardwareConfig) -> list[Any]:
+    present = tf.config.list_physical_devices("GPU")
+    if config.device == "cpu" or (config.device == "auto" and not present and config.gpus is None):
+        return []
+    if not present:
+        asked = "hardware.device=gpu" if config.device == "gpu" else f"hardware.gpus={config.gpus}"
+        raise UserError(
+            f"{asked}: TensorFlow {tf.__version__} finds no GPU on this machine; use hardware=cpu, or install "
+            "tensorflow[and-cuda] and a driver"
+        )
+    default = [0] if config.distribution == "none" else list(range(len(present)))
+    wanted = list(config.gpus) if config.gpus is not None else default
+    if len(wanted) != 1 and config.distribution == "none":
+        raise UserError(
+            f"hardware.gpus={wanted}: one run on several GPUs needs hardware=mirrored, or name one GPU alone"
+        )
+    if not wanted or len(set(wanted)) < len(wanted):
+        raise UserError(f"hardware.gpus={wanted}: name at least one GPU, and each once")
+    for number in wanted:
+        if not 0 <= number < len(present):
+            raise UserError(
+                f"hardware.gpus={wanted}: there is no GPU {number}; TensorFlow finds 0 to {len(present) - 1}"
+            )
+    return [present[number] for number in wanted]
+
+
+def _is_deterministic() -> bool:
+    from tensorflow.python.framework import config as framework_config  # there is no public way to ask
+
+    return bool(framework_config.is_op_determinism_enabled())
+
+
+def _describe(config: HardwareConfig, gpus: list[Any], jit_compile: bool) -> dict[str, Any]:
+    names = [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus]
+    return {
+        "device": "gpu" if gpus else "cpu",
+        "gpus": names,
+        "cpu": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "xla": jit_compile,
+        "precision": config.precision,
+        "deterministic": config.deterministic,
+    }

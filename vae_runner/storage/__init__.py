@@ -1,0 +1,1 @@
+"""Directories of runs: the only room that knows their file names."""

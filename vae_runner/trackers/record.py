@@ -1,0 +1,72 @@
+"""run.json, kept current."""
+
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import vae_runner
+from vae_runner.storage.run_directory import timestamp
+
+
+class Record:
+    """Tells at any moment what a run is, how far it is, where its time went, and how it ended."""
+
+    def __init__(
+        self,
+        write: Callable[[Mapping[str, Any]], None],
+        seconds: Mapping[str, float],
+        before: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._write = write
+        self._start = time.time()
+        self._earlier = self._start - vae_runner.STARTED
+        self._before: float = (before or {}).get("seconds", 0.0)
+        self._seconds = seconds  # by what they went into; whoever measures adds to it
+        self.info: dict[str, Any] = {
+            "status": "running",
+            "started": timestamp(self._start),
+            "process": {"pid": os.getpid(), "host": platform.node()},
+            "versions": {
+                "vae_runner": vae_runner.__version__,
+                "tensorflow": tf.__version__,
+                "keras": keras.__version__,
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+        }
+        # A finished run that is to go on is finished until it does: a refusal leaves it as it was.
+        self._finished = before if before is not None and before.get("status") == "finished" else None
+        if before is not None:  # what the run was when it stopped
+            resumed = [*before.get("resumed", []), self.info["started"]]
+            kept = {name: before[name] for name in ("started", "epoch", "step", "metrics") if name in before}
+            self.info |= {**kept, "resumed": resumed}
+        self.note()
+
+    def note(self, **entries: Any) -> None:
+        """Add or replace entries."""
+        self.info |= entries
+        timings = {"earlier": self._earlier, **self._seconds}
+        self.info["seconds"] = round(self._before + time.time() - self._start, 3)
+        self._write(self.info | {"timings": {what: round(seconds, 3) for what, seconds in timings.items()}})
+
+    @property
+    def was_finished(self) -> bool:
+        """Whether this is a finished run which has not gone on yet."""
+        return self._finished is not None
+
+    def goes_on(self) -> None:
+        """Training begins."""
+        self._finished = None
+
+    def end(self, status: str, **entries: Any) -> None:
+        """The run is over: "finished", "failed" or "interrupted"."""
+        if self._finished is not None:
+            self._write(self._finished)
+            return
+        self.note(status=status, ended=timestamp(time.time()), **entries)

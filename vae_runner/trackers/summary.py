@@ -1,0 +1,58 @@
+"""What a person is told before training: the data, the networks, their cost, the device."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from vae_runner.datasets.dataset import Dataset
+from vae_runner.models.autoencoder import Autoencoder
+from vae_runner.models.summary import LayerSummary, summarize, training_flops
+from vae_runner.runtime.console import console, plain
+
+log = logging.getLogger(__name__)
+
+
+def show_summary(
+    autoencoder: Autoencoder, dataset: Dataset, batch_size: int, machine: Mapping[str, Any], *, brief: bool
+) -> None:
+    """Print both networks layer by layer, unless it is to be `brief`, and log the sizes of everything."""
+    sizes = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
+    classes = f", {len(dataset.label_names)} classes" if dataset.label_names else ""
+    log.info("Dataset: %s images of %s%s", sizes, _shape(dataset.image_shape), classes)
+    networks = {model.name: summarize(model) for model in (autoencoder.encoder, autoencoder.decoder)}
+    if not brief:
+        for name, layers in networks.items():
+            console.print(_table(name, layers))
+    everything = [layer for layers in networks.values() for layer in layers]
+    flops = training_flops(everything)
+    log.info(
+        "Parameters: %s; arithmetic: %.1f MFLOP an image, forward and backward; %.2f GFLOP a step of %d images",
+        f"{sum(layer.parameters for layer in everything):,}",
+        flops / 1e6,
+        flops * batch_size / 1e9,
+        batch_size,
+    )
+    device = ", ".join(machine["gpus"]) or f"CPU ({machine['cores']} cores)"
+    if machine["replicas"] > 1:
+        machines = f" on {len(machine['workers'])} machines" if "workers" in machine else ""
+        device += f", {machine['replicas']} replicas{machines}, {batch_size // machine['replicas']} images each"
+    log.info("Device: %s, %s, XLA %s", device, machine["precision"], "on" if machine["xla"] else "off")
+
+
+def _table(name: str, layers: Sequence[LayerSummary]) -> Table:
+    table = Table(title=plain(name), title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for column in ("layer", "kind", "output"):
+        table.add_column(column)
+    for column in ("parameters", "MFLOP"):
+        table.add_column(column, justify="right")
+    for layer in layers:
+        cost = f"{layer.flops / 1e6:.2f}" if layer.flops else ""
+        values = (layer.name, layer.kind, _shape(layer.output_shape), f"{layer.parameters:,}", cost)
+        table.add_row(*map(plain, values))
+    return table
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))

@@ -1,0 +1,99 @@
+"""TensorBoard: scalars, pictures, the configuration as text, and hyperparameters for comparing the runs of a sweep."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import tensorflow as tf
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from omegaconf import DictConfig, OmegaConf
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.plugins.hparams import api as hparams
+
+from vae_runner.config.configuration import leaves, number_keys
+from vae_runner.errors import UnwritableError
+from vae_runner.files.folders import writing
+from vae_runner.training.outer import EpochResult
+
+
+class TensorBoard:
+    """Writes the event files of a run; scalars and pictures lie at the run's optimizer step."""
+
+    def __init__(self, folder: Path, last_step: int = -1) -> None:
+        """Go on after `last_step`; what the folder tells of later steps is deleted: it will come again."""
+        self._folder = folder
+        with self._telling(), writing(folder):
+            for file in folder.glob("events.out.tfevents.*"):
+                _cut(file, last_step)
+            self._writer = tf.summary.create_file_writer(str(folder))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._telling():
+            self._writer.close()
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Say what TensorFlow cannot write in our words."""
+        try:
+            yield
+        except tf.errors.OpError as error:
+            raise UnwritableError(f"{self._folder} cannot be written ({error.message.splitlines()[0]})") from error
+
+    def configuration(self, yaml: str, config: DictConfig, trial: str) -> None:
+        """The configuration as text, and its values as hyperparameters."""
+        with self._telling(), self._writer.as_default(step=0):
+            tf.summary.text("config", f"```yaml\n{yaml}\n```")
+            hparams.hparams(_hyperparameters(config), trial_id=trial)
+
+    def epoch(self, result: EpochResult) -> None:
+        """An epoch's metrics."""
+        with self._telling(), self._writer.as_default(step=result.step):
+            for name, value in result.metrics.items():
+                tf.summary.scalar(name, value)
+            self._writer.flush()
+
+    def picture(self, name: str, figure: Figure, step: int) -> None:
+        """A figure as an image."""
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()  # type: ignore[no-untyped-call]
+        pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+        with self._telling(), self._writer.as_default(step=step):
+            tf.summary.image(name, pixels[np.newaxis])
+            self._writer.flush()
+
+
+def _cut(file: Path, last_step: int) -> None:
+    """Leave out of an event file what comes after a step, and what a process that was killed left half-written."""
+    kept = file.with_name(f".{file.name}.part")
+    with tf.io.TFRecordWriter(str(kept)) as writer, suppress(tf.errors.DataLossError):
+        for record in tf.data.TFRecordDataset(str(file)):
+            if Event.FromString(record.numpy()).step <= last_step:
+                writer.write(record.numpy())
+    kept.replace(file)
+
+
+def _hyperparameters(config: DictConfig) -> dict[str, float | str]:
+    """Return the values of the configuration by their dotted keys, as TensorBoard takes them; without the figures.
+
+    Of one key they have one type, whatever the run, or TensorBoard would hide some of the runs. So the schemas decide:
+    where they want a number, what is none, like null, is left out; all else is text.
+    """
+    numbers = number_keys()
+    values: dict[str, float | str] = {}
+    for key, value in leaves(OmegaConf.to_container(config, resolve=True), into_lists=False):
+        if key.startswith("figures."):
+            continue
+        if key not in numbers:
+            values[key] = "null" if value is None else str(value)
+        elif type(value) in (int, float):
+            values[key] = value
+    return values

@@ -1,1 +1,0 @@
-"""Where numbers and pictures go."""
