@@ -10,8 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from vae_runner.config import configuration as schema
 from vae_runner.config.configuration import build, check, of_the_run, without_output
+from vae_runner.config.fingerprint import fingerprint
 from vae_runner.errors import UserError
-from vae_runner.sweeps.identity import identity
 
 CONF = Path(__file__).parents[1] / "conf"
 EXPERIMENTS = [path.stem for path in (CONF / "experiment").glob("*.yaml")]
@@ -197,4 +197,4 @@ def test_a_machine_that_does_not_write_draws_nothing_and_computes_the_same() -> 
     other = without_output(config)
     assert (other.figures.every, dict(other.figures.periodic), dict(other.figures.final)) == (0, {}, {})
     assert config.figures.final  # the original stays
-    assert identity(other) == identity(config)
+    assert fingerprint(other) == fingerprint(config)

@@ -17,10 +17,12 @@ from hydra.types import RunMode
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
+from vae_runner.acceleration.custom_ops.loading import load_for
 from vae_runner.acceleration.fuse import fuse
 from vae_runner.compat import tensorflow as custom_gradients
 from vae_runner.compat.keras import unallocated
 from vae_runner.config.configuration import build, without_output
+from vae_runner.config.fingerprint import fingerprint
 from vae_runner.datasets.dataset import Dataset, Split, data_changes
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.errors import Interrupted, UnwritableError, UserError, first_line, not_permitted
@@ -38,7 +40,6 @@ from vae_runner.runtime.console import LOG_ONLY, silence_native_messages
 from vae_runner.runtime.interruption import Interruption
 from vae_runner.storage.resume import check_same_past
 from vae_runner.storage.run_directory import RunDirectory
-from vae_runner.sweeps.identity import identity
 from vae_runner.trackers.metrics_table import MetricsTable
 from vae_runner.trackers.pictures import Pictures
 from vae_runner.trackers.progress import ProgressBar
@@ -172,7 +173,7 @@ def _build(config: DictConfig, machine: hardware.Hardware, stopwatch: Stopwatch,
     dataset = build(config.dataset)
     _check_dataset(dataset)
     devices = f"{len(machine.strategy.extended.worker_devices)} {machine.description['device']}"
-    _check_alike(machine, f"{identity(_without_root(config))} {dataset.fingerprint} {devices}")
+    _check_alike(machine, f"{fingerprint(_without_root(config))} {dataset.fingerprint} {devices}")
     train, evaluated = _batches(dataset, config, machine)
     loss = build(config.loss)
     with machine.strategy.scope():
@@ -222,7 +223,9 @@ def _train(
     *,
     in_sweep: bool,
 ) -> None:
-    machine = hardware.setup(config.hardware, config.seed, cluster)
+    # Before the machines join: one that compiles operations would let the others wait.
+    custom_ops = load_for(config.hardware)
+    machine = hardware.setup(config.hardware, config.seed, cluster, custom_ops)
     signals.hear_again()
     record.note(hardware=machine.description)
     experiment = _build(config, machine, stopwatch, signals)

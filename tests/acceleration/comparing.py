@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vae_runner.acceleration.custom_ops import UnavailableError, compiling, loading
+from vae_runner.acceleration.custom_ops import compiling, loading
+from vae_runner.acceleration.custom_ops.compiling import UnavailableError
 
 
 def load_custom_ops() -> Any:

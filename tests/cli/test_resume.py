@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.conftest import COMMANDS, command
+from vae_runner.cli.resume import rewritten
 from vae_runner.config.configuration import (
     COMMAND_KEYS,
     SCHEMAS,
@@ -34,7 +35,7 @@ from vae_runner.config.configuration import (
     leaves,
 )
 from vae_runner.errors import UserError
-from vae_runner.storage.resume import check_same_past, rewritten
+from vae_runner.storage.resume import check_same_past
 from vae_runner.storage.run_directory import RunDirectory
 
 ROUNDS = int(os.environ.get("VAE_RUNNER_TEST_ROUNDS", "1"))  # docs/reliability.md

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from vae_runner.config import configuration as schema
 from vae_runner.config.configuration import check, leaves
-from vae_runner.sweeps.identity import identity
+from vae_runner.config.fingerprint import fingerprint
 
 # Where files are, what is drawn and kept, what only the command is told, and what of the hardware changes numbers by no
 # more than their rounding.
@@ -80,12 +80,12 @@ def keys(config: DictConfig) -> Iterator[tuple[str, tuple[Any, ...]]]:
 def test_a_runs_identity_changes_with_every_key_but_those_that_compute_nothing(chosen: str) -> None:
     config = compose("config", overrides=[chosen])
     OmegaConf.resolve(config)
-    ours = identity(config)
+    ours = fingerprint(config)
     for key, allowed in keys(config):
         other = config.copy()
         OmegaConf.update(other, key, another(key, OmegaConf.select(config, key), allowed), force_add=True)
         assert OmegaConf.select(other, key) != OmegaConf.select(config, key)
-        assert (identity(other) == ours) == (key in NOT_COMPUTED), key
+        assert (fingerprint(other) == ours) == (key in NOT_COMPUTED), key
 
 
 def test_the_values_that_are_tried_are_values_that_a_run_takes() -> None:
@@ -98,7 +98,7 @@ def test_the_values_that_are_tried_are_values_that_a_run_takes() -> None:
 
 
 def test_figures_compute_nothing() -> None:
-    assert identity(compose("config", overrides=["figures=none"])) == identity(compose("config"))
+    assert fingerprint(compose("config", overrides=["figures=none"])) == fingerprint(compose("config"))
 
 
 @pytest.mark.parametrize("written", ["photos", "./photos", "~/photos/", "../{name}/photos", "{cwd}/photos"])
@@ -109,7 +109,7 @@ def test_an_identity_does_not_depend_on_how_a_folder_is_written(
     monkeypatch.chdir(tmp_path)
 
     def of(root: str) -> str:
-        return identity(compose("config", overrides=["dataset=folder", f"dataset.root='{root}'"]))
+        return fingerprint(compose("config", overrides=["dataset=folder", f"dataset.root='{root}'"]))
 
     assert of(written.format(cwd=tmp_path, name=tmp_path.name)) == of(f"{tmp_path}/photos")
     assert of(written.format(cwd=tmp_path, name=tmp_path.name)) != of(f"{tmp_path}/others")

@@ -11,9 +11,9 @@ optuna = pytest.importorskip("optuna", reason="needs the extra 'sweep'")
 
 from optuna.trial import TrialState  # noqa: E402
 
-from vae_runner.errors import Interrupted
-from vae_runner.sweeps.directory import SweepDirectory
-from vae_runner.sweeps.study import GoOn
+from vae_runner.errors import Interrupted  # noqa: E402
+from vae_runner.sweeps.directory import SweepDirectory  # noqa: E402
+from vae_runner.sweeps.study import GoOn  # noqa: E402
 
 
 @pytest.fixture

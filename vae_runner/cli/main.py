@@ -32,17 +32,19 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vae_runner import __version__
 from vae_runner.acceleration.custom_ops import compiling
+from vae_runner.cli import resume as resume_command
 from vae_runner.config import configuration as config
 from vae_runner.config import refusals
 from vae_runner.config.choices import check_choices, without_nothing
+from vae_runner.config.fingerprint import fingerprint
 from vae_runner.errors import UserError, check_name, exit_status, first_line
 from vae_runner.files.folders import make_next_folder, remove_empty
 from vae_runner.runtime import environment, signals
 from vae_runner.storage import resume
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
-from vae_runner.sweeps.identity import identity, register_resolver
 from vae_runner.sweeps.job import CHILD, WORKER_LOST, end_if_told, listen, sweep_job
+from vae_runner.sweeps.names import register_resolver
 
 log = logging.getLogger(__name__)
 
@@ -195,7 +197,7 @@ def _natural(text: str) -> int:
 def run() -> None:
     """`vae-run`: one run, or with `-m` a sweep of them; refusals of Hydra's become ours, with the closest real name."""
     is_sweep, arguments = _check_options([_as_hydra_reads(argument) for argument in _arguments()])
-    sys.argv[1:] = resume.rewritten(arguments)
+    sys.argv[1:] = resume_command.rewritten(arguments)
     if not is_sweep:
         _with_hydra(None)
     elif CHILD in os.environ:
@@ -260,7 +262,7 @@ def _check_batch(self: Sweeper, batch: Sequence[Sequence[str]]) -> None:
         with read_write(composed), open_dict(composed):
             del composed["hydra"]  # as for a run
         config.check(composed)
-        identities.append(identity(composed))
+        identities.append(fingerprint(composed))
     SweepDirectory(Path(self.config.hydra.sweep.dir)).expect(identities)
 
 

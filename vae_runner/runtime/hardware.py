@@ -13,8 +13,7 @@ import keras
 import tensorflow as tf
 from tensorflow.python.distribute.collective_all_reduce_strategy import CollectiveAllReduceExtended
 
-from vae_runner.acceleration.custom_ops import UnavailableError, loading
-from vae_runner.config.configuration import HardwareConfig, takes_custom_ops
+from vae_runner.config.configuration import HardwareConfig
 from vae_runner.errors import UserError
 from vae_runner.runtime.cluster import Cluster, wait_for_all
 
@@ -64,10 +63,10 @@ def _largest(strategy: tf.distribute.Strategy, value: tf.Tensor) -> tf.Tensor:
     return tf.reduce_max(strategy.experimental_local_results(strategy.run(gathered, args=(value,)))[0])
 
 
-def setup(config: HardwareConfig, seed: int, cluster: Cluster | None = None) -> Hardware:
-    """Set TensorFlow's and Keras's global state as configured; before anything else is computed.
+def setup(config: HardwareConfig, seed: int, cluster: Cluster | None = None, custom_ops: Any = None) -> Hardware:
+    """Set TensorFlow's and Keras's global state as configured, before anything else is computed; return the hardware.
 
-    With the machines of a `cluster` it waits for the others.
+    With the machines of a `cluster` it waits for the others: `custom_ops`, which take time to compile, come before.
 
     Raises:
         UserError: another machine cannot be reached, a GPU is asked for where there is none, or what TensorFlow fixes
@@ -82,8 +81,6 @@ def setup(config: HardwareConfig, seed: int, cluster: Cluster | None = None) -> 
             f"hardware: devices, GPU memory and threads cannot change within one process ({error}): sweep over them in "
             "separate commands"
         ) from error
-    # Before the machines join: one that compiles them would let the others wait.
-    ops = _custom_ops(config.custom_ops, takes_custom_ops(config) and not gpus)
     strategy = _joined(cluster, len(gpus)) if cluster else _strategy(config, len(gpus))
     # What ~/.keras/keras.json may say otherwise.
     keras.config.set_image_data_format("channels_last")
@@ -104,31 +101,11 @@ def setup(config: HardwareConfig, seed: int, cluster: Cluster | None = None) -> 
     synchronized = not alone if config.sync_batch_norm is None else config.sync_batch_norm
     description = _describe(config, gpus, jit_compile) | {
         "replicas": strategy.num_replicas_in_sync,
-        "custom_ops": ops is not None,
+        "custom_ops": custom_ops is not None,
     }
     if cluster:
         description["workers"] = list(cluster.workers)
-    return Hardware(strategy, jit_compile, description, synchronized, cluster, ops)
-
-
-def _custom_ops(wanted: Any, possible: bool) -> Any:
-    """The custom operations, or None."""
-    if wanted is False or (wanted == "auto" and not possible):
-        return None
-    try:
-        if not possible:
-            raise UnavailableError("custom operations are for float32 on a CPU")
-        return loading.load()
-    except UnavailableError as error:
-        if wanted is True:
-            raise UserError(f"hardware.custom_ops=true: {error}; leave it out to do without") from error
-        _tell(str(error))
-        return None
-
-
-@cache  # not in every run of a sweep
-def _tell(reason: str) -> None:
-    log.warning(f"No custom operations, a step takes longer: {reason} (hardware.custom_ops=false: not to be told)")
+    return Hardware(strategy, jit_compile, description, synchronized, cluster, custom_ops)
 
 
 def _set_devices(config: HardwareConfig, gpus: list[Any]) -> None:

@@ -1,10 +1,9 @@
-"""`vae-run resume=RUN`: the stored configuration of a run, what may be changed in it, and what of it is trusted.
+"""The stored configuration of a run, what may be changed in it, and what of it is trusted.
 
 A run directory may come from anyone, so its configuration is data: it may name this package's own parts, and modules
 that the user names on the command line.
 """
 
-import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,68 +11,23 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_runner.config import refusals
 from vae_runner.config.choices import own_yaml
-from vae_runner.config.configuration import COMMAND_KEYS, PARTS, SCHEMAS, Config, leaves
-from vae_runner.errors import DAMAGED, UserError, did_you_mean
+from vae_runner.config.configuration import PARTS, SCHEMAS, Config, leaves
+from vae_runner.errors import DAMAGED, UserError
 from vae_runner.storage.run_directory import RunDirectory
-from vae_runner.sweeps.directory import SweepDirectory
 
 # What does not change what a run has done already.
 MAY_CHANGE = (
     *("epochs", "early_stopping", "checkpoint", "figures", "hardware"),
     *("data_dir", "dataset.data_dir", "dataset.root", "dataset.url"),  # where the images are; they are known again
 )
-KNOWN = ("experiment", "hydra", *(field.name for field in dataclasses.fields(Config)))
 
 
-def rewritten(arguments: Sequence[str]) -> list[str]:
-    """The command line of `vae-run`; with `resume=RUN` among the overrides, Hydra is told to run in RUN.
-
-    Raises:
-        UserError: RUN is no run directory, or an override would change what the run has done already.
-    """
-    given = [argument for argument in arguments if argument.startswith("resume=")]
-    if not given:
-        return list(arguments)
-    value = given[-1].removeprefix("resume=").strip("'\"")
-    if not value or value == "null":
-        raise UserError("resume= is empty: give a run directory, like resume=outputs/2026-01-31/12-00-00")
-    if {"-m", "--multirun"} & set(arguments):
-        raise UserError("resume= goes on with one run; to go on with a sweep, repeat its command with sweep=resume")
-    if SweepDirectory(Path(value)).exists:
-        raise UserError(
-            f"{value} is a sweep's directory: repeat its command with sweep.dir={value}, or resume a run in it"
-        )
-    path = RunDirectory.open(Path(value)).path
-    if any(re.match(r"(--cfg|-c)\b", argument) for argument in arguments):
-        raise UserError(f"the configuration of a resumed run is in it: look at {path}/config.yaml")
-    others = [argument for argument in arguments if argument not in given]
-    for override in _overrides(others):
-        name = override.key_or_group
-        first = name.partition(".")[0]
-        if first == "hydra" and name.startswith(("hydra.run", "hydra.sweep")):
-            raise UserError(f"{override.input_line}: a resumed run stays in its directory; leave it out")
-        if first not in KNOWN:
-            raise UserError(
-                f"there is no key '{first}'.{did_you_mean(first, MAY_CHANGE)} vae-run --cfg job lists all keys."
-            )
-        if not _may_change(name) and first not in (*COMMAND_KEYS, "hydra"):
-            raise UserError(
-                f"{override.input_line} would change what {path} has done already: leave it out, or start a new run; "
-                f"a resumed run takes other {', '.join(MAY_CHANGE)}"
-            )
-    quoted = refusals.quoted(path)
-    # The configuration that Hydra composes is of another dataset, which may not have that key.
-    others = [f"++{argument}" if argument.startswith("dataset.") else argument for argument in others]
-    return [*others, f"resume={quoted}", f"hydra.run.dir={quoted}"]
-
-
-def _may_change(key: str) -> bool:
+def may_change(key: str) -> bool:
+    """Return whether a key may be given when a run goes on."""
     return any(key == name or key.startswith(f"{name}.") for name in MAY_CHANGE)
 
 
@@ -141,7 +95,7 @@ def _give_types(config: DictConfig, path: Path) -> None:
 
 def _apply(config: DictConfig, asked: DictConfig, override: Override) -> None:
     name = override.key_or_group
-    if not _may_change(name):
+    if not may_change(name):
         return
     if override.is_delete():
         parent, _, last = name.rpartition(".")
@@ -170,16 +124,8 @@ def check_same_past(config: DictConfig, past: Mapping[str, Any], path: Path) -> 
     """Refuse to go on from a checkpoint that another configuration has led to."""
     now, then = (dict(leaves(part)) for part in (OmegaConf.to_container(config, resolve=True), past))
     for key in sorted(now.keys() | then.keys()):
-        if not _may_change(key) and now.get(key) != then.get(key):
+        if not may_change(key) and now.get(key) != then.get(key):
             raise UserError(
                 f"{path}/config.yaml has {key}={now.get(key)}, but its checkpoint was made with {key}={then.get(key)}: "
                 "put that back"
             )
-
-
-def _overrides(arguments: Sequence[str]) -> list[Override]:
-    words = [a for a in arguments if "=" in a.lstrip("-") or a.startswith("~")]
-    try:
-        return OverridesParser.create().parse_overrides([a for a in words if not a.startswith("-")])
-    except HydraException as error:
-        raise UserError(refusals.explain(error)) from error

@@ -28,6 +28,7 @@ from typing import Any
 
 from filelock import Timeout
 
+from vae_runner.config.fingerprint import ID_CHARACTERS
 from vae_runner.errors import UnwritableError, UserError
 from vae_runner.files import locks
 from vae_runner.files.folders import LOG, SWEEP_FILE, check_own, is_file, readable, remove_empty, write_whole, writing
@@ -36,7 +37,6 @@ from vae_runner.storage.run_directory import RunDirectory
 
 MAX_LAST_WORDS = 400  # characters
 NOT_FATAL = re.compile(r"[IWE]\d{4} |WARNING: All log messages before|\*\*\* |\s+@ ")
-ID_CHARACTERS = 8  # of what a run computes, at the end of its folder's name
 RUNS = "*" + ID_CHARACTERS * "[0-9a-f]"  # their folders
 # All that lies in a sweep's directory, and what shows that it is one, where its sweep.json was lost.
 NAMES = ("sweep.json", "sweep.csv", "sweep.html", "multirun.yaml", "study.db*", LOG, ".lock", RUNS)

@@ -19,12 +19,12 @@ from rich.table import Table
 
 from vae_runner.config.choices import part_name
 from vae_runner.config.configuration import leaves
+from vae_runner.config.fingerprint import ID_CHARACTERS, NOT_COMPUTED
 from vae_runner.errors import UnreadableError, UserError, printable
 from vae_runner.files.folders import csv_table, write_whole
 from vae_runner.files.untrusted import READERS_ERRORS, YAML_LOADER, DamagedError, reading
 from vae_runner.storage.run_directory import CHOICES, MAIN_METRIC, OUTDATED, RunDirectory
-from vae_runner.sweeps.directory import ID_CHARACTERS, SweepDirectory
-from vae_runner.sweeps.identity import NOT_COMPUTED
+from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.plots import scatter
 
 SECONDS_BETWEEN = 5.0  # from one writing of the files to the next, at least,

@@ -17,12 +17,16 @@ from functools import cache, partial
 from pathlib import Path
 from threading import Thread
 
-from vae_runner.acceleration.custom_ops import UnavailableError
 from vae_runner.config.configuration import HardwareConfig, takes_custom_ops
 from vae_runner.errors import first_line
 from vae_runner.files import locks
 
 log = logging.getLogger(__name__)
+
+
+class UnavailableError(Exception):
+    """The operations cannot be had here; the message says why."""
+
 
 FOLDER = Path(__file__).parent
 COMPILERS = ("c++", "g++", "clang++")  # the first there is, unless $CXX names one

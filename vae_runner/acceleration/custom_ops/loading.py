@@ -1,19 +1,50 @@
 """The custom operations, in TensorFlow."""
 
+import logging
 import os
 from functools import cache
 from typing import Any
 
 import tensorflow as tf
 
-from vae_runner.acceleration.custom_ops import UnavailableError, compiling
+from vae_runner.acceleration.custom_ops import compiling
+from vae_runner.acceleration.custom_ops.compiling import UnavailableError
 from vae_runner.acceleration.custom_ops.gradients import register
-from vae_runner.errors import first_line
+from vae_runner.config.configuration import HardwareConfig, takes_custom_ops
+from vae_runner.errors import UserError, first_line
+
+log = logging.getLogger(__name__)
+
+
+def load_for(hardware: HardwareConfig) -> Any:
+    """Return the operations for a run with this hardware; None where it does without.
+
+    Raises:
+        UserError: it is to use them, and cannot.
+    """
+    on_cpu = hardware.device == "cpu" or (hardware.gpus is None and not tf.config.list_physical_devices("GPU"))
+    possible = takes_custom_ops(hardware) and on_cpu
+    if hardware.custom_ops is False or (hardware.custom_ops == "auto" and not possible):
+        return None
+    try:
+        if not possible:
+            raise UnavailableError("custom operations are for float32 on a CPU")
+        return load()
+    except UnavailableError as error:
+        if hardware.custom_ops is True:
+            raise UserError(f"hardware.custom_ops=true: {error}; leave it out to do without") from error
+        _warn(str(error))
+        return None
+
+
+@cache  # not in every run of a sweep
+def _warn(reason: str) -> None:
+    log.warning(f"No custom operations, a step takes longer: {reason} (hardware.custom_ops=false: not to be told)")
 
 
 @cache
 def load() -> Any:
-    """The operations, as functions with gradients; waits until they are compiled.
+    """Return the operations, as functions with gradients; waits until they are compiled.
 
     Raises:
         UnavailableError: they cannot be compiled, kept or loaded.

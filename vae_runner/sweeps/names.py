@@ -1,7 +1,5 @@
-"""What a run of a sweep is called: by what it computes, so that the same command finds it again."""
+"""Names of the runs of a sweep: by what they compute, so that the same command finds them again."""
 
-import hashlib
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,23 +8,10 @@ from typing import Any
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from vae_runner.config.configuration import of_the_run
-from vae_runner.sweeps.directory import ID_CHARACTERS, SweepDirectory
+from vae_runner.config.fingerprint import fingerprint
+from vae_runner.sweeps.directory import SweepDirectory
 
 NAME_CHARACTERS = 60
-# What changes where a run's files are, what it looks like, or how long it takes, but not what it computes.
-NOT_COMPUTED = ("data_dir", "dataset.data_dir", "checkpoint", "figures")
-COMPUTED_BY_HARDWARE = ("precision", "sync_batch_norm")
-
-
-def identity(config: DictConfig) -> str:
-    """A short name of what a configuration computes: equal for equal computations, whatever the command looked like."""
-    content: Any = OmegaConf.to_container(of_the_run(config), throw_on_missing=False)
-    content["hardware"] = [content["hardware"].get(name) for name in COMPUTED_BY_HARDWARE]
-    for name in NOT_COMPUTED:
-        parent, _, last = name.rpartition(".")
-        (content[parent] if parent else content).pop(last, None)
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:ID_CHARACTERS]
 
 
 def register_resolver() -> None:
@@ -36,7 +21,7 @@ def register_resolver() -> None:
 
 
 def _run_name(*, _root_: DictConfig) -> str:
-    own = identity(_root_)
+    own = fingerprint(_root_)
     sweep = SweepDirectory(Path(_root_.hydra.sweep.dir))
     searched = _root_.hydra.sweeper.get("params") or {}
     keys = dict.fromkeys([*sweep.keys, *map(str, searched)])
@@ -46,7 +31,7 @@ def _run_name(*, _root_: DictConfig) -> str:
 
 
 def _run_prefix(*, _root_: DictConfig) -> str:
-    return f"{identity(_root_)}  " if _root_.hydra.mode == RunMode.MULTIRUN else ""
+    return f"{fingerprint(_root_)}  " if _root_.hydra.mode == RunMode.MULTIRUN else ""
 
 
 def _readable(settings: Iterable[tuple[str, Any]]) -> list[str]:
