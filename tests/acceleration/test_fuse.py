@@ -113,7 +113,7 @@ def test_rows_of_layers_are_computed_together_with_the_same_outputs_gradients_an
     for custom_ops, names in ((None, plain_views), (ops, own_views)):
         fused = fuse(model, custom_ops)
         assert views(fused) == names
-        results, _ = step(fused, x, model.variables)
+        results, kinds = step(fused, x, model.variables)
         assert any("VaeRunner" in kind for kind in kinds) == (custom_ops is not None)
         assert_close(results, expected)
         assert_close([fused(x)], [model(x)])
@@ -214,7 +214,7 @@ def test_a_strided_convolution_equals_kerass_in_outputs_and_gradients_of_gradien
     model = network([kind(filters, stride, use_bias=True, activation="sigmoid")], (*size, channels))
     x = some((3, *size, channels), 0.0)
     fused = fuse(model, ops)
-    results, _ = step(fused, x, model.variables)
+    results, kinds = step(fused, x, model.variables)
     assert "VaeRunnerConv2DTranspose" in kinds
     assert_close(results, step(model, x, model.variables)[0])
     assert_second_gradients_are_right(model, fused, x)
