@@ -20,7 +20,7 @@ from vae_runner.run_directory import CHOICES, RunDirectory
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep of six: a choice of the user's own, which has the same target as one of ours, and values of many kinds."""
+    """A sweep of six: a choice of the user's own, which has the target of one of ours, and values of many kinds."""
     folder = tmp_path_factory.mktemp("choices")
     (folder / "conf" / "optimizer").mkdir(parents=True)
     (folder / "conf" / "optimizer" / "mine.yaml").write_text("defaults: [adam]\nbeta_1: 0.8\n")
