@@ -1,11 +1,9 @@
 """The peers train the network that ours is."""
 
 import pytest
-from vae_runner.models.posterior import DiagonalGaussian
 
 from benchmarks.peers import LATENT, tutorial
-from vae_runner.models.conv import build
-from vae_runner.models.layers import plain
+from tests.networks import build
 
 NORMALIZED = (
     32 + 64 + 64 + 64,
@@ -15,10 +13,10 @@ NORMALIZED = (
 
 def parameters() -> list[int]:
     """Of the encoder and decoder, with the biases that the peers have and ours leaves out; trainable ones."""
-    autoencoder = build((28, 28, 1), LATENT, DiagonalGaussian)
+    autoencoder = build((28, 28, 1), LATENT)
     networks = (autoencoder.encoder, autoencoder.decoder)
     return [
-        sum(v.shape.num_elements() for v in plain(network).trainable_variables) + biases
+        sum(v.shape.num_elements() for v in network.trainable_variables) + biases
         for network, biases in zip(networks, NORMALIZED, strict=True)
     ]
 

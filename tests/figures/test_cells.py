@@ -15,9 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from vae_runner.models.posterior import DiagonalGaussian
 
 from vae_runner.datasets.dataset import Split
+from vae_runner.distributions.gaussian import DiagonalGaussian, StandardNormal
+from vae_runner.distributions.squared_error import SquaredError
 from vae_runner.figures.comparison import Compared, comparison
 from vae_runner.figures.interpolations import interpolations
 from vae_runner.figures.latent_space import latent_space
@@ -27,6 +28,8 @@ from vae_runner.figures.reconstructions import reconstructions
 from vae_runner.figures.samples import samples, samples_normal, samples_uniform
 from vae_runner.figures.trained import Trained
 from vae_runner.figures.traversals import traversals
+from vae_runner.posteriors.gaussian import Gaussian
+from vae_runner.priors.normal import Normal
 
 HEIGHT, WIDTH, BAND = 48, 64, 8  # pixels; a band of rows an entry of z, and the last one for the mark
 REACH = 10.0  # z is within ±
@@ -37,19 +40,25 @@ NAMES = ("shirt", "shoe", "bag")
 class Stub:
     """Decodes z into an image of which z can be read, and encodes an image of that kind as the z in it."""
 
-    posterior = DiagonalGaussian
+    posterior, prior = Gaussian(), Normal()
     image_shape = (HEIGHT, WIDTH, 1)
 
     def __init__(self, latent: int) -> None:
         self.latent = latent
 
-    def encode(self, images: tf.Tensor, training: bool = False) -> DiagonalGaussian:
+    def encoder(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
         mean = tf.constant([z_of(image)[: self.latent] for image in images.numpy()], tf.float32)
         spread = tf.range(self.latent, dtype=tf.float32)  # dimensions differ in their variances
-        return DiagonalGaussian(mean, tf.zeros_like(mean) - spread)
+        return {"mean": mean, "log_var": tf.zeros_like(mean) - spread}
 
-    def decode(self, z: tf.Tensor, training: bool = False) -> tf.Tensor:
-        return tf.constant(images_of(z.numpy(), mark=1.0))
+    def encode(self, images: tf.Tensor, labels: tf.Tensor | None = None, training: bool = False) -> DiagonalGaussian:
+        return self.posterior.distribution(self.encoder(images))
+
+    def decode(self, z: tf.Tensor, labels: tf.Tensor | None = None, training: bool = False) -> SquaredError:
+        return SquaredError(tf.constant(images_of(z.numpy(), mark=1.0)))
+
+    def latent_prior(self, labels: tf.Tensor | None = None) -> StandardNormal:
+        return StandardNormal(self.latent)
 
 
 def images_of(z: np.ndarray, mark: float) -> np.ndarray:
@@ -276,6 +285,7 @@ def test_a_comparison_has_in_each_column_what_its_title_says() -> None:
             labels=trained.test.labels,
             reconstructions=images_of(z[:8], mark=1.0),
             samples=images_of(z[8:24], mark=1.0),
+            prior=f"prior {number}",
             metrics={"test/loss": 100.0 + number, **({"test/kl": 200.0 + number} if number else {})},
         )
 
@@ -295,7 +305,7 @@ def test_a_comparison_has_in_each_column_what_its_title_says() -> None:
         assert [is_decoded(cell.image) for cell in (*above, *below)] == [False] * 8 + [True] * 8
         close([cell.z(2) for cell in above], of_the_data(trained)[:8])
         close([cell.z(2) for cell in below], run.embeddings[:8])
-        assert sampled.get_title() == "samples, z ~ N(0, I)"
+        assert sampled.get_title() == f"samples, z ~ {run.prior}"
         close([cell.z(2) for cell in flat(seen(figure, sampled, 2, 8))], run.embeddings[8:24])
         lines: dict[float, dict[str, str]] = {}
         for text in listed.texts:

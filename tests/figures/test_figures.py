@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
-from vae_runner.models.posterior import DiagonalGaussian, Point
 
+from tests.networks import build
 from vae_runner.datasets.dataset import Split
 from vae_runner.evaluation.embeddings import decode
 from vae_runner.figures.comparison import Compared, comparison, in_order
@@ -22,18 +22,21 @@ from vae_runner.figures.reconstructions import reconstructions
 from vae_runner.figures.samples import samples, samples_normal, samples_uniform
 from vae_runner.figures.trained import Trained
 from vae_runner.figures.traversals import traversals
-from vae_runner.models.mlp import build
+from vae_runner.models import mlp
+from vae_runner.posteriors.base import Posterior
+from vae_runner.posteriors.gaussian import Gaussian
+from vae_runner.posteriors.point import Point
 from vae_runner.storage.run_directory import save_figure
 
 NAMES = ("shirt", "shoe", "bag")
 
 
-def make(latent: int = 2, channels: int = 1, count: int = 60, posterior: type = DiagonalGaussian) -> Trained:
+def make(latent: int = 2, channels: int = 1, count: int = 60, posterior: type[Posterior] = Gaussian) -> Trained:
     keras.utils.set_random_seed(1)
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (count, 64, 64, channels), np.uint8)
     history = [{"epoch": e, "train/loss": 9 - e, "train/kl": e, "test/loss": 10 - e, "test/kl": e} for e in (1, 2, 3)]
-    autoencoder = build((64, 64, channels), latent, posterior, depth=1, width=16)
+    autoencoder = build((64, 64, channels), latent, posterior(), mlp, depth=1, width=16)
     return Trained(autoencoder, Split(images, rng.integers(0, 3, count)), NAMES, history, epoch=3, seed=5)
 
 
@@ -169,7 +172,9 @@ def test_comparison_puts_2d_latent_spaces_on_the_same_axes_and_metrics_in_line()
 
     def compared(scale: float, **metrics: float) -> Compared:
         images = rng.random((8, 8, 8, 1))
-        return Compared("run", "about", rng.normal(0, scale, (50, 2)), rng.integers(0, 3, 50), images, images, metrics)
+        return Compared(
+            "run", "about", rng.normal(0, scale, (50, 2)), rng.integers(0, 3, 50), images, images, "N(0, I)", metrics
+        )
 
     images = rng.integers(0, 256, (8, 8, 8, 1), np.uint8)
     runs = [compared(1, loss=1.5, kl=2.0), compared(10, loss=3.25)]

@@ -2,29 +2,35 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from vae_runner.losses.ae import Ae
-from vae_runner.losses.terms import mean_squared_error
-from vae_runner.losses.vae import Vae
-from vae_runner.models.posterior import DiagonalGaussian, Point
 
-from vae_runner.losses import Batch
+from tests.networks import build
+from vae_runner.distributions.squared_error import SquaredError
+from vae_runner.losses.base import Batch, Loss
+from vae_runner.losses.elbo import Elbo
+from vae_runner.losses.reconstruction import Reconstruction
+from vae_runner.models import mlp
 from vae_runner.models.autoencoder import Autoencoder
-from vae_runner.models.mlp import build
+from vae_runner.posteriors.base import Posterior
+from vae_runner.posteriors.gaussian import Gaussian
+from vae_runner.posteriors.point import Point
+from vae_runner.training.noise import GivenNoise
+
+NOISE = tf.constant(np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32))
 
 
 @pytest.fixture
 def batch() -> Batch:
     rng = np.random.default_rng(0)
     images = rng.random((5, 8, 9, 3), np.float32)
-    return Batch(tf.constant(images), tf.constant(rng.normal(size=(5, 4)).astype(np.float32)), tf.constant(0.5))
+    return Batch(tf.constant(images), None, GivenNoise([NOISE]), tf.constant(0.5))
 
 
 def by_hand(autoencoder: Autoencoder, batch: Batch) -> tuple[float, float]:
     """1000 × mean squared error and KL, in NumPy, image by image."""
     outputs = autoencoder.encoder(batch.images)
     mean, log_var = outputs["mean"].numpy().astype(float), outputs["log_var"].numpy().astype(float)
-    z = mean + np.sqrt(np.exp(log_var)) * batch.noise.numpy()
-    decoded = autoencoder.decoder(z.astype(np.float32)).numpy().astype(float)
+    z = mean + np.sqrt(np.exp(log_var)) * NOISE.numpy()
+    decoded = autoencoder.decoder(z.astype(np.float32))["mean"].numpy().astype(float)
     errors, divergences = [], []
     for image, other, m, v in zip(batch.images.numpy(), decoded, mean, log_var, strict=True):
         errors.append(np.mean([(a - b) ** 2 for a, b in zip(image.ravel(), other.ravel(), strict=True)]))
@@ -33,8 +39,8 @@ def by_hand(autoencoder: Autoencoder, batch: Batch) -> tuple[float, float]:
 
 
 def test_vae_is_1000_times_mse_plus_kl(batch: Batch) -> None:
-    autoencoder = build((8, 9, 3), 4, DiagonalGaussian)
-    loss, terms = Vae()(autoencoder, batch, training=True)
+    autoencoder = build((8, 9, 3), 4, model=mlp)
+    loss, terms = Elbo()(autoencoder, batch, training=True)
     reconstruction, kl = by_hand(autoencoder, batch)
 
     np.testing.assert_allclose(terms["reconstruction"], reconstruction, rtol=1e-4)
@@ -43,8 +49,8 @@ def test_vae_is_1000_times_mse_plus_kl(batch: Batch) -> None:
 
 
 def test_weights_weigh_the_loss_and_the_kl_is_told_without_its_own(batch: Batch) -> None:
-    autoencoder = build((8, 9, 3), 4, DiagonalGaussian)
-    loss, terms = Vae(reconstruction_weight=10, kl_weight=4)(autoencoder, batch, training=True)
+    autoencoder = build((8, 9, 3), 4, model=mlp)
+    loss, terms = Elbo(reconstruction_weight=10, kl_weight=4)(autoencoder, batch, training=True)
     reconstruction, kl = by_hand(autoencoder, batch)
 
     np.testing.assert_allclose(terms["reconstruction"], reconstruction / 100, rtol=1e-4)
@@ -54,35 +60,36 @@ def test_weights_weigh_the_loss_and_the_kl_is_told_without_its_own(batch: Batch)
 
 @pytest.mark.parametrize(("epoch", "weight"), [(0, 0), (1, 1), (3, 3), (4, 4), (50, 4), (np.inf, 4)])
 def test_kl_warm_up_grows_the_weight_linearly_to_its_value(epoch: float, weight: float) -> None:
-    assert float(Vae(kl_weight=4, kl_warmup_epochs=4).kl_weight_at(tf.constant(epoch, tf.float32))) == weight
+    assert float(Elbo(kl_weight=4, kl_warmup_epochs=4).kl_weight_at(tf.constant(epoch, tf.float32))) == weight
 
 
-@pytest.mark.parametrize("posterior", [Point, DiagonalGaussian])
-def test_ae_is_the_reconstruction_term_of_the_mean_without_noise(batch: Batch, posterior: type) -> None:
-    autoencoder = build((8, 9, 3), 4, posterior)
-    loss, terms = Ae(reconstruction_weight=10)(autoencoder, batch, training=True)
+@pytest.mark.parametrize("posterior", [Point, Gaussian])
+def test_ae_is_the_reconstruction_term_of_the_mean_without_noise(batch: Batch, posterior: type[Posterior]) -> None:
+    autoencoder = build((8, 9, 3), 4, posterior(), mlp)
+    loss, terms = Reconstruction(reconstruction_weight=10)(autoencoder, batch, training=True)
     mean = autoencoder.encoder(batch.images)["mean"]
-    error = (autoencoder.decoder(mean) - batch.images).numpy().astype(float)
+    error = (autoencoder.decoder(mean)["mean"] - batch.images).numpy().astype(float)
 
     np.testing.assert_allclose(loss, 10 * np.mean(error**2), rtol=1e-4)
     assert terms == {"reconstruction": loss}
-    louder, _ = Ae(reconstruction_weight=10)(autoencoder, batch._replace(noise=100 * batch.noise), training=True)
+    louder = batch._replace(noise=GivenNoise([100 * NOISE]))
+    louder, _ = Reconstruction(reconstruction_weight=10)(autoencoder, louder, training=True)
     assert float(louder) == float(loss)
 
 
 def test_the_error_is_of_each_image_over_its_pixels_and_channels(batch: Batch) -> None:
     others = tf.reverse(batch.images, axis=[0])
     expected = [np.mean((a - b) ** 2) for a, b in zip(batch.images.numpy(), others.numpy(), strict=True)]
-    np.testing.assert_allclose(mean_squared_error(batch.images, others), expected, rtol=1e-5)
+    np.testing.assert_allclose(SquaredError(others).error(batch.images), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("loss", [Ae(), Vae()])
-def test_both_networks_are_in_training_or_in_inference_as_the_loss_is(batch: Batch, loss: Ae | Vae) -> None:
-    autoencoder = build((8, 9, 3), 4, DiagonalGaussian, normalization="batch")
+@pytest.mark.parametrize("loss", [Reconstruction(), Elbo()])
+def test_both_networks_are_in_training_or_in_inference_as_the_loss_is(batch: Batch, loss: Loss) -> None:
+    autoencoder = build((8, 9, 3), 4, model=mlp, normalization="batch")
     layers = [*autoencoder.encoder.layers, *autoencoder.decoder.layers]
     averages = [layer.moving_mean for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
     before = [average.numpy() for average in averages]
     for training in (False, True):
-        loss(autoencoder, batch, training)
+        loss(autoencoder, batch._replace(noise=GivenNoise([NOISE])), training)
         moved = [not np.array_equal(a, b) for a, b in zip(before, averages, strict=True)]
         assert moved == [training] * 4

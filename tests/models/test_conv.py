@@ -3,23 +3,23 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vae_runner.models.posterior import DiagonalGaussian, Point
 
+from tests.networks import build
 from vae_runner.errors import UserError
-from vae_runner.models.conv import block_strides, block_widths, build
-from vae_runner.models.layers import parts, plain
+from vae_runner.models.conv import block_strides, block_widths
+from vae_runner.posteriors.point import Point
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.Conv2DTranspose)
 
 
 def convolutions(model: keras.Model) -> list[tuple[int, int, tuple[int, ...]]]:
     """Filters, stride and output shape of each convolution, in order."""
-    layers = [layer for layer in plain(model).layers if isinstance(layer, CONVOLUTIONS)]
+    layers = [layer for layer in model.layers if isinstance(layer, CONVOLUTIONS)]
     return [(layer.filters, layer.strides[0], tuple(layer.output.shape[1:])) for layer in layers]
 
 
 def test_depth_4_on_28x28_is_the_tutorials_fashion_network() -> None:
-    autoencoder = build((28, 28, 1), 2, DiagonalGaussian, depth=4)
+    autoencoder = build((28, 28, 1), 2, depth=4)
 
     assert convolutions(autoencoder.encoder) == [
         (32, 1, (28, 28, 32)),
@@ -28,7 +28,7 @@ def test_depth_4_on_28x28_is_the_tutorials_fashion_network() -> None:
         (64, 1, (7, 7, 64)),
     ]
     assert autoencoder.encoder.get_layer("flatten").output.shape == (None, 3136)
-    encoder, decoder = plain(autoencoder.encoder), plain(autoencoder.decoder)
+    encoder, decoder = autoencoder.encoder, autoencoder.decoder
     assert encoder.get_layer("mean").units == encoder.get_layer("log_var").units == 2
     assert decoder.get_layer("dense").units == 3136
     assert decoder.get_layer("reshape").output.shape == (None, 7, 7, 64)
@@ -42,7 +42,7 @@ def test_depth_4_on_28x28_is_the_tutorials_fashion_network() -> None:
 
 
 def test_depth_5_on_256x256_is_the_tutorials_cartoon_network() -> None:
-    autoencoder = build((256, 256, 3), 200, DiagonalGaussian, depth=5)
+    autoencoder = build((256, 256, 3), 200, depth=5)
 
     assert convolutions(autoencoder.encoder) == [
         (32, 2, (128, 128, 32)),
@@ -52,7 +52,7 @@ def test_depth_5_on_256x256_is_the_tutorials_cartoon_network() -> None:
         (64, 2, (8, 8, 64)),
     ]
     assert autoencoder.encoder.get_layer("flatten").output.shape == (None, 4096)
-    encoder = plain(autoencoder.encoder)
+    encoder = autoencoder.encoder
     assert encoder.get_layer("mean").units == encoder.get_layer("log_var").units == 200
     assert autoencoder.decoder.get_layer("dense").units == 4096
     assert convolutions(autoencoder.decoder) == [
@@ -82,26 +82,26 @@ def tutorial_parameters(shape: tuple[int, int, int], latent: int, widths: list[i
 def test_parameters_are_the_tutorials_less_the_biases_that_batch_normalisation_cancels(
     shape: tuple[int, int, int], latent: int, widths: list[int], flat: int
 ) -> None:
-    autoencoder = build(shape, latent, DiagonalGaussian)
+    autoencoder = build(shape, latent)
     encoder, decoder = tutorial_parameters(shape, latent, widths, flat)
 
     assert autoencoder.encoder.count_params() == encoder - sum(widths)
     assert autoencoder.decoder.count_params() == decoder - sum(widths[:-1])
-    without = build(shape, latent, DiagonalGaussian, normalization="none")
+    without = build(shape, latent, normalization="none")
     assert without.encoder.count_params() == encoder - 4 * sum(widths)
     assert without.decoder.count_params() == decoder - 4 * sum(widths[:-1])
 
 
 def test_a_point_posterior_has_one_head() -> None:
-    autoencoder = build((8, 8, 1), 3, Point)
-    assert plain(autoencoder.encoder).output_names == ["mean"]
+    autoencoder = build((8, 8, 1), 3, Point())
+    assert autoencoder.encoder.output_names == ["mean"]
 
 
 @settings(max_examples=12, deadline=None)
 @given(height=st.integers(8, 45), width=st.integers(8, 45), kernel=st.integers(1, 5), depth=st.integers(1, 4))
 def test_any_size_from_8_up_comes_out_as_it_went_in(height: int, width: int, kernel: int, depth: int) -> None:
     shape = (height, width, 3)
-    autoencoder = build(shape, 2, DiagonalGaussian, depth=depth, filters=2, kernel_size=kernel)
+    autoencoder = build(shape, 2, depth=depth, filters=2, kernel_size=kernel)
 
     images = np.random.default_rng(0).random((2, *shape), np.float32)
     assert autoencoder.reconstruct(images).shape == (2, *shape)
@@ -160,16 +160,16 @@ def test_widths_are_32_then_64s_unless_given() -> None:
 
 @pytest.mark.parametrize("kind", ["batch", "layer", "none"])
 def test_normalisation_is_a_key(kind: str) -> None:
-    autoencoder = build((8, 8, 1), 2, DiagonalGaussian, normalization=kind)
-    names = {type(layer).__name__ for layer in parts(autoencoder.encoder)}
-    wanted = {"batch": "FusedBatchNormalization", "layer": "LayerNormalization"}.get(kind)
+    autoencoder = build((8, 8, 1), 2, normalization=kind)
+    names = {type(layer).__name__ for layer in autoencoder.encoder.layers}
+    wanted = {"batch": "BatchNormalization", "layer": "LayerNormalization"}.get(kind)
     assert {n for n in names if "Normalization" in n} == ({wanted} if wanted else set())
 
 
 def test_slope_and_momentum_reach_their_layers() -> None:
-    autoencoder = build((8, 8, 1), 2, DiagonalGaussian, batch_norm_momentum=0.7, leaky_relu_slope=0.05)
+    autoencoder = build((8, 8, 1), 2, batch_norm_momentum=0.7, leaky_relu_slope=0.05)
     for model in (autoencoder.encoder, autoencoder.decoder):
-        for layer in parts(model):
+        for layer in model.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 assert layer.momentum == 0.7
             if isinstance(layer, keras.layers.LeakyReLU):
@@ -177,6 +177,6 @@ def test_slope_and_momentum_reach_their_layers() -> None:
 
 
 def test_the_decoder_leaves_out_the_last_line_of_an_odd_side() -> None:
-    decoder = build((19, 30, 3), 2, DiagonalGaussian, depth=2, downsamplings=2, filters=2).decoder
-    croppings = [layer.cropping for layer in plain(decoder).layers if isinstance(layer, keras.layers.Cropping2D)]
+    decoder = build((19, 30, 3), 2, depth=2, downsamplings=2, filters=2).decoder
+    croppings = [layer.cropping for layer in decoder.layers if isinstance(layer, keras.layers.Cropping2D)]
     assert croppings == [((0, 0), (0, 1)), ((0, 1), (0, 0))]  # 5×8 → 10×16 → 10×15 → 20×30 → 19×30

@@ -13,18 +13,24 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tests.models.comparing import load_custom_ops
-from vae_runner.losses.ae import Ae
-from vae_runner.losses.vae import Vae
-from vae_runner.models.posterior import DiagonalGaussian, Point
-from vae_runner.training.optimizers import Adam, AdamW
 
+from tests.acceleration.comparing import load_custom_ops
+from tests.networks import build, one_player
+from vae_runner.acceleration.fuse import fuse
+from vae_runner.acceleration.optimizers import Adam, AdamW
 from vae_runner.config.configuration import HardwareConfig
 from vae_runner.datasets.io.stored import StoredImages
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.errors import UserError
-from vae_runner.models import conv, mlp
+from vae_runner.experiment import synchronize_normalization
+from vae_runner.likelihoods.mse import MeanSquaredError
+from vae_runner.losses.base import Batch, Loss
+from vae_runner.losses.elbo import Elbo
+from vae_runner.losses.reconstruction import Reconstruction
+from vae_runner.models import mlp
 from vae_runner.models.autoencoder import Autoencoder
+from vae_runner.posteriors.point import Point
+from vae_runner.priors.normal import Normal
 from vae_runner.runtime.hardware import Hardware, _mirrored, setup
 from vae_runner.training.inner import InnerLoop, Sums
 
@@ -38,8 +44,10 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * DEVICES
 )
 IMAGES = np.random.default_rng(0).integers(0, 256, (COUNT, 12, 8, 1), np.uint8)
+LABELS = np.arange(COUNT) % 7
 
-Make = Callable[[], tuple[Autoencoder, object, keras.optimizers.Optimizer]]
+Made = tuple[Autoencoder, Loss, keras.optimizers.Optimizer]
+Make = Callable[[], Made]
 
 
 def machine(replicas: int, synchronized: bool | None = None) -> Hardware:
@@ -53,11 +61,12 @@ def an_epoch(hardware: Hardware, make: Make, images: object = IMAGES) -> tuple[S
     keras.utils.set_random_seed(SEED)
     with hardware.strategy.scope():
         autoencoder, loss, optimizer = make()
-        for network in (autoencoder.encoder, autoencoder.decoder):
-            hardware.prepare(network)
-        optimizer.build(autoencoder.trainable_variables)
+        synchronize_normalization(autoencoder, hardware.synchronized)
+        encoder, decoder = (fuse(n, hardware.custom_ops) for n in (autoencoder.encoder, autoencoder.decoder))
+        players = one_player(autoencoder, optimizer)
     batches = Batches(images, BATCH, SEED, hardware.strategy)
-    inner = InnerLoop(autoencoder, loss, optimizer, hardware, SEED, batches.steps)
+    fused = replace(autoencoder, encoder=encoder, decoder=decoder)
+    inner = InnerLoop(fused, loss, players, hardware, SEED, batches.steps)
     trained = inner.train(batches, batches.shares(0), 0, batches.steps)
     test = Batches(images, 10, strategy=hardware.strategy)
     evaluated = inner.evaluate(test, test.shares(), 0, test.steps)
@@ -67,29 +76,43 @@ def an_epoch(hardware: Hardware, make: Make, images: object = IMAGES) -> tuple[S
 
 def vae(**optimizer: float) -> Make:
     return lambda: (
-        conv.build((12, 8, 1), 2, DiagonalGaussian, filters=4), Vae(), Adam(**{"learning_rate": 1e-3, **optimizer})
+        build((12, 8, 1), filters=4), Elbo(), Adam(**{"learning_rate": 1e-3, **optimizer})
     )  # fmt: skip
 
 
-def own_batch_normalization() -> tuple[Autoencoder, object, keras.optimizers.Optimizer]:
+def own_batch_normalization() -> Made:
     """Keras's own layer, as in a network of the user's."""
     images = keras.Input((12, 8, 1))
     x = keras.layers.BatchNormalization()(keras.layers.Dense(6)(keras.layers.Flatten()(images)))
     encoder = keras.Model(images, {"mean": keras.layers.Dense(2)(x)})
     z = keras.Input((2,))
-    decoder = keras.Model(z, keras.layers.Reshape((12, 8, 1))(keras.layers.Dense(96, activation="sigmoid")(z)))
-    return Autoencoder(encoder, decoder, Point), Ae(), keras.optimizers.SGD(1e-3)
+    pixels = keras.layers.Reshape((12, 8, 1))(keras.layers.Dense(96, activation="sigmoid")(z))
+    autoencoder = Autoencoder(encoder, keras.Model(z, {"mean": pixels}), Point(), Normal(), MeanSquaredError())
+    return autoencoder, Reconstruction(), keras.optimizers.SGD(1e-3)
 
 
-def loss_scaled() -> tuple[Autoencoder, object, keras.optimizers.Optimizer]:
+def loss_scaled() -> Made:
     autoencoder, loss, adam = vae()()
     return autoencoder, loss, keras.optimizers.LossScaleOptimizer(adam)
 
 
+class Noisy(Elbo):
+    """A loss that asks for noise of several kinds, of which each image has its own."""
+
+    def __call__(
+        self, autoencoder: Autoencoder, batch: Batch, training: bool
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        loss, terms = super().__call__(autoencoder, batch, training)
+        brightness = tf.reduce_mean(batch.images, axis=[1, 2, 3])
+        drawn = tf.reduce_sum(batch.noise.uniform([3]) * batch.noise.normal([3]), axis=1) * batch.noise.uniform([])
+        return loss + tf.reduce_mean(brightness * drawn), terms
+
+
 MAKES: dict[str, Make] = {
+    "noisy": lambda: (build((12, 8, 1), filters=4), Noisy(), Adam(1e-3)),
     "vae": vae(),
-    "ae": lambda: (conv.build((12, 8, 1), 40, Point, filters=4), Ae(), AdamW(learning_rate=1e-3, weight_decay=0.01)),
-    "mlp": lambda: (mlp.build((12, 8, 1), 2, DiagonalGaussian, width=8, normalization="batch"), Vae(), Adam(1e-3)),
+    "ae": lambda: (build((12, 8, 1), 40, Point(), filters=4), Reconstruction(), AdamW(1e-3, weight_decay=0.01)),
+    "mlp": lambda: (build((12, 8, 1), model=mlp, width=8, normalization="batch"), Elbo(), Adam(1e-3)),
     "clipped": vae(global_clipnorm=0.5),
     "clipped one by one": vae(clipnorm=0.1),
     "averaged": vae(use_ema=True),
@@ -116,10 +139,10 @@ def test_without_synchronized_batch_normalization_it_is_another_computation_and_
 
 
 def test_custom_operations_compute_the_same_on_every_replica() -> None:
-    def make() -> tuple[Autoencoder, object, keras.optimizers.Optimizer]:
+    def make() -> Made:
         # As in test_inner.py, so that little is made of rounding.
-        autoencoder = conv.build((12, 8, 1), 2, DiagonalGaussian, filters=16, leaky_relu_slope=0.9)
-        return autoencoder, Vae(), Adam(1e-3, epsilon=1e-4)
+        autoencoder = build((12, 8, 1), filters=16, leaky_relu_slope=0.9)
+        return autoencoder, Elbo(), Adam(1e-3, epsilon=1e-4)
 
     apart = machine(REPLICAS, synchronized=False)
     ours, theirs = (an_epoch(replace(apart, custom_ops=ops), make) for ops in (load_custom_ops(), None))
@@ -131,13 +154,13 @@ def test_custom_operations_compute_the_same_on_every_replica() -> None:
 def test_a_step_that_is_not_finite_on_one_replica_is_found() -> None:
     images = np.zeros((BATCH, 12, 8, 1), np.uint8)
 
-    class Infinite(Vae):
+    class Infinite(Elbo):
         def __call__(self, autoencoder, batch, training):
             loss, terms = super().__call__(autoencoder, batch, training)
             replica = tf.distribute.get_replica_context().replica_id_in_sync_group
             return loss + tf.where(replica == REPLICAS - 1, np.inf, 0.0), terms
 
-    def make() -> tuple[Autoencoder, object, keras.optimizers.Optimizer]:
+    def make() -> Made:
         autoencoder, _, adam = vae()()
         return autoencoder, Infinite(), adam
 
@@ -148,13 +171,13 @@ def test_a_step_that_is_not_finite_on_one_replica_is_found() -> None:
 def test_overflow_on_one_replica_keeps_all_of_them_from_the_update() -> None:
     """Keras looks for it before it has summed the gradients, on the first replica alone."""
 
-    class Overflowing(Vae):
+    class Overflowing(Elbo):
         def __call__(self, autoencoder, batch, training):
             loss, terms = super().__call__(autoencoder, batch, training)
             replica = tf.distribute.get_replica_context().replica_id_in_sync_group
             return loss * tf.where(replica == REPLICAS - 1, np.inf, 1.0), terms
 
-    def make() -> tuple[Autoencoder, object, keras.optimizers.Optimizer]:
+    def make() -> Made:
         autoencoder, _, optimizer = loss_scaled()
         return autoencoder, Overflowing(), optimizer
 
@@ -175,10 +198,14 @@ def test_replicas_share_each_batch_out_and_each_image_comes_once(
     (tmp_path / "images.u8").write_bytes(IMAGES.tobytes())
     images = StoredImages(tmp_path / "images.u8", IMAGES.shape) if stored else IMAGES
     strategy = machine(replicas).strategy
-    batches, alone = Batches(images, BATCH, SEED, strategy), Batches(images, BATCH, SEED)
+    batches, alone = Batches(images, BATCH, SEED, strategy, LABELS), Batches(images, BATCH, SEED, labels=LABELS)
+    label_of = {image.tobytes(): label for image, label in zip(IMAGES, LABELS, strict=True)}
     shares = islice(batches.shares(2, first), batches.steps - first)
     for share, whole in zip(shares, islice(alone.shares(2), first, alone.steps), strict=True):
         parts = strategy.experimental_local_results(strategy.run(batches.images, args=(share,)))
+        labels = strategy.experimental_local_results(strategy.run(batches.labels, args=(share,)))
+        for images_of_it, labels_of_it in zip(parts, labels, strict=True):
+            assert labels_of_it.numpy().tolist() == [label_of[image.tobytes()] for image in images_of_it.numpy()]
         weights = [float(weight) for weight in strategy.experimental_local_results(share.weight)]
         expected = alone.images(whole).numpy()
         assert sum(weights) == pytest.approx(len(expected))

@@ -6,13 +6,14 @@ import keras
 import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
-from vae_runner.losses.vae import Vae
-from vae_runner.models.posterior import DiagonalGaussian
-from vae_runner.training.optimizers import Adam
 
+from tests.networks import build, one_player
+from vae_runner.acceleration.optimizers import Adam
 from vae_runner.config.configuration import check, register_schemas
 from vae_runner.datasets.digits import load
 from vae_runner.datasets.pipeline import Batches
+from vae_runner.losses.base import AUTOENCODER
+from vae_runner.losses.elbo import Elbo
 from vae_runner.models import mlp
 from vae_runner.run import _build, _trained
 from vae_runner.runtime.hardware import setup
@@ -57,14 +58,13 @@ def test_a_run_trains_and_is_measured_as_configured() -> None:
     experiment = _build(config, machine, Stopwatch(), Interruption())
 
     dataset = load(test_fraction=0.2, validation_fraction=0.2, limit=50)
-    autoencoder = mlp.build((8, 8, 1), 3, DiagonalGaussian, width=8)
+    autoencoder = build((8, 8, 1), 3, model=mlp, width=8)
     for ours, theirs in [("encoder", experiment.autoencoder.encoder), ("decoder", experiment.autoencoder.decoder)]:
         getattr(autoencoder, ours).set_weights(theirs.get_weights())
     train = Batches(dataset.train.images, BATCH, SEED)
     rate = LearningRate(0.0005, partial(cosine), 3, train.steps)
-    adam = Adam(rate)
-    adam.build(autoencoder.trainable_variables)
-    inner = InnerLoop(autoencoder, Vae(kl_weight=3, kl_warmup_epochs=2), adam, machine, SEED, train.steps)
+    players = one_player(autoencoder, Adam(rate))
+    inner = InnerLoop(autoencoder, Elbo(kl_weight=3, kl_warmup_epochs=2), players, machine, SEED, train.steps)
     others = {name: Batches(dataset.splits[name].images, BATCH) for name in ("validation", "test")}
     expected = results(Trainer(inner, train, others, rate))
 
@@ -83,5 +83,5 @@ def test_the_loss_is_scaled_where_small_gradients_would_be_nothing(precision: st
         experiment = _build(config, setup(config.hardware, config.seed), Stopwatch(), Interruption())
     finally:
         keras.config.set_dtype_policy("float32")
-    optimizer = experiment.trainer._inner._optimizer
+    optimizer = experiment.trainer._inner._players[AUTOENCODER].optimizer
     assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer) == scaled

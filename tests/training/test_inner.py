@@ -4,6 +4,7 @@ import sys
 import time as clock
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,22 +12,24 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tests.models.comparing import load_custom_ops
-from vae_runner.losses.ae import Ae
-from vae_runner.losses.vae import Vae
-from vae_runner.models.posterior import DiagonalGaussian, Point
-from vae_runner.training.optimizers import Adam
 
+from tests.acceleration.comparing import load_custom_ops
+from tests.networks import build, one_player
+from vae_runner.acceleration.fuse import fuse
+from vae_runner.acceleration.optimizers import Adam
 from vae_runner.datasets.dataset import Dataset, Split
 from vae_runner.datasets.pipeline import Batches
-from vae_runner.losses import Batch
+from vae_runner.losses.base import AUTOENCODER, Batch, Loss
+from vae_runner.losses.elbo import Elbo
+from vae_runner.losses.reconstruction import Reconstruction
 from vae_runner.models.autoencoder import Autoencoder
-from vae_runner.models.conv import build
-from vae_runner.models.layers import parts, plain
+from vae_runner.models.variables import Variables
+from vae_runner.posteriors.gaussian import Gaussian
+from vae_runner.posteriors.point import Point
 from vae_runner.runtime.hardware import Hardware
 from vae_runner.training import outer
-from vae_runner.training.checkpoints import Variables
 from vae_runner.training.inner import InnerLoop
+from vae_runner.training.noise import GivenNoise
 from vae_runner.training.outer import DivergedError, EpochResult, Position, Progress, Trainer
 from vae_runner.training.schedules import LearningRate, constant, exponential
 from vae_runner.training.stopwatch import Stopwatch
@@ -42,7 +45,7 @@ def machine(xla: bool = False, ops: Any = None) -> Hardware:
 
 def make(
     dataset: Dataset,
-    loss: Vae | Ae | None = None,
+    loss: Loss | None = None,
     xla: bool = False,
     filters: int = 4,
     slope: float = 0.2,
@@ -50,17 +53,20 @@ def make(
     **optimizer: float,
 ) -> tuple[Autoencoder, InnerLoop]:
     keras.utils.set_random_seed(SEED)
-    loss = loss or Vae()
-    posterior = Point if isinstance(loss, Ae) else DiagonalGaussian
+    loss = loss or Elbo()
+    posterior = Point() if isinstance(loss, Reconstruction) else Gaussian()
     autoencoder = build(dataset.image_shape, 2, posterior, filters=filters, leaky_relu_slope=slope)
-    hardware = machine(xla, ops)
-    for network in (autoencoder.encoder, autoencoder.decoder):
-        hardware.prepare(network)
+    encoder, decoder = (fuse(network, ops) for network in (autoencoder.encoder, autoencoder.decoder))
     adam = Adam(**{"learning_rate": 1e-3, **optimizer})
     if keras.config.dtype_policy().name == "mixed_float16":
         adam = keras.optimizers.LossScaleOptimizer(adam)
-    adam.build(autoencoder.trainable_variables)
-    return autoencoder, InnerLoop(autoencoder, loss, adam, hardware, SEED, steps_per_epoch=4)
+    players = one_player(autoencoder, adam)
+    fused = replace(autoencoder, encoder=encoder, decoder=decoder)
+    return autoencoder, InnerLoop(fused, loss, players, machine(xla, ops), SEED, steps_per_epoch=4)
+
+
+def optimizer_of(inner: InnerLoop) -> keras.optimizers.Optimizer:
+    return inner._players[AUTOENCODER].optimizer
 
 
 def weights(autoencoder: Autoencoder) -> list[np.ndarray]:
@@ -98,7 +104,9 @@ def test_the_compiled_loop_equals_a_plain_loop_of_kerass_own_layers_over_an_epoc
     # 0 fall on either side of LeakyReLU's bend.
     epsilon, slope = 1e-4, 0.9
     autoencoder, inner = make(small_dataset, filters=16, slope=slope, ops=ops, epsilon=epsilon)
-    encoder, decoder = plain(autoencoder.encoder), plain(autoencoder.decoder)
+    encoder, decoder = (keras.models.clone_model(n) for n in (autoencoder.encoder, autoencoder.decoder))
+    for copy, network in ((encoder, autoencoder.encoder), (decoder, autoencoder.decoder)):
+        copy.set_weights(network.get_weights())
     adam = keras.optimizers.Adam(1e-3, epsilon=epsilon)
     variables = encoder.trainable_variables + decoder.trainable_variables
     order = np.random.default_rng([SEED, 0]).permutation(50)
@@ -109,7 +117,7 @@ def test_the_compiled_loop_equals_a_plain_loop_of_kerass_own_layers_over_an_epoc
         with tf.GradientTape() as tape:
             outputs = encoder(images, training=True)
             mean, log_var = outputs["mean"], outputs["log_var"]
-            decoded = decoder(mean + tf.exp(log_var / 2) * noise, training=True)
+            decoded = decoder(mean + tf.exp(log_var / 2) * noise, training=True)["mean"]
             error = tf.reduce_mean((images - decoded) ** 2, axis=[1, 2, 3])
             kl = tf.reduce_sum(-0.5 * (1 + log_var - mean**2 - tf.exp(log_var)), axis=1)
             loss = tf.reduce_mean(1000 * error + kl)
@@ -158,7 +166,7 @@ def test_the_sums_of_an_epoch_do_not_depend_on_how_it_is_cut_into_calls(small_da
 
 
 def test_evaluation_is_the_mean_over_all_images_and_changes_nothing(small_dataset: Dataset) -> None:
-    autoencoder, inner = make(small_dataset, Ae())
+    autoencoder, inner = make(small_dataset, Reconstruction())
     before = weights(autoencoder)
     result = evaluate(inner, Batches(small_dataset.test.images, 7))
 
@@ -170,7 +178,7 @@ def test_evaluation_is_the_mean_over_all_images_and_changes_nothing(small_datase
 
 
 def test_evaluation_repeats_itself_and_takes_the_full_kl_weight_during_warm_up(small_dataset: Dataset) -> None:
-    _, inner = make(small_dataset, Vae(kl_weight=2, kl_warmup_epochs=100))
+    _, inner = make(small_dataset, Elbo(kl_weight=2, kl_warmup_epochs=100))
     batches = Batches(small_dataset.test.images, 7)
     result = evaluate(inner, batches)
     assert result == evaluate(inner, batches)
@@ -192,12 +200,13 @@ def test_the_noise_of_evaluation_follows_from_seed_and_batch_however_it_is_cut_i
     for number in range(7):
         images = small_dataset.test.images[3 * number : 3 * (number + 1)] / np.float32(255)
         noise = tf.random.stateless_normal([len(images), 2], [SEED, -1 - number], alg="philox")
-        loss += len(images) * float(Vae()(autoencoder, Batch(images, noise, tf.constant(np.inf)), training=False)[0])
+        batch = Batch(tf.constant(images), None, GivenNoise([noise]), tf.constant(np.inf))
+        loss += len(images) * float(Elbo()(autoencoder, batch, training=False)[0])
     assert results[0]["loss"] == pytest.approx(loss / 20, rel=1e-6)
 
 
 def test_kl_warm_up_follows_the_steps(small_dataset: Dataset) -> None:
-    _, inner = make(small_dataset, Vae(kl_warmup_epochs=2))
+    _, inner = make(small_dataset, Elbo(kl_warmup_epochs=2))
     batches = Batches(small_dataset.train.images, BATCH, SEED)
     shares = batches.shares(0)
     for step in range(4):
@@ -221,7 +230,7 @@ def test_xla_computes_the_same(small_dataset: Dataset) -> None:
 def test_mixed_precision_trains_with_float32_weights(small_dataset: Dataset, policy: str) -> None:
     autoencoder, inner = make(small_dataset)
     assert {v.dtype for v in autoencoder.trainable_variables} == {"float32"}
-    assert {part.compute_dtype for part in parts(autoencoder.encoder) if part.name == "conv_1"} == {
+    assert {part.compute_dtype for part in autoencoder.encoder.layers if part.name == "conv_1"} == {
         policy.removeprefix("mixed_")
     }
     batches = Batches(small_dataset.train.images, BATCH, SEED)
@@ -233,7 +242,7 @@ def test_mixed_precision_trains_with_float32_weights(small_dataset: Dataset, pol
 @pytest.mark.parametrize("policy", ["mixed_float16"], indirect=True)
 def test_mixed_float16_scales_the_loss_and_skips_steps_that_overflow(small_dataset: Dataset, policy: str) -> None:
     autoencoder, inner = make(small_dataset)
-    optimizer = inner._optimizer
+    optimizer = optimizer_of(inner)
     assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
     optimizer.dynamic_scale.assign(1e30)
     before = [v.numpy() for v in autoencoder.trainable_variables]
@@ -300,10 +309,10 @@ def test_what_was_stopped_goes_on_like_what_was_not_however_steps_are_cut_into_c
 ) -> None:
     def begin(uninterrupted: Callable[[], AbstractContextManager[None]] = nullcontext) -> tuple[Trainer, Variables]:
         rate = LearningRate(1e-3, partial(exponential, decay=0.5), 3, 4)
-        autoencoder, inner = make(small_dataset, Vae(kl_warmup_epochs=2), learning_rate=rate)
+        autoencoder, inner = make(small_dataset, Elbo(kl_warmup_epochs=2), learning_rate=rate)
         train, test = Batches(small_dataset.train.images, BATCH, SEED), Batches(small_dataset.test.images, 7)
         trainer = Trainer(inner, train, {"test": test}, rate, uninterrupted=uninterrupted)
-        return trainer, Variables(autoencoder, inner._optimizer)
+        return trainer, Variables({**autoencoder.parts, "optimizer": optimizer_of(inner)})
 
     def without_clock(results: list[EpochResult]) -> list[tuple[object, ...]]:
         clock = ("train/images_per_second", "seconds")
@@ -415,7 +424,7 @@ def test_a_loss_that_stops_being_finite_names_the_step_and_the_terms(small_datas
 
 
 def test_the_first_step_that_is_not_finite_is_named_with_its_means(small_dataset: Dataset) -> None:
-    class Infinite(Vae):
+    class Infinite(Elbo):
         """From step 2 on, counted from 0."""
 
         def __call__(self, autoencoder, batch, training):
@@ -431,7 +440,7 @@ def test_the_first_step_that_is_not_finite_is_named_with_its_means(small_dataset
 
 def test_an_evaluation_that_is_not_finite_ends_the_run_too(small_dataset: Dataset) -> None:
     autoencoder, inner = make(small_dataset)
-    averages = next(part for part in parts(autoencoder.encoder) if part.name == "norm_1").moving_mean
+    averages = next(part for part in autoencoder.encoder.layers if part.name == "norm_1").moving_mean
     averages.assign(np.nan * np.ones(averages.shape))  # training does not read them
     batches = Batches(small_dataset.train.images, 50, SEED)
     rate = LearningRate(1, constant, 2, 1)

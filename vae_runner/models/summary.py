@@ -44,13 +44,16 @@ def training_flops(layers: Iterable[LayerSummary]) -> int:
 def training_bytes(models: Iterable[keras.Model], images: int) -> int:
     """The least memory that training takes on so many images a step; the optimizer is taken to be Adam.
 
-    The weights, their gradients and two averages of these, and what goes into each layer that has weights: the backward
-    pass needs it again.
+    The weights, their gradients and two averages of these, and what goes into the layers that have weights, once where
+    several take the same: the backward pass needs it again.
     """
     layers = [layer for model in models for layer in model.layers if layer.weights]
     weights = sum(layer.count_params() for layer in layers)
-    kept = sum(math.prod(layer.input.shape[1:]) * tf.dtypes.as_dtype(layer.compute_dtype).size for layer in layers)
-    return 4 * WEIGHT_BYTES * weights + images * kept
+    kept = {
+        id(layer.input): math.prod(layer.input.shape[1:]) * tf.dtypes.as_dtype(layer.compute_dtype).size
+        for layer in layers
+    }
+    return 4 * WEIGHT_BYTES * weights + images * sum(kept.values())
 
 
 def forward_flops(layer: keras.layers.Layer) -> int:
