@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from vae_runner.errors import Interrupted, UnwritableError, UserError
-from vae_runner.run import _end_noted
 from vae_runner.runtime.console import LogFile
+from vae_runner.session import _recorded_end
 from vae_runner.storage.run_directory import RunDirectory
 
 
@@ -26,7 +26,7 @@ class Ends:
 
 
 def ended(record: Any, error: BaseException, tmp_path: Path) -> None:
-    with _end_noted(record, RunDirectory(tmp_path), None, "resume=it goes on"):
+    with _recorded_end(record, RunDirectory(tmp_path), None, "resume=it goes on"):
         raise error
 
 

@@ -409,11 +409,11 @@ def test_images_of_other_channels_than_grey_and_colour_are_refused(
 
 @pytest.mark.parametrize("channels", [2, 4])
 def test_a_dataset_of_other_channels_than_grey_and_colour_is_refused(channels: int) -> None:
-    from vae_runner.run import _check_dataset
+    from vae_runner.experiment import check_dataset
 
     images = Split(np.zeros((2, 8, 8, channels), np.uint8))
     with refused(f"8×8×{channels}", "1 or 3 channels"):
-        _check_dataset(Dataset(images, images))
+        check_dataset(Dataset(images, images))
 
 
 @pytest.mark.parametrize("background", ["whitish", "#12345", "#11223344", [1, 2], [1, 2, 256], [-1, 2, 3], 5, None])

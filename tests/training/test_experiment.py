@@ -12,12 +12,11 @@ from vae_runner.acceleration.optimizers import Adam
 from vae_runner.config.configuration import check, register_schemas
 from vae_runner.datasets.digits import load
 from vae_runner.datasets.pipeline import Batches
+from vae_runner.experiment import build_experiment
 from vae_runner.losses.base import AUTOENCODER
 from vae_runner.losses.elbo import Elbo
 from vae_runner.models import mlp
-from vae_runner.run import _build, _trained
 from vae_runner.runtime.hardware import setup
-from vae_runner.runtime.interruption import Interruption
 from vae_runner.training.inner import InnerLoop
 from vae_runner.training.outer import Trainer
 from vae_runner.training.schedules import LearningRate, cosine
@@ -55,7 +54,7 @@ def results(trainer: Trainer) -> list[dict[str, float]]:
 def test_a_run_trains_and_is_measured_as_configured() -> None:
     config = configured()
     machine = setup(config.hardware, config.seed)
-    experiment = _build(config, machine, Stopwatch(), Interruption())
+    experiment = build_experiment(config, machine, Stopwatch())
 
     dataset = load(test_fraction=0.2, validation_fraction=0.2, limit=50)
     autoencoder = build((8, 8, 1), 3, model=mlp, width=8)
@@ -72,7 +71,7 @@ def test_a_run_trains_and_is_measured_as_configured() -> None:
     assert [list(row) for row in found] == [list(row) for row in expected]
     for ours, theirs in zip(found, expected, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-6)
-    trained = _trained(experiment, [{"epoch": 1, "test/loss": 2.0}, {"epoch": 2, "test/loss": 1.0}], config)
+    trained = experiment.trained()
     assert (trained.epoch, trained.seed, len(trained.test)) == (2, SEED, len(dataset.test))
 
 
@@ -80,7 +79,7 @@ def test_a_run_trains_and_is_measured_as_configured() -> None:
 def test_the_loss_is_scaled_where_small_gradients_would_be_nothing(precision: str, scaled: bool) -> None:
     config = configured(f"hardware.precision={precision}")
     try:
-        experiment = _build(config, setup(config.hardware, config.seed), Stopwatch(), Interruption())
+        experiment = build_experiment(config, setup(config.hardware, config.seed), Stopwatch())
     finally:
         keras.config.set_dtype_policy("float32")
     optimizer = experiment.trainer._inner._players[AUTOENCODER].optimizer

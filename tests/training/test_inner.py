@@ -307,11 +307,11 @@ def test_an_epochs_result_has_the_metrics_of_the_table_in_order(small_dataset: D
 def test_what_was_stopped_goes_on_like_what_was_not_however_steps_are_cut_into_calls(
     where: tuple[int, int], time: int, small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def begin(uninterrupted: Callable[[], AbstractContextManager[None]] = nullcontext) -> tuple[Trainer, Variables]:
+    def begin(shielded: Callable[[], AbstractContextManager[None]] = nullcontext) -> tuple[Trainer, Variables]:
         rate = LearningRate(1e-3, partial(exponential, decay=0.5), 3, 4)
         autoencoder, inner = make(small_dataset, Elbo(kl_warmup_epochs=2), learning_rate=rate)
         train, test = Batches(small_dataset.train.images, BATCH, SEED), Batches(small_dataset.test.images, 7)
-        trainer = Trainer(inner, train, {"test": test}, rate, uninterrupted=uninterrupted)
+        trainer = Trainer(inner, train, {"test": test}, rate, shielded=shielded)
         return trainer, Variables({**autoencoder.parts, "optimizer": optimizer_of(inner)})
 
     def without_clock(results: list[EpochResult]) -> list[tuple[object, ...]]:

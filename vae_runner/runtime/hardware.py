@@ -40,15 +40,15 @@ class Hardware:
         """How many devices share a batch, on all machines."""
         return int(self.strategy.num_replicas_in_sync)
 
-    def largest(self, value: float) -> float:
-        """The largest of the values that the machines of the run give: a collective, in which each waits for all.
+    def all_reduce_max(self, value: float) -> float:
+        """Return the maximum of the values that the workers of the run give: a collective, in which each waits for all.
 
         Raises:
             LOST_ERRORS: one of them is gone.
         """
         if self.cluster is None:
             return value
-        return float(_largest(self.strategy, tf.constant(value, tf.float64)))
+        return float(_all_reduce_max(self.strategy, tf.constant(value, tf.float64)))
 
 
 # What TensorFlow raises when another machine of the run is gone.
@@ -56,7 +56,7 @@ LOST_ERRORS = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.Can
 
 
 @tf.function
-def _largest(strategy: tf.distribute.Strategy, value: tf.Tensor) -> tf.Tensor:
+def _all_reduce_max(strategy: tf.distribute.Strategy, value: tf.Tensor) -> tf.Tensor:
     def gathered(value: tf.Tensor) -> tf.Tensor:
         return tf.distribute.get_replica_context().all_gather(value[tf.newaxis], axis=0)
 

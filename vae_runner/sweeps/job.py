@@ -124,14 +124,16 @@ def _bring_to_end(
         os.environ["TTY_COMPATIBLE"] = "0"  # no progress bar: others write to the same terminal
     take_share(hydra.launcher, sweep, gpus=cfg.hardware.gpus is None)
     module = runner()
-    if known := module.metrics(own):
+    from vae_runner.experiment import known_metrics  # which imports TensorFlow, as `runner` has
+
+    if known := known_metrics(own):
         _check_metric(sweep, cfg.sweep.metric, known)
     suspected = directory.has_run and directory.info.get(SUSPECTED)
     with sweep.only_suspect(directory.path.name) if suspected else nullcontext(True) as may_run:
         end_if_told(sweep)
         if not may_run:  # this process is about to be ended
             return None
-        module.run(own, hydra, resumed=status is not None, told=lambda: sweep.told_to_end)
+        module.run(own, hydra, resumed=status is not None, stop_requested=lambda: sweep.told_to_end)
     _check_metric(sweep, cfg.sweep.metric, list(directory.info["metrics"]))
     return _metric(directory, cfg.sweep.metric)
 

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vae_runner.files.folders import write_whole
+from vae_runner.trackers.interface import Tracker
 from vae_runner.training.early_stopping import Row
 from vae_runner.training.outer import EpochResult
 
 
-class MetricsTable:
+class MetricsTable(Tracker):
     """Keeps the rows, those of the epochs before included, and the file of them: replaced as a whole every epoch."""
 
     def __init__(self, path: Path, rows: Sequence[Row] = ()) -> None:
@@ -18,14 +19,9 @@ class MetricsTable:
         self._path = path
         self._write()
 
-    @property
-    def last_step(self) -> int:
-        """The step after the last row; −1 before the first."""
-        return int(self.rows[-1]["step"]) if self.rows else -1
-
-    def add(self, result: EpochResult) -> None:
+    def epoch(self, result: EpochResult) -> None:
         """Add an epoch's row."""
-        self.rows.append({"epoch": result.epoch, "step": result.step, **result.metrics})
+        self.rows.append(result.row)
         self._write()
 
     def _write(self) -> None:

@@ -9,12 +9,13 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
 from vae_runner.runtime.console import console
+from vae_runner.trackers.interface import Tracker
 from vae_runner.training.outer import EpochResult, Progress
 
 log = logging.getLogger(__name__)
 
 
-class ProgressBar:
+class ProgressBar(Tracker):
     """A bar over the whole run, with the epoch, losses, images/s and the time left."""
 
     def __init__(self, epochs: int, images_per_epoch: int) -> None:
@@ -37,8 +38,8 @@ class ProgressBar:
     ) -> None:
         self._bar.stop()
 
-    def update(self, progress: Progress) -> None:
-        """Training has come so far."""
+    def progress(self, progress: Progress) -> None:
+        """Move the bar."""
         self._bar.update(
             self._task,
             completed=(progress.epoch - 1) * self._images_per_epoch + progress.images,
@@ -48,7 +49,7 @@ class ProgressBar:
         )
 
     def epoch(self, result: EpochResult) -> None:
-        """An epoch is done: its line stays."""
+        """Log the line of an epoch, which stays."""
         width = len(str(self._epochs))
         parts = [
             f"{split} {_terms(result.metrics, split)}"

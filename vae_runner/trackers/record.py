@@ -12,9 +12,11 @@ import tensorflow as tf
 
 import vae_runner
 from vae_runner.storage.run_directory import timestamp
+from vae_runner.trackers.interface import Tracker
+from vae_runner.training.outer import EpochResult
 
 
-class Record:
+class Record(Tracker):
     """Tells at any moment what a run is, how far it is, where its time went, and how it ended."""
 
     def __init__(
@@ -57,11 +59,15 @@ class Record:
 
     @property
     def was_finished(self) -> bool:
-        """Whether this is a finished run which has not gone on yet."""
+        """Whether this is a finished run whose training has not begun again."""
         return self._finished is not None
 
-    def goes_on(self) -> None:
-        """Training begins."""
+    def epoch(self, result: EpochResult) -> None:
+        """Note how far the run is."""
+        self.note(epoch=result.epoch, step=result.step, metrics=result.metrics)
+
+    def training_begins(self) -> None:
+        """Take a finished run for one under way again."""
         self._finished = None
 
     def end(self, status: str, **entries: Any) -> None:

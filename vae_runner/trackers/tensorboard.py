@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 import numpy as np
 import tensorflow as tf
@@ -17,10 +16,11 @@ from tensorboard.plugins.hparams import api as hparams
 from vae_runner.config.configuration import leaves, number_keys
 from vae_runner.errors import UnwritableError
 from vae_runner.files.folders import writing
+from vae_runner.trackers.interface import Tracker
 from vae_runner.training.outer import EpochResult
 
 
-class TensorBoard:
+class TensorBoard(Tracker):
     """Writes the event files of a run; scalars and pictures lie at the run's optimizer step."""
 
     def __init__(self, folder: Path, last_step: int = -1) -> None:
@@ -30,9 +30,6 @@ class TensorBoard:
             for file in folder.glob("events.out.tfevents.*"):
                 _cut(file, last_step)
             self._writer = tf.summary.create_file_writer(str(folder))
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -48,25 +45,28 @@ class TensorBoard:
         except tf.errors.OpError as error:
             raise UnwritableError(f"{self._folder} cannot be written ({error.message.splitlines()[0]})") from error
 
-    def configuration(self, yaml: str, config: DictConfig, trial: str) -> None:
-        """The configuration as text, and its values as hyperparameters."""
+    def configuration(self, config: DictConfig, run: str) -> None:
+        """Write the configuration as text, and its values as hyperparameters."""
+        yaml = OmegaConf.to_yaml(config, resolve=True)
         with self._telling(), self._writer.as_default(step=0):
             tf.summary.text("config", f"```yaml\n{yaml}\n```")
-            hparams.hparams(_hyperparameters(config), trial_id=trial)
+            hparams.hparams(_hyperparameters(config), trial_id=run)
 
     def epoch(self, result: EpochResult) -> None:
-        """An epoch's metrics."""
+        """Write an epoch's metrics."""
         with self._telling(), self._writer.as_default(step=result.step):
             for name, value in result.metrics.items():
                 tf.summary.scalar(name, value)
             self._writer.flush()
 
-    def picture(self, name: str, figure: Figure, step: int) -> None:
-        """A figure as an image."""
+    def figure(self, name: str, figure: Figure, result: EpochResult | None = None) -> None:
+        """Write a figure of an epoch as an image."""
+        if result is None:
+            return
         canvas = FigureCanvasAgg(figure)
         canvas.draw()  # type: ignore[no-untyped-call]
         pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
-        with self._telling(), self._writer.as_default(step=step):
+        with self._telling(), self._writer.as_default(step=result.step):
             tf.summary.image(name, pixels[np.newaxis])
             self._writer.flush()
 

@@ -18,10 +18,13 @@ import numpy as np
 
 from vae_runner.config.configuration import CheckpointConfig
 from vae_runner.datasets.dataset import is_fingerprint
+from vae_runner.errors import UserError
 from vae_runner.files.untrusted import DamagedError, are_numbers, arrays, json_object, reading
+from vae_runner.models.variables import Variables
 from vae_runner.training.early_stopping import Row, best_row
 from vae_runner.training.inner import Sums
-from vae_runner.training.outer import Position
+from vae_runner.training.outer import Position, Trainer
+from vae_runner.training.stopwatch import Stopwatch
 
 FORMAT = 1
 DIGEST_BYTES = hashlib.sha256().digest_size
@@ -96,6 +99,40 @@ class Checkpoint:
             if not is_fingerprint(data):
                 raise DamagedError("it does not tell what images it was made with")
             return cls(position, rows, seconds, dict(state["config"]), variables, data)
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """What checkpoints are captured from, and restored into."""
+
+    trainer: Trainer
+    variables: Variables
+    stopwatch: Stopwatch
+    config: dict[str, Any]  # resolved
+    data: dict[str, Any]  # the dataset's fingerprint
+
+    def capture(self) -> tuple[int, Checkpoint]:
+        """Return the run as it stands, without the row of an epoch whose figures are still to come, and its step."""
+        position = self.trainer.position
+        rows = [dict(row) for row in self.trainer.history if row["epoch"] < position.epoch]
+        seconds, values = dict(self.stopwatch.seconds), self.variables.values()
+        return self.trainer.step, Checkpoint(position, rows, seconds, self.config, values, self.data)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Put the run where it was when the checkpoint was captured.
+
+        Raises:
+            UserError: the checkpoint is of other variables.
+        """
+        if mismatch := self.variables.mismatch(checkpoint.variables):
+            raise UserError(
+                f"the checkpoint is of other variables: {mismatch}; a resumed run needs the networks and the optimizer "
+                "it began with, hardware.precision=mixed_float16 and its loss scale included"
+            )
+        self.variables.assign(checkpoint.variables)
+        self.trainer.position = checkpoint.position
+        self.trainer.history[:] = checkpoint.rows
+        self.stopwatch.seconds.update(checkpoint.seconds)
 
 
 class Keeper(Protocol):

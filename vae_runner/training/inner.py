@@ -53,7 +53,7 @@ class InnerLoop:
         for player in players.values():
             sums_no_gradients(player.optimizer)
         self._strategy = hardware.strategy
-        self.largest = hardware.largest  # of what the machines of a run measure, so that they go on alike
+        self.all_reduce_max = hardware.all_reduce_max  # so that all workers take the same steps in a call
         self._seed = seed
         self._steps_per_epoch = steps_per_epoch
         self._jit_compile = hardware.jit_compile

@@ -2,10 +2,10 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, Self
 
 from vae_runner.datasets.pipeline import Batches, Share
 from vae_runner.errors import UserError
@@ -13,7 +13,7 @@ from vae_runner.training.inner import InnerLoop, Sums
 from vae_runner.training.schedules import LearningRate
 from vae_runner.training.stopwatch import Stopwatch
 
-SECONDS_PER_CALL = 0.5  # of the compiled loop: how often the progress bar moves and a signal is heard
+SECONDS_PER_CALL = 0.5  # of the compiled loop: how often the progress bar moves and stop requests are checked
 MAX_STEPS_PER_CALL = 1000
 
 
@@ -49,13 +49,24 @@ class EpochResult:
     step: int  # optimizer steps since the beginning
     metrics: dict[str, float]  # train/loss, …, test/loss, …, learning_rate, train/images_per_second, seconds
 
+    @property
+    def row(self) -> dict[str, float]:
+        """Its row of the metrics table."""
+        return {"epoch": self.epoch, "step": self.step, **self.metrics}
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, float]) -> Self:
+        """Return the result that has this row."""
+        metrics = {name: value for name, value in row.items() if name not in ("epoch", "step")}
+        return cls(int(row["epoch"]), int(row["step"]), metrics)
+
 
 class Trainer:
     """Runs the inner loop epoch by epoch, and evaluates after each.
 
-    `position` can be set before the first epoch, to go on where another trainer was. `uninterrupted()` is entered
-    around each call of the compiled loop together with what is noted of it, so that weights and position agree
-    whenever a signal is answered.
+    `position` and `history` can be set before the first epoch, to continue where another trainer was. `shielded()` is
+    entered around each call of the compiled loop together with what is noted of it, so that weights and position agree
+    whenever a stop request is answered.
     """
 
     def __init__(
@@ -65,15 +76,16 @@ class Trainer:
         evaluated: dict[str, Batches],
         learning_rate: LearningRate,
         stopwatch: Stopwatch | None = None,
-        uninterrupted: Callable[[], AbstractContextManager[None]] = nullcontext,
+        shielded: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.position = Position()
+        self.history: list[dict[str, float]] = []  # the rows of the metrics table, for each epoch that was evaluated
         self._inner = inner
         self._train = train
         self._evaluated = evaluated
         self._learning_rate = learning_rate
         self._stopwatch = stopwatch or Stopwatch()
-        self._uninterrupted = uninterrupted
+        self._shielded = shielded
         self._shares: dict[str, Iterator[Share]] = {}  # by the split
         self._traced = False
 
@@ -107,7 +119,9 @@ class Trainer:
             "train/images_per_second": before.images_per_second,
             "seconds": before.seconds + time.monotonic() - start,
         }
-        return EpochResult(before.epoch, self.step, metrics)
+        result = EpochResult(before.epoch, self.step, metrics)
+        self.history.append(result.row)
+        return result
 
     def next_epoch(self) -> None:
         """The epoch is over, with all that belongs to it."""
@@ -120,7 +134,7 @@ class Trainer:
         start = time.monotonic() - self.position.seconds
         while self.position.steps < self._train.steps:
             steps = min(pace.steps_per_call, self._train.steps - self.position.steps)
-            with self._uninterrupted():
+            with self._shielded():
                 self._call(shares, steps, pace, start)
             self._check(self._sums)
             means = self._means(self._sums)
@@ -138,7 +152,7 @@ class Trainer:
         with self._stopwatch.on("training" if self._traced else "first_step"):
             sums = self._inner.train(self._train, shares, self.step, steps, self._sums)
         self._traced = True
-        pace.note(steps, sums.images - self._sums.images, self._inner.largest(time.perf_counter() - start))
+        pace.note(steps, sums.images - self._sums.images, self._inner.all_reduce_max(time.perf_counter() - start))
         self.position = Position(
             before.epoch, before.steps + steps, sums, time.monotonic() - epoch_start, pace.images_per_second
         )
@@ -147,20 +161,20 @@ class Trainer:
         """What goes on where the last epoch ended; made when it is first asked for."""
         if split not in self._shares:
             epoch, first = (self.position.epoch - 1, self.position.steps) if split == "train" else (0, 0)
-            with self._uninterrupted():
+            with self._shielded():
                 self._shares[split] = batches.shares(epoch, first)
         return self._shares[split]
 
     def _evaluate(self, split: str, batches: Batches) -> dict[str, float]:
-        """Means over a split, in calls short enough for a signal to be heard between them."""
+        """Means over a split, in calls short enough for a stop request to be answered between them."""
         shares = self._shares_of(split, batches)
         pace = _Pace()
         sums, done = Sums.zero(len(self._inner.names)), 0
         while done < batches.steps:
             steps, start = min(pace.steps_per_call, batches.steps - done), time.perf_counter()
-            with self._uninterrupted():
+            with self._shielded():
                 sums = self._inner.evaluate(batches, shares, done, steps, sums)
-            pace.note(steps, sums.images, self._inner.largest(time.perf_counter() - start))
+            pace.note(steps, sums.images, self._inner.all_reduce_max(time.perf_counter() - start))
             done += steps
         return self._means(sums)
 

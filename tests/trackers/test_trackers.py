@@ -11,13 +11,16 @@ from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
+from vae_runner.figures.pictures import Pictures
 from vae_runner.figures.trained import Trained
 from vae_runner.runtime.console import ConsoleHandler, console
+from vae_runner.trackers.figure_files import FigureFiles
+from vae_runner.trackers.interface import Tracker
 from vae_runner.trackers.metrics_table import MetricsTable
-from vae_runner.trackers.pictures import Pictures
+from vae_runner.trackers.multiple import Trackers
 from vae_runner.trackers.record import Record
 from vae_runner.trackers.tensorboard import TensorBoard
-from vae_runner.training.outer import EpochResult
+from vae_runner.training.outer import EpochResult, Progress
 
 RESULTS = [
     EpochResult(1, 10, {"train/loss": 3.5, "test/loss": 4.25, "learning_rate": 0.5}),
@@ -29,7 +32,7 @@ def test_the_table_has_a_row_an_epoch_readable_while_the_run_goes_on(tmp_path: P
     path = tmp_path / "metrics.csv"
     table = MetricsTable(path)
     for count, result in enumerate(RESULTS, 1):
-        table.add(result)
+        table.epoch(result)
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
         assert len(rows) == count
@@ -40,13 +43,10 @@ def test_the_table_has_a_row_an_epoch_readable_while_the_run_goes_on(tmp_path: P
 def test_a_table_goes_on_after_the_rows_of_the_epochs_before(tmp_path: Path) -> None:
     before = [{"epoch": 1, "step": 10, **RESULTS[0].metrics}]
     table = MetricsTable(tmp_path / "metrics.csv", before)
-    assert table.last_step == 10
-    table.add(RESULTS[1])
+    table.epoch(RESULTS[1])
     assert [(row["epoch"], row["step"]) for row in table.rows] == [(1, 10), (2, 20)]
-    assert table.last_step == 20
     assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 3
     assert len(before) == 1
-    assert MetricsTable(tmp_path / "other.csv").last_step == -1
 
 
 def test_a_record_of_a_run_that_goes_on_keeps_its_beginning_and_adds_up_its_seconds() -> None:
@@ -79,7 +79,7 @@ def test_a_finished_run_that_does_not_go_on_after_all_keeps_its_record() -> None
     assert written[-1] == before
 
     record = Record(written.append, {}, before)
-    record.goes_on()
+    record.training_begins()
     record.end("failed", error="diverged")
     assert written[-1]["status"] == "failed"
 
@@ -88,7 +88,6 @@ def test_a_finished_run_that_does_not_go_on_after_all_keeps_its_record() -> None
 def events(tmp_path: Path) -> EventAccumulator:
     with TensorBoard(tmp_path) as board:
         board.configuration(
-            "latent: 2",
             OmegaConf.create(
                 {
                     "latent": 2,
@@ -104,7 +103,8 @@ def events(tmp_path: Path) -> EventAccumulator:
         for result in RESULTS:
             board.epoch(result)
         figure = Figure(figsize=(1, 1), facecolor="red")
-        board.picture("samples", figure, 20)
+        board.figure("samples", figure, RESULTS[1])
+        board.figure("final", figure)
     accumulator = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0})
     accumulator.Reload()
     return accumulator
@@ -117,6 +117,7 @@ def test_tensorboard_has_every_metric_at_its_step(events: EventAccumulator) -> N
 
 
 def test_tensorboard_has_the_picture_and_the_configuration(events: EventAccumulator) -> None:
+    assert "final" not in events.Tags()["tensors"]
     (picture,) = events.Tensors("samples")
     assert picture.step == 20
     width, height, encoded = tf.make_ndarray(picture.tensor_proto)
@@ -146,10 +147,10 @@ def test_tensorboard_has_the_hyperparameters(events: EventAccumulator) -> None:
 
 def test_tensorboard_goes_on_after_the_last_step_that_is_kept(tmp_path: Path) -> None:
     with TensorBoard(tmp_path) as board:
-        board.configuration("latent: 2", OmegaConf.create({"latent": 2}), "trial")
+        board.configuration(OmegaConf.create({"latent": 2}), "trial")
         for result in RESULTS:
             board.epoch(result)
-        board.picture("samples", Figure(figsize=(1, 1)), 20)
+        board.figure("samples", Figure(figsize=(1, 1)), RESULTS[1])
     with TensorBoard(tmp_path, last_step=10) as board:
         board.epoch(EpochResult(2, 20, {"train/loss": 2.0}))
     accumulator = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0})
@@ -168,31 +169,48 @@ def final(trained: Trained) -> Figure:
     return Figure(label=f"final {trained.epoch}")
 
 
-def test_pictures_are_saved_by_their_epoch_and_are_in_tensorboard_at_the_step() -> None:
+def test_figures_are_drawn_when_they_are_due_and_saved_by_their_epoch() -> None:
     saved: list[Any] = []
-    shown: list[Any] = []
-
-    class Board:
-        def picture(self, name: str, figure: Figure, step: int) -> None:
-            shown.append((name, figure.get_label(), step))
-
     nodes = {
         when: {name: {"_target_": f"{__name__}.{name}", "_partial_": True}}
         for when, name in (("periodic", "periodic"), ("final", "final"))
     }
-    board: Any = Board()
-    pictures = Pictures(
-        OmegaConf.create({"every": 2, **nodes}),
-        lambda figure, name, epoch=None: saved.append((name, figure.get_label(), epoch)),
-        board,
-    )
+    pictures = Pictures(OmegaConf.create({"every": 2, **nodes}))
+    files = FigureFiles(lambda figure, name, epoch: saved.append((name, figure.get_label(), epoch)))
     stub: Any = None
     for epoch in (1, 2, 3):
         trained = Trained(stub, stub, (), [], epoch, 0)
-        pictures.draw_periodic(trained, 100 * epoch, last=epoch == 3)
-    pictures.draw_final(trained)
+        for name, figure in pictures.periodic(trained, is_last=epoch == 3):
+            files.figure(name, figure, EpochResult(epoch, 100 * epoch, {}))
+    for name, figure in pictures.final(trained):
+        files.figure(name, figure)
     assert saved == [("periodic", "periodic 2", 2), ("periodic", "periodic 3", 3), ("final", "final 3", None)]
-    assert shown == [("periodic", "periodic 2", 200), ("periodic", "periodic 3", 300)]
+
+
+def test_everything_goes_to_all_trackers_in_their_order_and_they_are_closed_whatever_happens() -> None:
+    taken: list[Any] = []
+
+    class Taking(Tracker):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def __exit__(self, *error: object) -> None:
+            taken.append((self.name, "closed"))
+
+        def epoch(self, result: EpochResult) -> None:
+            taken.append((self.name, result.epoch))
+
+    def fail() -> None:
+        with Trackers([Taking("a"), Tracker(), Taking("b")]) as trackers:
+            trackers.configuration(OmegaConf.create(), "run")
+            trackers.progress(Progress(1, 2, {}, 3.0))
+            trackers.epoch(RESULTS[0])
+            trackers.figure("samples", Figure())
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert taken == [("a", 1), ("b", 1), ("b", "closed"), ("a", "closed")]
 
 
 def test_a_runs_pictures_are_at_the_steps_of_its_table(finished_run: Path) -> None:

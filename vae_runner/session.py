@@ -1,0 +1,221 @@
+"""One run's life: its directory, its role among the workers, and how its end is recorded."""
+
+import logging
+import os
+import shlex
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from vae_runner.config.configuration import without_output
+from vae_runner.datasets.dataset import data_changes
+from vae_runner.errors import Interrupted, UnwritableError, UserError, first_line, not_permitted
+from vae_runner.experiment import Experiment, check_same_on_all_workers
+from vae_runner.figures.trained import Trained
+from vae_runner.files.folders import remove_empty
+from vae_runner.runtime.cluster import Cluster, find
+from vae_runner.runtime.console import LOG_ONLY, silence_native_messages
+from vae_runner.runtime.hardware import LOST_ERRORS, Hardware
+from vae_runner.runtime.interruption import Interruption
+from vae_runner.storage.resume import check_same_past
+from vae_runner.storage.run_directory import RunDirectory
+from vae_runner.trackers.figure_files import FigureFiles
+from vae_runner.trackers.metrics_table import MetricsTable
+from vae_runner.trackers.multiple import Trackers
+from vae_runner.trackers.progress import ProgressBar
+from vae_runner.trackers.record import Record
+from vae_runner.trackers.tensorboard import TensorBoard
+from vae_runner.training.checkpoints import Checkpoint, Checkpoints
+from vae_runner.training.outer import EpochResult
+from vae_runner.training.stopwatch import Stopwatch
+
+log = logging.getLogger(__name__)
+
+KEPT_TEST_IMAGES = 16  # in the run directory, for vae-compare
+
+
+@dataclass(frozen=True)
+class Session:
+    """A run under way in this process."""
+
+    config: DictConfig  # as this worker follows it
+    directory: RunDirectory
+    record: Record
+    stopwatch: Stopwatch
+    stop: Interruption
+    cluster: Cluster | None  # None: this machine alone
+    in_sweep: bool
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls,
+        config: DictConfig,
+        hydra: DictConfig,
+        *,
+        resumed: bool = False,
+        stop_requested: Callable[[], object] | None = None,
+    ) -> "Iterator[Session]":
+        """Hold the directory that Hydra chose, answer signals, and record how what is inside ends.
+
+        With `resumed`, the directory has a run, which continues. Of several workers the chief writes there, and the
+        others in a scratch directory. `stop_requested` is asked now and then whether the run is to end.
+
+        Raises:
+            UserError: the directory cannot be used, or what is inside raised something the user can mend.
+            Interrupted: a stop was requested; its text is the resume hint.
+        """
+        path = Path(hydra.runtime.output_dir)
+        shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+        cluster = find(config.hardware)
+        if cluster:
+            silence_native_messages()
+        opened: AbstractContextManager[RunDirectory]
+        if cluster is None or cluster.is_chief:
+            resume_hint = f"vae-run {shlex.quote(f'resume={shown}')} goes on"
+            if cluster:
+                resume_hint += ", with hardware=auto also on one machine"
+            opened = RunDirectory.open_to_resume(path) if resumed else RunDirectory.create(path, config, hydra)
+        else:
+            resume_hint = "the first machine says how to go on"
+            _leave_output_to_the_chief(path)
+            config = without_output(config)
+            opened = RunDirectory.scratch(config, path if resumed else None)
+        stop = Interruption(stop_requested)
+        with stop.heard(), opened as directory:
+            stopwatch = Stopwatch()
+            record = Record(directory.write_info, stopwatch.seconds, directory.info if resumed else None)
+            with _recorded_end(record, directory, cluster, resume_hint):
+                yield cls(config, directory, record, stopwatch, stop, cluster, hydra.mode == RunMode.MULTIRUN)
+        log.info("Run directory: %s", shown)
+
+    @property
+    def shows_networks(self) -> bool:
+        """Whether both networks are listed layer by layer: once, and not for every run of a sweep."""
+        return not self.in_sweep and (self.cluster is None or self.cluster.is_chief)
+
+    def checkpoints(self, experiment: Experiment) -> Checkpoints:
+        """Return what writes the experiment's checkpoints into the run's directory."""
+        return Checkpoints(self.config.checkpoint, self.directory, experiment.state.capture)
+
+    def restore(self, experiment: Experiment) -> bool:
+        """Put the experiment where the run's newest checkpoint is, if there is one; return whether there is.
+
+        Raises:
+            UserError: the checkpoint is of another configuration, of other images, or not that of all workers.
+        """
+        checkpoint = self.directory.newest_checkpoint()
+        if checkpoint is not None:
+            self._check_origin(checkpoint, experiment)
+        if not self.in_sweep:  # The configuration is that of the directory, which may have been damaged.
+            self.directory.check_config()
+        if checkpoint is not None:
+            self.directory.write_config(self.config)
+            experiment.state.restore(checkpoint)
+            log.info("Resumed in epoch %d, at step %d", checkpoint.position.epoch, experiment.trainer.step)
+        elif self.record.was_finished:
+            raise UserError(
+                f"{self.directory.path} is finished, and has no checkpoint to go on from: start a new run, in another "
+                "directory"
+            )
+        check_same_on_all_workers(experiment.machine, f"step {experiment.trainer.step}")
+        self.record.note(data=experiment.dataset.fingerprint)
+        if experiment.trainer.history:  # run.json may have been lost, or be of a moment after the checkpoint.
+            self.record.epoch(EpochResult.of_row(experiment.trainer.history[-1]))
+        return checkpoint is not None
+
+    def trackers(self, experiment: Experiment) -> Trackers:
+        """Return where the run's numbers and pictures go; those of epochs that will come again are deleted there."""
+        history, images = experiment.trainer.history, experiment.trainer.images_per_epoch
+        return Trackers(
+            [
+                MetricsTable(self.directory.metrics_file, history),
+                FigureFiles(self.directory.save_figure),
+                TensorBoard(self.directory.tensorboard, int(history[-1]["step"]) if history else -1),
+                ProgressBar(self.config.epochs, images),
+                self.record,
+            ]
+        )
+
+    def stopped_together(self, machine: Hardware) -> AbstractContextManager[None]:
+        """Inside, the workers of a run answer a stop request at the same step, whichever has it."""
+        return self.stop.together(machine.all_reduce_max) if self.cluster else nullcontext()
+
+    def _check_origin(self, checkpoint: Checkpoint, experiment: Experiment) -> None:
+        check_same_past(self.config, checkpoint.config, self.directory.path)
+        if changes := data_changes(checkpoint.data, experiment.dataset.fingerprint):
+            raise UserError(
+                f"{self.directory.path} was trained on other images ({changes}): bring those back, say with "
+                "dataset.root= where they are, or start a new run"
+            )
+
+    def save_results(self, experiment: Experiment, trained: Trained) -> None:
+        """Write the trained models, and what comparing runs needs of the test split: embeddings, and a few images."""
+        self.directory.save_models(experiment.autoencoder)
+        labels: dict[str, Any] = {}
+        if trained.embedded.labels is not None:
+            labels = {"labels": trained.embedded.labels}
+        self.directory.save_arrays("embeddings", {**trained.posterior, **labels})
+        images = np.asarray(trained.test.first(KEPT_TEST_IMAGES).images)
+        names = np.array(trained.label_names, dtype=np.str_)
+        count = np.array(len(trained.test))
+        self.directory.save_arrays("test_images", {"images": images, "label_names": names, "count": count})
+
+
+@contextmanager
+def _recorded_end(record: Record, directory: RunDirectory, cluster: Cluster | None, resume_hint: str) -> Iterator[None]:
+    """Record in run.json how what is inside ends, and say, also in the log, what the user can do about it."""
+
+    def end(status: str, **entries: Any) -> None:
+        with suppress(UnwritableError):  # Where there is no room, the user is still told what has happened.
+            record.end(status, **entries)
+
+    def failure(line: str, advice: str = "") -> UserError:
+        end("failed", error=line)
+        error = UserError(line + advice)
+        log.info("%s", error, extra=LOG_ONLY)
+        return error
+
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        end("interrupted", step=directory.newest_step)
+        number = interrupt.signal_number if isinstance(interrupt, Interrupted) else signal.SIGINT
+        interrupted = Interrupted(number, f"interrupted at step {directory.newest_step}: {resume_hint}")
+        log.info("%s", interrupted, extra=LOG_ONLY)
+        raise interrupted from interrupt
+    except UnwritableError as error:
+        raise failure(str(error), f": make room for it; then {resume_hint}") from error
+    except UserError as error:
+        raise failure(str(error)) from error
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        needed = f"the run needs more memory than there is ({first_line(error)})"
+        raise failure(needed, ": choose a smaller model, latent, batch_size or image size") from error
+    except BaseException as error:
+        if cluster and isinstance(error, LOST_ERRORS) and (lost := cluster.named_in(str(error))):
+            raise failure(f"{lost} is gone, and this run with it", f": {resume_hint}") from error
+        if isinstance(error, PermissionError) and error.filename is not None:
+            raise failure(str(not_permitted(error))) from error
+        end("failed", error=f"{type(error).__name__}: {error}")
+        raise
+    record.end("finished")
+
+
+def _leave_output_to_the_chief(path: Path) -> None:
+    """Say nothing from now on but what goes wrong on this machine, and leave none of Hydra's folder at `path`."""
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        if isinstance(handler, logging.FileHandler):
+            root.removeHandler(handler)
+        else:
+            handler.setLevel(logging.WARNING)
+    os.environ["TTY_COMPATIBLE"] = "0"  # no progress bar
+    remove_empty(path)

@@ -1,0 +1,33 @@
+"""What a tracker is: where numbers and pictures go while a run trains."""
+
+from types import TracebackType
+from typing import Self
+
+from matplotlib.figure import Figure
+from omegaconf import DictConfig
+
+from vae_runner.training.outer import EpochResult, Progress
+
+
+class Tracker:
+    """A place for what a run measures and draws. What a back end has no use for, it leaves to these methods."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Write what is left; training is over, however it ended."""
+
+    def configuration(self, config: DictConfig, run: str) -> None:
+        """Take the configuration of a run of this name, which begins."""
+
+    def progress(self, progress: Progress) -> None:
+        """Take how far training is, between two calls of the compiled loop."""
+
+    def epoch(self, result: EpochResult) -> None:
+        """Take what is known at the end of an epoch."""
+
+    def figure(self, name: str, figure: Figure, result: EpochResult | None = None) -> None:
+        """Take a figure that was drawn after the epoch of this result; without one, of the final model."""

@@ -1,0 +1,52 @@
+"""All trackers of a run as one."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+from matplotlib.figure import Figure
+from omegaconf import DictConfig
+
+from vae_runner.trackers.interface import Tracker
+from vae_runner.training.outer import EpochResult, Progress
+
+
+class Trackers(Tracker):
+    """Hands everything to each of several trackers, in their order."""
+
+    def __init__(self, trackers: Sequence[Tracker]) -> None:
+        self._trackers = trackers
+        self._entered = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as entered:
+            for tracker in self._trackers:
+                entered.enter_context(tracker)
+            self._entered = entered.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._entered.__exit__(kind, error, traceback)
+
+    def configuration(self, config: DictConfig, run: str) -> None:
+        """Hand on the configuration."""
+        for tracker in self._trackers:
+            tracker.configuration(config, run)
+
+    def progress(self, progress: Progress) -> None:
+        """Hand on how far training is."""
+        for tracker in self._trackers:
+            tracker.progress(progress)
+
+    def epoch(self, result: EpochResult) -> None:
+        """Hand on an epoch's result."""
+        for tracker in self._trackers:
+            tracker.epoch(result)
+
+    def figure(self, name: str, figure: Figure, result: EpochResult | None = None) -> None:
+        """Hand on a figure."""
+        for tracker in self._trackers:
+            tracker.figure(name, figure, result)
