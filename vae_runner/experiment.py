@@ -112,7 +112,7 @@ def known_metrics(config: DictConfig) -> list[str]:
     try:
         loss: Any = get_class(config.loss._target_)
         terms = tuple(loss.terms)
-    except Exception:  # whatever is wrong with a loss of the user's own is told when it is built
+    except Exception:  # whatever is wrong with a loss of the user's own is said when it is built
         return []
     validated = OmegaConf.select(config, "dataset.validation_fraction") != 0
     splits = ("train", *(("validation",) if validated else ()), "test")

@@ -43,16 +43,16 @@ def _run(session: Session) -> None:
     # Custom operations come before the workers join: one that compiles them would let the others wait.
     custom_ops = load_for(config.hardware)
     machine = hardware.setup(config.hardware, config.seed, session.cluster, custom_ops)
-    session.stop.hear_again()
+    session.stop.reinstall_handlers()
     session.record.note(hardware=machine.description)
 
-    experiment = build_experiment(config, machine, stopwatch, session.stop.deferred)
+    experiment = build_experiment(config, machine, stopwatch, session.stop.shielded)
     trainer = experiment.trainer
     restored = session.restore(experiment)
     if not restored:
         show_summary(
             experiment.autoencoder, experiment.dataset, config.batch_size, machine.description,
-            brief=not session.shows_networks,
+            layers=session.shows_layers,
         )  # fmt: skip
     checkpoints = session.checkpoints(experiment)
 

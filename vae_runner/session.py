@@ -24,7 +24,7 @@ from vae_runner.files.folders import remove_empty
 from vae_runner.runtime.cluster import Cluster, find
 from vae_runner.runtime.console import LOG_ONLY, silence_native_messages
 from vae_runner.runtime.hardware import LOST_ERRORS, Hardware
-from vae_runner.runtime.interruption import Interruption
+from vae_runner.runtime.interruption import StopRequest
 from vae_runner.storage.resume import check_same_past
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.trackers.figure_files import FigureFiles
@@ -50,7 +50,7 @@ class Session:
     directory: RunDirectory
     record: Record
     stopwatch: Stopwatch
-    stop: Interruption
+    stop: StopRequest
     cluster: Cluster | None  # None: this machine alone
     in_sweep: bool
 
@@ -64,7 +64,7 @@ class Session:
         resumed: bool = False,
         stop_requested: Callable[[], object] | None = None,
     ) -> "Iterator[Session]":
-        """Hold the directory that Hydra chose, answer signals, and record how what is inside ends.
+        """Hold the directory that Hydra chose, answer stop requests, and record how what is inside ends.
 
         With `resumed`, the directory has a run, which continues. Of several workers the chief writes there, and the
         others in a scratch directory. `stop_requested` is asked now and then whether the run is to end.
@@ -89,8 +89,8 @@ class Session:
             _leave_output_to_the_chief(path)
             config = without_output(config)
             opened = RunDirectory.scratch(config, path if resumed else None)
-        stop = Interruption(stop_requested)
-        with stop.heard(), opened as directory:
+        stop = StopRequest(stop_requested)
+        with stop.handlers_installed(), opened as directory:
             stopwatch = Stopwatch()
             record = Record(directory.write_info, stopwatch.seconds, directory.info if resumed else None)
             with _recorded_end(record, directory, cluster, resume_hint):
@@ -98,7 +98,7 @@ class Session:
         log.info("Run directory: %s", shown)
 
     @property
-    def shows_networks(self) -> bool:
+    def shows_layers(self) -> bool:
         """Whether both networks are listed layer by layer: once, and not for every run of a sweep."""
         return not self.in_sweep and (self.cluster is None or self.cluster.is_chief)
 
@@ -147,7 +147,7 @@ class Session:
 
     def stopped_together(self, machine: Hardware) -> AbstractContextManager[None]:
         """Inside, the workers of a run answer a stop request at the same step, whichever has it."""
-        return self.stop.together(machine.all_reduce_max) if self.cluster else nullcontext()
+        return self.stop.agreed(machine.all_reduce_max) if self.cluster else nullcontext()
 
     def _check_origin(self, checkpoint: Checkpoint, experiment: Experiment) -> None:
         check_same_past(self.config, checkpoint.config, self.directory.path)

@@ -57,7 +57,7 @@ def test_all_trials_whose_process_is_gone_are_told_of_also_those_that_are_not_do
 def test_a_search_that_is_to_end_chooses_no_more_runs(config: DictConfig, tmp_path: Path) -> None:
     GoOn().on_multirun_start(config)
     study(config).ask()
-    SweepDirectory(tmp_path).tell_to_end(signal.SIGTERM)
+    SweepDirectory(tmp_path).request_stop(signal.SIGTERM)
     with pytest.raises(Interrupted):
         study(config).ask()
     assert len(study(config).trials) == 1

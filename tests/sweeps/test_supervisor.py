@@ -240,7 +240,7 @@ def test_a_refused_command_changes_nothing_of_a_sweep(
 ) -> None:
     add_run(sweep, "a", "failed")
     (sweep.path / "multirun.yaml").write_text("the last command's")
-    sweep.tell_to_end(signal.SIGTERM)
+    sweep.request_stop(signal.SIGTERM)
     before = sweep.kept()
     assert len(before) == 3
 
@@ -285,14 +285,14 @@ def test_what_waits_in_a_queue_hears_of_the_interruption_when_it_begins(
         directory = SweepDirectory(Path("queued"))
         (directory.path / ".submitit").mkdir()
         (directory.path / ".submitit" / "1_submitted.pkl").touch()
-        directory.tell_to_end(signal.SIGTERM)
+        directory.request_stop(signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
         return 128 + signal.SIGTERM
 
     processes(interrupted)
     with pytest.raises(Interrupted):
         supervisor.supervise(["seed=0,1", "sweep.dir=queued"])
-    assert SweepDirectory(Path("queued")).told_to_end == signal.SIGTERM
+    assert SweepDirectory(Path("queued")).stop_requested == signal.SIGTERM
 
 
 def test_a_run_that_is_touched_again_and_again_does_not_count_as_progress(

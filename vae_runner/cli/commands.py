@@ -7,8 +7,8 @@ The work is in `cli`, and is imported where Ctrl-C is answered already: it takes
 import sys
 
 from vae_runner.errors import UserError, exit_status, not_permitted
-from vae_runner.runtime import signals
-from vae_runner.runtime.streams import Forgiving, forgiving
+from vae_runner.runtime.interruption import ignore_signals, signals_raise
+from vae_runner.runtime.streams import BestEffortStream, best_effort_output
 
 
 def run() -> None:
@@ -27,7 +27,7 @@ def compare() -> None:
 
 
 def _command(name: str) -> None:
-    with forgiving(), signals.raised():
+    with best_effort_output(), signals_raise():
         try:
             _work(name)
             _check_output()
@@ -35,7 +35,7 @@ def _command(name: str) -> None:
             print(f"{name}: {error}", file=sys.stderr)
             sys.exit(2)
         except KeyboardInterrupt as interrupt:
-            signals.ignore()  # more of them: it ends
+            ignore_signals()  # more of them: it ends
             print(f"{name}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
             sys.exit(exit_status(interrupt))
 
@@ -59,7 +59,7 @@ def _work(name: str) -> None:
 def _check_output() -> None:
     """Tell of what was said and could not be written, unless nobody wanted to read it."""
     sys.stdout.flush()
-    if isinstance(sys.stdout, Forgiving) and (problem := sys.stdout.problem):
+    if isinstance(sys.stdout, BestEffortStream) and (problem := sys.stdout.problem):
         raise UserError(
             f"the standard output cannot be written ({problem.strerror}): all else is done; send it elsewhere"
         )

@@ -39,11 +39,12 @@ from vae_runner.config.choices import check_choices, without_nothing
 from vae_runner.config.fingerprint import fingerprint
 from vae_runner.errors import UserError, check_name, exit_status, first_line
 from vae_runner.files.folders import make_next_folder, remove_empty
-from vae_runner.runtime import environment, signals
+from vae_runner.runtime import environment
+from vae_runner.runtime.interruption import raise_if_swallowed
 from vae_runner.storage import resume
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
-from vae_runner.sweeps.job import CHILD, WORKER_LOST, end_if_told, listen, sweep_job
+from vae_runner.sweeps.job import CHILD, WORKER_LOST, check_stop, install_launcher_handlers, sweep_job
 from vae_runner.sweeps.names import register_resolver
 
 log = logging.getLogger(__name__)
@@ -132,7 +133,7 @@ def _import(name: str, last_words: Path | None = None) -> ModuleType:
 
         matplotlib.rcdefaults()  # figures look as we draw them, and not as the user's matplotlibrc has others look
         tf.config.list_physical_devices()  # looks for GPUs now, and not in the middle of a progress bar
-    signals.end_if_heard()
+    raise_if_swallowed()
     return module
 
 
@@ -203,7 +204,7 @@ def run() -> None:
     elif CHILD in os.environ:
         sweep = SweepDirectory(Path(os.environ[CHILD]))
         os.environ[CHILD] = str(os.getpid())
-        listen(sweep)
+        install_launcher_handlers(sweep)
         try:
             _with_hydra(sweep)
         except KeyboardInterrupt as interrupt:  # of which the supervisor tells
@@ -229,7 +230,7 @@ def _with_hydra(sweep: SweepDirectory | None) -> None:
         raise
     except Exception as error:
         if sweep:
-            end_if_told(sweep)  # whatever a launcher makes of it that its runs have ended
+            check_stop(sweep)  # whatever a launcher makes of it that its runs have ended
         if type(error).__name__ in WORKER_LOST_ERRORS and sweep:
             log.error("%s", first_line(error))
             sys.exit(WORKER_LOST)
@@ -242,7 +243,7 @@ def _with_hydra(sweep: SweepDirectory | None) -> None:
             raise UserError(f"{plugin}: {type(error).__name__}: {error}") from error
         raise
     if sweep:
-        end_if_told(sweep)
+        check_stop(sweep)
     if jobs.refusal is not None:
         raise jobs.refusal
 

@@ -20,7 +20,7 @@ from vae_runner.errors import UserError
 log = logging.getLogger(__name__)
 
 SECONDS_TO_COME = 600  # that the other machines have
-SECONDS_BEFORE_TELLING = 5  # that they are waited for
+SECONDS_BEFORE_WARNING = 5  # that they are waited for
 SECONDS_BETWEEN = 0.2
 SECONDS_TO_ANSWER = 2
 FIRST_PORT, PORTS = 10_000, 20_000  # under SLURM, which assigns none: below those that systems give to clients
@@ -74,7 +74,7 @@ def wait_for_all(cluster: Cluster) -> None:
         UserError: this machine cannot listen at its address, or another one did not come.
     """
     others = [address for address in cluster.workers if address != cluster.workers[cluster.index]]
-    begun, told = time.monotonic(), False
+    begun, warned = time.monotonic(), False
     with _listening(cluster.workers[cluster.index]):
         while missing := [address for address in others if not answers(address)]:  # all of them, at the same time
             waited = time.monotonic() - begun
@@ -83,9 +83,9 @@ def wait_for_all(cluster: Cluster) -> None:
                     f"hardware=multi_worker: {', '.join(missing)} did not come within {SECONDS_TO_COME // 60} minutes: "
                     "start the same command there, and see that its port can be reached"
                 )
-            if waited > SECONDS_BEFORE_TELLING and not told:
+            if waited > SECONDS_BEFORE_WARNING and not warned:
                 log.warning("Waiting for %s", ", ".join(missing))
-                told = True
+                warned = True
             time.sleep(SECONDS_BETWEEN)
 
 

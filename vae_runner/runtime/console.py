@@ -25,7 +25,7 @@ from rich.progress import (
 from rich.text import Text
 
 from vae_runner.errors import printable
-from vae_runner.runtime.streams import Forgiving
+from vae_runner.runtime.streams import BestEffortStream
 
 WARNINGS = "py.warnings"  # the name under which Python logs them
 LIBRARIES = {WARNINGS.partition(".")[0], "absl", "keras", "matplotlib", "PIL", "tensorflow"}
@@ -83,7 +83,7 @@ def silence_native_messages() -> None:
     When another machine is lost, each of TensorFlow's threads says so there, at any time until the end.
     """
     sys.stderr.flush()
-    sys.stderr = Forgiving(os.fdopen(os.dup(2), "w", buffering=1))
+    sys.stderr = BestEffortStream(os.fdopen(os.dup(2), "w", buffering=1))
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
 

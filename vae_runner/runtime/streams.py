@@ -11,7 +11,7 @@ from typing import Any
 GONE = (errno.EPIPE, errno.EIO)  # nobody reads any more: `| head` has seen enough, the terminal is closed
 
 
-class Forgiving:
+class BestEffortStream:
     """A text stream that goes silent when nothing can be written to it any more, and is the one beneath otherwise."""
 
     def __init__(self, stream: Any) -> None:
@@ -27,7 +27,7 @@ class Forgiving:
         return len(text)
 
     def flush(self) -> None:
-        """What cannot be written is forgotten."""
+        """Drop what cannot be written."""
         with self._silent_after_errors():
             self._stream.flush()
 
@@ -52,14 +52,14 @@ class Forgiving:
 
 
 @contextmanager
-def forgiving() -> Iterator[None]:
+def best_effort_output() -> Iterator[None]:
     """Inside, no failure to write to the standard output or error is one of the work."""
-    if isinstance(sys.stdout, Forgiving):
+    if isinstance(sys.stdout, BestEffortStream):
         yield
         return
     before = sys.stdout, sys.stderr
     _open_closed_ones()
-    ours = Forgiving(sys.stdout), Forgiving(sys.stderr)
+    ours = BestEffortStream(sys.stdout), BestEffortStream(sys.stderr)
     sys.stdout, sys.stderr = ours
     try:
         yield

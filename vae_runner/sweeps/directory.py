@@ -140,21 +140,21 @@ class SweepDirectory:
         for file in (*named, *self.path.glob(".slot_*"), *self.path.glob(".suspect*")):
             file.unlink(missing_ok=True)
 
-    def tell_to_end(self, number: int, refusal: str = "") -> None:
+    def request_stop(self, number: int, refusal: str = "") -> None:
         """Have all runs end in checkpoints, wherever they are: as by this signal, or because a `refusal` is for all."""
         # The first one counts. Where there is no room for it, they are ended by a signal, later.
         with suppress(OSError), self._end_file.open("x", encoding="utf-8") as file:
             file.write(f"{int(number)} {refusal}")
 
     @property
-    def told_to_end(self) -> int | None:
-        """The signal that all runs are to end because of, if any, since the last command began."""
+    def stop_requested(self) -> int | None:
+        """Return the signal that all runs are to end because of, if any, since the last command began."""
         number, _, _ = self._end_text.partition(" ")
         return int(number) if number.isdecimal() else None
 
     @property
     def refusal(self) -> str:
-        """What was told to end all runs, if it was no signal."""
+        """Return why all runs are to end, if it is no signal."""
         return self._end_text.partition(" ")[2]
 
     @property

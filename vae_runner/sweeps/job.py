@@ -18,9 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 from vae_runner.config import configuration as config
 from vae_runner.datasets.dataset import data_changes
 from vae_runner.errors import Interrupted, UserError
-from vae_runner.runtime import signals
-from vae_runner.runtime.interruption import SCHEDULER_SIGNALS
-from vae_runner.runtime.streams import forgiving
+from vae_runner.runtime.interruption import SCHEDULER_SIGNALS, STOP_SIGNALS, handled_signals
+from vae_runner.runtime.streams import best_effort_output
 from vae_runner.storage.run_directory import OUTDATED, RunDirectory, timestamp
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.share import take_share
@@ -35,38 +34,39 @@ MULTI_WORKER = "hardware=multi_worker is for one run; a sweep spreads its runs o
 SECONDS_TO_END = 15  # that processes which run at the same time have for their checkpoints,
 SECONDS_AT_ONCE = 2  # and after a second Ctrl-C
 
-_told_to_end: list[int] = []  # the signals that this process has had
+_stop_signals: list[int] = []  # that this process has had
 
 
-def listen(sweep: SweepDirectory) -> None:
+def install_launcher_handlers(sweep: SweepDirectory) -> None:
     """Answer signals in the process that runs are launched from, while it does not run one itself.
 
-    The launcher hears nothing of it. The runs, which may be on other machines, are told by the sweep's directory; when
-    they have ended, those that have not begun end at once, and so the launcher comes to its end. It has a while for it.
+    The launcher does not notice. The runs, which may be on other machines, are asked to stop by a file in the sweep's
+    directory; when they have ended, those that have not begun end at once, and so the launcher comes to its end. It
+    has a while for it.
     """
 
     def end(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGALRM:
             os.killpg(0, signal.SIGKILL)  # this process too: what a launcher says of being interrupted helps no one
-        if not _told_to_end:
-            _told_to_end.append(number)
-            sweep.tell_to_end(number)
+        if not _stop_signals:
+            _stop_signals.append(number)
+            sweep.request_stop(number)
             signal.alarm(SECONDS_TO_END)
         elif number == signal.SIGINT:
             signal.alarm(SECONDS_AT_ONCE)
 
-    for heard in (*signals.answered(), signal.SIGALRM):
-        signal.signal(heard, end)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.ANSWERED)  # which were kept for this moment
+    for handled in (*handled_signals(), signal.SIGALRM):
+        signal.signal(handled, end)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # They were kept back for this moment.
 
 
-def end_if_told(sweep: SweepDirectory) -> None:
-    """Begin nothing more once a signal has come.
+def check_stop(sweep: SweepDirectory) -> None:
+    """Begin nothing more once the sweep is to stop.
 
     Raises:
-        Interrupted: one has.
+        Interrupted: it is.
     """
-    if number := _told_to_end[0] if _told_to_end else sweep.told_to_end:
+    if number := _stop_signals[0] if _stop_signals else sweep.stop_requested:
         raise Interrupted(number)
 
 
@@ -79,8 +79,8 @@ def sweep_job(cfg: DictConfig, hydra: Any, path: Path, runner: Callable[[], Any]
     directory = RunDirectory(path)
     sweep = SweepDirectory(path.parent)
     try:
-        end_if_told(sweep)
-        with forgiving():  # in processes of a launcher's
+        check_stop(sweep)
+        with best_effort_output():  # in processes of a launcher's
             return _bring_to_end(cfg, own, hydra, directory, runner)
     except UserError as error:
         _note_failure(directory, own, hydra, str(error))
@@ -90,10 +90,10 @@ def sweep_job(cfg: DictConfig, hydra: Any, path: Path, runner: Callable[[], Any]
         if number in SCHEDULER_SIGNALS:
             signal.raise_signal(number)  # for the one that queues this job again
         elif os.environ.get(CHILD) == str(os.getpid()):
-            sweep.tell_to_end(number)
+            sweep.request_stop(number)
             raise
         else:  # the process that this one works for ends when all of its processes have
-            _told_to_end.append(number)
+            _stop_signals.append(number)
     except Exception as error:
         _note_failure(directory, own, hydra, f"{type(error).__name__}: {error}")
         log.exception("%s failed", path.name)
@@ -130,10 +130,10 @@ def _bring_to_end(
         _check_metric(sweep, cfg.sweep.metric, known)
     suspected = directory.has_run and directory.info.get(SUSPECTED)
     with sweep.only_suspect(directory.path.name) if suspected else nullcontext(True) as may_run:
-        end_if_told(sweep)
+        check_stop(sweep)
         if not may_run:  # this process is about to be ended
             return None
-        module.run(own, hydra, resumed=status is not None, stop_requested=lambda: sweep.told_to_end)
+        module.run(own, hydra, resumed=status is not None, stop_requested=lambda: sweep.stop_requested)
     _check_metric(sweep, cfg.sweep.metric, list(directory.info["metrics"]))
     return _metric(directory, cfg.sweep.metric)
 
@@ -181,7 +181,7 @@ def note_deaths(sweep: SweepDirectory, runs: Sequence[RunDirectory], how: str) -
 
 
 def _metric(directory: RunDirectory, name: str) -> float:
-    """A finished run's; one that has been finished before may lack it, which is no fault of the others."""
+    """Return a finished run's metric; an older run may lack it, which is no fault of the others."""
     metrics = directory.info.get("metrics", {})
     if name not in metrics:
         raise UserError(
@@ -195,7 +195,7 @@ def _check_metric(sweep: SweepDirectory, name: str, known: Sequence[str]) -> Non
     try:
         check_metric("sweep.metric", name, known)
     except UserError as error:
-        sweep.tell_to_end(signal.SIGTERM, str(error))
+        sweep.request_stop(signal.SIGTERM, str(error))
         raise Interrupted(signal.SIGTERM) from error
 
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from vae_runner.errors import Interrupted
 from vae_runner.runtime.cluster import answers
 from vae_runner.sweeps.directory import SweepDirectory
-from vae_runner.sweeps.job import listen
+from vae_runner.sweeps.job import install_launcher_handlers
 
 SECONDS_TO_ANSWER = 10
 
@@ -21,17 +21,17 @@ class JoinCluster(Callback):
     """Before a sweep: refuse a cluster that cannot be reached, and see that SIGTERM ends it in checkpoints."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Listen again when Ray has begun, and with it has its own way with signals, by which it ends the cluster."""
+        """Install our handlers again when Ray has begun, whose own would end the cluster."""
         sweep = SweepDirectory(Path(config.hydra.sweep.dir))
         address = _address(config.hydra.launcher.ray.init.get("address"))
         if address and not answers(address, SECONDS_TO_ANSWER):  # where Ray would try again, without an end
-            sweep.tell_to_end(
+            sweep.request_stop(
                 signal.SIGTERM,
                 f"hydra.launcher.ray.init.address: no Ray cluster answers at {address}: start one there with "
                 "`ray start --head`, or leave the address out for one on this machine",
             )
             raise Interrupted(signal.SIGTERM)  # Hydra would let any error of a callback pass
-        ray._private.worker._post_init_hooks.append(lambda: listen(sweep))
+        ray._private.worker._post_init_hooks.append(lambda: install_launcher_handlers(sweep))
 
 
 def _address(given: str | None) -> str | None:

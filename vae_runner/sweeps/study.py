@@ -10,7 +10,7 @@ from omegaconf import DictConfig, open_dict
 from optuna.trial import FrozenTrial, TrialState
 
 from vae_runner.sweeps.directory import SweepDirectory
-from vae_runner.sweeps.job import end_if_told
+from vae_runner.sweeps.job import check_stop
 
 
 class GoOn(Callback):
@@ -45,11 +45,11 @@ class GoOn(Callback):
 
 
 def _ask_unless(sweep: SweepDirectory) -> None:
-    """Have the search end when a signal has told the sweep to, where it would choose its next run."""
+    """Have the search end when the sweep is to stop, where it would choose its next run."""
     ask = optuna.study.Study.ask
 
     def ask_or_end(self: optuna.study.Study, *arguments: Any, **named: Any) -> Any:
-        end_if_told(sweep)
+        check_stop(sweep)
         return ask(self, *arguments, **named)
 
     optuna.study.Study.ask = ask_or_end  # type: ignore[method-assign]

@@ -24,7 +24,8 @@ from vae_runner.config import refusals
 from vae_runner.config.choices import readable
 from vae_runner.errors import Interrupted, UnwritableError, UserError, did_you_mean
 from vae_runner.files.folders import OUTPUTS, make_next_folder, remove_empty, writing
-from vae_runner.runtime import environment, signals
+from vae_runner.runtime import environment
+from vae_runner.runtime.interruption import STOP_SIGNALS, handled_signals
 from vae_runner.storage.run_directory import OUTDATED, RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.job import CHILD, MULTI_WORKER, SECONDS_AT_ONCE, SECONDS_TO_END, WORKER_LOST, note_deaths
@@ -73,8 +74,8 @@ def supervise(arguments: Sequence[str]) -> None:
         remove_empty(directory.path)
     if launching.refusal:
         raise UserError(launching.refusal)
-    if launching.told:
-        raise Interrupted(launching.told, "interrupted before a run had begun: nothing is left of it")
+    if launching.stop_signal:
+        raise Interrupted(launching.stop_signal, "interrupted before a run had begun: nothing is left of it")
     if launching.given_up:
         raise UserError(f"{launching.given_up} (no run had begun: nothing is left of the sweep)")
     sys.exit(status)
@@ -87,9 +88,9 @@ def _launch(directory: SweepDirectory, overrides: Sequence[Override], launching:
     own = [str(o.input_line) for o in overrides if o.key_or_group.split(".")[0] not in ("sweep", "hydra")]
     directory.begin(own, [o.key_or_group for o in overrides if o.is_sweep_override()])
     launching.status = launching.run()
-    if launching.told or launching.given_up:
+    if launching.stop_signal or launching.given_up:
         directory.remove_unbegun()
-    if not existed and not directory.runs and not (launching.told and directory.jobs_may_wait):
+    if not existed and not directory.runs and not (launching.stop_signal and directory.jobs_may_wait):
         directory.delete_own_files()
         return launching.status
     if existed and (launching.refusal or launching.status == REFUSED) and directory.written() == written:
@@ -106,9 +107,9 @@ def _tell(directory: SweepDirectory, launching: "_Launching", before: Mapping[st
     if launching.refusal:
         raise UserError(launching.refusal)
     again = f"the same command with sweep.dir={shlex.quote(str(directory.path))}"
-    if launching.told:
+    if launching.stop_signal:
         to_begin = f" ({unbegun} not begun)" if (unbegun := directory.unbegun) else ""
-        raise Interrupted(launching.told, f"interrupted{to_begin}: {again} goes on")
+        raise Interrupted(launching.stop_signal, f"interrupted{to_begin}: {again} goes on")
     now = directory.written()
     own = [run for run in report.runs if run.status == "finished" or now.get(run.name) != before.get(run.name)]
     unfinished = [run for run in own if run.status != "finished"]
@@ -136,7 +137,9 @@ class _Launching:
         self.status = 0  # of the last process
         self.refusal = ""  # of all runs, by one of them
         self.given_up = ""  # how the process was lost, where it is not started again
-        self.told: int | None = None  # the signal that has asked this process, or the one that launches, for the end
+        self.stop_signal: int | None = (
+            None  # the signal that has asked this process, or the one that launches, for the end
+        )
         self._directory = directory
         self.report = report
         self._arguments = arguments
@@ -146,12 +149,12 @@ class _Launching:
         """Launch until there is nothing left to do; returns the exit status of the last process."""
         unexplained = status = 0
         with self._signals_passed_on():
-            while not self.told:
+            while not self.stop_signal:
                 before, settled = self._directory.written(), self._settled()
                 status = self._run_process()
                 lost = status < 0 or status == WORKER_LOST
                 words = self._directory.last_words if status else ""
-                if self.told or not (lost or words):
+                if self.stop_signal or not (lost or words):
                     break
                 died = self._died_since(before)
                 unexplained = 0 if died or self._settled() != settled else unexplained + 1
@@ -185,8 +188,8 @@ class _Launching:
             preexec_fn=_prepare,
         )
         self._process = process.pid
-        if self.told:  # while it was started
-            self._pass_on(self.told)
+        if self.stop_signal:  # while it was started
+            self._pass_on(self.stop_signal)
         while True:
             try:
                 status = process.wait(POLL_SECONDS)
@@ -195,21 +198,21 @@ class _Launching:
                 with suppress(UnwritableError, OSError):  # the runs may still end well, and the end tells of it
                     self.report.keep_current()
         self._process = None
-        self.told = self.told or self._directory.told_to_end
+        self.stop_signal = self.stop_signal or self._directory.stop_requested
         self.refusal = self._directory.refusal
-        if status or self.told:
-            _end_group(process.pid, SECONDS_AT_ONCE if self.told else SECONDS_TO_END)
+        if status or self.stop_signal:
+            _end_group(process.pid, SECONDS_AT_ONCE if self.stop_signal else SECONDS_TO_END)
         return status
 
     @contextmanager
     def _signals_passed_on(self) -> Iterator[None]:
         """Leave the answer to signals to the process that launches the runs."""
 
-        def hear(number: int, frame: FrameType | None) -> None:
-            self.told = self.told or number
+        def pass_on(number: int, frame: FrameType | None) -> None:
+            self.stop_signal = self.stop_signal or number
             self._pass_on(number)
 
-        before = {number: signal.signal(number, hear) for number in signals.answered()}
+        before = {number: signal.signal(number, pass_on) for number in handled_signals()}
         try:
             yield
         finally:
@@ -254,11 +257,11 @@ def _notice_ends(group: int) -> None:
 
 
 def _prepare() -> None:
-    """Have a sweep whose supervisor is killed end, as by SIGTERM, and signals wait until it listens to them.
+    """Have a sweep whose supervisor is killed end, as by SIGTERM, and signals wait until it handles them.
 
     Without this it would go on alone, and a signal that comes during its imports would be answered by Python.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals.ANSWERED)
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PRDEATHSIG, signal.SIGTERM)
 

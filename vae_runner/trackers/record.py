@@ -17,7 +17,7 @@ from vae_runner.training.outer import EpochResult
 
 
 class Record(Tracker):
-    """Tells at any moment what a run is, how far it is, where its time went, and how it ended."""
+    """Keeps run.json, which says at any moment what a run is, how far it is, where its time went, and how it ended."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Record(Tracker):
         self._finished = None
 
     def end(self, status: str, **entries: Any) -> None:
-        """The run is over: "finished", "failed" or "interrupted"."""
+        """Record how the run ended: "finished", "failed" or "interrupted"."""
         if self._finished is not None:
             self._write(self._finished)
             return

@@ -1,4 +1,4 @@
-"""What a person is told before training: the data, the networks, their cost, the device."""
+"""What a person sees before training: the data, the networks, their cost, the device."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -15,17 +15,17 @@ log = logging.getLogger(__name__)
 
 
 def show_summary(
-    autoencoder: Autoencoder, dataset: Dataset, batch_size: int, machine: Mapping[str, Any], *, brief: bool
+    autoencoder: Autoencoder, dataset: Dataset, batch_size: int, machine: Mapping[str, Any], *, layers: bool
 ) -> None:
-    """Print both networks layer by layer, unless it is to be `brief`, and log the sizes of everything."""
+    """Log the sizes of everything, and with `layers` print both networks layer by layer."""
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
     classes = f", {len(dataset.label_names)} classes" if dataset.label_names else ""
     log.info("Dataset: %s images of %s%s", sizes, _shape(dataset.image_shape), classes)
     networks = {model.name: summarize(model) for model in (autoencoder.encoder, autoencoder.decoder)}
-    if not brief:
-        for name, layers in networks.items():
-            console.print(_table(name, layers))
-    everything = [layer for layers in networks.values() for layer in layers]
+    if layers:
+        for name, rows in networks.items():
+            console.print(_table(name, rows))
+    everything = [layer for network in networks.values() for layer in network]
     flops = training_flops(everything)
     log.info(
         "Parameters: %s; arithmetic: %.1f MFLOP an image, forward and backward; %.2f GFLOP a step of %d images",

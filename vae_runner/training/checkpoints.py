@@ -1,4 +1,4 @@
-"""Checkpoints: all that decides how a run goes on, in one file that knows whether it is whole.
+"""Checkpoints: all that decides how a run continues, in one file that knows whether it is intact.
 
 A file is a NumPy `.npz` (never a pickle) followed by the SHA-256 of it. Weights and optimizer are arrays; position,
 metrics so far and configuration are JSON. What follows from these (early stopping, schedules, noise, the order of
@@ -43,7 +43,7 @@ class Checkpoint:
     data: dict[str, Any] = field(default_factory=dict)  # the dataset's fingerprint; older checkpoints have none
 
     def to_bytes(self) -> bytes:
-        """The content of a checkpoint's file."""
+        """Return the content of a checkpoint's file."""
         position = self.position
         state = {
             "format": FORMAT,
@@ -67,7 +67,7 @@ class Checkpoint:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Checkpoint":
-        """What `to_bytes` was called on.
+        """Return what `to_bytes` was called on.
 
         Raises:
             DamagedError: it is not that, to the last bit.

@@ -19,7 +19,7 @@ def check_metric(key: str, metric: str | None, metrics: Sequence[str]) -> None:
 
 
 def should_stop(config: EarlyStoppingConfig, rows: Sequence[Row]) -> bool:
-    """Whether the metric has not fallen by more than `min_delta` for `patience` epochs; without a metric, never."""
+    """Return whether the metric has not fallen by more than `min_delta` for `patience` epochs; never without one."""
     if config.metric is None:
         return False
     best, waited = math.inf, 0
@@ -32,5 +32,5 @@ def should_stop(config: EarlyStoppingConfig, rows: Sequence[Row]) -> bool:
 
 
 def best_row(rows: Sequence[Row], metric: str | None) -> Row | None:
-    """The first row in which the metric is lowest; None without rows, or without a metric."""
+    """Return the first row in which the metric is lowest; None without rows, or without a metric."""
     return min(rows, key=lambda row: row[metric], default=None) if metric is not None else None

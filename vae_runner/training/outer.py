@@ -23,7 +23,7 @@ class DivergedError(UserError):
 
 @dataclass(frozen=True)
 class Position:
-    """Where training stands: what, beside weights and optimizer, decides how it goes on."""
+    """Where training stands: what, beside weights and optimizer, decides how it continues."""
 
     epoch: int = 1  # the one under way
     steps: int = 0  # taken in it
@@ -124,11 +124,11 @@ class Trainer:
         return result
 
     def next_epoch(self) -> None:
-        """The epoch is over, with all that belongs to it."""
+        """Begin the next epoch: all that belongs to this one is done."""
         self.position = Position(self.position.epoch + 1)
 
     def _train_epoch(self, on_progress: Callable[[Progress], object]) -> dict[str, float]:
-        """What is left of the epoch; its mean loss and terms as train/…."""
+        """Train on what is left of the epoch; return its mean loss and terms as train/…."""
         shares = self._shares_of("train", self._train)
         pace = _Pace(self.position.images_per_second)
         start = time.monotonic() - self.position.seconds
@@ -147,7 +147,7 @@ class Trainer:
         return self.position.sums or Sums.zero(len(self._inner.names))
 
     def _call(self, shares: Iterator[Share], steps: int, pace: "_Pace", epoch_start: float) -> None:
-        """One call of the compiled loop, and the position after it."""
+        """Make one call of the compiled loop, and note the position after it."""
         before, start = self.position, time.perf_counter()
         with self._stopwatch.on("training" if self._traced else "first_step"):
             sums = self._inner.train(self._train, shares, self.step, steps, self._sums)
@@ -158,7 +158,7 @@ class Trainer:
         )
 
     def _shares_of(self, split: str, batches: Batches) -> Iterator[Share]:
-        """What goes on where the last epoch ended; made when it is first asked for."""
+        """Return the shares of a split, which continue where its last epoch ended; made when first asked for."""
         if split not in self._shares:
             epoch, first = (self.position.epoch - 1, self.position.steps) if split == "train" else (0, 0)
             with self._shielded():
@@ -166,7 +166,7 @@ class Trainer:
         return self._shares[split]
 
     def _evaluate(self, split: str, batches: Batches) -> dict[str, float]:
-        """Means over a split, in calls short enough for a stop request to be answered between them."""
+        """Return the means over a split, in calls short enough for a stop request to be answered between them."""
         shares = self._shares_of(split, batches)
         pace = _Pace()
         sums, done = Sums.zero(len(self._inner.names)), 0
@@ -209,7 +209,7 @@ class _Pace:
         self._seconds = 0.0
 
     def note(self, steps: int, images: float, seconds: float) -> None:
-        """A call took so many steps on so many images in so many seconds."""
+        """Take note of a call: so many steps on so many images in so many seconds."""
         if self._calls <= 1:
             self._images, self._seconds = 0.0, 0.0
         self._images, self._seconds = self._images + images, self._seconds + seconds
