@@ -5,10 +5,10 @@ from typing import Any
 
 import keras
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from vae_runner import resume
-from vae_runner.config import build
+from vae_runner.config import build, check_values
 from vae_runner.errors import DAMAGED, UserError
 from vae_runner.losses.base import Loss
 from vae_runner.models.autoencoder import Autoencoder
@@ -30,6 +30,21 @@ def build_autoencoder(config: DictConfig, image_shape: tuple[int, int, int]) -> 
         likelihood=families["likelihood"],
     )  # fmt: skip
     return Autoencoder(encoder, decoder, **families)
+
+
+def build_loss(config: DictConfig) -> Loss:
+    """Return the loss that a configuration describes; `loss.players` is for `build_players`.
+
+    Raises:
+        UserError: it is none.
+    """
+    node = config.copy().loss
+    with open_dict(node):
+        node.pop("players", None)
+    loss = build(node)
+    if not isinstance(loss, Loss):
+        raise UserError(f"loss: {node._target_} is no loss: derive it from {Loss.__module__}.{Loss.__qualname__}")
+    return loss
 
 
 def build_players(
@@ -65,7 +80,11 @@ def load(directory: RunDirectory, trust: Sequence[str] = ()) -> Autoencoder:
     Raises:
         UserError: its files are damaged, or its configuration names code that is not in vae_runner or `trust`.
     """
-    config = resume.stored_configuration(directory, trust, parts=AUTOENCODER_PARTS)
+    config = resume.stored_configuration(directory, trust, AUTOENCODER_PARTS, advice="--trust {}")
+    try:
+        check_values(config)
+    except UserError as error:
+        raise UserError(f"{directory.path}/config.yaml: {error}: {DAMAGED}") from error
     weights = directory.weights
     shape = weights.pop("image_shape", np.zeros(0))
     if shape.shape != (3,) or shape.dtype.kind != "i" or not all(0 < side <= MAX_SIDE for side in shape):

@@ -25,7 +25,7 @@ from vae_runner.console import LOG_ONLY, silence_native_messages
 from vae_runner.datasets import Dataset, Split, data_changes
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.errors import Interrupted, UnwritableError, UserError, first_line, not_permitted
-from vae_runner.experiment import build_autoencoder, build_players, synchronize_normalization
+from vae_runner.experiment import build_autoencoder, build_loss, build_players, synchronize_normalization
 from vae_runner.figures import Trained
 from vae_runner.files import remove_empty
 from vae_runner.losses.base import AUTOENCODER, Loss
@@ -174,7 +174,7 @@ def _build(config: DictConfig, machine: hardware.Hardware, stopwatch: Stopwatch,
     devices = f"{len(machine.strategy.extended.worker_devices)} {machine.description['device']}"
     _check_alike(machine, f"{identity(_without_root(config))} {dataset.fingerprint} {devices}")
     train, evaluated = _batches(dataset, config, machine)
-    loss = build(config.loss)
+    loss = build_loss(config)
     with machine.strategy.scope():
         with unallocated():
             autoencoder = build_autoencoder(config, dataset.image_shape)
@@ -192,8 +192,10 @@ def _build(config: DictConfig, machine: hardware.Hardware, stopwatch: Stopwatch,
     check_metric("early_stopping.metric", config.early_stopping.metric, metrics)
     check_metric("checkpoint.metric", config.checkpoint.metric, metrics)
     trainer = Trainer(inner, train, evaluated, players[AUTOENCODER].learning_rate, stopwatch, signals.deferred)
+    opponents = {f"player/{name}": player for name, player in players.items() if name != AUTOENCODER}
     optimizers = {f"optimizer/{name}": player.optimizer for name, player in players.items()}
-    return _Experiment(dataset, autoencoder, fused, Variables({**autoencoder.parts, **optimizers}), trainer)
+    variables = Variables({**autoencoder.parts, **opponents, **optimizers})
+    return _Experiment(dataset, autoencoder, fused, variables, trainer)
 
 
 def _batches(dataset: Dataset, config: DictConfig, machine: hardware.Hardware) -> tuple[Batches, dict[str, Batches]]:
