@@ -214,7 +214,8 @@ def inject(config: dict[str, Any], path: str, value: Any) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "dataset/_target_", "model/_target_", "posterior/_target_", "prior/_target_", "likelihood/_target_", "loss/_target_", "optimizer/_target_",
+        "dataset/_target_", "model/_target_", "posterior/_target_", "prior/_target_",
+        "likelihood/_target_", "loss/_target_", "optimizer/_target_",
         "schedule/_target_", "figures/final/manifold/_target_", "figures/periodic/samples/_target_",
         "figures/final/new/_target_", "figures/final/new/deep/er/_target_", "dataset/root/_target_",
         "loss/kl_weight/_target_", "early_stopping/_target_", "_target_", "hardware/gpus/_target_",
