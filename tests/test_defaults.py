@@ -440,7 +440,7 @@ FILES: dict[str, dict[str, Any]] = {
         "trust": [],
         "hydra.output_subdir": None,
         "hydra.job.name": "vae-run",
-        "hydra.run.dir": "outputs/${now:%Y-%m-%d}/${now:%H-%M-%S}",
+        "hydra.run.dir": "${next_folder:outputs/${now:%Y-%m-%d}/${now:%H-%M-%S}}",
         "hydra.sweep.dir": "outputs/${now:%Y-%m-%d}/${now:%H-%M-%S}",
         "hydra.sweep.subdir": "${run_name:}",
     },

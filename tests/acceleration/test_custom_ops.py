@@ -202,6 +202,7 @@ def test_where_they_cannot_be_kept_there_are_none(
         compiling.library()
 
 
+@pytest.mark.usefixtures("fresh")
 def test_what_cannot_be_loaded_is_compiled_once_and_then_done_without(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

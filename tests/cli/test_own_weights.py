@@ -1,4 +1,4 @@
-"""A family of the user's own that has weights: they are trained, kept, and back when the run is looked at or goes on."""
+"""Families of the user's own with weights: these are trained, kept, and back when a run is looked at or goes on."""
 
 import sys
 from pathlib import Path

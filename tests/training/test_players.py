@@ -140,6 +140,6 @@ def test_a_player_whose_optimizer_has_no_learning_rate_is_named() -> None:
 
 
 def test_what_is_no_loss_is_refused() -> None:
-    config = OmegaConf.create({"loss": {"_target_": "builtins.dict"}})
-    with pytest.raises(UserError, match=r"loss: builtins\.dict is no loss: derive it from vae_runner\.losses\.base"):
+    config = OmegaConf.create({"loss": {"_target_": "vae_runner.likelihoods.mse.MeanSquaredError"}})
+    with pytest.raises(UserError, match=r"MeanSquaredError is no loss: derive it from vae_runner\.losses\.base\.Loss"):
         build_loss(config)
