@@ -19,6 +19,7 @@ from benchmarks.peers import LATENT, Setting
 from benchmarks.peers.limit import matrix_product_rate
 from benchmarks.rounds import show
 from vae_runner import hardware
+from vae_runner.acceleration.chains import ParallelDense
 from vae_runner.acceleration.fuse import fuse
 from vae_runner.acceleration.fused import Fused
 from vae_runner.config import HardwareConfig
@@ -43,7 +44,7 @@ def main() -> None:
     measured = []
     for model in conv.build((28, 28, 1), LATENT, Gaussian(), MeanSquaredError()):
         for layer in fuse(model, machine.custom_ops).layers:
-            if isinstance(layer, LAYERS) and not isinstance(layer.output, dict):
+            if isinstance(layer, LAYERS) and not isinstance(layer, ParallelDense):
                 parts = getattr(layer, "layers", [layer])
                 flops = sum(forward_flops(part) for part in parts)
                 measured.append((parts, flops, *measure(layer, batch)))

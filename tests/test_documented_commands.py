@@ -177,6 +177,7 @@ STORIES = {
     "one's own parts": [
         Step("PYTHONPATH=. vae-run --config-dir my_conf loss=mine", FEW),
         Step("vae-run resume=RUN 'trust=[my_loss]'", "epochs=2"),
+        Step("vae-sample RUN --trust my_model"),
     ],
 }  # fmt: skip
 
