@@ -14,23 +14,22 @@ from collections.abc import Callable
 import keras
 import numpy as np
 import tensorflow as tf
-from vae_runner.models.joined import AffineMap, FoldedBlock, ImageHead, NormalizedLeakyReLU
-from vae_runner.models.posterior import DiagonalGaussian
 
 from benchmarks.peers import LATENT, Setting
 from benchmarks.peers.limit import matrix_product_rate
 from benchmarks.rounds import show
+from vae_runner.acceleration.chains import ParallelDense
+from vae_runner.acceleration.fuse import fuse
+from vae_runner.acceleration.fused import Fused
 from vae_runner.config.configuration import HardwareConfig
+from vae_runner.likelihoods.mse import MeanSquaredError
 from vae_runner.models import conv
-from vae_runner.models.layers import plain
 from vae_runner.models.summary import forward_flops
+from vae_runner.posteriors.gaussian import Gaussian
 from vae_runner.runtime import hardware
 
 REPEATS, WINDOWS = 8, 5
-LAYERS = (
-    *(keras.layers.Conv2D, keras.layers.Conv2DTranspose),
-    *(FoldedBlock, NormalizedLeakyReLU, AffineMap, ImageHead),
-)
+LAYERS = (keras.layers.Conv2D, keras.layers.Conv2DTranspose, Fused)
 
 
 def main() -> None:
@@ -42,15 +41,12 @@ def main() -> None:
     batch = options.batch_size
     machine = hardware.setup(HardwareConfig(device="cpu", custom_ops=False if options.without else "auto"), seed=0)
     before = matrix_product_rate()
-    autoencoder = conv.build((28, 28, 1), LATENT, DiagonalGaussian)
     measured = []
-    for model in (autoencoder.encoder, autoencoder.decoder):
-        machine.prepare(model)
-        as_keras = plain(model)
-        for layer in model.layers:
-            if isinstance(layer, LAYERS):
+    for model in conv.build((28, 28, 1), LATENT, Gaussian(), MeanSquaredError()):
+        for layer in fuse(model, machine.custom_ops).layers:
+            if isinstance(layer, LAYERS) and not isinstance(layer, ParallelDense):
                 parts = getattr(layer, "layers", [layer])
-                flops = sum(forward_flops(as_keras.get_layer(part.name)) for part in parts)
+                flops = sum(forward_flops(part) for part in parts)
                 measured.append((parts, flops, *measure(layer, batch)))
     rate = statistics.mean([before, matrix_product_rate()])
     rows = []
@@ -68,8 +64,9 @@ def measure(layer: keras.layers.Layer, batch: int) -> tuple[float, float]:
     x = tf.random.stateless_normal((batch, *layer.input.shape[1:]), [0, 0])
     dy = tf.random.stateless_normal((batch, *layer.output.shape[1:]), [0, 1])
     inputs = [] if layer.input.shape[-1] == 1 else [x]
-    sources = [*inputs, *(variable.value for variable in layer.trainable_variables)]
-    training = {"training": True} if isinstance(layer, FoldedBlock | NormalizedLeakyReLU | ImageHead) else {}
+    parts = getattr(layer, "layers", [layer])
+    sources = [*inputs, *(variable.value for part in parts for variable in part.trainable_variables)]
+    training = {"training": True} if layer._call_has_training_arg else {}
 
     def forward() -> list[tf.Tensor]:
         return [layer(x, **training)]

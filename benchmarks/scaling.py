@@ -168,17 +168,19 @@ def networks() -> list[Network]:
 def network(name: str, image_shape: tuple[int, int, int], latent: int, filters: list[int] | None = None) -> Network:
     """What the time of a step depends on, of `vae-run latent=… model.filters=…` on such images."""
     import keras
-    from vae_runner.models.posterior import DiagonalGaussian
 
+    from vae_runner.likelihoods.mse import MeanSquaredError
     from vae_runner.models.conv import build
     from vae_runner.models.summary import summarize, training_flops
+    from vae_runner.posteriors.gaussian import Gaussian
+
+    depth = len(filters) if filters else None
 
     with keras.StatelessScope(initialize_variables=False):
-        autoencoder = build(
-            image_shape, latent, DiagonalGaussian, depth=len(filters) if filters else None, filters=filters
-        )
-        layers = summarize(autoencoder.encoder) + summarize(autoencoder.decoder)
-        parameters = sum(int(np.prod(variable.shape)) for variable in autoencoder.trainable_variables)
+        networks = build(image_shape, latent, Gaussian(), MeanSquaredError(), depth=depth, filters=filters)
+        layers = [layer for network in networks for layer in summarize(network)]
+        variables = [variable for network in networks for variable in network.trainable_variables]
+        parameters = sum(int(np.prod(variable.shape)) for variable in variables)
     working = [layer for layer in layers if layer.kind not in ("Flatten", "Reshape", "Cropping2D")]
     normalizations = sum(layer.kind == "BatchNormalization" for layer in layers)
     return Network(name, parameters, training_flops(layers), len(working), normalizations)

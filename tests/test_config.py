@@ -8,8 +8,8 @@ import yaml
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
-from vae_runner.config import configuration as schema
 from vae_runner.config.configuration import build, check, of_the_run, without_output
+from vae_runner.config.configuration import configuration as schema
 from vae_runner.config.fingerprint import fingerprint
 from vae_runner.errors import UserError
 
@@ -171,7 +171,7 @@ def test_build_of_a_partial_gives_the_target_or_fills_its_keys_in() -> None:
         ({"a": 1}, r"part names nothing to build"),
         ({"_target_": "nowhere.Thing"}, r"part\._target_=nowhere\.Thing cannot be found"),
         ({"_target_": "vae_runner.models.conv.nothing"}, r"cannot be found"),
-        ({"_target_": "vae_runner.losses.vae.Vae", "kl": 1}, r"does not fit its configuration: .*'kl'"),
+        ({"_target_": "vae_runner.losses.elbo.Elbo", "kl": 1}, r"does not fit its configuration: .*'kl'"),
     ],
 )
 def test_build_refuses_what_it_cannot_build(node: dict[str, Any], message: str) -> None:

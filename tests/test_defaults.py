@@ -16,8 +16,8 @@ import yaml
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
-from vae_runner.config import configuration as schema
 from vae_runner.config.configuration import check
+from vae_runner.config.configuration import configuration as schema
 from vae_runner.errors import UserError
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -127,27 +127,27 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "model.leaky_relu_slope": 0.2,
     },
     "posterior=gaussian": {
-        "posterior._target_": "vae_runner.models.posterior.DiagonalGaussian",
-        "posterior._partial_": True,
+        "posterior._target_": "vae_runner.posteriors.gaussian.Gaussian",
     },
     "posterior=point": {
-        "posterior._target_": "vae_runner.models.posterior.Point",
-        "posterior._partial_": True,
+        "posterior._target_": "vae_runner.posteriors.point.Point",
     },
+    "prior=normal": {"prior._target_": "vae_runner.priors.normal.Normal"},
+    "likelihood=mse": {"likelihood._target_": "vae_runner.likelihoods.mse.MeanSquaredError"},
     "loss=ae": {
-        "loss._target_": "vae_runner.losses.ae.Ae",
-        "loss.reconstruction_weight": 1000.0,
-        "posterior._target_": "vae_runner.models.posterior.Point",
+        "loss._target_": "vae_runner.losses.reconstruction.Reconstruction",
+        "loss.reconstruction_weight": None,
+        "posterior._target_": "vae_runner.posteriors.point.Point",
     },
     "loss=vae": {
-        "loss._target_": "vae_runner.losses.vae.Vae",
-        "loss.reconstruction_weight": 1000.0,
+        "loss._target_": "vae_runner.losses.elbo.Elbo",
+        "loss.reconstruction_weight": None,
         "loss.kl_weight": 1.0,
         "loss.kl_warmup_epochs": 0.0,
-        "posterior._target_": "vae_runner.models.posterior.DiagonalGaussian",
+        "posterior._target_": "vae_runner.posteriors.gaussian.Gaussian",
     },
     "optimizer=adam": {
-        "optimizer._target_": "vae_runner.training.optimizers.Adam",
+        "optimizer._target_": "vae_runner.acceleration.optimizers.Adam",
         "optimizer.learning_rate": 0.0005,
         "optimizer.beta_1": 0.9,
         "optimizer.beta_2": 0.999,
@@ -158,7 +158,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "optimizer.global_clipnorm": None,
     },
     "optimizer=adamw": {
-        "optimizer._target_": "vae_runner.training.optimizers.AdamW",
+        "optimizer._target_": "vae_runner.acceleration.optimizers.AdamW",
         "optimizer.learning_rate": 0.0005,
         "optimizer.beta_1": 0.9,
         "optimizer.beta_2": 0.999,
@@ -374,7 +374,7 @@ FILES: dict[str, dict[str, Any]] = {
         "hydra.launcher.ray.remote.num_cpus": 1,
         "hydra.launcher.ray.remote.num_gpus": 0,
         "hydra.launcher.ray.remote.max_retries": 3,
-        "hydra.callbacks.signals._target_": "vae_runner.sweeps.ray.KeepSignals",
+        "hydra.callbacks.cluster._target_": "vae_runner.sweeps.ray.JoinCluster",
     },
     "hydra/launcher/slurm": {
         "defaults": ["submitit_slurm", "_self_"],
@@ -413,6 +413,8 @@ FILES: dict[str, dict[str, Any]] = {
             {"dataset": "digits"},
             {"model": "conv"},
             {"posterior": "gaussian"},
+            {"prior": "normal"},
+            {"likelihood": "mse"},
             {"loss": "vae"},
             {"optimizer": "adam"},
             {"schedule": "constant"},
@@ -438,7 +440,7 @@ FILES: dict[str, dict[str, Any]] = {
         "trust": [],
         "hydra.output_subdir": None,
         "hydra.job.name": "vae-run",
-        "hydra.run.dir": "outputs/${now:%Y-%m-%d}/${now:%H-%M-%S}",
+        "hydra.run.dir": "${next_folder:outputs/${now:%Y-%m-%d}/${now:%H-%M-%S}}",
         "hydra.sweep.dir": "outputs/${now:%Y-%m-%d}/${now:%H-%M-%S}",
         "hydra.sweep.subdir": "${run_name:}",
     },
@@ -561,7 +563,19 @@ CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
     },
 }
 
-GROUPS = ("dataset", "model", "posterior", "loss", "optimizer", "schedule", "hardware", "figures", "sweep")
+GROUPS = (
+    "dataset",
+    "model",
+    "posterior",
+    "prior",
+    "likelihood",
+    "loss",
+    "optimizer",
+    "schedule",
+    "hardware",
+    "figures",
+    "sweep",
+)
 
 
 @pytest.fixture(autouse=True)

@@ -55,6 +55,9 @@ NOT_RUN = {
         "python -m benchmarks.scaling --patience 5 --out scaling.png",
         "python -m benchmarks.scaling --paper",
     ],
+    "is of images that have moved; tests/cli/test_moved_data.py moves some": [
+        "vae-run resume=outputs/<date>/<time> dataset.root=/new/place",
+    ],
     "needs GPUs": [
         "vae-run hardware=gpu hardware.xla=true hardware.precision=mixed_bfloat16",
         "vae-run hardware=mirrored",
@@ -174,6 +177,7 @@ STORIES = {
     "one's own parts": [
         Step("PYTHONPATH=. vae-run --config-dir my_conf loss=mine", FEW),
         Step("vae-run resume=RUN 'trust=[my_loss]'", "epochs=2"),
+        Step("vae-sample RUN --trust my_model"),
     ],
 }  # fmt: skip
 
@@ -345,15 +349,33 @@ def test_documented_commands_work(story: str, home: Path, tmp_path: Path) -> Non
 
 # --- pieces of code -------------------------------------------------------------------------------------------
 
+OPPONENT = """
+import keras
+import tensorflow as tf
+from vae_runner.losses.base import Loss
+from vae_runner.losses.elbo import Elbo
+
+class Opposed(Loss):
+    terms = ("reconstruction", "kl", "opponent")
+
+    def players(self, autoencoder):
+        images = keras.Input(autoencoder.image_shape)
+        self.network = keras.Model(images, keras.layers.Dense(1)(keras.layers.Flatten()(images)))
+        return {**super().players(autoencoder), "opponent": self.network.trainable_variables}
+
+    def __call__(self, autoencoder, batch, training):
+        loss, terms = Elbo()(autoencoder, batch, training)
+        made = autoencoder.sample(batch.noise, batch.labels)
+        wrong = tf.reduce_mean(tf.nn.softplus(-self.network(batch.images)) + tf.nn.softplus(self.network(made)))
+        return {"autoencoder": loss - wrong, "opponent": wrong}, {**terms, "opponent": wrong}
+"""
 EXTENDING = REPOSITORY / "docs" / "extending.md"
 
 
-def python_of(heading: str, document: Path = EXTENDING) -> str:
-    """The piece of Python below a heading."""
+def python_of(heading: str, document: Path = EXTENDING, number: int = 0) -> str:
+    """A piece of Python below a heading."""
     below = document.read_text().partition(f"\n## {heading}\n")[2]
-    found = re.search(r"^```python\n(.*?)^```$", below, re.DOTALL | re.MULTILINE)
-    assert found, heading
-    return found[1]
+    return re.findall(r"^```python\n(.*?)^```$", below, re.DOTALL | re.MULTILINE)[number]
 
 
 def write_loss(folder: Path) -> None:
@@ -371,7 +393,7 @@ def write_yaml(folder: Path, name: str, text: str) -> None:
 def test_every_piece_of_code_is_run_here() -> None:
     """Those below, and none else: whoever adds one adds its test."""
     pieces = {d.name: len(blocks(d, "python", "yaml")) for d in DOCUMENTS if blocks(d, "python", "yaml")}
-    assert pieces == {"README.md": 1, "runs.md": 1, "extending.md": 5}
+    assert pieces == {"README.md": 1, "runs.md": 1, "extending.md": 8}
 
 
 def test_documented_parts_of_ones_own_work(home: Path, tmp_path: Path) -> None:
@@ -379,6 +401,9 @@ def test_documented_parts_of_ones_own_work(home: Path, tmp_path: Path) -> None:
         name = re.search(r"^# (my_conf/\S+)$", text, re.MULTILINE)
         assert name, text
         write_yaml(tmp_path, name[1], text)
+    write_yaml(tmp_path, "my_conf/model/mine.yaml", "_target_: my_model.build\nwidth: 8\n")
+    (tmp_path / "my_model.py").write_text(python_of("A model"))
+    (tmp_path / "my_opponent.py").write_text(OPPONENT)
     write_yaml(tmp_path, "my_conf/dataset/mine.yaml", "_target_: my_data.load\npath: images.npy\n")
     (tmp_path / "my_data.py").write_text(python_of("A dataset"))
     np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 256, (1050, 8, 8, 1), np.uint8))
@@ -394,6 +419,7 @@ def test_documented_parts_of_ones_own_work(home: Path, tmp_path: Path) -> None:
     )
     for line in (
         "dataset=mine figures=mine epochs=1 batch_size=16 model.filters=4",
+        "model=mine loss=opposed epochs=1 batch_size=16 figures=none dataset.limit=32 hydra.run.dir=mine",
         f"experiment=wide {SHORT} dataset.limit=32",
     ):
         result = subprocess.run(
@@ -402,6 +428,13 @@ def test_documented_parts_of_ones_own_work(home: Path, tmp_path: Path) -> None:
         )  # fmt: skip
         assert result.returncode == 0, result.stderr
     assert list(tmp_path.glob("outputs/*/*/figures/spread.png"))
+    for trust, status in (("", 2), ("--trust my_model", 0)):
+        result = subprocess.run(
+            ["bash", "-c", f"PYTHONPATH=. vae-sample mine -n 2 {trust}"],
+            cwd=tmp_path, env=environment(home), capture_output=True, text=True, timeout=500, check=False,
+        )  # fmt: skip
+        assert result.returncode == status, result.stderr
+    assert (tmp_path / "samples.png").exists()
     configs = [path.read_text() for path in tmp_path.glob("outputs/*/*/config.yaml")]
     assert sum("latent: 8\n" in config for config in configs) == 1
 
@@ -411,11 +444,13 @@ def test_documented_python_works(finished_run: Path) -> None:
         python_of("Use the networks elsewhere", REPOSITORY / "README.md").replace("outputs/<date>/<time>", "run"),
         python_of("Using the networks", REPOSITORY / "docs" / "runs.md").replace("outputs/…", "run"),
         python_of("In a notebook"),
+        python_of("In a notebook", number=1).replace("outputs/<date>/<time>", "run"),
     ]
     checks = [
         "assert images.shape == (16, 8, 8, 1)",
         "assert images.shape == (16, 8, 8, 1)",
         "assert autoencoder.decoder",
+        "assert autoencoder.image_shape == (8, 8, 1)",
     ]
     program = "".join(f"exec({f'{piece}{check}'!r}, {{}})\n" for piece, check in zip(pieces, checks, strict=True))
     result = subprocess.run(

@@ -9,11 +9,11 @@ from typing import Any
 import keras
 import numpy as np
 from hydra.utils import get_class
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from vae_runner.acceleration.fuse import fuse
 from vae_runner.compat.keras import unallocated
-from vae_runner.config.configuration import build
+from vae_runner.config.configuration import build, check_values
 from vae_runner.config.fingerprint import fingerprint
 from vae_runner.datasets.dataset import Dataset, Split
 from vae_runner.datasets.pipeline import Batches
@@ -82,7 +82,7 @@ def build_experiment(
     devices = f"{len(machine.strategy.extended.worker_devices)} {machine.description['device']}"
     check_same_on_all_workers(machine, f"{fingerprint(_without_root(config))} {dataset.fingerprint} {devices}")
     train, evaluated = _batches(dataset, config, machine)
-    loss = build(config.loss)
+    loss = build_loss(config)
     with machine.strategy.scope():
         with unallocated():
             autoencoder = build_autoencoder(config, dataset.image_shape)
@@ -101,7 +101,8 @@ def build_experiment(
     check_metric("checkpoint.metric", config.checkpoint.metric, metrics)
     trainer = Trainer(inner, train, evaluated, players[AUTOENCODER].learning_rate, stopwatch, shielded)
     optimizers = {f"optimizer/{name}": player.optimizer for name, player in players.items()}
-    variables = Variables({**autoencoder.parts, **optimizers})
+    opponents = {f"player/{name}": player for name, player in players.items() if name != AUTOENCODER}
+    variables = Variables({**autoencoder.parts, **opponents, **optimizers})
     content: Any = OmegaConf.to_container(config, resolve=True)
     state = TrainingState(trainer, variables, stopwatch, content, dataset.fingerprint)
     return Experiment(config, machine, dataset, autoencoder, fused, trainer, state)
@@ -157,6 +158,21 @@ def build_autoencoder(config: DictConfig, image_shape: tuple[int, int, int]) -> 
     return Autoencoder(encoder, decoder, **families)
 
 
+def build_loss(config: DictConfig) -> Loss:
+    """Return the loss that a configuration describes; `loss.players` is for `build_players`.
+
+    Raises:
+        UserError: it is none.
+    """
+    node = config.copy().loss
+    with open_dict(node):
+        node.pop("players", None)
+    loss = build(node)
+    if not isinstance(loss, Loss):
+        raise UserError(f"loss: {node._target_} is no loss: derive it from {Loss.__module__}.{Loss.__qualname__}")
+    return loss
+
+
 def build_players(
     config: DictConfig, loss: Loss, autoencoder: Autoencoder, steps_per_epoch: int, replicas: int
 ) -> dict[str, Player]:
@@ -190,7 +206,11 @@ def load(directory: RunDirectory, trust: Sequence[str] = ()) -> Autoencoder:
     Raises:
         UserError: its files are damaged, or its configuration names code that is not in vae_runner or `trust`.
     """
-    config = resume.stored_configuration(directory, trust, parts=AUTOENCODER_PARTS)
+    config = resume.stored_configuration(directory, trust, AUTOENCODER_PARTS, advice="--trust {}")
+    try:
+        check_values(config)
+    except UserError as error:
+        raise UserError(f"{directory.path}/config.yaml: {error}: {DAMAGED}") from error
     weights = directory.weights
     shape = weights.pop("image_shape", np.zeros(0))
     if shape.shape != (3,) or shape.dtype.kind != "i" or not all(0 < side <= MAX_SIDE for side in shape):

@@ -4,11 +4,12 @@ import time
 
 import numpy as np
 import tensorflow as tf
-from vae_runner.models.posterior import DiagonalGaussian
 
 from benchmarks.peers import LATENT, Setting
+from vae_runner.likelihoods.mse import MeanSquaredError
 from vae_runner.models import conv
 from vae_runner.models.summary import summarize, training_flops
+from vae_runner.posteriors.gaussian import Gaussian
 
 SIDE = 2048
 SECONDS = 3.0
@@ -16,8 +17,8 @@ SECONDS = 3.0
 
 def measure(images: np.ndarray, setting: Setting) -> float:
     """Images a second, if the matrix products and convolutions of the plain network were all there is."""
-    autoencoder = conv.build(images.shape[1:], LATENT, DiagonalGaussian)
-    return matrix_product_rate() / training_flops(summarize(autoencoder.encoder) + summarize(autoencoder.decoder))
+    encoder, decoder = conv.build(images.shape[1:], LATENT, Gaussian(), MeanSquaredError())
+    return matrix_product_rate() / training_flops(summarize(encoder) + summarize(decoder))
 
 
 def matrix_product_rate() -> float:

@@ -1,18 +1,20 @@
 """vae-runner's own compiled step, without the command around it: the fashion experiment as YAML composes it."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from hydra import compose, initialize_config_module
 
 from benchmarks.peers import Setting, images_per_second
-from vae_runner.config.configuration import build, register_schemas
+from vae_runner.acceleration.fuse import fuse
+from vae_runner.config.configuration import register_schemas
 from vae_runner.datasets.pipeline import Batches
+from vae_runner.experiment import build_autoencoder, build_loss, build_players, synchronize_normalization
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.runtime import hardware
 from vae_runner.runtime.cluster import find
 from vae_runner.training.inner import InnerLoop
-from vae_runner.training.schedules import LearningRate
 
 
 def measure(images: np.ndarray, setting: Setting) -> float:
@@ -51,16 +53,11 @@ def prepare(
     machine = hardware.setup(config.hardware, config.seed, find(config.hardware))
     train = Batches(images, config.batch_size, config.seed, strategy=machine.strategy)
     with machine.strategy.scope():
-        autoencoder = build(
-            config.model,
-            image_shape=images.shape[1:],
-            latent=config.latent,
-            posterior=build(config.posterior),
-        )
-        for network in (autoencoder.encoder, autoencoder.decoder):
-            machine.prepare(network)
-        learning_rate = LearningRate(config.optimizer.learning_rate, build(config.schedule), config.epochs, train.steps)
-        optimizer = build(config.optimizer, learning_rate=learning_rate)
-        optimizer.build(autoencoder.trainable_variables)
-    inner = InnerLoop(autoencoder, build(config.loss), optimizer, machine, config.seed, train.steps)
+        autoencoder = build_autoencoder(config, images.shape[1:])
+        synchronize_normalization(autoencoder, machine.synchronized)
+        encoder, decoder = (fuse(n, machine.custom_ops) for n in (autoencoder.encoder, autoencoder.decoder))
+        loss = build_loss(config)
+        players = build_players(config, loss, autoencoder, train.steps, machine.replicas)
+    fused = replace(autoencoder, encoder=encoder, decoder=decoder)
+    inner = InnerLoop(fused, loss, players, machine, config.seed, train.steps)
     return train, inner, autoencoder

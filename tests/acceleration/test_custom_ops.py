@@ -15,10 +15,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from vae_runner.custom_ops import UnavailableError, compiling, loading
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.models import comparing
+from tests.acceleration import comparing
+from vae_runner.acceleration.custom_ops import UnavailableError, compiling, loading
 from vae_runner.config.configuration import HardwareConfig
 from vae_runner.errors import UserError
 from vae_runner.runtime import hardware
@@ -26,7 +30,7 @@ from vae_runner.runtime import hardware
 USE = """
 import logging, sys
 import numpy as np, tensorflow as tf
-from vae_runner.custom_ops import loading
+from vae_runner.acceleration.custom_ops import loading
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 tf.config.threading.set_intra_op_parallelism_threads(int(sys.argv[1]))
 ops = loading.load()
@@ -198,6 +202,7 @@ def test_where_they_cannot_be_kept_there_are_none(
         compiling.library()
 
 
+@pytest.mark.usefixtures("fresh")
 def test_what_cannot_be_loaded_is_compiled_once_and_then_done_without(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,3 +288,47 @@ def test_xla_and_half_precision_go_without(config: dict[str, Any]) -> None:
             hardware.setup(HardwareConfig(device="cpu", custom_ops=True, **config), 0)
     finally:
         hardware.setup(HardwareConfig(device="cpu"), 0)
+
+
+@pytest.fixture(scope="module")
+def ops() -> Any:
+    return comparing.load_custom_ops()
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    shape=st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 40)),
+    groups=st.integers(1, 7),
+    center=st.sampled_from([0.0, 100.0, -3e3]),
+    spread=st.sampled_from([0.0, 1e-2, 1.0, 1e3]),
+    seed=st.integers(0, 2**32 - 1),
+    corner=st.sampled_from([None, 0.0, 50.0]),  # the first pixel, which the moments begin with
+)
+def test_the_custom_normalisation_is_that_of_the_formula_in_double_precision(
+    ops: Any, shape: tuple[int, int, int], groups: int, center: float, spread: float, seed: int, corner: float | None
+) -> None:
+    rng = np.random.default_rng(seed)
+    channels = 16 * groups
+    x = rng.normal(center, spread, (*shape, channels)).astype(np.float32)
+    if corner is not None:
+        x[0, 0, 0] = corner
+    gamma, beta = rng.uniform(0.5, 1, channels), 6 * rng.choice([-1, 1], channels)  # far from LeakyReLU's bend
+    gamma, beta = gamma.astype(np.float32), beta.astype(np.float32)
+    slope = 0.2 if corner is None else 1.0  # or the corner could be at the bend
+    y, mean, variance = ops.vae_runner_normalized_leaky_relu(x=x, gamma=gamma, beta=beta, epsilon=1e-3, slope=slope)
+
+    exact = x.astype(np.float64)
+    expected_mean, expected_variance = exact.mean((0, 1, 2)), exact.var((0, 1, 2))
+    normalized = (exact - expected_mean) / np.sqrt(expected_variance + 1e-3) * gamma + beta
+    rounding = 1e-6 * abs(center)
+    np.testing.assert_allclose(mean, expected_mean, rtol=1e-5, atol=1e-5 * np.sqrt(expected_variance.max()))
+    np.testing.assert_allclose(variance, expected_variance, rtol=1e-4, atol=rounding**2)
+    expected = np.where(normalized > 0, normalized, slope * normalized)
+    tolerance = 1e-5 + rounding / np.sqrt(expected_variance.min() + 1e-3) + 5e-5 * np.abs(normalized - beta)
+    assert np.all(np.abs(y - expected) <= tolerance)
+
+
+def test_custom_operations_refuse_channels_that_are_no_whole_groups(ops: Any) -> None:
+    x, weights = tf.zeros([2, 3, 4, 24]), tf.zeros([24])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="multiple of 16"):
+        ops.vae_runner_normalized_leaky_relu(x=x, gamma=weights, beta=weights, epsilon=1e-3, slope=0.2)

@@ -320,3 +320,50 @@ def test_any_row_of_layers_computes_the_same(kinds: list[str], channels: int, op
     x = some((4, 6, 7, channels), 0.5)
     results, _ = step(fuse(model, ops), x, model.variables)
     assert_close(results, step(model, x, model.variables)[0], 2e-3)
+
+
+def test_what_is_not_a_number_goes_through_custom_operations(ops: Any) -> None:
+    x = np.ones((2, 3, 4, 16), np.float32)
+    x[0, 0, 0, 5] = np.nan
+    fused = fuse(network(norm_and_activation(), (3, 4, 16)), ops)
+    assert views(fused) == ["NormalizedLeakyReLU"]
+    assert np.isnan(fused(x, training=True)).any(axis=(0, 1, 2)).nonzero()[0].tolist() == [5]
+
+
+@pytest.mark.parametrize("over_replicas", [False, True])
+def test_fused_batch_normalisation_equals_kerass_over_several_steps(over_replicas: bool) -> None:
+    layers = synchronized(norm()) if over_replicas else norm()
+    model, reference = (network(made, (5, 6, 7)) for made in (layers, norm()))
+    fused = fuse(model)
+    assert views(fused) == ["FusedBatchNormalization"]
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        x = tf.constant(rng.normal(3, 2, (4, 5, 6, 7)).astype(np.float32))
+        weights = tf.constant(rng.normal(size=x.shape).astype(np.float32))
+        results = []
+        for computed, own in ((fused, model), (reference, reference)):
+            variables = [x, *(variable.value for variable in own.trainable_variables)]
+            with tf.GradientTape() as tape:
+                tape.watch(variables)
+                y = computed(x, training=True)
+                loss = tf.reduce_sum(y * weights)
+            results.append([y, *tape.gradient(loss, variables)])
+        for a, b in zip(*results, strict=True):
+            np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4, err_msg=f"step {number}")
+        for a, b in zip(model.non_trainable_variables, reference.non_trainable_variables, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4)
+    np.testing.assert_allclose(fused(x), reference(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_synchronised_batch_normalisation_in_half_precision_is_near_that_in_whole(policy: str) -> None:
+    x = some((4, 5, 6, 7), 3.0)
+    results = []
+    for dtype in (policy, "float32"):
+        model = network(synchronized(norm(dtype=dtype)), (5, 6, 7))
+        fused = fuse(model)
+        assert views(fused) == ["FusedBatchNormalization"]
+        results.append(step(fused, x, model.variables)[0])
+    for a, b in zip(*results, strict=True):
+        a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
+        np.testing.assert_allclose(a, b, rtol=0.05, atol=0.03 * np.abs(b).max())

@@ -7,8 +7,8 @@ import pytest
 TELLS = """\
 import json, os
 from pathlib import Path
-from vae_runner.losses.vae import Vae
-class Mine(Vae):
+from vae_runner.losses.elbo import Elbo
+class Mine(Elbo):
     def __init__(self, behaviour=""):
         super().__init__()
         told = {name: os.environ.get(name) for name in ("TF_NUM_INTRAOP_THREADS", "CUDA_VISIBLE_DEVICES")}

@@ -36,6 +36,8 @@ GROUPS = {
     "dataset": ["digits", "fashion", "mnist", "cartoon", "folder"],
     "model": ["conv", "mlp"],
     "posterior": ["gaussian", "point"],
+    "prior": ["normal"],
+    "likelihood": ["mse"],
     "loss": ["vae", "ae"],
     "optimizer": ["adam", "adamw"],
     "schedule": ["constant", "cosine", "exponential"],
@@ -79,7 +81,7 @@ JUNK = [
     "interval(1,2)", "glob(*)", "sort(3,1)", "shuffle(1,2)", "tag(a,1)", "int(1.5)", "str(1)", "json_str(1)",
     "extend_list(1)", "float(x)", "bool(2)", "a=b", "=", "a:b", "~", "!", "#", "# a", "%", "-", "+", "../x", "0x10",
     "0o7", "1_000", ".5", "5.", "1e3", "1e-3", "test/loss", "_target_", "os.system", "vae_runner", "keras.losses.MSE",
-    "vae_runner.models.conv.build", "vae_runner.losses.vae.Vae", "int", "builtins.print",
+    "vae_runner.models.conv.build", "vae_runner.losses.elbo.Elbo", "int", "builtins.print",
 ]  # fmt: skip
 ELSEWHERE = ("data_dir", "dataset.data_dir", "dataset.root", "sweep.dir", "hydra.runtime")  # what is a path anywhere
 

@@ -1,6 +1,5 @@
 """Someone else's run directory is data: nothing in it is run, and nothing outside it is read or written."""
 
-import contextlib
 import csv
 import hashlib
 import io
@@ -14,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 import numpy as np
 import pytest
@@ -130,12 +128,16 @@ def npy(shape: str, content: bytes = b"", kind: str = "|u1") -> bytes:
     ids=["bomb", "large", "negative", "odd", "code", "none", "other", "outside", "cut"],
 )
 def test_arrays_that_are_none_of_ours_are_refused(run: Path, refusal: Refusal, content: bytes) -> None:
-    (run / "evaluation" / "test_images.npz").write_bytes(content)
-    assert "the run directory is damaged" in refusal("vae-compare", run, cwd=run.parents[1])
+    for name in ("evaluation/test_images.npz", "models/weights.npz"):
+        (run / name).write_bytes(content)
+        assert "the run directory is damaged" in refusal("vae-compare", run, cwd=run.parents[1])
+    assert "the run directory is damaged" in refusal("vae-sample", run, cwd=run.parents[1])
     assert not list(run.parents[1].rglob("images*"))
 
 
-@pytest.mark.parametrize("name", ["run.json", "config.yaml", "evaluation/embeddings.npz", "models/encoder.keras"])
+@pytest.mark.parametrize(
+    "name", ["run.json", "config.yaml", "evaluation/embeddings.npz", "models/encoder.keras", "models/weights.npz"]
+)
 def test_a_pipe_is_not_waited_for(run: Path, refusal: Refusal, name: str) -> None:
     (run / name).unlink()
     os.mkfifo(run / name)
@@ -212,7 +214,8 @@ def inject(config: dict[str, Any], path: str, value: Any) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "dataset/_target_", "model/_target_", "posterior/_target_", "loss/_target_", "optimizer/_target_",
+        "dataset/_target_", "model/_target_", "posterior/_target_", "prior/_target_",
+        "likelihood/_target_", "loss/_target_", "optimizer/_target_",
         "schedule/_target_", "figures/final/manifold/_target_", "figures/periodic/samples/_target_",
         "figures/final/new/_target_", "figures/final/new/deep/er/_target_", "dataset/root/_target_",
         "loss/kl_weight/_target_", "early_stopping/_target_", "_target_", "hardware/gpus/_target_",
@@ -270,214 +273,171 @@ def test_hydras_own_folder_is_not_read(run: Path, canary: Path, refusal: Refusal
     assert "has done epoch 3 already" in refusal("vae-run", f"resume={run}", cwd=run.parents[1])
 
 
-# --- Keras files --------------------------------------------------------------------------------------------------
+# --- networks -----------------------------------------------------------------------------------------------------
 
 
-def rewrite(file: Path, change: Callable[[dict[str, bytes]], object], compression: int = zipfile.ZIP_STORED) -> None:
-    """Change the members of a zip archive."""
-    with zipfile.ZipFile(file) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    change(members)
-    with zipfile.ZipFile(file, "w", compression) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
+def change_weights(run: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the arrays of the weights."""
+    file = run / "models" / "weights.npz"
+    weights = dict(np.load(file))
+    change(weights)
+    np.savez(file, **weights)
 
 
-def change_layer(run: Path, layer: dict[str, Any], *, first: bool = False) -> None:
-    """Put a layer's configuration into the encoder, between its input and what follows, or before everything."""
-
-    def change(members: dict[str, bytes]) -> None:
-        config = json.loads(members["config.json"])
-        layers = config["config"]["layers"]
-        node = layers[1]["inbound_nodes"]
-        layers.insert(0 if first else 1, {"name": "evil", "inbound_nodes": [] if first else node, **layer})
-        members["config.json"] = json.dumps(config).encode()
-
-    rewrite(run / "models" / "encoder.keras", change)
+def sampled(run: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> np.ndarray:
+    """What vae-sample draws."""
+    out = run.parents[1] / "samples.npy"
+    monkeypatch.chdir(run.parents[1])
+    monkeypatch.setattr(sys, "argv", ["vae-sample", str(run), "-n", "4", "--out", str(out), *arguments])
+    commands.sample()
+    return np.load(out)
 
 
-def function(module: str, name: str) -> dict[str, Any]:
-    return {"module": module, "class_name": "function", "config": name, "registered_name": name}
-
-
-def lambda_layer(function: Any, **arguments: Any) -> dict[str, Any]:
-    config = {"name": "evil", "function": function, "arguments": arguments}
-    return {"module": "keras.layers", "class_name": "Lambda", "config": config, "registered_name": None}
-
-
-def bytecode() -> dict[str, Any]:
-    """A lambda as Keras has it: CVE-2024-3660."""
+def bytecode() -> bytes:
+    """The configuration of a model with a lambda as Keras has it: CVE-2024-3660."""
     layer = keras.layers.Lambda(lambda x: __import__("os").system("false") or x)
-    return keras.saving.serialize_keras_object(layer)
+    return json.dumps(keras.saving.serialize_keras_object(keras.Sequential([layer]))).encode()
 
 
-def gadgets(canary: Path) -> dict[str, dict[str, Any]]:
-    """What has made Keras run code, or read and write files, while it loads a model "safely"."""
-    touch = f"touch {canary}"
-    node = [{"args": [touch], "kwargs": {}}]
-    return {
-        "lambda": bytecode(),
-        # CVE-2025-1550: any module, any function, with any arguments
-        "module": {
-            "module": "os",
-            "class_name": "function",
-            "config": "system",
-            "registered_name": "system",
-            "inbound_nodes": node,
-        },
-        "class": {
-            "module": "subprocess",
-            "class_name": "Popen",
-            "config": {"args": ["touch", str(canary)]},
-            "registered_name": "Popen",
-        },
-        "lambda of os": lambda_layer(function("os", "system")),
-        "activation": {
-            "module": "keras.layers",
-            "class_name": "Activation",
-            "config": {"name": "evil", "activation": function("os", "system")},
-            "registered_name": None,
-        },
-        # CVE-2025-8747: Keras's own functions
-        "get_file": lambda_layer(
-            function("keras.utils", "get_file"), origin=f"file://{canary.parent}/x", cache_dir=str(canary.parent)
-        ),
-        "load_model": lambda_layer(function("keras.models", "load_model"), safe_mode=False),
-        "plot_model": lambda_layer(function("keras.utils", "plot_model"), to_file=str(canary)),
-        "save_img": lambda_layer(function("keras.utils", "save_img"), path=str(canary)),
-        "load_data": lambda_layer(function("keras.datasets.imdb", "load_data"), path=str(canary)),
-        # CVE-2025-9906: safe mode switched off by the file itself
-        "unsafe": lambda_layer(function("keras.config", "enable_unsafe_deserialization")),
-        "global": lambda_layer(function("keras.src.backend.common.global_state", "set_global_attribute")),
-        # CVE-2025-12058, CVE-2025-12060: a file's or an address's content read into a layer
-        "vocabulary": {
-            "module": "keras.layers",
-            "class_name": "StringLookup",
-            "config": {"name": "evil", "vocabulary": "/etc/hostname"},
-            "registered_name": None,
-        },
-        "address": {
-            "module": "keras.layers",
-            "class_name": "TextVectorization",
-            "config": {"name": "evil", "vocabulary": "http://127.0.0.1:9/x"},
-            "registered_name": None,
-        },
-        # CVE-2026-1462: a TensorFlow SavedModel elsewhere
-        "saved model": {
-            "module": "keras.layers",
-            "class_name": "TFSMLayer",
-            "config": {"name": "evil", "filepath": str(canary.parent)},
-            "registered_name": None,
-        },
-        "torch": {
-            "module": "keras.layers",
-            "class_name": "TorchModuleWrapper",
-            "config": {"name": "evil", "module": "gAA="},
-            "registered_name": None,
-        },
-        # Keras joins the module's name and the class's
-        "joined": {**lambda_layer(function("os", "system")), "module": "keras", "class_name": "layers.Lambda"},
-        "joined saved model": {
-            "module": "keras",
-            "class_name": "layers.TFSMLayer",
-            "config": {"name": "evil", "filepath": str(canary.parent)},
-            "registered_name": None,
-        },
-        "where it is written": {**lambda_layer("relu"), "module": "keras.src.layers.core.lambda_layer"},
-        "registered": {
-            "module": None,
-            "class_name": "Evil",
-            "config": {},
-            "registered_name": "tests>Evil",
-        },
+def gadget(canary: Path) -> bytes:
+    """CVE-2025-1550: any module, any function, with any arguments."""
+    layer = {
+        "module": "os", "class_name": "function", "config": "system", "registered_name": "system", "name": "evil",
+        "inbound_nodes": [{"args": [f"touch {canary}"], "kwargs": {}}],
     }  # fmt: skip
+    config = {"name": "encoder", "layers": [layer], "input_layers": [], "output_layers": []}
+    return json.dumps({"module": "keras", "class_name": "Functional", "config": config}).encode()
 
 
-@pytest.mark.parametrize("first", [False, True], ids=["within", "first"])
-@pytest.mark.parametrize("name", gadgets(Path()))
-def test_a_model_that_would_run_something_is_refused(
-    run: Path, canary: Path, refusal: Refusal, name: str, first: bool
+def test_the_models_for_others_are_not_even_read(run: Path, canary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = sampled(run, monkeypatch)
+    files = [run / "models" / f"{part}.keras" for part in ("encoder", "decoder")]
+    contents = []
+    for config in (bytecode(), gadget(canary), b"[" * NESTED):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for name in ("config.json", "../x", "assets/../../x"):
+                archive.writestr(name, config)
+            archive.writestr("model.weights.h5", bytes(100_000_000), zipfile.ZIP_DEFLATED)
+        contents.append(buffer.getvalue())
+    for content in (*contents, b"damaged", b"", None):
+        for file in files:
+            file.unlink()
+            if content is not None:
+                file.write_bytes(content)
+        np.testing.assert_array_equal(sampled(run, monkeypatch), expected)
+        if content is None:
+            break
+    monkeypatch.setattr(sys, "argv", ["vae-compare", str(run)])
+    commands.compare()
+    assert not list(run.parents[1].rglob("x"))
+
+
+WEIGHTS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "of the other network": lambda weights: weights.update({"encoder/0": weights["decoder/0"]}),
+    "missing": lambda weights: weights.pop("decoder/0"),
+    "too many": lambda weights: weights.update({"decoder/999": np.zeros(3, np.float32)}),
+    "elsewhere": lambda weights: weights.update({"../../x": np.zeros(3, np.float32)}),
+    "words": lambda weights: weights.update({"encoder/0": weights["encoder/0"].astype(str)}),
+    "complex": lambda weights: weights.update({"encoder/0": weights["encoder/0"].astype(complex)}),
+    "no shape": lambda weights: weights.pop("image_shape"),
+    "two sides": lambda weights: weights.update(image_shape=np.array([8, 8])),
+    "halves": lambda weights: weights.update(image_shape=np.array([8.5, 8, 1])),
+    "no side": lambda weights: weights.update(image_shape=np.array([0, 8, 1])),
+    "negative": lambda weights: weights.update(image_shape=np.array([-8, 8, 1])),
+    "far too large": lambda weights: weights.update(image_shape=np.array([2**40, 8, 1])),
+    "too large": lambda weights: weights.update(image_shape=np.array([60_000, 60_000, 3])),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_weights_that_are_none_of_the_runs_are_refused(run: Path, refusal: Refusal, name: str) -> None:
+    change_weights(run, WEIGHTS[name])
+    for said in looked_at(run, refusal):
+        assert "models/weights.npz" in said
+        assert "the run directory is damaged" in said
+
+
+def test_a_pickle_among_the_weights_is_refused(run: Path, canary: Path, refusal: Refusal) -> None:
+    kept = dict(np.load(run / "models" / "weights.npz"))
+    for name in ("encoder/0", "image_shape"):
+        np.savez(run / "models" / "weights.npz", **{**kept, name: np.array([Evil(canary)], dtype=object)})
+        for said in looked_at(run, refusal):
+            assert "weights.npz cannot be used (Object arrays" in said
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("latent", 10_000, "where the configuration makes it"),
+        ("latent", 10**12, "must be"),
+        ("latent", 3, "where the configuration makes it"),
+        ("model/filters", 60_000, "where the configuration makes it"),
+        ("model/filters", 10**9, "must be"),
+        ("model/depth", 10**9, "must be"),
+        ("model/kernel_size", "x", "not be converted"),
+        ("model/_target_", "vae_runner.models.mlp.build", "the run directory is damaged"),
+        ("posterior/_target_", "vae_runner.posteriors.point.Point", "where the configuration makes it"),
+    ],
+)
+def test_a_configuration_of_other_networks_takes_no_memory_and_is_refused(
+    run: Path, refusal: Refusal, path: str, value: Any, message: str
 ) -> None:
-    change_layer(run, gadgets(canary)[name], first=first)
-    assert "encoder.keras cannot be loaded (" in refusal("vae-sample", run, cwd=run.parents[1])
-    assert keras.src.saving.serialization_lib.in_safe_mode() is not False
-    assert keras.config.dtype_policy().name == "float32"
+    change_config(run, lambda config: inject(config, path, value))
+    for said in looked_at(run, refusal):
+        assert message in said
 
 
-def test_a_model_that_is_larger_than_its_file_takes_no_memory(run: Path, refusal: Refusal) -> None:
-    def change(members: dict[str, bytes]) -> None:
-        config = json.loads(members["config.json"])
-        for layer in config["config"]["layers"]:
-            if layer["class_name"] == "Dense":
-                layer["config"]["units"] = 10**12
-        members["config.json"] = json.dumps(config).encode()
-
-    rewrite(run / "models" / "encoder.keras", change)
-    assert "is too small to hold them" in refusal("vae-sample", run, cwd=run.parents[1])
-
-
-def test_a_model_of_one_kind_of_layers_or_deeply_nested_is_refused(run: Path, refusal: Refusal) -> None:
-    for content in (b"[" * NESTED, b"{}", b'{"class_name": "Functional"}', b"[]", b"null"):
-        config = {"config.json": content}
-        rewrite(run / "models" / "encoder.keras", lambda members, config=config: members.update(config))
-        assert "cannot be loaded" in refusal("vae-sample", run, cwd=run.parents[1])
-
-
-def test_networks_that_do_not_go_together_are_refused(run: Path, refusal: Refusal) -> None:
-    models = run / "models"
-    shutil.copy(models / "encoder.keras", models / "decoder.keras")
-    assert "holds an encoder from" in refusal("vae-sample", run, cwd=run.parents[1])
+@pytest.mark.parametrize("part", ["model", "posterior", "prior", "likelihood"])
+def test_a_network_or_family_of_other_code_is_refused_where_it_is_looked_at(
+    run: Path, canary: Path, refusal: Refusal, part: str
+) -> None:
+    for value in (
+        {"_target_": "os.system", "command": f"touch {canary}"},
+        {"_target_": "vae_runner.files.os.system", "command": f"touch {canary}"},
+        {"_target_": "builtins.dict", "a": [{"_target_": "os.system", "command": f"touch {canary}"}]},
+    ):
+        change_config(run, lambda config, value=value: config.update({part: value}))
+        module = value["_target_"].rpartition(".")[0]
+        for said in looked_at(run, refusal):
+            assert (
+                f"{value['_target_']}, which is no part of vae-runner: if you trust that code, add --trust {module}"
+                in said
+            )
 
 
-def test_a_compressed_model_is_refused_so_that_it_is_no_larger_than_its_file(run: Path, refusal: Refusal) -> None:
-    bomb = {"model.weights.h5": bytes(300_000_000)}
-    rewrite(run / "models" / "encoder.keras", lambda members: members.update(bomb), zipfile.ZIP_DEFLATED)
-    assert (run / "models" / "encoder.keras").stat().st_size < 1_000_000
-    assert "it is compressed" in refusal("vae-sample", run, cwd=run.parents[1])
+@pytest.mark.parametrize("part", ["posterior", "prior", "likelihood"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_our_own_code_is_called_in_its_place_only(run: Path, refusal: Refusal, part: str, nested: bool) -> None:
+    """What reads, writes or downloads files stands for a dataset, and for nothing else."""
+    folder = run.parents[1] / "private"
+    folder.mkdir()
+    reads = {
+        "_target_": "vae_runner.datasets.folder.load",
+        "root": str(folder),
+        "data_dir": str(run.parents[1] / "new"),
+    }
+
+    def change(config: dict[str, Any]) -> None:
+        if nested:
+            config[part]["more"] = reads
+        else:
+            config[part] = reads
+
+    change_config(run, change)
+    for said in looked_at(run, refusal):
+        assert "vae_runner.datasets.folder.load, which is no part of vae-runner" in said
+    assert not (run.parents[1] / "new").exists()
 
 
-def test_members_outside_the_archive_are_not_written(run: Path, refusal: Refusal) -> None:
-    for name in ("../x", "assets/../../x", "a/../../../x"):
-        rewrite(run / "models" / "encoder.keras", lambda members, name=name: members.update({name: b"x"}))
-    before = sorted(run.parents[1].rglob("*"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(run.parents[1])
-        patch.setattr(sys, "argv", ["vae-sample", str(run), "-n", "1"])
-        with contextlib.suppress(SystemExit):
-            commands.sample()
-            (run.parents[1] / "samples.png").unlink()
-    assert sorted(run.parents[1].rglob("*")) == before
-
-
-@pytest.mark.parametrize("kind", ["external link", "soft link", "external data", "virtual"])
-def test_weights_that_are_in_other_files_are_refused(run: Path, refusal: Refusal, kind: str) -> None:
-    secret = run.parents[1] / "secret.h5"
-    with h5py.File(secret, "w") as file:
-        file["x"] = np.ones((64, 512), np.float32)
-
-    def change(members: dict[str, bytes]) -> None:
-        content = io.BytesIO(members["model.weights.h5"])
-        with h5py.File(content, "r+") as file:
-            names: list[str] = []
-            file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-            for name in names:
-                shape, dtype = file[name].shape, file[name].dtype
-                del file[name]
-                if kind == "external link":
-                    file[name] = h5py.ExternalLink(str(secret), "x")
-                elif kind == "soft link":
-                    file["other"] = 1.0 if "other" not in file else file.pop("other")[()]
-                    file[name] = h5py.SoftLink("/other")
-                elif kind == "external data":
-                    file.create_dataset(name, shape, dtype, external=[(str(secret), 0, h5py.h5f.UNLIMITED)])
-                else:
-                    layout = h5py.VirtualLayout(shape, dtype)
-                    layout[...] = h5py.VirtualSource(str(secret), "x", shape)
-                    file.create_virtual_dataset(name, layout)
-        members["model.weights.h5"] = content.getvalue()
-
-    rewrite(run / "models" / "encoder.keras", change)
-    assert "encoder.keras cannot be loaded (" in refusal("vae-sample", run, cwd=run.parents[1])
+def test_other_parts_of_a_foreign_configuration_are_not_built_to_look_at_it(
+    run: Path, canary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part in ("dataset", "loss", "optimizer", "schedule"):
+        change_config(
+            run, lambda config, part=part: config[part].update(_target_="os.system", command=f"touch {canary}")
+        )
+    sampled(run, monkeypatch)
 
 
 # --- links and names ----------------------------------------------------------------------------------------------

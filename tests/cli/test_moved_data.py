@@ -98,7 +98,7 @@ def test_other_images_are_refused_by_name_and_the_run_stays_as_it_was(
     change: Callable[[Path], None], message: str, folder: Path, refusal: Callable[..., str]
 ) -> None:
     change(folder / "photos")
-    kept = ("metrics.csv", "models/encoder.keras", "config.yaml")
+    kept = ("metrics.csv", "models/weights.npz", "models/encoder.keras", "config.yaml")
     before = {name: (folder / "run" / name).read_bytes() for name in kept}
     known = info(folder / "run")["data"]
     said = refusal("vae-run", "resume=run", "epochs=2", "dataset.root=photos", "data_dir=data", cwd=folder)

@@ -396,7 +396,7 @@ def test_a_finished_run_that_cannot_go_on_stays_as_it_was(
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(short_run, run)
-    kept = ("metrics.csv", "models/encoder.keras")
+    kept = ("metrics.csv", "models/weights.npz", "models/encoder.keras")
     before = {name: (run / name).read_bytes() for name in kept}
     told = json.loads((run / "run.json").read_text())
     said = refusal("vae-run", "resume=run", "epochs=50", "checkpoint.metric=test/nope", cwd=tmp_path)

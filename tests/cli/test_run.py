@@ -33,7 +33,9 @@ def test_a_finished_run_has_the_designs_files(finished_run: Path) -> None:
         *("run.json", "config.yaml", ".hydra", "metrics.csv", "vae-run.log", "tensorboard"),
         *("models", "figures", "evaluation", "checkpoints", ".lock"),
     }
-    assert {path.name for path in (finished_run / "models").iterdir()} == {"encoder.keras", "decoder.keras"}
+    assert {path.name for path in (finished_run / "models").iterdir()} == {
+        *("weights.npz", "encoder.keras", "decoder.keras")
+    }
     assert list((finished_run / "tensorboard").glob("events.out.tfevents.*"))
     assert not [path for path in finished_run.rglob("*") if "part" in path.name or "unfinished" in path.name]
 
@@ -143,13 +145,15 @@ def test_a_users_own_yaml_and_class_work_like_ours(tmp_path: Path) -> None:
     (tmp_path / "conf" / "loss" / "mine.yaml").write_text("_target_: my_loss.Mine\nweight: 3.0\n")
     (tmp_path / "my_loss.py").write_text(
         "import tensorflow as tf\n"
-        "class Mine:\n"
+        "from vae_runner.losses.base import Loss\n"
+        "class Mine(Loss):\n"
         "    terms = ('absolute',)\n"
         "    def __init__(self, weight):\n"
         "        self.weight = weight\n"
         "    def __call__(self, autoencoder, batch, training):\n"
-        "        z = autoencoder.encode(batch.images, training).mean\n"
-        "        error = tf.reduce_mean(tf.abs(batch.images - autoencoder.decode(z, training)))\n"
+        "        z = autoencoder.encode(batch.images, batch.labels, training).mean\n"
+        "        decoded = autoencoder.decode(z, batch.labels, training).mean\n"
+        "        error = tf.reduce_mean(tf.abs(batch.images - decoded))\n"
         "        return self.weight * error, {'absolute': error}\n"
     )
     result = command(

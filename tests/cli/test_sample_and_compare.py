@@ -11,6 +11,7 @@ from PIL import Image
 from tests.conftest import command
 from vae_runner.cli.compare import compare
 from vae_runner.evaluation.embeddings import decode, reconstruct
+from vae_runner.experiment import load
 from vae_runner.figures.comparison import comparison
 from vae_runner.storage.run_directory import RunDirectory
 
@@ -57,12 +58,12 @@ def check_what_is_drawn(paths: list[Path], out: Path, monkeypatch: pytest.Monkey
     """Each run's column is of that run: its embeddings, its networks' images, its metrics."""
     drawn: list[Any] = []
     monkeypatch.setattr("vae_runner.cli.compare.comparison", lambda *given: drawn.extend(given) or comparison(*given))
-    compare(paths, out)
+    compare(paths, out, [])
     images, names, columns = drawn
     assert names == [str(number) for number in range(10)]
     for path, column in zip(paths, columns, strict=True):
         run = RunDirectory.open_finished(path)
-        autoencoder = run.load_autoencoder()
+        autoencoder = load(run)
         np.testing.assert_array_equal(images, np.load(path / "evaluation" / "test_images.npz")["images"][:8])
         assert column.name == str(path)
         assert column.about.startswith("ae, 2-D" if path.name == "ae" else "vae, 2-D")
@@ -93,7 +94,7 @@ def test_a_run_directory_alone_is_enough(finished_run: Path, tmp_path: Path) -> 
         ("vae-sample", [], "the following arguments are required: RUN"),
         ("vae-compare", ["RUN", "failed"], "not finished"),
         ("vae-compare", ["RUN", "other"], "other test images"),
-        ("vae-compare", ["damaged"], "cannot be loaded"),
+        ("vae-compare", ["damaged"], "models/weights.npz cannot be used"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(
@@ -102,7 +103,7 @@ def test_bad_input_is_refused_in_one_line(
     (tmp_path / "failed").mkdir()
     (tmp_path / "failed" / "run.json").write_text('{"status": "failed"}')
     shutil.copytree(finished_run, tmp_path / "damaged")
-    (tmp_path / "damaged" / "models" / "decoder.keras").write_bytes(b"damaged")
+    (tmp_path / "damaged" / "models" / "weights.npz").write_bytes(b"damaged")
     shutil.copytree(finished_run, tmp_path / "other")
     kept = dict(np.load(tmp_path / "other" / "evaluation" / "test_images.npz"))
     np.savez(tmp_path / "other" / "evaluation" / "test_images.npz", **{**kept, "images": kept["images"] + 1})

@@ -119,8 +119,8 @@ def test_a_failing_run_and_one_that_takes_its_process_with_it_do_not_stop_the_ot
     (tmp_path / "conf" / "loss" / "mine.yaml").write_text("_target_: my_loss.Mine\nbehaviour: good\n")
     (tmp_path / "my_loss.py").write_text(
         "import os, signal\n"
-        "from vae_runner.losses.vae import Vae\n"
-        "class Mine(Vae):\n"
+        "from vae_runner.losses.elbo import Elbo\n"
+        "class Mine(Elbo):\n"
         "    def __init__(self, behaviour):\n"
         "        super().__init__()\n"
         "        if behaviour == 'fails':\n"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vae_runner.datasets import pipeline
+from vae_runner.datasets.dataset import pipeline
 from vae_runner.datasets.io.stored import StoredImages
 from vae_runner.datasets.pipeline import Batches
 
@@ -190,3 +190,19 @@ def test_a_machine_reads_the_images_of_its_own_replicas_and_no_others(
     for machine, shelf in enumerate(shelves):
         own_shares = [images for (_, replica), images in found.items() if replica // own == machine]
         assert shelf.taken[: len(own_shares)] == own_shares
+
+
+def test_labels_are_those_of_the_images_of_their_share(images: Any) -> None:
+    labels = np.random.default_rng(1).integers(0, 9, COUNT)
+    batches = Batches(images, BATCH, 1, labels=labels)
+    for share in islice(batches.shares(2), batches.steps):
+        numbers = batches.images(share).numpy()[:, 0, 0, 0]
+        found = batches.labels(share)
+        assert found is not None
+        assert found.dtype == tf.int64
+        np.testing.assert_array_equal(found, labels[numbers])
+
+
+def test_without_labels_a_batch_has_none(images: Any) -> None:
+    batches = Batches(images, BATCH, 1)
+    assert batches.labels(next(batches.shares())) is None

@@ -8,8 +8,8 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
-from vae_runner.config import configuration as schema
 from vae_runner.config.configuration import check, leaves
+from vae_runner.config.configuration import configuration as schema
 from vae_runner.config.fingerprint import fingerprint
 
 # Where files are, what is drawn and kept, what only the command is told, and what of the hardware changes numbers by no
@@ -40,6 +40,7 @@ OTHERS = {
     "hardware.worker": 0,
     "hardware.memory_limit_mb": 100,
     "optimizer.weight_decay": 0.5,
+    "loss.reconstruction_weight": 0.5,
     "trust": ["a"],
 }
 

@@ -366,16 +366,25 @@ def check(config: DictConfig) -> None:
             (f"{key}={value}: " for key, value in _interpolations(config) if not _leads_somewhere(config, key)), ""
         )
         raise UserError(f"{where}{str(error).splitlines()[0]}: write a value") from error
-    for path, value, schema_field in _typed_keys(config, ""):
-        _check_value(path, value, schema_field)
+    check_values(config)
     for name in PARTS:
         if not isinstance(config[name], DictConfig) or "_target_" not in config[name]:
             raise UserError(f"{name} names nothing to build: its YAML needs keys, and among them a _target_")
     _check_folders(config)
-    _check_filters(config)
     _check_clipping(config)
     _check_figures(config.figures)
     _check_hardware(config.hardware)
+
+
+def check_values(config: DictConfig) -> None:
+    """Refuse a key with a value that its schema does not allow.
+
+    Raises:
+        UserError: a number is out of its range, or a word is none of those allowed.
+    """
+    for path, value, schema_field in _typed_keys(config, ""):
+        _check_value(path, value, schema_field)
+    _check_filters(config)
 
 
 def _check_folders(config: DictConfig) -> None:

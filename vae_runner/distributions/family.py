@@ -4,10 +4,17 @@ from typing import Any
 
 
 class Family:
-    """A family without weights of its own. One that has some is a `keras.layers.Layer` too, which tells them.
+    """A family, which may have weights of its own: then it is a `keras.layers.Layer` too, which knows them.
 
     They are trained, checkpointed and saved like those of the networks.
     """
 
-    variables: Any = ()
-    trainable_variables: Any = ()
+    @property
+    def variables(self) -> Any:
+        """The weights; none where the class is no layer, whichever of its base classes comes first."""
+        return getattr(super(), "variables", ())
+
+    @property
+    def trainable_variables(self) -> Any:
+        """Those that the optimizer updates."""
+        return getattr(super(), "trainable_variables", ())

@@ -24,15 +24,13 @@ class Variables:
 
     def mismatch(self, values: Arrays) -> str:
         """Return how `values` are of other variables than these, in words; nothing where they fit."""
-        expected = {name: tuple(variable.shape) for name, variable in self._variables.items()}
-        found = {name: value.shape for name, value in values.items()}
+        expected = {name: (str(v.dtype), tuple(v.shape)) for name, v in self._variables.items()}
+        found = {name: (str(value.dtype), value.shape) for name, value in values.items()}
         if expected == found:
             return ""
         name = min(dict(expected.items() ^ found.items()))
-        return (
-            f"{name} is {found.get(name, 'not there')}, where the configuration makes it "
-            f"{expected.get(name, 'not there')}"
-        )
+        ours, theirs = (" ".join(map(str, kinds.get(name, ("not there",)))) for kinds in (expected, found))
+        return f"{name} is {theirs}, where the configuration makes it {ours}"
 
     def assign(self, values: Arrays) -> None:
         """Give them values, which must fit."""

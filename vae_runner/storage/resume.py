@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_runner.config.choices import own_yaml
+from vae_runner.config.choices import CONF, own_yaml
 from vae_runner.config.configuration import PARTS, SCHEMAS, Config, leaves
 from vae_runner.errors import DAMAGED, UserError
 from vae_runner.storage.run_directory import RunDirectory
@@ -59,16 +59,18 @@ def configuration(path: Path, asked: DictConfig, overrides: Sequence[str]) -> Di
 
 
 def stored_configuration(
-    directory: RunDirectory, trust: Sequence[str], parts: Sequence[str] | None = None
+    directory: RunDirectory, trust: Sequence[str], parts: Sequence[str] | None = None, advice: str = "trust=[{}]"
 ) -> DictConfig:
     """Return the configuration of a run as its schemas have it, with code that is trusted in these `parts`, or in all.
+
+    `advice` is what to add to the command to trust a module.
 
     Raises:
         UserError: it is no configuration of ours, or names code that is not trusted.
     """
     path, stored = directory.path, directory.config
     content: Any = OmegaConf.to_container(stored, resolve=False)
-    check_targets({part: content.get(part) for part in parts or content}, trust, f"{path}/config.yaml")
+    check_targets({part: content.get(part) for part in parts or content}, trust, f"{path}/config.yaml", advice)
     try:
         config = DictConfig(OmegaConf.structured(Config))
         config.merge_with(stored)
@@ -106,17 +108,26 @@ def _apply(config: DictConfig, asked: DictConfig, override: Override) -> None:
     OmegaConf.update(config, name, OmegaConf.select(asked, name), merge=False, force_add=True)
 
 
-def check_targets(content: Any, trust: Sequence[str], where: str) -> None:
-    """Refuse a stored configuration that names code other than this package's parts and the modules in `trust`."""
-    ours = {value for _, file in own_yaml() for key, value in leaves(file) if key.split(".")[-1] == "_target_"}
+def check_targets(content: Any, trust: Sequence[str], where: str, advice: str) -> None:
+    """Refuse a stored configuration that names code other than the modules in `trust` and this package's parts.
+
+    Each of these in its place only: a prior is not to read images from a folder.
+    """
+    ours = {
+        (file.relative_to(CONF).parts[0], value)
+        for file, parts in own_yaml()
+        for key, value in leaves(parts)
+        if key.split(".")[-1] == "_target_"
+    }
     for key, value in leaves(content):
-        if key.split(".")[-1] != "_target_" or value in ours:
+        group = "optimizer" if key.startswith("loss.players.") else key.split(".")[0]
+        if key.split(".")[-1] != "_target_" or (group, value) in ours:
             continue
         if not any(str(value).startswith(f"{module}.") for module in trust):
             module = str(value).rpartition(".")[0]
             raise UserError(
                 f"{where}: {key} is {value}, which is no part of vae-runner: if you trust that code, add "
-                f"trust=[{module}]"
+                f"{advice.format(module)}"
             )
 
 
