@@ -179,7 +179,7 @@ def note_deaths(sweep: SweepDirectory, runs: Sequence[RunDirectory], how: str) -
 
 
 def _metric(directory: RunDirectory, name: str) -> float:
-    """A finished run's; one that has been finished before may lack it, which is no fault of the others."""
+    """Return a finished run's metric; one that was finished before may lack it, which is no fault of the others."""
     metrics = directory.info.get("metrics", {})
     if name not in metrics:
         raise UserError(
