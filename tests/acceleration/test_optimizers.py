@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vae_runner.training import optimizers
+from vae_runner.acceleration import optimizers
 
 
 def train(optimizer: keras.optimizers.Optimizer, steps: int) -> list[np.ndarray]:
