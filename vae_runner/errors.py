@@ -36,7 +36,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def not_permitted(error: PermissionError) -> UserError:
-    """What to say of a file that something of ours has come across, and may not use."""
+    """Return what to say of a file that something of ours has come across, and may not use."""
     return UserError(f"{error.filename} cannot be read or written ({error.strerror}): give another place")
 
 
@@ -46,7 +46,7 @@ def first_line(error: BaseException) -> str:
 
 
 def exit_status(interrupt: KeyboardInterrupt) -> int:
-    """That of a command which ends because of it."""
+    """Return the exit status of a command which ends because of it."""
     return (interrupt if isinstance(interrupt, Interrupted) else Interrupted(signal.SIGINT)).status
 
 

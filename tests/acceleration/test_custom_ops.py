@@ -22,10 +22,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.acceleration import comparing
-from vae_runner.acceleration.custom_ops import UnavailableError, compiling, loading
+from vae_runner.acceleration.custom_ops import compiling, loading
+from vae_runner.acceleration.custom_ops.compiling import UnavailableError
 from vae_runner.config.configuration import HardwareConfig
 from vae_runner.errors import UserError
-from vae_runner.runtime import hardware
 
 USE = """
 import logging, sys
@@ -258,15 +258,14 @@ def unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
         raise UnavailableError("there is no C++ compiler (c++)")
 
     monkeypatch.setattr(loading, "load", load)
-    hardware._tell.cache_clear()
+    loading._warn.cache_clear()
 
 
 @pytest.mark.usefixtures("unavailable")
 def test_where_there_are_none_a_run_says_so_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        machine, _ = (hardware.setup(HardwareConfig(device="cpu"), 0) for _ in range(2))
-    assert machine.custom_ops is None
-    assert machine.description["custom_ops"] is False
+        found = [loading.load_for(HardwareConfig(device="cpu")) for _ in range(2)]
+    assert found == [None, None]
     assert caplog.text.count("no C++ compiler") == 1
 
 
@@ -275,19 +274,16 @@ def test_where_there_are_none_asking_for_them_is_refused_and_refusing_them_is_si
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with pytest.raises(UserError, match=r"hardware\.custom_ops=true: there is no C\+\+ compiler"):
-        hardware.setup(HardwareConfig(device="cpu", custom_ops=True), 0)
-    hardware.setup(HardwareConfig(device="cpu", custom_ops=False), 0)
+        loading.load_for(HardwareConfig(device="cpu", custom_ops=True))
+    assert loading.load_for(HardwareConfig(device="cpu", custom_ops=False)) is None
     assert not caplog.records
 
 
 @pytest.mark.parametrize("config", [{"xla": True}, {"precision": "mixed_bfloat16"}])
 def test_xla_and_half_precision_go_without(config: dict[str, Any]) -> None:
-    try:
-        assert hardware.setup(HardwareConfig(device="cpu", **config), 0).custom_ops is None
-        with pytest.raises(UserError, match=r"hardware\.custom_ops=true: custom operations are for float32 on a CPU"):
-            hardware.setup(HardwareConfig(device="cpu", custom_ops=True, **config), 0)
-    finally:
-        hardware.setup(HardwareConfig(device="cpu"), 0)
+    assert loading.load_for(HardwareConfig(device="cpu", **config)) is None
+    with pytest.raises(UserError, match=r"hardware\.custom_ops=true: custom operations are for float32 on a CPU"):
+        loading.load_for(HardwareConfig(device="cpu", custom_ops=True, **config))
 
 
 @pytest.fixture(scope="module")

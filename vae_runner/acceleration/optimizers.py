@@ -35,13 +35,3 @@ class Adam(_FusedUpdate):
 
 class AdamW(_FusedUpdate, keras.optimizers.AdamW):
     """Adam with decoupled weight decay (Loshchilov & Hutter, 2019); arguments as `keras.optimizers.AdamW`."""
-
-
-def sums_no_gradients(optimizer: keras.optimizers.Optimizer) -> None:
-    """Let an optimizer take gradients that are already sums over the replicas.
-
-    Keras sums them itself, but only after it has clipped them and looked for numbers that are not finite: what it then
-    does depends on how many replicas there are.
-    """
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    inner._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables

@@ -17,12 +17,10 @@ import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import hydra
 import yaml
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.plugins.sweeper import Sweeper
@@ -33,6 +31,8 @@ from omegaconf.errors import OmegaConfBaseException
 from vae_runner import __version__
 from vae_runner.acceleration.custom_ops import compiling
 from vae_runner.cli import resume as resume_command
+from vae_runner.compat import hydra as hydra_internals
+from vae_runner.compat import keras as keras_internals
 from vae_runner.config import configuration as config
 from vae_runner.config import refusals
 from vae_runner.config.choices import check_choices, without_nothing
@@ -76,7 +76,7 @@ def sample() -> None:
     )  # fmt: skip
     parser.add_argument("--seed", metavar="N", type=_natural, default=0, help="another seed, other images (0)")
     arguments = parser.parse_args(_arguments())
-    _import("sample").sample(arguments.run, arguments.number, arguments.out, arguments.seed, arguments.trust)
+    _import("cli.sample").sample(arguments.run, arguments.number, arguments.out, arguments.seed, arguments.trust)
 
 
 def compare() -> None:
@@ -107,7 +107,7 @@ def compare() -> None:
         report.write()
         report.show()
         return
-    _import("compare").compare(arguments.runs, arguments.out or Path("compare.png"), arguments.trust)
+    _import("cli.compare").compare(arguments.runs, arguments.out or Path("compare.png"), arguments.trust)
 
 
 # --- what the commands share -----------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ def _import(name: str, last_words: Path | None = None) -> ModuleType:
     _choose_temporary_folder()
     from vae_runner.runtime.console import native_messages_to_log
 
-    with native_messages_to_log(last_words), _garbage_uncollected(), environment.keras_without_settings_file():
+    with native_messages_to_log(last_words), _garbage_uncollected(), keras_internals.without_settings_file():
         module = importlib.import_module(full_name)
         import matplotlib
         import tensorflow as tf
@@ -217,12 +217,10 @@ def run() -> None:
 
 def _with_hydra(sweep: SweepDirectory | None) -> None:
     """Compose the configuration and run, or launch the runs of a sweep."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra raises, and leaves the telling to us
-    Hydra.get_help = _get_help  # type: ignore[method-assign]
+    hydra_internals.raise_errors()
+    hydra_internals.list_groups_on_demand()
     config.register_schemas()
-    # Only now, because Hydra has loaded that module anew, to look for plugins in it.
-    basic_sweeper = importlib.import_module("hydra._internal.core_plugins.basic_sweeper")
-    basic_sweeper.BasicSweeper.validate_batch_is_legal = _check_batch
+    hydra_internals.check_batches_with(_check_batch)
     jobs = _Jobs()
     try:
         hydra.main(config_path="pkg://vae_runner.conf", config_name="config", version_base="1.3")(jobs.run)()
@@ -271,16 +269,6 @@ def _plugin_in(error: Exception) -> str | None:
     """The plugin of Hydra's that an error comes from, if any: a launcher that cannot reach its cluster, or the like."""
     names = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
     return next((name.split(".")[1] for name in names if name.startswith("hydra_plugins.")), None)
-
-
-_hydras_get_help = Hydra.get_help
-
-
-def _get_help(self: Hydra, help_cfg: DictConfig, cfg: DictConfig, args_parser: Any, resolve: bool) -> str:
-    """Hydra's, but for the listing of all config groups, which takes long, where the help text has no place for it."""
-    if "_CONFIG_GROUPS" not in help_cfg.template:
-        self.format_config_groups = lambda predicate, compact=True: ""  # type: ignore[method-assign]
-    return _hydras_get_help(self, help_cfg, cfg, args_parser, resolve)
 
 
 class _Jobs:
@@ -340,7 +328,7 @@ def _as_hydra_reads(argument: str) -> str:
 def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
     """Refuse options that there are not; says whether these ask for a sweep, and puts them after the overrides."""
     arguments = without_nothing(arguments)
-    parser = get_args_parser()
+    parser = hydra_internals.arguments_parser()
 
     def error(message: str) -> NoReturn:
         raise UserError(refusals.explain_option(parser, message))

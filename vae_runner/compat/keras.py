@@ -1,18 +1,54 @@
-"""Networks whose weights take no memory until it is known that there is enough."""
+"""Keras 3.15: variables without memory, gradients that are sums already, settings of other programs.
 
+Nothing here imports Keras before it is needed: `without_settings_file` comes before that.
+"""
+
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import keras
-from keras.src.backend.common import global_state  # there is no public way to give up variables that wait for values
+from typing import Any
 
 
 @contextmanager
 def unallocated() -> Iterator[None]:
-    """Let variables made inside have shapes, but no values; they get them at the end, unless what is inside fails."""
+    """Let variables made inside have shapes, but no values; they get them at the end, unless what is inside fails.
+
+    A network may be too large for the machine, which is to be said before its memory is taken. A `StatelessScope` puts
+    values off; there is no public way to give up variables that wait for them.
+    """
+    import keras
+    from keras.src.backend.common import global_state
+
     with keras.StatelessScope():
         try:
             yield
         except BaseException:
             global_state.set_global_attribute("uninitialized_variables", [])
             raise
+
+
+def sums_no_gradients(optimizer: Any) -> None:
+    """Let a Keras optimizer take gradients that are already sums over the replicas.
+
+    Keras sums them itself, but only after it has clipped them and looked for numbers that are not finite: what it then
+    does depends on how many replicas there are.
+    """
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    inner._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
+
+
+@contextmanager
+def without_settings_file() -> Iterator[None]:
+    """Import Keras inside: it finds no keras.json, whose defaults are for other programs, and which may be broken.
+
+    Keras reads that file when it is imported, and has no switch for it: KERAS_HOME names the folder that it is in.
+    """
+    home = os.environ.get("KERAS_HOME")
+    os.environ["KERAS_HOME"] = os.devnull
+    try:
+        yield
+    finally:
+        if home is None:
+            del os.environ["KERAS_HOME"]
+        else:
+            os.environ["KERAS_HOME"] = home

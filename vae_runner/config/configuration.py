@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.plugins import Plugins
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from vae_runner.compat.hydra import rename_plugin_presets
 from vae_runner.config.refusals import explain_target
 from vae_runner.errors import YAML_WORDS, UserError, check_name, did_you_mean
 
@@ -41,6 +41,8 @@ COMMAND_KEYS = ("resume", "trust", "sweep")  # what a command is to do, and no p
 FOLDER_KEYS = ("data_dir", "dataset.data_dir", "dataset.root")
 MAX_FIGURE_SIDE = 200  # images in a row or column
 LARGEST_INT = 2**63 - 1
+# Of Hydra's plugins, which ours of the same names are built on.
+PLUGIN_PRESETS = (("launcher", "joblib"), ("launcher", "ray"), ("launcher", "submitit_local"), ("sweeper", "optuna"))
 SMALLEST_FLOAT, LARGEST_FLOAT = 1.2e-38, 3.4e38  # of float32, which losses and optimizers are computed in
 COMPARISONS = {
     "at least": operator.ge,
@@ -323,17 +325,7 @@ def register_schemas() -> None:
     for path, schema in SCHEMAS.items():
         group, name = path.split("/")
         store.store(group=f"schema/{group}", name=name, node=schema)
-    Plugins.instance()  # stores the presets of Hydra's plugins
-    for kind, name in (
-        ("launcher", "joblib"),
-        ("launcher", "ray"),
-        ("launcher", "submitit_local"),
-        ("sweeper", "optuna"),
-    ):
-        # Of the same name as ours, which are built on them.
-        stored = store.repo.get("hydra", {}).get(kind, {})
-        if preset := stored.pop(f"{name}.yaml", None):
-            stored[f"{name}_plugin.yaml"] = preset
+    rename_plugin_presets(PLUGIN_PRESETS, "_plugin")
 
 
 def number_keys() -> set[str]:

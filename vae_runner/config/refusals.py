@@ -15,6 +15,7 @@ from hydra.errors import HydraException, InstantiationException, MissingConfigEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
 
+from vae_runner.compat.hydra import local_variable
 from vae_runner.errors import YAML_WORDS, UserError, did_you_mean, first_line
 
 KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "a word"}
@@ -61,7 +62,7 @@ def explain(error: Exception) -> str:
     first = text.splitlines()[0] if text else type(error).__name__
     if isinstance(error, yaml.YAMLError):
         return _explain_yaml(error)
-    if isinstance(error, UnicodeDecodeError) and (file := _local(error, "full_path")):
+    if isinstance(error, UnicodeDecodeError) and (file := local_variable(error, "full_path")):
         return f"{file} is no text in UTF-8: save it as such"
     if isinstance(error, MissingConfigException):
         return _missing(error, first)
@@ -115,7 +116,7 @@ def _explain_file(error: Exception, config: str) -> str:
 
 def _file(error: Exception, config: str) -> Path:
     """The file that Hydra has read as `config`."""
-    repository = _local(error, "repo")
+    repository = local_variable(error, "repo")
     sources = repository.get_sources() if repository else ()
     folder = next((source.path for source in sources if source.is_config(config)), "")
     return Path(folder, f"{config}.yaml")
@@ -123,12 +124,6 @@ def _file(error: Exception, config: str) -> Path:
 
 def _is_empty(file: Path) -> bool:
     return not yaml.safe_load(file.read_text(encoding="utf-8"))
-
-
-def _local(error: Exception, name: str) -> Any:
-    """A local variable of the function of Hydra's that failed, which its exceptions do not carry; or None."""
-    frames = [frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return next((variables[name] for variables in reversed(frames) if name in variables), None)
 
 
 def explain_target(target: str, error: InstantiationException) -> str:
@@ -191,7 +186,7 @@ def _missing(error: MissingConfigException, first: str) -> str:
     named = re.match(r"In '((?!hydra/).+/.+)': Could not \w+ '(.+)/(.*?)'", first)
     if named is not None:
         config, group, name = named.groups()
-        hint = did_you_mean(name, _local(error, "repo").get_group_options(group)) or OTHER_GROUPS
+        hint = did_you_mean(name, local_variable(error, "repo").get_group_options(group)) or OTHER_GROUPS
         return f"{_file(error, config)}: its defaults list names {group}/{name}, which there is not.{hint}"
     found = re.search(r"Could not find '(.+)/(.*)'", first)
     if found is None:

@@ -13,7 +13,7 @@ MAX_MEMBERS = 1_000_000
 
 
 def load(*, variant: str, root: str | None, data_dir: str, url: str, **preprocessing: Any) -> Dataset:
-    """The faces in `root`, else `data_dir`/cartoonset<variant>, else downloaded there; the rest is `folder.load`'s."""
+    """Return the faces in `root`, else in `data_dir`, downloaded if need be; the rest is `folder.load`'s."""
     if root is None:
         root = str(_downloaded(f"cartoonset{variant}", Path(data_dir).expanduser(), url))
     return folder.load(root=root, data_dir=data_dir, **preprocessing)

@@ -38,7 +38,7 @@ class Split:
         return len(self.images)
 
     def first(self, count: int) -> "Split":
-        """The first `count` images."""
+        """Return the first `count` images."""
         return Split(self.images[:count], None if self.labels is None else self.labels[:count])
 
 
@@ -133,14 +133,14 @@ def log_limit(limit: int | None, sizes: dict[str, int]) -> None:
 
 
 def fixed_order(count: int) -> np.ndarray[Any, Any]:
-    """A random order of `count` things that is the same in every run."""
+    """Return a random order of `count` things that is the same in every run."""
     return np.random.default_rng(SPLIT_SEED).permutation(count)
 
 
 def make_dataset(
     train: Split, test: Split, label_names: Sequence[str], limit: int | None, validation_fraction: float
 ) -> Dataset:
-    """A dataset of arrays in memory: validation images taken from the training images, each split cut to `limit`."""
+    """Return a dataset of arrays in memory: validation images are training images, splits are cut to `limit`."""
     kept, part = split_sizes(len(train), validation_fraction, "validation_fraction")
     log_limit(limit, {"training": kept, "validation": part, "test": len(test)})
     validation = None

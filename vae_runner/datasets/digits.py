@@ -7,7 +7,7 @@ from vae_runner.datasets.dataset import Dataset, Split, fixed_order, make_datase
 
 
 def load(*, test_fraction: float, validation_fraction: float = 0.0, limit: int | None = None) -> Dataset:
-    """The digits; their grey values 0 … 16 become 0 … 255."""
+    """Return the digits; their grey values 0 … 16 become 0 … 255."""
     bundle = load_digits()
     images = np.round(bundle.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
     labels = bundle.target.astype(np.int64)

@@ -31,7 +31,7 @@ def load(
     validation_fraction: float = 0.0,
     on_error: str = "stop",
 ) -> Dataset:
-    """The images below `root`, decoded and resized once, into `data_dir`/prepared.
+    """Return the images below `root`, decoded and resized once, into `data_dir`/prepared.
 
     The files are put into a fixed random order, those of each split if `root` has folders of splits, else all together:
     then its head is the test split. The validation split is what comes next, unless it has a folder. The array is

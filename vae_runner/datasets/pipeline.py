@@ -62,7 +62,7 @@ class Batches:
         return -(-self.count // self.batch_size)
 
     def shares(self, epoch: int = 0, first: int = 0) -> Iterator[Share]:
-        """The shares from batch number `first` of `epoch` on, one epoch after the other, without an end.
+        """Yield the shares from batch number `first` of `epoch` on, one epoch after the other, without an end.
 
         One iterator serves a whole run: TensorFlow takes a tenth of a second to make one.
         """
@@ -71,7 +71,7 @@ class Batches:
         )
 
     def images(self, share: Share) -> tf.Tensor:
-        """The images of a share: uint8 `[images, height, width, channels]`."""
+        """Return the images of a share: uint8 `[images, height, width, channels]`."""
         if not self._resident:
             return share.content
         replica = int(tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group))
@@ -82,7 +82,7 @@ class Batches:
         return None if self._labels is None else share.labels
 
     def _dataset(self, epoch: int, first: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
-        """The shares of a process's replicas, in turn."""
+        """Return the shares of a process's replicas, in turn."""
         replicas = context.num_replicas_in_sync
         own = replicas // context.num_input_pipelines
 
@@ -110,7 +110,7 @@ class Batches:
         return np.random.default_rng([self._seed, int(epoch)]).permutation(self.count)
 
     def _share(self, order: tf.Tensor, step: tf.Tensor, replica: tf.Tensor, replicas: int) -> Share:
-        """A replica's share of a batch."""
+        """Return a replica's share of a batch."""
         begin = step * self.batch_size
         batch = tf.minimum(self.count - begin, self.batch_size)
         shared = batch >= replicas

@@ -19,7 +19,7 @@ def batch_size_for(autoencoder: Autoencoder) -> int:
 
 
 def posterior_of(autoencoder: Autoencoder, pixels: Any) -> dict[str, np.ndarray[Any, Any]]:
-    """The posterior's parameters (`mean`, …) of uint8 images, each float32 `[n, latent]`."""
+    """Return the posterior's parameters (`mean`, …) of uint8 images, each float32 `[n, latent]`."""
     size = batch_size_for(autoencoder)
     batches = []
     for start in range(0, len(pixels), size):

@@ -91,7 +91,7 @@ def _list_metrics(axes: Axes, names: Sequence[str], metrics: Mapping[str, float]
 
 
 def _square(points: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """The lower left and the upper right corner of a square around points `[n, 2]`, with a margin."""
+    """Return the lower left and the upper right corner of a square around points `[n, 2]`, with a margin."""
     centre = (points.min(axis=0) + points.max(axis=0)) / 2
     half = 0.54 * np.ptp(points, axis=0).max()
     return centre - half, centre + half

@@ -52,7 +52,7 @@ def draw_grid(
     gap: float = GAP,
     cell_inches: float = CELL_INCHES,
 ) -> None:
-    """The same into axes: a caption above each image, a label left of each row and above each column."""
+    """Draw the same into axes: a caption above each image, a label left of each row and above each column."""
     enlarge = max(1, FINE // images.shape[2])
     images = images.repeat(enlarge, axis=1).repeat(enlarge, axis=2)
     count, height, width, channels = images.shape

@@ -17,7 +17,7 @@ MAX_LEGEND = 20  # classes; more cannot be told apart by colour
 
 
 def latent_space(trained: Trained) -> Figure:
-    """A scatter of the test embeddings, in their own two dimensions or by t-SNE, coloured by class."""
+    """Draw a scatter of the test embeddings, in their own two dimensions or by t-SNE, coloured by class."""
     figure = Figure(figsize=(7.2, 6), layout="constrained")
     axes = figure.add_subplot()
     points, names = plane(trained.posterior["mean"])

@@ -11,7 +11,7 @@ BLENDING = 16  # pixels: smaller images run together without a gap
 
 
 def manifold(trained: Trained, side: int) -> Figure | None:
-    """A grid of decoded prior quantiles (Kingma & Welling, 2014, figure 4); for 2-D latents only.
+    """Draw a grid of decoded prior quantiles (Kingma & Welling, 2014, figure 4); for 2-D latents only.
 
     The unit square in equal steps, through the inverse of the normal distribution function: equal areas of the picture
     hold equal mass of the prior.

@@ -12,7 +12,7 @@ LONGEST_CAPTION = 14  # letters above an image
 
 
 def reconstructions(trained: Trained, images: int) -> Figure:
-    """The first test images, captioned with their class, above the images decoded from their embeddings."""
+    """Draw the first test images, captioned with their class, above the images decoded from their embeddings."""
     originals = np.asarray(trained.test.images[:images])
     count = len(originals)
     both = np.concatenate([originals / np.float32(255), reconstruct(trained.autoencoder, originals)])

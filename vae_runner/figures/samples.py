@@ -9,20 +9,20 @@ from vae_runner.figures.trained import Trained
 
 
 def samples(trained: Trained, rows: int, columns: int) -> Figure:
-    """Decoded draws from the prior: the same latents at every epoch, so that training can be watched."""
+    """Draw images decoded from draws of the prior: the same at every epoch, so that training can be watched."""
     z = trained.prior_draws(0, rows * columns)
     title = f"Samples: z ~ {trained.autoencoder.prior.symbol}, after epoch {trained.epoch}"
     return image_grid(decode(trained.autoencoder, z), columns, title)
 
 
 def samples_normal(trained: Trained, rows: int, columns: int) -> Figure:
-    """Decoded draws from the prior, captioned with z where it is 2-D."""
+    """Draw images decoded from draws of the prior, captioned with z where it is 2-D."""
     z = trained.prior_draws(1, rows * columns)
     return _captioned(trained, z, columns, "z from the standard normal")
 
 
 def samples_uniform(trained: Trained, rows: int, columns: int) -> Figure:
-    """Decoded draws from the box that the test embeddings fill, uniform in each dimension."""
+    """Draw images decoded from draws of the box that the test embeddings fill, uniform in each dimension."""
     embeddings = trained.posterior["mean"]
     low, high = embeddings.min(axis=0), embeddings.max(axis=0)
     u = trained.random(2).random((rows * columns, trained.autoencoder.latent))

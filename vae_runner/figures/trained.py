@@ -48,5 +48,5 @@ class Trained:
         return np.asarray(self.autoencoder.latent_prior().sample(NumpyNoise(self.random(purpose), count)))
 
     def label(self, index: int) -> str:
-        """The class of a test image, or nothing."""
+        """Return the class of a test image, or nothing."""
         return "" if self.test.labels is None else str(self.label_names[self.test.labels[index]])

@@ -25,7 +25,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """What fails inside for want of room or permission is the user's to mend, and told of `path`."""
+    """Make what fails inside for want of room or permission a `UserError` that names `path`."""
     try:
         yield
     except OSError as error:
@@ -34,7 +34,7 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """What fails inside for want of permission, or of a disk that works, is the user's to mend, and told of `path`."""
+    """Make what fails inside for want of permission, or of a disk that works, a `UserError` that names `path`."""
     try:
         yield
     except OSError as error:
@@ -123,7 +123,7 @@ def remove_empty(path: Path) -> None:
 
 
 def csv_table(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """The content of a CSV file: a line for each of `rows`, of which there is at least one, and all have its keys.
+    """Return the content of a CSV file: a line for each of `rows`, of which there is at least one; all have its keys.
 
     Texts that a spreadsheet would take for a formula begin with an apostrophe.
     """

@@ -45,7 +45,7 @@ class DamagedError(Exception):
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """What goes wrong inside with someone's file is the file's fault: a `DamagedError`."""
+    """Make what goes wrong inside with someone's file a `DamagedError`."""
     try:
         yield
     except READERS_ERRORS as error:
@@ -54,7 +54,7 @@ def reading() -> Iterator[None]:
 
 
 def read(path: Path, most: int | None = None) -> bytes:
-    """The content of a file; neither of a pipe, which never ends, nor of more than `most` bytes.
+    """Return the content of a file; neither of a pipe, which never ends, nor of more than `most` bytes.
 
     Raises:
         DamagedError: there is no such file.
@@ -70,7 +70,7 @@ def read(path: Path, most: int | None = None) -> bytes:
 
 
 def json_object(content: bytes) -> dict[str, Any]:
-    """The object that a JSON file holds, with finite numbers only.
+    """Return the object that a JSON file holds, with finite numbers only.
 
     Raises:
         DamagedError: it holds anything else.
@@ -87,12 +87,12 @@ def json_object(content: bytes) -> dict[str, Any]:
 
 
 def sealed(info: Mapping[str, Any]) -> dict[str, Any]:
-    """An object with a checksum of itself, which `unsealed` asks for."""
+    """Return an object with a checksum of itself, which `unsealed` asks for."""
     return {**info, CHECKSUM: _checksum(info)}
 
 
 def unsealed(info: Mapping[str, Any], needs_one: str) -> dict[str, Any]:
-    """A sealed object without its checksum; it may have none unless it has the key `needs_one`.
+    """Return a sealed object without its checksum; it may have none unless it has the key `needs_one`.
 
     Raises:
         DamagedError: it is not the object that was sealed.
@@ -141,7 +141,7 @@ def check_yaml(content: bytes) -> None:
 
 
 def arrays(content: bytes) -> dict[str, np.ndarray[Any, Any]]:
-    """The arrays of a `.npz`; nothing in it is a pickle.
+    """Return the arrays of a `.npz`; nothing in it is a pickle.
 
     Raises:
         DamagedError: it is none, or would take far more memory than it is large.

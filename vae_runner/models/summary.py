@@ -22,7 +22,7 @@ class LayerSummary(NamedTuple):
 
 
 def summarize(model: keras.Model) -> list[LayerSummary]:
-    """The layers of a Keras model that compute something."""
+    """Return the layers of a Keras model that compute something."""
     return [
         LayerSummary(
             layer.name,
@@ -42,7 +42,7 @@ def training_flops(layers: Iterable[LayerSummary]) -> int:
 
 
 def training_bytes(models: Iterable[keras.Model], images: int) -> int:
-    """The least memory that training takes on so many images a step; the optimizer is taken to be Adam.
+    """Return the least memory that training takes on so many images a step; the optimizer is taken to be Adam.
 
     The weights, their gradients and two averages of these, and what goes into the layers that have weights, once where
     several take the same: the backward pass needs it again.

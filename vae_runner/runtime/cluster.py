@@ -143,20 +143,14 @@ def _from_tf_config(text: str) -> Cluster:
 
 
 def _from_slurm(environment: Mapping[str, str]) -> Cluster:
-    # TensorFlow's own reading of SLURM's lists, "node[1-3,7]" and "2(x3),1". Its SlurmClusterResolver then sorts the
-    # machines as text, node-10 before node-2, where SLURM has given the tasks their numbers in the order of the list.
-    from tensorflow.python.distribute.cluster_resolver.slurm_cluster_resolver import (
-        expand_hostlist,
-        expand_tasks_per_node,
-    )
+    from vae_runner.compat.tensorflow import slurm_machines  # here, because it imports TensorFlow
 
     try:
-        hosts = expand_hostlist(environment["SLURM_STEP_NODELIST"])
-        tasks = expand_tasks_per_node(environment.get("SLURM_STEP_TASKS_PER_NODE", f"1(x{len(hosts)})"))
+        machines = slurm_machines(environment["SLURM_STEP_NODELIST"], environment.get("SLURM_STEP_TASKS_PER_NODE"))
         first = FIRST_PORT + int(environment["SLURM_JOB_ID"]) % PORTS  # another job may be on the same machine
-        workers = [f"{host}:{first + task}" for host, own in zip(hosts, tasks, strict=True) for task in range(own)]
+        workers = [f"{host}:{first + task}" for host, own in machines for task in range(own)]
         # SLURM may number tasks across machines in other ways, but always tells these.
-        index = sum(tasks[: int(environment["SLURM_NODEID"])]) + int(environment["SLURM_LOCALID"])
+        index = sum(own for _, own in machines[: int(environment["SLURM_NODEID"])]) + int(environment["SLURM_LOCALID"])
     except (KeyError, ValueError) as error:
         raise UserError(
             f"hardware=multi_worker: SLURM's variables cannot be read ({type(error).__name__}: {error}): start it with "

@@ -1,8 +1,6 @@
 """Environment variables and settings files that are meant for other programs, or for other uses of our libraries."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from vae_runner.errors import UserError
 
@@ -44,17 +42,3 @@ def check() -> None:
 def threads() -> int:
     """Return how many threads this process has for its own work: its share, where runs work side by side."""
     return int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0)) or os.cpu_count() or 1
-
-
-@contextmanager
-def keras_without_settings_file() -> Iterator[None]:
-    """Import Keras inside: it finds no keras.json, whose defaults are for other programs, and which may be broken."""
-    home = os.environ.get("KERAS_HOME")
-    os.environ["KERAS_HOME"] = os.devnull
-    try:
-        yield
-    finally:
-        if home is None:
-            del os.environ["KERAS_HOME"]
-        else:
-            os.environ["KERAS_HOME"] = home

@@ -11,8 +11,8 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from tensorflow.python.distribute.collective_all_reduce_strategy import CollectiveAllReduceExtended
 
+from vae_runner.compat.tensorflow import check_machines_every, is_deterministic
 from vae_runner.config.configuration import HardwareConfig
 from vae_runner.errors import UserError
 from vae_runner.runtime.cluster import Cluster, wait_for_all
@@ -90,7 +90,7 @@ def setup(config: HardwareConfig, seed: int, cluster: Cluster | None = None, cus
     keras.utils.set_random_seed(seed)  # the first weights
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    elif _is_deterministic():
+    elif is_deterministic():
         raise UserError(
             "hardware.deterministic cannot be switched off within one process: sweep over it in two commands"
         )
@@ -136,9 +136,7 @@ def _strategy(config: HardwareConfig, gpus: int) -> tf.distribute.Strategy:
 def _joined(cluster: Cluster, gpus: int) -> tf.distribute.Strategy:
     """The strategy of all machines, when they have come."""
     wait_for_all(cluster)
-    # At the end TensorFlow waits for its check whether the others are alive, which it does every 30 s otherwise.
-    CollectiveAllReduceExtended._check_health_interval = SECONDS_BETWEEN_CHECKS
-    CollectiveAllReduceExtended._check_health_initial_timeout = SECONDS_TO_JOIN
+    check_machines_every(SECONDS_BETWEEN_CHECKS, SECONDS_TO_JOIN)
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": cluster.workers}), task_type="worker", task_id=cluster.index,
         num_accelerators={"GPU": gpus}, rpc_layer="grpc",
@@ -190,12 +188,6 @@ def _choose_gpus(config: HardwareConfig) -> list[Any]:
                 f"hardware.gpus={wanted}: there is no GPU {number}; TensorFlow finds 0 to {len(present) - 1}"
             )
     return [present[number] for number in wanted]
-
-
-def _is_deterministic() -> bool:
-    from tensorflow.python.framework import config as framework_config  # there is no public way to ask
-
-    return bool(framework_config.is_op_determinism_enabled())
 
 
 def _describe(config: HardwareConfig, gpus: list[Any], jit_compile: bool) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class SweepDirectory:
             check_own(self.path, "a sweep", NAMES, MARKS)
 
     def begin(self, command: Sequence[str], keys: Sequence[str]) -> None:
-        """A command works in this sweep from now on; `keys` are those that it varies."""
+        """Note that a command works in this sweep from now on; `keys` are those that it varies."""
         with writing(self._end_file):
             self._end_file.unlink(missing_ok=True)
             self.last_words_file.unlink(missing_ok=True)
@@ -76,7 +76,7 @@ class SweepDirectory:
         self._write_info({"command": list(command), "keys": keys, "begun": int(time.time())})
 
     def expect(self, identities: Iterable[str]) -> None:
-        """The command that works here is to bring the runs with these identities to their end."""
+        """Note which runs, by their identities, the command that works here is to bring to their end."""
         self._write_info({**self._info, "expected": list(identities)})
 
     @property
@@ -89,7 +89,7 @@ class SweepDirectory:
         write_whole(self._info_file, (json.dumps(sealed(info), indent=2) + "\n").encode())
 
     def kept(self) -> dict[Path, bytes]:
-        """What there is of the last command; `put_back` makes this its sweep again."""
+        """Return what there is of the last command; `put_back` makes this its sweep again."""
         files = (self._info_file, self._end_file, self._launched_file)
         with readable(self.path):
             return {file: file.read_bytes() for file in files if file.is_file()}
@@ -173,7 +173,7 @@ class SweepDirectory:
         return float(self._info.get("begun", 0))
 
     def folder_of(self, identity: str) -> str | None:
-        """The name of the folder of the run with this identity, if it is here."""
+        """Return the name of the folder of the run with this identity, if it is here."""
         return next((path.name for path in self.path.glob(f"*{identity}") if path.is_dir()), None)
 
     @property
@@ -182,7 +182,7 @@ class SweepDirectory:
         return [RunDirectory(path) for path in sorted(self.path.glob("*")) if _has_begun(path)]
 
     def written(self) -> dict[str, tuple[int, int]]:
-        """What changes, for each run by its name, when the run writes what it has come to.
+        """Return what changes, for each run by its name, when the run writes what it has come to.
 
         No moment is compared with this machine's: the one that wrote may have another clock.
         """
@@ -209,7 +209,7 @@ class SweepDirectory:
         return self.path / "sweep.html"
 
     def slot_file(self, number: int) -> Path:
-        """The lock of a process that runs at the same time as others on this machine."""
+        """Return the lock file of a process that runs at the same time as others on this machine."""
         return self.path / f".slot_{socket.gethostname()}_{number}"  # other machines may work in this folder too
 
     @contextmanager
@@ -226,7 +226,7 @@ class SweepDirectory:
                     self._suspect_file.unlink(missing_ok=True)
 
     def take_suspect(self) -> str | None:
-        """The run that died inside `only_suspect`, if one did since this was asked last."""
+        """Return, and forget, the run that died inside `only_suspect`, if one did since this was asked last."""
         name = self._suspect_file.read_text() if self._suspect_file.exists() else None
         self._suspect_file.unlink(missing_ok=True)
         return name

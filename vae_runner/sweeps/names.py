@@ -35,7 +35,7 @@ def _run_prefix(*, _root_: DictConfig) -> str:
 
 
 def _readable(settings: Iterable[tuple[str, Any]]) -> list[str]:
-    """What the sweep varies, as far as a folder's name takes it: ["latent_8-seed_1"]."""
+    """Return what the sweep varies, as far as a folder's name takes it: ["latent_8-seed_1"]."""
     words = [f"{key.rpartition('.')[2]}_{_word(value)}" for key, value in settings if not isinstance(value, DictConfig)]
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(words))[:NAME_CHARACTERS]
     return [name] if name else []

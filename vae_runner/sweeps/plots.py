@@ -13,7 +13,7 @@ TICKS = 4
 
 
 def scatter(key: str, metric: str, points: Sequence[tuple[Any, float, str]]) -> str:
-    """An SVG of `metric` over `key`; each point is its value there, the metric and a name, shown under the pointer.
+    """Return an SVG of `metric` over `key`; a point is its value there, the metric and a name, shown under the pointer.
 
     Numbers lie where they belong, on a logarithmic axis if they span more than a factor of 30; anything else side by
     side, in order.

@@ -4,11 +4,10 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import ray._private.services
-import ray._private.worker
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from vae_runner.compat.ray import address, after_init
 from vae_runner.errors import Interrupted
 from vae_runner.runtime.cluster import answers
 from vae_runner.sweeps.directory import SweepDirectory
@@ -23,22 +22,17 @@ class JoinCluster(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Install our handlers again when Ray has begun, whose own would end the cluster."""
         sweep = SweepDirectory(Path(config.hydra.sweep.dir))
-        address = _address(config.hydra.launcher.ray.init.get("address"))
-        if address and not answers(address, SECONDS_TO_ANSWER):  # where Ray would try again, without an end
+        cluster = _host(address(config.hydra.launcher.ray.init.get("address")))
+        if cluster and not answers(cluster, SECONDS_TO_ANSWER):  # where Ray would try again, without an end
             sweep.request_stop(
                 signal.SIGTERM,
-                f"hydra.launcher.ray.init.address: no Ray cluster answers at {address}: start one there with "
+                f"hydra.launcher.ray.init.address: no Ray cluster answers at {cluster}: start one there with "
                 "`ray start --head`, or leave the address out for one on this machine",
             )
             raise Interrupted(signal.SIGTERM)  # Hydra would let any error of a callback pass
-        ray._private.worker._post_init_hooks.append(lambda: install_launcher_handlers(sweep))
+        after_init(lambda: install_launcher_handlers(sweep))
 
 
-def _address(given: str | None) -> str | None:
+def _host(given: str | None) -> str | None:
     """Return the `host:port` that Ray will connect to; None where it will begin a cluster, or refuse what is given."""
-    if given in (None, "auto"):
-        try:
-            given = ray._private.services.get_ray_address_from_environment(given, None)  # type: ignore[arg-type]
-        except ConnectionError:
-            return None
     return None if given in (None, "local") else str(given).rpartition("://")[2].partition("/")[0]

@@ -129,7 +129,7 @@ class Report:
             return Run(name, "unreadable" if isinstance(error, UnreadableError) else "damaged", {}, error=str(error))
 
     def _varied(self) -> list[str]:
-        """The keys in which the runs differ, those that were swept first."""
+        """Return the keys in which the runs differ, those that were swept first."""
         configs = [run.config for run in self.runs if run.config]
         keys = dict.fromkeys(key for config in configs for key in config)
         differing = [
@@ -189,7 +189,7 @@ class Report:
 
 
 def _small(picture: Path) -> str:
-    """A picture as a small JPEG in base64."""
+    """Return a picture as a small JPEG in base64."""
     with Image.open(picture, formats=["PNG"]) as image:  # others would be handed to other programs
         if image.width * image.height > MAX_PIXELS:
             raise ValueError("too large")
@@ -206,13 +206,13 @@ def counted(runs: Sequence[object]) -> str:
 
 
 def _short(keys: Sequence[str]) -> list[str]:
-    """The last words of dotted keys, where no two of them have the same."""
+    """Return the last words of dotted keys, where no two of them have the same."""
     last = [key.rpartition(".")[2] for key in keys]
     return [word if last.count(word) == 1 else key for word, key in zip(last, keys, strict=True)]
 
 
 def _named(content: Any, chosen: Mapping[str, str], varied: Sequence[str]) -> dict[str, Any]:
-    """A configuration by its dotted keys, with a part's name in place of its `_target_`.
+    """Return a configuration by its dotted keys, with a part's name in place of its `_target_`.
 
     What has been chosen in a group that is no part, like a preset, is named where the sweep varies it.
     """

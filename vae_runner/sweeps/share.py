@@ -38,7 +38,7 @@ def _processes(launcher: Mapping[str, Any]) -> int:
 
 
 def _requested(launcher: Mapping[str, Any]) -> int | None:
-    """The cores that the launcher asks a scheduler for."""
+    """Return the cores that the launcher asks a scheduler for."""
     ray = launcher.get("ray") or {}
     cores = launcher.get("cpus_per_task") or (ray.get("remote") or {}).get("num_cpus")
     return None if cores is None else int(cores)
@@ -49,7 +49,7 @@ def _cores() -> int:
 
 
 def _visible_gpus() -> list[str]:
-    """The GPUs that TensorFlow would find, as CUDA_VISIBLE_DEVICES names them."""
+    """Return the GPUs that TensorFlow would find, as CUDA_VISIBLE_DEVICES names them."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
         return [name for name in given.split(",") if name]
@@ -57,7 +57,7 @@ def _visible_gpus() -> list[str]:
 
 
 def _slot(sweep: SweepDirectory, processes: int) -> int:
-    """A number below `processes` that no other process of the sweep has on this machine."""
+    """Return a number below `processes` that no other process of the sweep has on this machine."""
     for number in range(processes):
         try:
             lock = locks.take(sweep.slot_file(number), 0)

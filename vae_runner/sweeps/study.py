@@ -9,6 +9,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict
 from optuna.trial import FrozenTrial, TrialState
 
+from vae_runner.compat.optuna import before_each_trial
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.job import check_stop
 
@@ -37,22 +38,12 @@ class GoOn(Callback):
             if again and again not in [*complete, *waiting] and len(waiting) < to_go:
                 study.enqueue_trial(again)
                 waiting.append(again)
-        _ask_unless(SweepDirectory(Path(config.hydra.sweep.dir)))
+        sweep = SweepDirectory(Path(config.hydra.sweep.dir))
+        before_each_trial(lambda: check_stop(sweep))  # else the search would begin more runs after a signal
         with open_dict(config):
             sweeper.n_trials = to_go
             if sweeper.sampler.get("seed") is not None:
                 sweeper.sampler.seed += len(trials)  # or it would draw the same again
-
-
-def _ask_unless(sweep: SweepDirectory) -> None:
-    """Have the search end when the sweep is to stop, where it would choose its next run."""
-    ask = optuna.study.Study.ask
-
-    def ask_or_end(self: optuna.study.Study, *arguments: Any, **named: Any) -> Any:
-        check_stop(sweep)
-        return ask(self, *arguments, **named)
-
-    optuna.study.Study.ask = ask_or_end  # type: ignore[method-assign]
 
 
 def _parameters(trial: FrozenTrial) -> dict[str, Any]:

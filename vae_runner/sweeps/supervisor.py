@@ -172,7 +172,7 @@ class _Launching:
         return sum(_status(run) in ("finished", "failed", "interrupted") for run in self._directory.runs)
 
     def _died_since(self, before: Mapping[str, object]) -> list[RunDirectory]:
-        """The dead runs that have written since then: others were dead before, and are not to blame."""
+        """Return the dead runs that have written since then: others were dead before, and are not to blame."""
         now = self._directory.written()
         return [
             run
@@ -272,7 +272,7 @@ def _prepare() -> None:
 def _choose_directory(
     overrides: Sequence[Override], arguments: Sequence[str]
 ) -> tuple[SweepDirectory, list[str], bool]:
-    """The sweep's directory, the arguments with it in Hydra's words, and whether it was there before this command."""
+    """Return the sweep's directory, the arguments with it in Hydra's words, and whether it was there before."""
     rest = [
         argument
         for argument in arguments
@@ -332,7 +332,7 @@ def _check_given(overrides: Sequence[Override]) -> None:
 
 
 def _newest_like(overrides: Sequence[Override]) -> SweepDirectory:
-    """The newest sweep of the same command, or else of the same keys."""
+    """Return the newest sweep of the same command, or else of the same keys."""
     files = sorted(Path(OUTPUTS).glob("*/*/sweep.json"), reverse=True)
     sweeps = [sweep for file in files if _is_whole(sweep := SweepDirectory(file.parent))]
     own = [o for o in overrides if o.key_or_group.split(".")[0] not in ("sweep", "hydra")]

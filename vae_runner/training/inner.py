@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import tensorflow as tf
 
-from vae_runner.acceleration.optimizers import sums_no_gradients
+from vae_runner.compat.keras import sums_no_gradients
 from vae_runner.datasets.pipeline import Batches, Share
 from vae_runner.losses.base import AUTOENCODER, Batch, Loss
 from vae_runner.models.autoencoder import Autoencoder, to_unit_interval

@@ -49,7 +49,7 @@ def begin(hardware: HardwareConfig) -> None:
 
 
 def library() -> Path:
-    """The compiled operations, when they are there.
+    """Return the compiled operations, when they are there.
 
     Raises:
         UnavailableError: there is no C++ compiler, or it does not compile them, or they cannot be kept.
@@ -98,7 +98,7 @@ def _made() -> Path:
 
 
 def _compiler() -> list[str]:
-    """The command that $CXX says, or the first compiler there is."""
+    """Return the command that $CXX says, or the first compiler there is."""
     said = os.environ.get("CXX", "")
     try:
         wanted = shlex.split(said)

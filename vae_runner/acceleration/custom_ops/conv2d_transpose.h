@@ -57,25 +57,31 @@ class Conv2DTransposeOp : public StridedOp {
   }
 
   void Compute(OpKernelContext* context) override {
-    const Sizes sizes(context->input(0), context->input(1), height_, width_, stride_);
-    if (!Fits(context, sizes.channels)) return;
-    Tensor* outputs = Allocate(context, 0, TensorShape({sizes.images, height_, width_, sizes.channels}));
+    const Tensor &maps = Input(context, "maps"), &kernel = Input(context, "kernel");
+    RequireShape(context, "maps", {kAny, StridesIn(height_), StridesIn(width_), kPositive});
+    RequireShape(context, "kernel", {kSide, kSide, kPositive, Channels(maps)});
+    if (!context->status().ok()) return;
+    const Sizes sizes(maps, kernel, height_, width_, stride_);
+    RequireLanes(context, sizes.channels);
+    Tensor* outputs = Allocate(context, "outputs", {sizes.images, height_, width_, sizes.channels});
     Tensor weights = Scratch(context, kSide * kSide, sizes.filters * sizes.channels);
     if (!context->status().ok()) return;
-    Transpose(Data(context->input(1)), sizes, Data(&weights));
+    Transpose(Data(kernel), sizes, Data(&weights));
     const int64_t bands_each = (sizes.height + kRows - 1) / kRows;
-    const int64_t cost = kRows * sizes.width * sizes.filters * sizes.channels / (kLanes * stride_ * stride_);
+    const int64_t cost = kRows * sizes.width * sizes.filters * sizes.channels / kLanes / stride_ / stride_;
     Parallel(context, sizes.images * bands_each, cost, [&](int64_t first, int64_t last) {
       std::vector<float> padded((kRows + kSide - 1) * sizes.PaddedLength());
       for (int64_t band = first; band < last; band++) {
         const int64_t image = band / bands_each, row = band % bands_each * kRows;
-        Rows(sizes, Data(context->input(0)) + image * sizes.MapLength(), Data(weights), row, padded,
+        Rows(sizes, Data(maps) + image * sizes.MapLength(), Data(weights), row, padded,
              Data(outputs) + image * sizes.height * sizes.width * sizes.channels);
       }
     });
   }
 
  private:
+  int64_t StridesIn(int64_t side) const { return (side + stride_ - 1) / stride_; }
+
   static constexpr int64_t kRows = 8;  // of outputs, computed together
 
   struct Sizes {

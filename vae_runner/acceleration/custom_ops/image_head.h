@@ -85,25 +85,47 @@ class ActivatedRows {
   std::vector<float> rows_, sums_;
 };
 
-// x, gamma, beta, kernel [3, 3, image channels, channels], bias → images, mean, variance
-class ImageHeadOp : public NormalizedOp {
+// With an input kernel [3, 3, image channels, channels], too.
+class ImageHeadBaseOp : public NormalizedOp {
  public:
   using NormalizedOp::NormalizedOp;
 
+ protected:
+  static void RequireShapes(OpKernelContext* context) {
+    NormalizedOp::RequireShapes(context);
+    const Tensor& kernel = Input(context, "kernel");
+    const bool of_images = kernel.dims() == 4 && (kernel.dim_size(2) == 1 || kernel.dim_size(2) == 3);
+    OP_REQUIRES(context, of_images,
+                Invalid("kernel ", kernel.shape().DebugString(), " must be for images of 1 or 3 channels"));
+    RequireShape(context, "kernel", {kSide, kSide, kernel.dim_size(2), Channels(Input(context, "x"))});
+  }
+
+  // What the kernel sees of the images.
+  static Window WindowOf(const Tensor& x, const Tensor& kernel) {
+    return Window(x.dim_size(0), x.dim_size(1), x.dim_size(2), kernel.dim_size(2), 1);
+  }
+};
+
+// x, gamma, beta, kernel, bias [image channels] → images [batch, height, width, image channels], mean, variance
+class ImageHeadOp : public ImageHeadBaseOp {
+ public:
+  using ImageHeadBaseOp::ImageHeadBaseOp;
+
   void Compute(OpKernelContext* context) override {
-    const Tensor &x = context->input(0), &kernel = context->input(3);
+    RequireShapes(context);
+    if (!context->status().ok()) return;
+    const Tensor &x = Input(context, "x"), &kernel = Input(context, "kernel"), &bias = Input(context, "bias");
     const Maps maps(x);
-    if (!Fits(context, maps.channels)) return;
-    TensorShape shape = x.shape();
-    shape.set_dim(3, kernel.dim_size(2));
-    Tensor* images = Allocate(context, 0, shape);
+    const Window window = WindowOf(x, kernel);
+    RequireShape(context, "bias", {window.image_channels});
+    Tensor* images = Allocate(context, "images", {window.images, window.height, window.width, window.image_channels});
+    if (!context->status().ok()) return;
     const std::optional<Normalization> norm = Normalize(context, maps);
     if (!context->status().ok()) return;
-    const Window window(shape, 1);
     Parallel(context, window.bands, 2 * window.Pixels() * maps.channels, [&](int64_t first, int64_t last) {
       ActivatedRows rows(window.width, maps.channels);
       for (int64_t band = first; band < last; band++) {
-        Band(rows, window, band, *norm, Data(x), Data(kernel), Data(context->input(4)), Data(images));
+        Band(rows, window, band, *norm, Data(x), Data(kernel), Data(bias), Data(images));
       }
     });
   }
@@ -124,26 +146,27 @@ class ImageHeadOp : public NormalizedOp {
 };
 
 // dimages, x, gamma, beta, kernel, mean, variance → dx, dgamma, dbeta, dkernel, dbias
-class ImageHeadGradOp : public NormalizedOp {
+class ImageHeadGradOp : public ImageHeadBaseOp {
  public:
-  using NormalizedOp::NormalizedOp;
+  using ImageHeadBaseOp::ImageHeadBaseOp;
 
   void Compute(OpKernelContext* context) override {
-    const Tensor &dimages = context->input(0), &x = context->input(1), &gamma = context->input(2);
-    const Tensor& kernel = context->input(4);
-    const Window window(dimages.shape(), 1);
+    RequireShapes(context);
+    if (!context->status().ok()) return;
+    const Tensor &dimages = Input(context, "dimages"), &x = Input(context, "x"), &kernel = Input(context, "kernel");
+    const Window window = WindowOf(x, kernel);
     const Maps maps(x);
     const int64_t channels = maps.channels, taps = kernel.NumElements(), size = taps + 2 * channels;
-    if (!Fits(context, channels)) return;
-    Tensor* dx = Allocate(context, 0, x.shape());
-    Tensor* dgamma = Allocate(context, 1, gamma.shape());
-    Tensor* dbeta = Allocate(context, 2, gamma.shape());
-    Tensor* dkernel = Allocate(context, 3, kernel.shape());
-    Tensor* dbias = Allocate(context, 4, TensorShape({window.image_channels}));
+    RequireShape(context, "dimages", {window.images, window.height, window.width, window.image_channels});
+    RequireMoments(context, channels);
+    Tensor* dx = Allocate(context, "dx", {window.images, window.height, window.width, channels});
+    Tensor* dgamma = Allocate(context, "dgamma", {channels});
+    Tensor* dbeta = Allocate(context, "dbeta", {channels});
+    Tensor* dkernel = Allocate(context, "dkernel", {kSide, kSide, window.image_channels, channels});
+    Tensor* dbias = Allocate(context, "dbias", {window.image_channels});
     Tensor parts = Scratch(context, window.bands, size);
     if (!context->status().ok()) return;
-    const Normalization norm(Data(context->input(5)), Data(context->input(6)), gamma, context->input(3), epsilon_,
-                             slope_);
+    const Normalization norm = Normalize(context);
     ForImages(window.image_channels, [&](auto depth) {
       constexpr int kChannels = decltype(depth)::value;
       const auto for_groups = [&](auto work) {

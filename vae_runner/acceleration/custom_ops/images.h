@@ -16,11 +16,11 @@ struct Window {
   int64_t stride, top, left;
   int64_t band, bands_each, bands;
 
-  Window(const TensorShape& shape, int64_t stride)
-      : images(shape.dim_size(0)),
-        height(shape.dim_size(1)),
-        width(shape.dim_size(2)),
-        image_channels(shape.dim_size(3)),
+  Window(int64_t images, int64_t height, int64_t width, int64_t image_channels, int64_t stride)
+      : images(images),
+        height(height),
+        width(width),
+        image_channels(image_channels),
         map_height((height + stride - 1) / stride),
         map_width((width + stride - 1) / stride),
         stride(stride),
@@ -29,6 +29,8 @@ struct Window {
         band(std::clamp<int64_t>(kBlock / map_width, 1, map_height)),
         bands_each((map_height + band - 1) / band),
         bands(images * bands_each) {}
+  Window(const Tensor& images, int64_t stride)
+      : Window(images.dim_size(0), images.dim_size(1), images.dim_size(2), images.dim_size(3), stride) {}
 
   int64_t RowLength() const { return ((map_width - 1) * stride + kSide) * image_channels; }
   int64_t ImageOf(int64_t number) const { return number / bands_each; }
@@ -136,12 +138,16 @@ class PatchSumsOp : public StridedOp {
 
   void Compute(OpKernelContext* context) override {
     constexpr int kCount = kSide * kSide;
-    const float pivot = Data(context->input(1))[0];
-    const Window window(context->input(0).shape(), stride_);
-    Tensor* sums = Allocate(context, 0, TensorShape({kCount + 1, kCount + 1}));
+    const Tensor& images = Input(context, "images");
+    RequireShape(context, "images", {kAny, kPositive, kPositive, 1});
+    RequireShape(context, "pivot", {});
+    if (!context->status().ok()) return;
+    const float pivot = Data(Input(context, "pivot"))[0];
+    const Window window(images, stride_);
+    Tensor* sums = Allocate(context, "sums", {kCount + 1, kCount + 1});
     Tensor parts = Scratch(context, window.bands, (kCount + 1) * kLanes);
     if (!context->status().ok()) return;
-    ForBands(context, window, Data(context->input(0)), 40, [&](const Padded& padded, int64_t band) {
+    ForBands(context, window, Data(images), 40, [&](const Padded& padded, int64_t band) {
       Lanes sum[kCount + 1] = {};
       padded.ForPixels(band, 0, [&](const float* corner, int64_t) {
         Lanes patch = {};
@@ -158,6 +164,7 @@ class PatchSumsOp : public StridedOp {
   }
 };
 
+// With inputs images [batch, height, width, 1], kernel [3, 3, 1, channels] and bias [channels].
 class GreyBlockOp : public StridedOp {
  public:
   explicit GreyBlockOp(OpKernelConstruction* construction) : StridedOp(construction) {
@@ -165,20 +172,29 @@ class GreyBlockOp : public StridedOp {
   }
 
  protected:
+  static void RequireShapes(OpKernelContext* context) {
+    const int64_t channels = Channels(Input(context, "kernel"));
+    RequireShape(context, "images", {kAny, kPositive, kPositive, 1});
+    RequireShape(context, "kernel", {kSide, kSide, 1, channels});
+    RequireShape(context, "bias", {channels});
+    RequireLanes(context, channels);
+  }
+
   float slope_;
 };
 
-// images [batch, height, width, 1], kernel [3, 3, 1, channels], bias → maps: leaky_relu(convolution + bias)
+// images, kernel, bias → maps [batch, map height, map width, channels]: leaky_relu(convolution + bias)
 class ConvolvedGreyOp : public GreyBlockOp {
  public:
   using GreyBlockOp::GreyBlockOp;
 
   void Compute(OpKernelContext* context) override {
-    const Tensor &images = context->input(0), &kernel = context->input(1), &bias = context->input(2);
-    const Window window(images.shape(), stride_);
-    const int64_t channels = bias.NumElements();
-    if (!Fits(context, channels)) return;
-    Tensor* maps = Allocate(context, 0, TensorShape({window.images, window.map_height, window.map_width, channels}));
+    RequireShapes(context);
+    if (!context->status().ok()) return;
+    const Tensor &images = Input(context, "images"), &kernel = Input(context, "kernel"), &bias = Input(context, "bias");
+    const Window window(images, stride_);
+    const int64_t channels = Channels(bias);
+    Tensor* maps = Allocate(context, "maps", {window.images, window.map_height, window.map_width, channels});
     if (!context->status().ok()) return;
     ForBands(context, window, Data(images), channels, [&](const Padded& padded, int64_t band) {
       ForChannels<2>(channels, [&](auto width, int64_t channel) {
@@ -204,13 +220,15 @@ class ConvolvedGreyGradOp : public GreyBlockOp {
   using GreyBlockOp::GreyBlockOp;
 
   void Compute(OpKernelContext* context) override {
-    const Tensor &dmaps = context->input(0), &images = context->input(1), &kernel = context->input(2);
-    const Tensor& bias = context->input(3);
-    const Window window(images.shape(), stride_);
-    const int64_t channels = bias.NumElements(), size = kernel.NumElements() + channels;
-    if (!Fits(context, channels)) return;
-    Tensor* dkernel = Allocate(context, 0, kernel.shape());
-    Tensor* dbias = Allocate(context, 1, bias.shape());
+    RequireShapes(context);
+    if (!context->status().ok()) return;
+    const Tensor &dmaps = Input(context, "dmaps"), &images = Input(context, "images");
+    const Tensor &kernel = Input(context, "kernel"), &bias = Input(context, "bias");
+    const Window window(images, stride_);
+    const int64_t channels = Channels(bias), size = kernel.NumElements() + channels;
+    RequireShape(context, "dmaps", {window.images, window.map_height, window.map_width, channels});
+    Tensor* dkernel = Allocate(context, "dkernel", {kSide, kSide, 1, channels});
+    Tensor* dbias = Allocate(context, "dbias", {channels});
     Tensor parts = Scratch(context, window.bands, size);
     if (!context->status().ok()) return;
     ForBands(context, window, Data(images), 2 * channels, [&](const Padded& padded, int64_t band) {

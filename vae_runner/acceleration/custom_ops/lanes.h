@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <initializer_list>
 #include <type_traits>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/util/work_sharder.h"
 
@@ -45,27 +47,66 @@ inline float Sum(Lanes value) {
 inline const float* Data(const Tensor& tensor) { return tensor.flat<float>().data(); }
 inline float* Data(Tensor* tensor) { return tensor->flat<float>().data(); }
 
-// An output, or null, and the context failed, where there is no memory.
-inline Tensor* Allocate(OpKernelContext* context, int index, const TensorShape& shape) {
+// The error of arguments that do not fit: its message in parts.
+template <typename... Parts>
+absl::Status Invalid(const Parts&... parts) {
+  return absl::InvalidArgumentError(absl::StrCat(parts...));
+}
+
+// An input by the name that it is registered with.
+inline const Tensor& Input(OpKernelContext* context, const char* name) {
+  const Tensor* input = nullptr;
+  TF_CHECK_OK(context->input(name, &input));
+  return *input;
+}
+
+// The size of the last dimension; 0 where there is none.
+inline int64_t Channels(const Tensor& tensor) {
+  return tensor.dims() == 0 ? 0 : tensor.dim_size(tensor.dims() - 1);
+}
+
+// In place of a size that inputs must have: any from 0 or 1 on.
+constexpr int64_t kAny = -2, kPositive = -1;
+
+// Fails the context where an input has other dimensions than these.
+inline void RequireShape(OpKernelContext* context, const char* name, std::initializer_list<int64_t> sizes) {
+  const TensorShape& shape = Input(context, name).shape();
+  OP_REQUIRES(context, shape.dims() == int(sizes.size()),
+              Invalid(name, " ", shape.DebugString(), " must have ", sizes.size(), " dimensions"));
+  int dimension = 0;
+  for (const int64_t size : sizes) {
+    const int64_t given = shape.dim_size(dimension);
+    OP_REQUIRES(context, size == kAny || (size == kPositive ? given > 0 : given == size),
+                Invalid(name, " ", shape.DebugString(), " must have ",
+                        size == kPositive ? "at least 1" : absl::StrCat(size), " in dimension ", dimension));
+    dimension++;
+  }
+}
+
+// Fails the context where channels are no whole groups.
+inline void RequireLanes(OpKernelContext* context, int64_t channels) {
+  OP_REQUIRES(context, channels > 0 && channels % kLanes == 0,
+              Invalid("the number of channels, ", channels, ", must be a multiple of ", kLanes));
+}
+
+// An output by its name, or null, and the context failed, where there is no memory.
+inline Tensor* Allocate(OpKernelContext* context, const char* name, std::initializer_list<int64_t> sizes) {
+  TensorShape shape;
   Tensor* output = nullptr;
-  const absl::Status status = context->allocate_output(index, shape, &output);
+  absl::Status status = TensorShape::BuildTensorShape(sizes, &shape);  // which refuses more numbers than can be counted
+  if (status.ok()) status = context->allocate_output(name, shape, &output);
   if (!status.ok()) context->CtxFailure(__FILE__, __LINE__, status);
   return output;
 }
 
 // Memory for [parts, size] numbers; the context fails where there is none.
 inline Tensor Scratch(OpKernelContext* context, int64_t parts, int64_t size) {
+  TensorShape shape;
   Tensor scratch;
-  const absl::Status status = context->allocate_temp(tensorflow::DT_FLOAT, TensorShape({parts, size}), &scratch);
+  absl::Status status = TensorShape::BuildTensorShape({parts, size}, &shape);
+  if (status.ok()) status = context->allocate_temp(tensorflow::DT_FLOAT, shape, &scratch);
   if (!status.ok()) context->CtxFailure(__FILE__, __LINE__, status);
   return scratch;
-}
-
-// Whether there are whole groups of channels; the context fails where not.
-inline bool Fits(OpKernelContext* context, int64_t channels) {
-  if (channels % kLanes == 0) return true;
-  context->CtxFailure(absl::InvalidArgumentError("the number of channels is no multiple of 16"));
-  return false;
 }
 
 // work(first, last) on TensorFlow's threads, for parts of 0 … count, each of which costs so many cycles.

@@ -13,8 +13,8 @@ namespace vae_runner {
 struct Maps {
   int64_t pixels, channels, blocks;
   explicit Maps(const Tensor& x)
-      : pixels(x.NumElements() / x.dim_size(x.dims() - 1)),
-        channels(x.dim_size(x.dims() - 1)),
+      : pixels(x.dim_size(0) * x.dim_size(1) * x.dim_size(2)),
+        channels(x.dim_size(3)),
         blocks((pixels + kBlock - 1) / kBlock) {}
   int64_t PixelsOf(int64_t block) const { return std::min(kBlock, pixels - block * kBlock); }
 };
@@ -66,7 +66,7 @@ inline void Moments(OpKernelContext* context, const Maps& maps, const float* x, 
     }
   });
   for (int64_t channel = 0; channel < channels; channel++) {
-    double center = 0, spread = 0;
+    double center = maps.pixels == 0 ? std::nan("") : 0, spread = 0;  // nothing has no mean, as in TensorFlow
     for (int64_t block = 0; block < maps.blocks; block++) {
       center += double(parts[block * 2 * channels + channel]) * maps.PixelsOf(block) / maps.pixels;
     }
@@ -134,6 +134,7 @@ struct Correction {
   }
 };
 
+// With inputs x [batch, height, width, channels], gamma and beta [channels].
 class NormalizedOp : public OpKernel {
  public:
   explicit NormalizedOp(OpKernelConstruction* construction) : OpKernel(construction) {
@@ -142,16 +143,34 @@ class NormalizedOp : public OpKernel {
   }
 
  protected:
-  // Of inputs 0 to 2, x, gamma and beta; outputs 1 and 2 become mean and variance. Nothing, and the context failed, where
-  // there is no memory.
+  static void RequireShapes(OpKernelContext* context) {
+    const int64_t channels = Channels(Input(context, "x"));
+    RequireShape(context, "x", {kAny, kPositive, kPositive, channels});
+    RequireShape(context, "gamma", {channels});
+    RequireShape(context, "beta", {channels});
+    RequireLanes(context, channels);
+  }
+
+  // Of a gradient operation, which has two more inputs.
+  static void RequireMoments(OpKernelContext* context, int64_t channels) {
+    RequireShape(context, "mean", {channels});
+    RequireShape(context, "variance", {channels});
+  }
+
+  // By the moments of x, which become outputs. Nothing, and the context failed, where there is no memory.
   std::optional<Normalization> Normalize(OpKernelContext* context, const Maps& maps) const {
-    const Tensor& gamma = context->input(1);
-    Tensor* mean = Allocate(context, 1, gamma.shape());
-    Tensor* variance = Allocate(context, 2, gamma.shape());
+    Tensor* mean = Allocate(context, "mean", {maps.channels});
+    Tensor* variance = Allocate(context, "variance", {maps.channels});
     if (!context->status().ok()) return std::nullopt;
-    Moments(context, maps, Data(context->input(0)), Data(mean), Data(variance));
+    Moments(context, maps, Data(Input(context, "x")), Data(mean), Data(variance));
     if (!context->status().ok()) return std::nullopt;
-    return Normalization(Data(mean), Data(variance), gamma, context->input(2), epsilon_, slope_);
+    return Normalization(Data(mean), Data(variance), Input(context, "gamma"), Input(context, "beta"), epsilon_, slope_);
+  }
+
+  // By the moments that are inputs.
+  Normalization Normalize(OpKernelContext* context) const {
+    return Normalization(Data(Input(context, "mean")), Data(Input(context, "variance")), Input(context, "gamma"),
+                         Input(context, "beta"), epsilon_, slope_);
   }
 
   float epsilon_, slope_;
@@ -163,11 +182,12 @@ class NormalizedLeakyReluOp : public NormalizedOp {
   using NormalizedOp::NormalizedOp;
 
   void Compute(OpKernelContext* context) override {
-    const Tensor& x = context->input(0);
+    RequireShapes(context);
+    if (!context->status().ok()) return;
+    const Tensor& x = Input(context, "x");
     const Maps maps(x);
     const int64_t channels = maps.channels;
-    if (!Fits(context, channels)) return;
-    Tensor* y = Allocate(context, 0, x.shape());
+    Tensor* y = Allocate(context, "y", {x.dim_size(0), x.dim_size(1), x.dim_size(2), channels});
     const std::optional<Normalization> norm = Normalize(context, maps);
     if (!context->status().ok()) return;
     Parallel(context, maps.blocks, kBlock * channels, [&](int64_t first, int64_t last) {
@@ -193,18 +213,21 @@ class NormalizedLeakyReluGradOp : public NormalizedOp {
   using NormalizedOp::NormalizedOp;
 
   void Compute(OpKernelContext* context) override {
-    const Tensor &dy = context->input(0), &x = context->input(1), &gamma = context->input(2);
+    RequireShapes(context);
+    if (!context->status().ok()) return;
+    const Tensor &dy = Input(context, "dy"), &x = Input(context, "x");
     const Maps maps(x);
     const int64_t channels = maps.channels;
-    if (!Fits(context, channels)) return;
+    RequireShape(context, "dy", {x.dim_size(0), x.dim_size(1), x.dim_size(2), channels});
+    RequireMoments(context, channels);
+    if (!context->status().ok()) return;
     Tensor* dx = nullptr;
-    OP_REQUIRES_OK(context, context->forward_input_or_allocate_output({0}, 0, x.shape(), &dx));
-    Tensor* dgamma = Allocate(context, 1, gamma.shape());
-    Tensor* dbeta = Allocate(context, 2, gamma.shape());
+    OP_REQUIRES_OK(context, context->forward_input_or_allocate_output({"dy"}, "dx", x.shape(), &dx));
+    Tensor* dgamma = Allocate(context, "dgamma", {channels});
+    Tensor* dbeta = Allocate(context, "dbeta", {channels});
     Tensor parts = Scratch(context, maps.blocks, 2 * channels);
     if (!context->status().ok()) return;
-    const Normalization norm(Data(context->input(4)), Data(context->input(5)), gamma, context->input(3), epsilon_,
-                             slope_);
+    const Normalization norm = Normalize(context);
     ForBlocks(context, maps, [&](auto width, int64_t block, int64_t channel, int64_t at) {
       Sums(Normalizer<decltype(width)::value>(norm, channel), Data(x) + at, Data(dy) + at, maps.PixelsOf(block),
            channels, Data(&parts) + block * 2 * channels + channel);

@@ -15,15 +15,61 @@
 namespace vae_runner {
 namespace {
 
+using tensorflow::shape_inference::DimensionHandle;
+using tensorflow::shape_inference::DimensionOrConstant;
 using tensorflow::shape_inference::InferenceContext;
+using tensorflow::shape_inference::ShapeHandle;
 
-// The shapes of inputs, one an output.
-template <int... kInputs>
-absl::Status ShapesOf(InferenceContext* context) {
-  int output = 0;
-  (context->set_output(output++, context->input(kInputs)), ...);
-  return absl::OkStatus();
-}
+// What is known of the shapes of an operation before it runs, by the names of its inputs and outputs. The first that
+// does not fit is kept as the status.
+class Shapes {
+ public:
+  explicit Shapes(InferenceContext* context) : context_(context) {}
+
+  // A size that any other fits.
+  DimensionHandle Any() { return context_->UnknownDim(); }
+
+  // An input's shape, of these sizes.
+  ShapeHandle Input(const char* name, std::initializer_list<DimensionOrConstant> sizes) {
+    ShapeHandle shape = context_->MakeShape(sizes);
+    std::vector<ShapeHandle> given;
+    status_.Update(context_->input(name, &given));
+    if (status_.ok()) {
+      const absl::Status merged = context_->Merge(given[0], shape, &shape);
+      if (!merged.ok()) status_ = Invalid(name, ": ", merged.message());
+    }
+    return shape;
+  }
+
+  // One of the sizes of a shape.
+  DimensionHandle Size(ShapeHandle shape, int dimension) { return context_->Dim(shape, dimension); }
+
+  // How many strides there are in a size, the last of which may reach beyond it.
+  DimensionHandle Strides(DimensionOrConstant size) {
+    const int64_t stride = Attribute("stride"), value = context_->Value(size);
+    return value < 0 ? Any() : context_->MakeDim((value + stride - 1) / stride);
+  }
+
+  int64_t Attribute(const char* name) {
+    int64_t value = 1;
+    status_.Update(context_->GetAttr(name, &value));
+    return value;
+  }
+
+  Shapes& Output(const char* name, ShapeHandle shape) {
+    status_.Update(context_->set_output(name, {shape}));
+    return *this;
+  }
+  Shapes& Output(const char* name, std::initializer_list<DimensionOrConstant> sizes) {
+    return Output(name, context_->MakeShape(sizes));
+  }
+
+  const absl::Status& status() const { return status_; }
+
+ private:
+  InferenceContext* context_;
+  absl::Status status_;
+};
 
 REGISTER_OP("VaeRunnerNormalizedLeakyRelu")
     .Attr("epsilon: float")
@@ -34,7 +80,13 @@ REGISTER_OP("VaeRunnerNormalizedLeakyRelu")
     .Output("y: float")
     .Output("mean: float")
     .Output("variance: float")
-    .SetShapeFn(ShapesOf<0, 1, 1>);
+    .SetShapeFn([](InferenceContext* context) {
+      Shapes shapes(context);
+      const ShapeHandle x = shapes.Input("x", {shapes.Any(), shapes.Any(), shapes.Any(), shapes.Any()});
+      const ShapeHandle gamma = shapes.Input("gamma", {shapes.Size(x, 3)});
+      shapes.Input("beta", {shapes.Size(x, 3)});
+      return shapes.Output("y", x).Output("mean", gamma).Output("variance", gamma).status();
+    });
 
 REGISTER_OP("VaeRunnerNormalizedLeakyReluGrad")
     .Attr("epsilon: float")
@@ -48,40 +100,47 @@ REGISTER_OP("VaeRunnerNormalizedLeakyReluGrad")
     .Output("dx: float")
     .Output("dgamma: float")
     .Output("dbeta: float")
-    .SetShapeFn(ShapesOf<1, 2, 2>);
+    .SetShapeFn([](InferenceContext* context) {
+      Shapes shapes(context);
+      ShapeHandle x = shapes.Input("x", {shapes.Any(), shapes.Any(), shapes.Any(), shapes.Any()});
+      x = shapes.Input("dy", {shapes.Size(x, 0), shapes.Size(x, 1), shapes.Size(x, 2), shapes.Size(x, 3)});
+      const ShapeHandle gamma = shapes.Input("gamma", {shapes.Size(x, 3)});
+      for (const char* name : {"beta", "mean", "variance"}) shapes.Input(name, {shapes.Size(x, 3)});
+      return shapes.Output("dx", x).Output("dgamma", gamma).Output("dbeta", gamma).status();
+    });
 
 REGISTER_OP("VaeRunnerPatchSums")
-    .Attr("stride: int")
+    .Attr("stride: int >= 1")
     .Input("images: float")
     .Input("pivot: float")
     .Output("sums: float")
     .SetShapeFn([](InferenceContext* context) {
-      context->set_output(0, context->Matrix(kSide * kSide + 1, kSide * kSide + 1));
-      return absl::OkStatus();
+      Shapes shapes(context);
+      shapes.Input("images", {shapes.Any(), shapes.Any(), shapes.Any(), 1});
+      shapes.Input("pivot", {});
+      return shapes.Output("sums", {kSide * kSide + 1, kSide * kSide + 1}).status();
     });
 
 REGISTER_OP("VaeRunnerConvolvedGrey")
-    .Attr("stride: int")
+    .Attr("stride: int >= 1")
     .Attr("slope: float")
     .Input("images: float")
     .Input("kernel: float")
     .Input("bias: float")
     .Output("maps: float")
     .SetShapeFn([](InferenceContext* context) {
-      int stride;
-      TF_RETURN_IF_ERROR(context->GetAttr("stride", &stride));
-      const auto side = [&](int dimension) {
-        const auto size = context->Dim(context->input(0), dimension);
-        if (!context->ValueKnown(size)) return context->UnknownDim();
-        return context->MakeDim((context->Value(size) + stride - 1) / stride);
-      };
-      context->set_output(0, context->MakeShape({context->Dim(context->input(0), 0), side(1), side(2),
-                                                 context->Dim(context->input(2), 0)}));
-      return absl::OkStatus();
+      Shapes shapes(context);
+      const ShapeHandle images = shapes.Input("images", {shapes.Any(), shapes.Any(), shapes.Any(), 1});
+      const ShapeHandle kernel = shapes.Input("kernel", {kSide, kSide, 1, shapes.Any()});
+      shapes.Input("bias", {shapes.Size(kernel, 3)});
+      return shapes
+          .Output("maps", {shapes.Size(images, 0), shapes.Strides(shapes.Size(images, 1)),
+                           shapes.Strides(shapes.Size(images, 2)), shapes.Size(kernel, 3)})
+          .status();
     });
 
 REGISTER_OP("VaeRunnerConvolvedGreyGrad")
-    .Attr("stride: int")
+    .Attr("stride: int >= 1")
     .Attr("slope: float")
     .Input("dmaps: float")
     .Input("images: float")
@@ -89,7 +148,15 @@ REGISTER_OP("VaeRunnerConvolvedGreyGrad")
     .Input("bias: float")
     .Output("dkernel: float")
     .Output("dbias: float")
-    .SetShapeFn(ShapesOf<2, 3>);
+    .SetShapeFn([](InferenceContext* context) {
+      Shapes shapes(context);
+      const ShapeHandle images = shapes.Input("images", {shapes.Any(), shapes.Any(), shapes.Any(), 1});
+      const ShapeHandle kernel = shapes.Input("kernel", {kSide, kSide, 1, shapes.Any()});
+      const ShapeHandle bias = shapes.Input("bias", {shapes.Size(kernel, 3)});
+      shapes.Input("dmaps", {shapes.Size(images, 0), shapes.Strides(shapes.Size(images, 1)),
+                             shapes.Strides(shapes.Size(images, 2)), shapes.Size(kernel, 3)});
+      return shapes.Output("dkernel", kernel).Output("dbias", bias).status();
+    });
 
 REGISTER_OP("VaeRunnerImageHead")
     .Attr("epsilon: float")
@@ -103,11 +170,17 @@ REGISTER_OP("VaeRunnerImageHead")
     .Output("mean: float")
     .Output("variance: float")
     .SetShapeFn([](InferenceContext* context) {
-      TF_RETURN_IF_ERROR((ShapesOf<0, 1, 1>(context)));
-      tensorflow::shape_inference::ShapeHandle images;
-      TF_RETURN_IF_ERROR(context->ReplaceDim(context->input(0), 3, context->Dim(context->input(3), 2), &images));
-      context->set_output(0, images);
-      return absl::OkStatus();
+      Shapes shapes(context);
+      const ShapeHandle x = shapes.Input("x", {shapes.Any(), shapes.Any(), shapes.Any(), shapes.Any()});
+      const ShapeHandle gamma = shapes.Input("gamma", {shapes.Size(x, 3)});
+      shapes.Input("beta", {shapes.Size(x, 3)});
+      const ShapeHandle kernel = shapes.Input("kernel", {kSide, kSide, shapes.Any(), shapes.Size(x, 3)});
+      shapes.Input("bias", {shapes.Size(kernel, 2)});
+      return shapes
+          .Output("images", {shapes.Size(x, 0), shapes.Size(x, 1), shapes.Size(x, 2), shapes.Size(kernel, 2)})
+          .Output("mean", gamma)
+          .Output("variance", gamma)
+          .status();
     });
 
 REGISTER_OP("VaeRunnerImageHeadGrad")
@@ -126,25 +199,34 @@ REGISTER_OP("VaeRunnerImageHeadGrad")
     .Output("dkernel: float")
     .Output("dbias: float")
     .SetShapeFn([](InferenceContext* context) {
-      TF_RETURN_IF_ERROR((ShapesOf<1, 2, 2, 4>(context)));
-      context->set_output(4, context->Vector(context->Dim(context->input(0), 3)));
-      return absl::OkStatus();
+      Shapes shapes(context);
+      const ShapeHandle x = shapes.Input("x", {shapes.Any(), shapes.Any(), shapes.Any(), shapes.Any()});
+      const ShapeHandle gamma = shapes.Input("gamma", {shapes.Size(x, 3)});
+      for (const char* name : {"beta", "mean", "variance"}) shapes.Input(name, {shapes.Size(x, 3)});
+      const ShapeHandle kernel = shapes.Input("kernel", {kSide, kSide, shapes.Any(), shapes.Size(x, 3)});
+      shapes.Input("dimages", {shapes.Size(x, 0), shapes.Size(x, 1), shapes.Size(x, 2), shapes.Size(kernel, 2)});
+      return shapes.Output("dx", x)
+          .Output("dgamma", gamma)
+          .Output("dbeta", gamma)
+          .Output("dkernel", kernel)
+          .Output("dbias", {shapes.Size(kernel, 2)})
+          .status();
     });
 
 REGISTER_OP("VaeRunnerConv2DTranspose")
-    .Attr("stride: int")
-    .Attr("height: int")
-    .Attr("width: int")
+    .Attr("stride: int >= 1")
+    .Attr("height: int >= 1")
+    .Attr("width: int >= 1")
     .Input("maps: float")
     .Input("kernel: float")
     .Output("outputs: float")
     .SetShapeFn([](InferenceContext* context) {
-      int height, width;
-      TF_RETURN_IF_ERROR(context->GetAttr("height", &height));
-      TF_RETURN_IF_ERROR(context->GetAttr("width", &width));
-      context->set_output(0, context->MakeShape({context->Dim(context->input(0), 0), context->MakeDim(height),
-                                                 context->MakeDim(width), context->Dim(context->input(1), 2)}));
-      return absl::OkStatus();
+      Shapes shapes(context);
+      const int64_t height = shapes.Attribute("height"), width = shapes.Attribute("width");
+      const ShapeHandle maps =
+          shapes.Input("maps", {shapes.Any(), shapes.Strides(height), shapes.Strides(width), shapes.Any()});
+      const ShapeHandle kernel = shapes.Input("kernel", {kSide, kSide, shapes.Any(), shapes.Size(maps, 3)});
+      return shapes.Output("outputs", {shapes.Size(maps, 0), height, width, shapes.Size(kernel, 2)}).status();
     });
 
 #define REGISTER(op) \

@@ -27,7 +27,7 @@ Blocks = Iterator[tuple[str, int]]  # kind and size of each
 
 
 def excess(path: Path) -> str | None:
-    """What makes an image file too dangerous to decode, in words that follow its name, or None.
+    """Return what makes an image file too dangerous to decode, in words that follow its name, or None.
 
     Raises:
         OSError: the file cannot be read.

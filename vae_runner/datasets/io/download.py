@@ -193,7 +193,7 @@ def _transfer(url: str, part: Path, max_bytes: int) -> None:
 
 
 def _blocks(answer: Any) -> Iterator[bytes]:
-    """What the server sends. However the connection ends early, it is the transfer that broke, not the disk."""
+    """Yield what the server sends. However the connection ends early, it is the transfer that broke, not the disk."""
     try:
         while block := answer.read(BLOCK):
             yield block
@@ -228,7 +228,7 @@ class _Limited:
 
 @contextmanager
 def open_archive(archive: Path) -> Iterator[tuple[tarfile.TarFile, _Limited]]:
-    """A .tgz, and the stream it is read from."""
+    """Open a .tgz; yield it, and the stream it is read from."""
     if not archive.is_file():
         raise tarfile.ReadError("it is no file")
     with gzip.open(archive) as stream:

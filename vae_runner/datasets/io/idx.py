@@ -57,7 +57,7 @@ def load_idx_dataset(
     limit: int | None,
     validation_fraction: float,
 ) -> Dataset:
-    """The dataset of four IDX files, `train_images`, `train_labels`, `test_images` and `test_labels`.
+    """Return the dataset of four IDX files, `train_images`, `train_labels`, `test_images` and `test_labels`.
 
     Raises:
         UserError: a file is missing where it has to be, is damaged, or does not fit its companion; or there is no
@@ -82,7 +82,7 @@ def load_idx_dataset(
 
 
 def _split(images_at: str, images: np.ndarray[Any, Any], labels_at: str, labels: np.ndarray[Any, Any], n: int) -> Split:
-    """A split of images and their labels, `n` classes of them, once they are seen to fit each other."""
+    """Return a split of images and their labels, `n` classes of them, once they are seen to fit each other."""
     if len(images) != len(labels):
         raise UserError(
             f"{images_at} holds {len(images)} images, {labels_at} {len(labels)} labels: they do not belong together; "
@@ -98,7 +98,7 @@ def _split(images_at: str, images: np.ndarray[Any, Any], labels_at: str, labels:
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray[Any, Any]:
-    """The uint8 array in an IDX file, gzipped or not; little more of it is read than its header says.
+    """Return the uint8 array in an IDX file, gzipped or not; little more of it is read than its header says.
 
     Raises:
         UserError: the file cannot be read, is no IDX file of unsigned bytes with so many dimensions, is larger than
@@ -124,7 +124,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray[Any, Any]:
 
 
 def _shape(path: Path, header: bytes, dimensions: int) -> tuple[int, ...]:
-    """The shape that the header of an IDX file says."""
+    """Return the shape that the header of an IDX file says."""
     expected = bytes([0, 0, 8, dimensions])
     if header[:4] != expected:
         raise UserError(
@@ -171,7 +171,7 @@ def _find(folder: Path, files: dict[str, IdxFile]) -> bool:
 
 
 def _folder(name: str, files: dict[str, IdxFile], root: str | None, data_dir: Path, url: str) -> Path:
-    """The folder that holds the four files, downloaded into it if need be."""
+    """Return the folder that holds the four files, downloaded into it if need be."""
     if root is not None:
         given = Path(root).expanduser()
         for file in files.values():
@@ -197,7 +197,7 @@ def _folder(name: str, files: dict[str, IdxFile], root: str | None, data_dir: Pa
 
 
 def _check_md5(file: IdxFile, path: Path) -> str | None:
-    """What is wrong with a downloaded gzip file, or None."""
+    """Return what is wrong with a downloaded gzip file, or None."""
     digest = hashlib.md5(usedforsecurity=False)
     try:
         with gzip.open(path) as stream:
@@ -238,7 +238,7 @@ def _keras_npz(name: str) -> dict[str, tuple[str, np.ndarray[Any, Any]]] | None:
 
 
 def _npz_array(archive: zipfile.ZipFile, key: str, part: str) -> np.ndarray[Any, Any]:
-    """An array of an .npz, which is read to its end: there zipfile compares the checksum."""
+    """Return an array of an .npz, which is read to its end: there zipfile compares the checksum."""
     member = archive.getinfo(f"{key}.npy")
     if member.file_size > MAX_BYTES:
         raise ValueError(f"{key} has more than {MAX_BYTES:,} bytes")

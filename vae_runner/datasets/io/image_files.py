@@ -54,7 +54,7 @@ class Found:
 
 
 def find_images(root: Path) -> Found:
-    """The image files below `root`, by their suffix.
+    """Return the image files below `root`, by their suffix.
 
     Raises:
         UserError: the folder does not exist, cannot be read, is empty, or holds no image.
@@ -139,7 +139,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def given_splits(root: Path, found: Found) -> dict[str, list[Path]]:
-    """The images of the splits that the sub-folders of `root` are called after; none if they are no splits.
+    """Return the images of the splits that the sub-folders of `root` are called after; none if they are no splits.
 
     They are where there are training images and others. Validation images are the test images where there are no
     others. What lies beside the splits is passed over.

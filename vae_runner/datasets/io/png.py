@@ -34,7 +34,7 @@ STRIP = 64  # rows that are rounded at a time, because that takes more memory th
 
 
 def decode(path: Path, image: Image.Image) -> Image.Image | None:
-    """What Pillow would decode, given that it has opened but not loaded `path`; or None, and then it has to.
+    """Return what Pillow would decode, given that it has opened but not loaded `path`; or None, and then it has to.
 
     It has to where a PNG is more than 8-bit pixels, and where one is damaged: its verdict counts, and its words.
     """

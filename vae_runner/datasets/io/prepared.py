@@ -112,7 +112,7 @@ class Preprocessing:
         return cls(size[0], size[1], channels, colour, crop)
 
     def __call__(self, path: Path) -> np.ndarray[Any, Any]:
-        """The image in a file, uint8 `[height, width, channels]`; of an animation, the first frame.
+        """Return the image in a file, uint8 `[height, width, channels]`; of an animation, the first frame.
 
         Raises:
             UserError: the file cannot be read, is no image, is damaged, has more than `MAX_PIXELS` pixels or `MAX_SIDE`
@@ -174,7 +174,7 @@ class Preprocessing:
         return canvas
 
     def _resized_on_background(self, image: Image.Image) -> Image.Image:
-        """What `_resize` makes of `_on_background`; the margins, of which nothing is seen, are not worked on."""
+        """Return what `_resize` makes of `_on_background`; the margins, of which nothing is seen, are not worked on."""
         canvas = self._in_channels(Image.new("RGB", (self.width, self.height), self.background))
         seen = image.getbbox()
         if seen is None:
@@ -212,7 +212,7 @@ def _in_mode(image: Image.Image, mode: str) -> Image.Image:
 def prepare(
     files: Sequence[Path], preprocessing: Preprocessing, data_dir: Path, on_error: str
 ) -> tuple[StoredImages, np.ndarray[Any, Any]]:
-    """The prepared images of `files`, made now or opened from an earlier run.
+    """Return the prepared images of `files`, made now or opened from an earlier run.
 
     Returns:
         images: uint8 `[n, height, width, channels]`, read when asked for.
@@ -249,7 +249,7 @@ def prepare(
 
 
 def _read_manifest(folder: Path, count: int, preprocessing: Preprocessing) -> dict[str, Any] | None:
-    """What is in a folder prepared from so many files, or None where there is none that can be used."""
+    """Return what is in a folder prepared from so many files, or None where there is none that can be used."""
     file, images = folder / "manifest.json", folder / "images.u8"
     try:
         with readable(folder):
@@ -365,7 +365,7 @@ def _make(files: Sequence[Path], preprocessing: Preprocessing, folder: Path, on_
 
 
 def _decoded(files: Sequence[Path], preprocessing: Preprocessing) -> Iterator[np.ndarray[Any, Any] | UserError]:
-    """The images in order, decoded by all cores (Pillow lets go of Python's lock), a few at a time."""
+    """Yield the images in order, decoded by all cores (Pillow lets go of Python's lock), a few at a time."""
 
     def decode(path: Path) -> np.ndarray[Any, Any] | UserError:
         try:

@@ -1,0 +1,63 @@
+"""Custom operations refuse what does not fit them, and nothing crashes."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.acceleration.comparing import load_custom_ops
+from tests.acceleration.wrong_arguments import RIGHT
+from vae_runner.acceleration.custom_ops import reference
+
+REFUSED = (["InvalidArgumentError"], ["ValueError", "none"], ["InvalidArgumentError", "ValueError"])
+
+
+@pytest.fixture(scope="module")
+def ops() -> Any:
+    return load_custom_ops()
+
+
+@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.usefixtures("ops")
+def test_wrong_ranks_sizes_and_strides_are_refused(name: str) -> None:
+    calls = subprocess.run(
+        [sys.executable, "-m", "tests.acceleration.wrong_arguments", name], capture_output=True, text=True, check=False
+    )
+    right, *wrong = calls.stdout.splitlines()
+    assert calls.returncode == 0, f"it ended with {calls.returncode} at {(wrong or [right])[-1]}"
+    assert json.loads(right.partition("\t")[2]) == ["none"] * 3
+    assert len(wrong) > 20
+    for line in wrong:
+        arguments, _, outcomes = line.partition("\t")
+        # A graph with shapes is refused as it is built, where these tell enough.
+        refused = [outcome in kinds for outcome, kinds in zip(json.loads(outcomes), REFUSED, strict=True)]
+        assert all(refused), f"{arguments}: {outcomes}"
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_of_no_images_there_are_no_maps_and_no_gradients(name: str, ops: Any) -> None:
+    shapes, attributes = RIGHT[name]
+    inputs = {of: np.ones((0, *shape[1:]) if len(shape) == 4 and of != "kernel" else shape, "f")
+              for of, shape in shapes.items()}  # fmt: skip
+    outputs = getattr(ops, f"vae_runner_{name}")(**inputs, **attributes)
+    for output, value in (outputs._asdict() if hasattr(outputs, "_asdict") else {"only": outputs}).items():
+        # As `tf.reduce_mean` has it, the mean of nothing is no number.
+        expected = np.nan if output in ("mean", "variance") else 0
+        np.testing.assert_array_equal(value, np.full(value.shape, expected), err_msg=output)
+
+
+def test_a_stride_larger_than_the_image_gives_one_pixel(ops: Any) -> None:
+    random = np.random.default_rng(0)
+    images, kernel = (random.normal(size=shape).astype("f") for shape in ((2, 5, 4, 1), (3, 3, 1, 16)))
+    stride = 2**14
+    maps = ops.vae_runner_convolved_grey(images=images, kernel=kernel, bias=np.zeros(16, "f"), stride=stride, slope=1.0)
+    np.testing.assert_allclose(maps, reference.convolved(images, kernel, stride), rtol=1e-5, atol=1e-5)
+    outputs = ops.vae_runner_conv2d_transpose(
+        maps=np.ones((2, 1, 1, 1), "f"), kernel=kernel.reshape(3, 3, 16, 1), stride=stride, height=5, width=4
+    )
+    expected = np.zeros((2, 5, 4, 16), "f")
+    expected[:, :3, :3] = kernel.reshape(3, 3, 16)  # TensorFlow's own ends the process with such a stride
+    np.testing.assert_array_equal(outputs, expected)

@@ -1,0 +1,72 @@
+"""Hydra 1.3: its help, its check of a sweep, its errors, its command line, the presets of its plugins.
+
+All of this is how Hydra 1.3.x is made, which its plugins rely on too; there are no public ways.
+"""
+
+import importlib
+import os
+import traceback
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from omegaconf import DictConfig
+
+_hydras_get_help = Hydra.get_help
+
+
+def raise_errors() -> None:
+    """Have Hydra raise what goes wrong: else it writes of it in its own way, and ends the process."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+
+
+def list_groups_on_demand() -> None:
+    """Let `--help` do without the listing of all config groups where its text has no place for it: that takes long."""
+    Hydra.get_help = _get_help  # type: ignore[method-assign]
+
+
+def _get_help(self: Hydra, help_cfg: DictConfig, cfg: DictConfig, args_parser: Any, resolve: bool) -> str:
+    if "_CONFIG_GROUPS" not in help_cfg.template:
+        self.format_config_groups = lambda predicate, compact=True: ""  # type: ignore[method-assign]
+    return _hydras_get_help(self, help_cfg, cfg, args_parser, resolve)
+
+
+def check_batches_with(check: Callable[[Sweeper, Sequence[Sequence[str]]], None]) -> None:
+    """Replace Hydra's check that the runs of a sweep can be composed, which keeps nothing of what it composes.
+
+    Of the sweeper, `config`, `hydra_context`, `overrides` (all batches) and `batch_index` (from 1 on) are set then. It
+    is to be called after `Plugins.instance()`, which loads the sweeper's module anew.
+    """
+    basic_sweeper = importlib.import_module("hydra._internal.core_plugins.basic_sweeper")
+    basic_sweeper.BasicSweeper.validate_batch_is_legal = check
+
+
+def arguments_parser() -> ArgumentParser:
+    """Return the parser of Hydra's options, to know what Hydra will make of them."""
+    return get_args_parser()
+
+
+def local_variable(error: BaseException, name: str) -> Any:
+    """Return a local variable of the function that failed, which Hydra's exceptions do not carry; or None.
+
+    `full_path`: the file that was read; `repo`: the ConfigRepository that was asked.
+    """
+    frames = [frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return next((variables[name] for variables in reversed(frames) if name in variables), None)
+
+
+def rename_plugin_presets(names: Sequence[tuple[str, str]], suffix: str) -> None:
+    """Give presets of Hydra's plugins, of `(kind, name)`, other names: ours of the same names are built on them.
+
+    A plugin stores its preset in the ConfigStore, which is asked before files are, and from which nothing can be taken.
+    """
+    Plugins.instance()  # stores them
+    for kind, name in names:
+        stored: dict[str, Any] = ConfigStore.instance().repo.get("hydra", {}).get(kind, {})
+        if preset := stored.pop(f"{name}.yaml", None):
+            stored[f"{name}{suffix}.yaml"] = preset
