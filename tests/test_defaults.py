@@ -374,7 +374,7 @@ FILES: dict[str, dict[str, Any]] = {
         "hydra.launcher.ray.remote.num_cpus": 1,
         "hydra.launcher.ray.remote.num_gpus": 0,
         "hydra.launcher.ray.remote.max_retries": 3,
-        "hydra.callbacks.signals._target_": "vae_runner.sweeps.ray.KeepSignals",
+        "hydra.callbacks.cluster._target_": "vae_runner.sweeps.ray.JoinCluster",
     },
     "hydra/launcher/slurm": {
         "defaults": ["submitit_slurm", "_self_"],
@@ -438,7 +438,7 @@ FILES: dict[str, dict[str, Any]] = {
         "trust": [],
         "hydra.output_subdir": None,
         "hydra.job.name": "vae-run",
-        "hydra.run.dir": "outputs/${now:%Y-%m-%d}/${now:%H-%M-%S}",
+        "hydra.run.dir": "${next_folder:outputs/${now:%Y-%m-%d}/${now:%H-%M-%S}}",
         "hydra.sweep.dir": "outputs/${now:%Y-%m-%d}/${now:%H-%M-%S}",
         "hydra.sweep.subdir": "${run_name:}",
     },

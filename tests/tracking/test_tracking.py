@@ -141,7 +141,7 @@ def test_tensorboard_has_the_hyperparameters(events: EventAccumulator) -> None:
         *("latent", "loss.kl_weight", "loss.mine", "dataset.root", "dataset.labels", "model.filters"),
         "hardware.deterministic",
     }
-    assert hparams["hardware.deterministic"].bool_value is True
+    assert hparams["hardware.deterministic"].string_value == "True"
 
 
 def test_tensorboard_goes_on_after_the_last_step_that_is_kept(tmp_path: Path) -> None:
