@@ -67,12 +67,18 @@ def check_choices(overrides: Iterable[str]) -> None:
     """Refuse what Hydra would make something else of: several choices where one is meant, of which the last wins.
 
     Raises:
-        UserError: a list, or nothing, is chosen in a group.
+        UserError: a list, or nothing, is chosen in a group, or a group is chosen twice.
     """
+    before: dict[str, str | None] = {}
     for override in readable(overrides):
         group, value = override.key_or_group, override.value()
         if group not in GROUPS and not group.startswith("hydra/"):
             continue
+        if before.setdefault(group, override.input_line) != override.input_line:
+            raise UserError(
+                f"{before[group]} and {override.input_line}: one {group} is chosen; leave one of them out, or give both "
+                f"to a sweep: -m {group}=…,…"
+            )
         for choice in value.list if isinstance(value, ChoiceSweep) else [value]:
             if isinstance(choice, list):
                 several = ",".join(map(str, choice))

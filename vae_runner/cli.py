@@ -297,6 +297,7 @@ class _Jobs:
                 raise UserError(CHDIR)
             resumed = cfg.resume is not None
             if not resumed:
+                _check_is_outside(path)
                 RunDirectory(path).check_own()
             if resumed:
                 cfg = resume.configuration(path, cfg, hydra.overrides.task)
@@ -307,6 +308,18 @@ class _Jobs:
         finally:
             remove_empty(path)  # which Hydra has made for a run that has not come to begin
         return None
+
+
+def _check_is_outside(path: Path) -> None:
+    """Refuse a new run in the directory of another one, or of a sweep, which would take it for one of its own."""
+    around = next((folder for folder in path.absolute().parents if RunDirectory(folder).has_run), None)
+    if around is None and SweepDirectory(path.parent).exists:
+        around = path.parent
+    if around is not None:
+        kind = "run" if RunDirectory(around).has_run else "sweep"
+        raise UserError(
+            f"{path} is in the directory of a {kind}, {around}: give a folder outside with hydra.run.dir=DIR"
+        )
 
 
 def _as_hydra_reads(argument: str) -> str:

@@ -45,6 +45,19 @@ def test_a_run_is_refused_a_folder_with_something_of_the_users(name: str, tmp_pa
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize(
+    ("file", "folder"), [("run.json", "x/in"), ("run.json", "x/in/deeper"), ("sweep.json", "x/in")]
+)
+def test_a_new_run_is_refused_a_folder_in_another_runs_or_a_sweeps(
+    file: str, folder: str, tmp_path: Path, refusal: Refusal
+) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / file).write_text("{}")
+    said = refusal("vae-run", *SMALL, f"hydra.run.dir={folder}", cwd=tmp_path)
+    assert f"is in the directory of a {file.removesuffix('.json')}, {tmp_path}/x" in said
+    assert [path.name for path in tmp_path.rglob("*")] == ["x", file]
+
+
 @pytest.mark.parametrize("name", ["sweep.csv", "sweep.html", "study.db", "multirun.yaml", "notes.txt"])
 def test_a_sweep_is_refused_a_folder_with_something_of_the_users(name: str, tmp_path: Path, refusal: Refusal) -> None:
     (tmp_path / "x").mkdir()

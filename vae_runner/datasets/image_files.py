@@ -109,12 +109,12 @@ def _walk(root: Path) -> Found:
                     (links if entry.is_symlink() else folders).append(path)
             elif entry.name.startswith("."):
                 found.pass_over("hidden files", path, root)
+            elif entry.is_symlink() and not path.exists():
+                found.pass_over("links that lead nowhere", path, root)
             elif suffix in SUFFIXES:
                 found.files.append(path)
             elif suffix in UNREAD:
                 found.pass_over(f"images in a format that is not read, {suffix}", path, root)
-            elif entry.is_symlink() and not path.exists():
-                found.pass_over("links that lead nowhere", path, root)
             else:
                 found.pass_over("other files", path, root)
     found.files.sort()
