@@ -147,7 +147,7 @@ def _is_current(directory: RunDirectory, own: DictConfig) -> bool:
     dataset = json.dumps(OmegaConf.to_container(own.dataset, resolve=True))
     try:
         changes = data_changes(info["data"], _fingerprint(dataset)) if "data" in info else ""
-    except UserError:
+    except (UserError, OSError):  # the latter of a dataset of the user's own
         return True
     if changes:
         error = f"{directory.path.name} was trained on other images ({changes}): bring those back, or delete its folder"
