@@ -80,9 +80,7 @@ def _walk(root: Path) -> Found:
     read: list[Path] = []
     occupied: set[Path] = set()
     folders = [root]
-    links: list[
-        Path
-    ] = []  # followed when nothing else is left: an image has its own path, where it lies below the root
+    links: list[Path] = []  # followed last: an image has its own path, where it lies below the root
     while folders or links:
         folder = folders.pop(0) if folders else links.pop(0)
         real = os.path.realpath(folder)

@@ -1,6 +1,8 @@
 """What a sweep on a Ray cluster needs beside Hydra's launcher: an address that answers, and signals that are ours."""
 
+import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.job import listen
 
 SECONDS_TO_ANSWER = 10
+SECONDS_TO_JOIN = 45  # a cluster that exists; what else answers is asked again by Ray, without an end
 
 
 class JoinCluster(Callback):
@@ -24,14 +27,36 @@ class JoinCluster(Callback):
         """Listen again when Ray has begun, and with it has its own way with signals, by which it ends the cluster."""
         sweep = SweepDirectory(Path(config.hydra.sweep.dir))
         address = _address(config.hydra.launcher.ray.init.get("address"))
-        if address and not answers(address, SECONDS_TO_ANSWER):  # where Ray would try again, without an end
-            sweep.tell_to_end(
-                signal.SIGTERM,
-                f"hydra.launcher.ray.init.address: no Ray cluster answers at {address}: start one there with "
-                "`ray start --head`, or leave the address out for one on this machine",
-            )
+        if address and not answers(address, SECONDS_TO_ANSWER):
+            _refuse(sweep, address)
             raise Interrupted(signal.SIGTERM)  # Hydra would let any error of a callback pass
-        ray._private.worker._post_init_hooks.append(lambda: listen(sweep))
+
+        def give_up() -> None:
+            _refuse(sweep, str(address))
+            os.killpg(0, signal.SIGKILL)  # Ray's own code, in which the main thread waits, lets no signal through
+
+        waiting = threading.Timer(SECONDS_TO_JOIN, give_up)
+        waiting.daemon = True
+        if address and not _is_of_client(config):  # which has an end of its own
+            waiting.start()
+
+        def joined() -> None:
+            waiting.cancel()
+            listen(sweep)
+
+        ray._private.worker._post_init_hooks.append(joined)
+
+
+def _refuse(sweep: SweepDirectory, address: str) -> None:
+    sweep.tell_to_end(
+        signal.SIGTERM,
+        f"hydra.launcher.ray.init.address: no Ray cluster answers at {address}: start one there with "
+        "`ray start --head`, or leave the address out for one on this machine",
+    )
+
+
+def _is_of_client(config: DictConfig) -> bool:
+    return str(config.hydra.launcher.ray.init.get("address")).startswith("ray://")
 
 
 def _address(given: str | None) -> str | None:

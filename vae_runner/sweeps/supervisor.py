@@ -21,7 +21,7 @@ from types import FrameType
 from hydra.core.override_parser.types import Override
 
 from vae_runner import environment, refusals, signals
-from vae_runner.choices import readable
+from vae_runner.choices import parsed
 from vae_runner.errors import Interrupted, UnwritableError, UserError, did_you_mean
 from vae_runner.files import OUTPUTS, make_next_folder, remove_empty, writing
 from vae_runner.run_directory import OUTDATED, RunDirectory
@@ -60,7 +60,7 @@ def supervise(arguments: Sequence[str]) -> None:
         UserError: the command makes no sense, or some of the runs failed.
         Interrupted: a signal asked for the end.
     """
-    overrides = readable(arguments)
+    overrides = parsed(arguments)
     _check_extras(overrides)
     environment.check()
     directory, rest, existed = _choose_directory(overrides, arguments)
@@ -184,6 +184,8 @@ class _Launching:
         ]
 
     def _run_process(self) -> int:
+        with writing(self._directory.last_words_file):
+            self._directory.last_words_file.unlink(missing_ok=True)
         process = subprocess.Popen(
             [sys.executable, "-c", "from vae_runner.commands import run; run()", *self._arguments],
             env={**os.environ, CHILD: str(self._directory.path.absolute())},
