@@ -24,7 +24,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("choices")
     (folder / "conf" / "optimizer").mkdir(parents=True)
     (folder / "conf" / "optimizer" / "mine.yaml").write_text("defaults: [adam]\nbeta_1: 0.8\n")
-    varied = ("optimizer=adam,mine", "model.filters=null,4,[4,4]", "epochs=1", *SMALL[1:-1])
+    varied = ("optimizer=adam,mine", "model.filters=null,4,[4,4]", "latent=3", "epochs=1", *SMALL[1:-1])
     result = command("vae-run", "--config-dir", "conf", "-m", *varied, "sweep.dir=sweep", cwd=folder)
     assert result.returncode == 0, result.stderr
     (folder / "console.txt").write_text(result.stdout)
@@ -69,16 +69,18 @@ def test_vae_compare_names_the_choice_and_of_earlier_runs_ours_of_the_same_targe
         assert parts.items() <= row.items()
         info = RunDirectory(tmp_path / row["run"]).info
         assert {name: float(row[name]) for name in info["metrics"]} == info["metrics"]
-        assert (row["latent"], row["seed"], row["epoch"]) == ("2", "0", "1")
+        assert (row["latent"], row["seed"], row["epoch"]) == ("3", "0", "1")
 
 
-def test_a_resumed_run_keeps_what_it_is_called(sweep: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_its_choices_and_looks_keys_up_in_its_own_configuration(
+    sweep: Path, tmp_path: Path
+) -> None:
     shutil.copytree(run_of(sweep, "mine"), tmp_path / "run")
-    result = command("vae-run", "resume=run", "epochs=2", "early_stopping.patience=${epochs}", cwd=tmp_path)
+    result = command("vae-run", "resume=run", "epochs=2", "early_stopping.patience=${latent}", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     run = RunDirectory(tmp_path / "run")
     assert run.info[CHOICES]["optimizer"] == "mine"
-    assert run.config.early_stopping.patience == 2
+    assert run.config.early_stopping.patience == 3
 
 
 def test_tensorboard_lists_all_runs_whatever_kinds_of_values_they_have(sweep: Path) -> None:

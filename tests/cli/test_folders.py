@@ -45,6 +45,19 @@ def test_a_run_is_refused_a_folder_with_something_of_the_users(name: str, tmp_pa
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize(
+    ("file", "folder"), [("run.json", "x/in"), ("run.json", "x/in/deeper"), ("sweep.json", "x/in")]
+)
+def test_a_new_run_is_refused_a_folder_in_another_runs_or_a_sweeps(
+    file: str, folder: str, tmp_path: Path, refusal: Refusal
+) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / file).write_text("{}")
+    said = refusal("vae-run", *SMALL, f"hydra.run.dir={folder}", cwd=tmp_path)
+    assert f"is in the directory of a {file.removesuffix('.json')}, {tmp_path}/x" in said
+    assert [path.name for path in tmp_path.rglob("*")] == ["x", file]
+
+
 @pytest.mark.parametrize("name", ["sweep.csv", "sweep.html", "study.db", "multirun.yaml", "notes.txt"])
 def test_a_sweep_is_refused_a_folder_with_something_of_the_users(name: str, tmp_path: Path, refusal: Refusal) -> None:
     (tmp_path / "x").mkdir()
@@ -338,11 +351,16 @@ def test_a_home_that_is_not_there_is_refused_by_the_key_that_needs_it(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("arguments", [[], ["-m", "seed=0,1"], ["--config-dir", "conf", "+mine=here"]])
-def test_another_folder_for_each_run_is_refused(arguments: list[str], tmp_path: Path, refusal: Refusal) -> None:
+@pytest.mark.parametrize("in_yaml", [False, True])
+@pytest.mark.parametrize("arguments", [[], ["-m", "seed=0,1"], ["-m", "seed=0,1", "hydra/launcher=joblib"]])
+def test_another_folder_for_each_run_is_refused(arguments: list[str], in_yaml: bool, tmp_path: Path) -> None:
     (tmp_path / "conf" / "mine").mkdir(parents=True)
     (tmp_path / "conf" / "mine" / "here.yaml").write_text("# @package _global_\nhydra: {job: {chdir: true}}\n")
-    given = [] if "+mine=here" in arguments else ["hydra.job.chdir=true"]
-    said = refusal("vae-run", *SMALL, *given, *arguments, cwd=tmp_path)
-    assert "hydra.job.chdir: a run stays in the folder it is begun in" in said
-    assert not (tmp_path / "outputs").exists()
+    if "hydra/launcher=joblib" in arguments:
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs the extra 'sweep'")
+    given = ["--config-dir", "conf", "+mine=here"] if in_yaml else ["hydra.job.chdir=true"]
+    result = command("vae-run", *SMALL, *given, *arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith("vae-run: hydra.job.chdir: a run stays in the folder it is begun in")
+    assert len(result.stderr.splitlines()) == 1
+    assert not list(tmp_path.glob("outputs/*/*"))

@@ -263,6 +263,20 @@ def test_a_ray_address_that_nobody_answers_is_refused(scheme: str, mine: Path, r
     assert not (mine / "sweep").exists()
 
 
+def test_a_ray_address_at_which_something_else_answers_is_refused_within_a_minute(mine: Path) -> None:
+    pytest.importorskip("ray", reason="needs the extra 'sweep'")
+    with socket.create_server(("127.0.0.1", 0)) as other:  # accepts, and says nothing
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        result = command(
+            *("vae-run", "-m", "seed=0,1", *SMALL, "hydra/launcher=ray", "sweep.dir=sweep"),
+            f"hydra.launcher.ray.init.address={address}",
+            cwd=mine,
+        )
+    assert result.returncode == 2, result.stderr
+    assert f"hydra.launcher.ray.init.address: no Ray cluster answers at {address}" in result.stderr.splitlines()[-1]
+    assert not (mine / "sweep").exists()
+
+
 def test_ray_runs_a_sweep_on_a_cluster_and_begins_a_lost_run_again(mine: Path, ray_cluster: str) -> None:
     arguments = ("-m", "seed=0,1,2", *SMALL, "epochs=100", "hydra/launcher=ray", "sweep.dir=sweep")
     process = start(*arguments, f"hydra.launcher.ray.init.address={ray_cluster}", cwd=mine)

@@ -40,6 +40,8 @@ FILES = [
     ),
     ("model", "depth: 3\ndepth: 4\n", "FILE, line 2, is no YAML: found duplicate key depth"),
     ("experiment", "", "FILE is empty: write '# @package _global_' into it"),
+    ("experiment", "# @package _globl_\nlatent: 3", "FILE: there is no package '_globl_': a YAML file's first line is"),
+    ("experiment", f"{GLOBAL}defaults: [/dataset: fashion]", "chooses dataset, which is chosen already. What another"),
     ("experiment", "latent: 3", "FILE needs the first line '# @package _global_'"),
     ("experiment", f"{GLOBAL}epochs: yes", f"FILE: epochs=True: must be a whole number. {WORDS}"),
     ("experiment", f"{GLOBAL}model: {{depht: 3}}", "FILE: there is no key 'model.depht'. Did you mean 'model.depth'?"),

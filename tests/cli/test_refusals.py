@@ -11,6 +11,8 @@ from tests.conftest import COMMANDS, command
 from vae_runner.config.choices import GROUPS
 
 REFUSALS = [
+    (["dataset=fashion", "dataset=mnist"], "dataset=fashion and dataset=mnist: one dataset is chosen"),
+    (["loss=ae", "latent=3", "loss=vae"], "loss=ae and loss=vae: one loss is chosen"),
     (["latnt=3"], "there is no key 'latnt'. Did you mean 'latent'?"),
     (["depth=6"], "there is no key 'depth'. Did you mean 'model.depth'?"),
     (["model.dpeth=3"], "Did you mean 'model.depth'?"),

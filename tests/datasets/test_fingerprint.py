@@ -75,6 +75,13 @@ def test_what_is_not_known_has_not_changed(small_dataset: Dataset) -> None:
     assert data_changes(small_dataset.fingerprint, small_dataset.fingerprint) == ""
 
 
+def test_a_split_without_images_may_be_in_one_fingerprint_alone(small_dataset: Dataset) -> None:
+    now = small_dataset.fingerprint
+    then = {**now, "other": {"images": 0, "content": ""}}  # in a run directory from someone else
+    assert is_fingerprint(then)
+    assert data_changes(then, now) == "other: the same number, 0, of other content"
+
+
 class Counting:
     """Images that are made when they are asked for, and count how many that were."""
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from vae_runner.errors import UserError
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.sweeps import job
 from vae_runner.sweeps.directory import SweepDirectory
@@ -38,3 +39,18 @@ def test_machines_that_share_a_sweeps_folder_have_slots_of_their_own(
 
     assert slot("a") == slot("a")
     assert slot("a") != slot("b")
+
+
+@pytest.mark.parametrize("error", [UserError("there is no such folder"), FileNotFoundError(2, "No such file", "x.npy")])
+def test_a_finished_run_whose_images_are_gone_stays_finished(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(dataset: str) -> None:
+        raise error
+
+    monkeypatch.setattr(job, "_fingerprint", gone)
+    config = OmegaConf.create({"dataset": {"path": "x.npy"}})
+    with RunDirectory.create(tmp_path / "run", config) as directory:
+        directory.write_info({"status": "finished", "data": {"train": {"images": 1, "content": "a"}}})
+    assert job._is_current(directory, config)
+    assert directory.status == "finished"

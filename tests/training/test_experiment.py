@@ -1,8 +1,10 @@
 """What a configuration is made into, against the same put together by hand."""
 
 from functools import partial
+from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
@@ -17,8 +19,9 @@ from vae_runner.losses.base import AUTOENCODER
 from vae_runner.losses.elbo import Elbo
 from vae_runner.models import mlp
 from vae_runner.runtime.hardware import setup
+from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.training.inner import InnerLoop
-from vae_runner.training.outer import Trainer
+from vae_runner.training.outer import Position, Trainer
 from vae_runner.training.schedules import LearningRate, cosine
 from vae_runner.training.stopwatch import Stopwatch
 
@@ -73,6 +76,29 @@ def test_a_run_trains_and_is_measured_as_configured() -> None:
         assert ours == pytest.approx(theirs, rel=1e-6)
     trained = experiment.trained()
     assert (trained.epoch, trained.seed, len(trained.test)) == (2, SEED, len(dataset.test))
+
+
+def test_a_run_goes_on_where_its_checkpoint_was_with_the_seconds_spent_before(tmp_path: Path) -> None:
+    config = configured()
+    machine = setup(config.hardware, config.seed)
+    directory = RunDirectory(tmp_path)
+    before, after = (build_experiment(config, machine, Stopwatch()) for _ in range(2))
+    before.trainer.history[:] = [{"epoch": 1, "step": 3, "test/loss": 2.0}, {"epoch": 2, "step": 6, "test/loss": 1.0}]
+    before.state.stopwatch.seconds["training"] = 1000.0
+    before.trainer.position = Position(2, 1, seconds=7.0, images_per_second=8.0)
+    step, checkpoint = before.state.capture()
+    directory.save_checkpoint(step, checkpoint.to_bytes())
+
+    stored = directory.newest_checkpoint()
+    assert stored is not None
+    after.state.restore(stored)
+    assert after.trainer.history == [{"epoch": 1, "step": 3, "test/loss": 2.0}]  # epoch 2 is under way
+    assert after.state.stopwatch.seconds == {"training": 1000.0}
+    assert after.trainer.position == before.trainer.position
+    assert after.trainer.step == step == before.trainer._train.steps + 1
+    values = after.state.variables.values()
+    for name, value in before.state.variables.values().items():
+        np.testing.assert_array_equal(values[name], value)
 
 
 @pytest.mark.parametrize(("precision", "scaled"), [("mixed_float16", True), ("mixed_bfloat16", False)])

@@ -348,7 +348,16 @@ def test_what_was_stopped_goes_on_like_what_was_not_however_steps_are_cut_into_c
         np.testing.assert_array_equal(values[name], value)
 
 
-def test_an_epoch_that_goes_on_has_the_seconds_that_it_took_before(small_dataset: Dataset) -> None:
+def test_an_epoch_that_goes_on_has_the_seconds_that_it_took_before_and_a_pace_of_its_own(
+    small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def note(pace: outer._Pace, steps: int, images: float, seconds: float) -> None:
+        noted.append((steps, images))
+        original(pace, steps, images, seconds)
+
+    noted: list[tuple[int, float]] = []
+    original = outer._Pace.note
+    monkeypatch.setattr(outer._Pace, "note", note)
     _, inner = make(small_dataset)
     batches = Batches(small_dataset.train.images, BATCH, SEED)
     trainer = Trainer(inner, batches, {}, LearningRate(1, constant, 1, 4))
@@ -358,6 +367,7 @@ def test_an_epoch_that_goes_on_has_the_seconds_that_it_took_before(small_dataset
     metrics = trainer.run_epoch(id).metrics
     assert 1000 < metrics["seconds"] <= 1000 + clock.monotonic() - start
     assert trainer.position.images_per_second == metrics["train/images_per_second"] > 1e-3
+    assert noted == [(1, 2)]  # not the images of the calls before
 
 
 def test_a_call_takes_half_a_second_of_steps_and_the_first_is_not_measured() -> None:

@@ -44,7 +44,7 @@ from vae_runner.runtime.interruption import raise_if_swallowed
 from vae_runner.storage import resume
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
-from vae_runner.sweeps.job import CHILD, WORKER_LOST, check_stop, install_launcher_handlers, sweep_job
+from vae_runner.sweeps.job import CHDIR, CHILD, WORKER_LOST, check_stop, install_launcher_handlers, sweep_job
 from vae_runner.sweeps.names import register_resolver
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,6 @@ UNEXPLAINED = (OSError, ValueError, TypeError, AttributeError, KeyError, Asserti
 # What launchers raise when a process that ran a job is gone: joblib's, submitit's, Ray's.
 WORKER_LOST_ERRORS = ("TerminatedWorkerError", "UncompletedJobError", "WorkerCrashedError")
 IN_MEMORY = "/dev/shm"  # a folder that is there, and can be written, where no other can
-CHDIR = "hydra.job.chdir: a run stays in the folder it is begun in, which its relative paths are for; leave it out"
 
 
 def sample() -> None:
@@ -288,17 +287,19 @@ class _Jobs:
             compiling.begin(cfg.hardware)  # takes longer than the import
             return _import("run", last_words)
 
-        last_words = SweepDirectory(path.parent).last_words_file if hydra.mode == RunMode.MULTIRUN else None
-        if hydra.mode == RunMode.MULTIRUN:
+        in_sweep = hydra.mode == RunMode.MULTIRUN
+        last_words = SweepDirectory(path.parent).last_words_file if in_sweep else None
+        if in_sweep:
             return sweep_job(cfg, hydra, path, runner)
         try:
             if hydra.job.chdir:
                 raise UserError(CHDIR)
             resumed = cfg.resume is not None
-            if not resumed:
-                RunDirectory(path).check_own()
             if resumed:
                 cfg = resume.configuration(path, cfg, hydra.overrides.task)
+            else:
+                _check_is_outside(path)
+                RunDirectory(path).check_own()
             config.check(cfg)
             runner().run(config.of_the_run(cfg), hydra, resumed=resumed)
         except UserError as error:
@@ -306,6 +307,18 @@ class _Jobs:
         finally:
             remove_empty(path)  # which Hydra has made for a run that has not come to begin
         return None
+
+
+def _check_is_outside(path: Path) -> None:
+    """Refuse a new run in the directory of another one, or of a sweep, which would take it for one of its own."""
+    around = next((folder for folder in path.absolute().parents if RunDirectory(folder).has_run), None)
+    if around is None and SweepDirectory(path.parent).exists:
+        around = path.parent
+    if around is not None:
+        kind = "run" if RunDirectory(around).has_run else "sweep"
+        raise UserError(
+            f"{path} is in the directory of a {kind}, {around}: give a folder outside with hydra.run.dir=DIR"
+        )
 
 
 def _as_hydra_reads(argument: str) -> str:
@@ -316,7 +329,7 @@ def _as_hydra_reads(argument: str) -> str:
     name, equals, value = argument.partition("=")
     if not equals or name.startswith("-"):
         return argument
-    if re.match(r"~\w*(/|$)", value):
+    if re.match(r"~[\w.-]*(/|$)", value):
         value = os.path.expanduser(value)  # noqa: PTH111 (Path would drop a trailing slash or a `.`)
         if value.startswith("~"):
             raise UserError(f"{argument}: there is no home that ~ could stand for: give the whole path")
@@ -348,8 +361,6 @@ def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
         _check_is_no_sweep(given.overrides)
         OmegaConf.register_new_resolver("next_folder", _next_folder, replace=True, use_cache=True)
     for override in given.overrides:
-        if re.fullmatch(r"\+{0,2}hydra\.job\.chdir=(true|yes|on|1)", override, re.IGNORECASE):
-            raise UserError(CHDIR)
         if folder := re.fullmatch(r"(hydra\.run\.dir|sweep\.dir|hydra\.sweep\.dir)=(.*)", override):
             config.check_folder(folder[1], folder[2].strip("'"))
     options, overrides = [], list(given.overrides)

@@ -40,7 +40,7 @@ def part_name(part: str, target: Any, chosen: Mapping[str, str]) -> str:
 
 def chosen_in(hydra: Any) -> dict[str, str]:
     """Return what was chosen in each group, but for Hydra's own, and for a part whose `_target_` was given besides."""
-    given = {override.key_or_group for override in readable(hydra.overrides.task)}
+    given = {override.key_or_group for override in parsed(hydra.overrides.task)}
     return {
         str(group): choice
         for group, choice in hydra.runtime.choices.items()
@@ -48,7 +48,7 @@ def chosen_in(hydra: Any) -> dict[str, str]:
     }
 
 
-def readable(arguments: Iterable[str]) -> list[Override]:
+def parsed(arguments: Iterable[str]) -> list[Override]:
     """Return the overrides among `arguments` that can be read; Hydra tells of the others."""
     read = []
     for word in arguments:
@@ -67,12 +67,18 @@ def check_choices(overrides: Iterable[str]) -> None:
     """Refuse what Hydra would make something else of: several choices where one is meant, of which the last wins.
 
     Raises:
-        UserError: a list, or nothing, is chosen in a group.
+        UserError: a list, or nothing, is chosen in a group, or a group is chosen twice.
     """
-    for override in readable(overrides):
+    before: dict[str, str | None] = {}
+    for override in parsed(overrides):
         group, value = override.key_or_group, override.value()
         if group not in GROUPS and not group.startswith("hydra/"):
             continue
+        if before.setdefault(group, override.input_line) != override.input_line:
+            raise UserError(
+                f"{before[group]} and {override.input_line}: one {group} is chosen; leave one of them out, or give "
+                f"both to a sweep: -m {group}=…,…"
+            )
         for choice in value.list if isinstance(value, ChoiceSweep) else [value]:
             if isinstance(choice, list):
                 several = ",".join(map(str, choice))

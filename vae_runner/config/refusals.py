@@ -85,6 +85,9 @@ def explain(error: Exception) -> str:
         return f"{ambiguous[1]}: several values are a sweep: add -m"
     if isinstance(cause, OmegaConfBaseException):
         return _explain_omegaconf(cause)
+    if twice := re.match(r"(?:In '(.+)': )?Multiple values for ([^\s.]+)\.", first):
+        file = f"{_file(error, twice[1])}: " if twice[1] else "a defaults list "
+        return f"{file}chooses {twice[2]}, which is chosen already.{OTHER_GROUPS}"
     if override := re.match(r"In '(.+/.+)': Could not override '(.*)'", first):
         return f"{_file(error, override[1])}: its defaults list overrides {override[2]}, which is not.{OTHER_GROUPS}"
     if isinstance(error, HydraException):
@@ -209,6 +212,8 @@ def _unknown_key(wanted: str, parent: Any) -> str:
         hint = f" Did you mean '{neighbours[close[0]] if close else elsewhere[far[0]]}'?"
     else:
         hint = f" {where} has {', '.join(neighbours)}." if neighbours and where else ""
+    if re.fullmatch(r"_\w+_?", wanted.partition(".")[0]):
+        return f"there is no package '{wanted}': a YAML file's first line is '# @package _global_', or there is none"
     package = "hydra" if wanted.startswith("hydra.") else "job"
     return f"there is no key '{wanted}'.{hint} vae-run --cfg {package} lists all keys."
 

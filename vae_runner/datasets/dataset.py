@@ -108,7 +108,7 @@ def data_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         before, after = (split.get(name, {}).get("images", 0) for split in (then, now))
         if before != after:
             changes.append(f"{name}: {before} images then, {after} now")
-        elif then[name] != now[name]:
+        elif then.get(name) != now.get(name):
             changes.append(f"{name}: the same number, {before}, of other content")
     return "; ".join(changes)
 

@@ -51,6 +51,8 @@ def load(
     if splits:
         sizes = " and ".join(f"{len(files)} {name}" for name, files in splits.items())
         log.info("The sub-folders of %s are splits, of %s images: no other test images are split off", folder, sizes)
+        if "validation" in splits and validation_fraction:
+            log.warning("dataset.validation_fraction is not used: %s has a folder of validation images", folder)
         test, validation, train = splits["test"], splits.get("validation", []), splits["train"]
     else:
         files = _shuffled(found.files)

@@ -99,13 +99,15 @@ def _apply(config: DictConfig, asked: DictConfig, override: Override) -> None:
     name = override.key_or_group
     if not may_change(name):
         return
+    parent, _, last = name.rpartition(".")
     if override.is_delete():
-        parent, _, last = name.rpartition(".")
         (OmegaConf.select(config, parent) if parent else config).pop(last, None)
         return
     if name == "data_dir" and OmegaConf.select(config, "dataset.data_dir") == config.data_dir:
         config.dataset.data_dir = asked.data_dir
-    OmegaConf.update(config, name, OmegaConf.select(asked, name), merge=False, force_add=True)
+    # As it was given: what is to be looked up is looked up in the run's own configuration.
+    given = (OmegaConf.select(asked, parent) if parent else asked)._get_node(last)
+    OmegaConf.update(config, name, given, merge=False, force_add=True)
 
 
 def check_targets(content: Any, trust: Sequence[str], where: str, advice: str) -> None:

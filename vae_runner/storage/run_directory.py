@@ -90,7 +90,7 @@ INFO_KINDS: dict[str, Callable[[Any], bool]] = {  # of what run.json is read for
 }  # fmt: skip
 # All that lies in a run directory, and what shows that it is one, where a run was killed before it had a run.json.
 NAMES = (
-    "run.json", "config.yaml", "metrics.csv", LOG, "tensorboard", "checkpoints", "models", "figures",
+    RUN_FILE, "config.yaml", "metrics.csv", LOG, "tensorboard", "checkpoints", "models", "figures",
     "evaluation", ".hydra", ".lock",
 )  # fmt: skip
 MARKS = (".lock", "checkpoints/step_*.npz")
@@ -167,7 +167,7 @@ class RunDirectory:
         with tempfile.TemporaryDirectory(prefix="vae-run-") as folder:
             path = Path(folder) / "run"
             if resumed is not None:
-                for part in ("run.json", "config.yaml", "checkpoints/*.npz"):
+                for part in (RUN_FILE, "config.yaml", "checkpoints/*.npz"):
                     for file in cls.open(resumed).path.glob(part):
                         copied = path / file.relative_to(resumed)
                         copied.parent.mkdir(parents=True, exist_ok=True)

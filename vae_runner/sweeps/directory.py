@@ -31,7 +31,17 @@ from filelock import Timeout
 from vae_runner.config.fingerprint import ID_CHARACTERS
 from vae_runner.errors import UnwritableError, UserError
 from vae_runner.files import locks
-from vae_runner.files.folders import LOG, SWEEP_FILE, check_own, is_file, readable, remove_empty, write_whole, writing
+from vae_runner.files.folders import (
+    LOG,
+    RUN_FILE,
+    SWEEP_FILE,
+    check_own,
+    is_file,
+    readable,
+    remove_empty,
+    write_whole,
+    writing,
+)
 from vae_runner.files.untrusted import MAX_TEXT, DamagedError, are_texts, is_number, json_object, read, sealed, unsealed
 from vae_runner.storage.run_directory import RunDirectory
 
@@ -39,8 +49,8 @@ MAX_LAST_WORDS = 400  # characters
 NOT_FATAL = re.compile(r"[IWE]\d{4} |WARNING: All log messages before|\*\*\* |\s+@ ")
 RUNS = "*" + ID_CHARACTERS * "[0-9a-f]"  # their folders
 # All that lies in a sweep's directory, and what shows that it is one, where its sweep.json was lost.
-NAMES = ("sweep.json", "sweep.csv", "sweep.html", "multirun.yaml", "study.db*", LOG, ".lock", RUNS)
-MARKS = (".lock", f"{RUNS}/run.json")
+NAMES = (SWEEP_FILE, "sweep.csv", "sweep.html", "multirun.yaml", "study.db*", LOG, ".lock", RUNS)
+MARKS = (".lock", f"{RUNS}/{RUN_FILE}")
 
 
 class SweepDirectory:
@@ -71,7 +81,6 @@ class SweepDirectory:
         """Note that a command works in this sweep from now on; `keys` are those that it varies."""
         with writing(self._end_file):
             self._end_file.unlink(missing_ok=True)
-            self.last_words_file.unlink(missing_ok=True)
         keys = list(dict.fromkeys([*self.keys, *keys]))
         self._write_info({"command": list(command), "keys": keys, "begun": int(time.time())})
 
@@ -187,7 +196,7 @@ class SweepDirectory:
         No moment is compared with this machine's: the one that wrote may have another clock.
         """
         found = {}
-        for file in self.path.glob("*/run.json"):
+        for file in self.path.glob(f"*/{RUN_FILE}"):
             with suppress(OSError):
                 of_file = file.stat()
                 found[file.parent.name] = (of_file.st_mtime_ns, of_file.st_ino)
@@ -233,7 +242,7 @@ class SweepDirectory:
 
     @property
     def last_words_file(self) -> Path:
-        """What processes have said that ended while TensorFlow was imported, since the last command began."""
+        """What processes said that ended while TensorFlow was imported, since the last that launches runs began."""
         return self.path / ".last_words"
 
     @property
@@ -291,6 +300,6 @@ class SweepDirectory:
 
 def _has_begun(run: Path) -> bool:
     try:
-        return (run / "run.json").exists()
+        return (run / RUN_FILE).exists()
     except PermissionError:
         return fnmatch(run.name, RUNS)

@@ -31,6 +31,7 @@ CHILD = "VAE_RUNNER_SWEEP"  # in the environment: the process that Hydra launche
 WORKER_LOST = 75  # its exit status when a launcher tells that a process of its own is gone
 SUSPECTED = "suspected"  # in run.json, of having ended the process it was in
 MULTI_WORKER = "hardware=multi_worker is for one run; a sweep spreads its runs over machines: hydra/launcher=…"
+CHDIR = "hydra.job.chdir: a run stays in the folder it is begun in, which its relative paths are for; leave it out"
 SECONDS_TO_END = 15  # that processes which run at the same time have for their checkpoints,
 SECONDS_AT_ONCE = 2  # and after a second Ctrl-C
 
@@ -80,6 +81,8 @@ def sweep_job(cfg: DictConfig, hydra: Any, path: Path, runner: Callable[[], Any]
     sweep = SweepDirectory(path.parent)
     try:
         check_stop(sweep)
+        if hydra.job.chdir:
+            raise _refused(sweep, CHDIR)
         with best_effort_output():  # in processes of a launcher's
             return _bring_to_end(cfg, own, hydra, directory, runner)
     except UserError as error:
@@ -147,7 +150,7 @@ def _is_current(directory: RunDirectory, own: DictConfig) -> bool:
     dataset = json.dumps(OmegaConf.to_container(own.dataset, resolve=True))
     try:
         changes = data_changes(info["data"], _fingerprint(dataset)) if "data" in info else ""
-    except UserError:
+    except (UserError, OSError):  # the latter of a dataset of the user's own
         return True
     if changes:
         error = f"{directory.path.name} was trained on other images ({changes}): bring those back, or delete its folder"
@@ -195,8 +198,13 @@ def _check_metric(sweep: SweepDirectory, name: str, known: Sequence[str]) -> Non
     try:
         check_metric("sweep.metric", name, known)
     except UserError as error:
-        sweep.request_stop(signal.SIGTERM, str(error))
-        raise Interrupted(signal.SIGTERM) from error
+        raise _refused(sweep, str(error)) from error
+
+
+def _refused(sweep: SweepDirectory, reason: str) -> Interrupted:
+    """End the whole sweep for a reason that holds for all of its runs; returns what to raise."""
+    sweep.request_stop(signal.SIGTERM, reason)
+    return Interrupted(signal.SIGTERM)
 
 
 def _note_failure(directory: RunDirectory, own: DictConfig, hydra: Any, error: str) -> None:

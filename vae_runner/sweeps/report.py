@@ -17,7 +17,7 @@ import yaml
 from PIL import Image
 from rich.table import Table
 
-from vae_runner.config.choices import part_name
+from vae_runner.config.choices import GROUPS, part_name
 from vae_runner.config.configuration import leaves
 from vae_runner.config.fingerprint import ID_CHARACTERS, NOT_COMPUTED
 from vae_runner.errors import UnreadableError, UserError, printable
@@ -137,7 +137,12 @@ class Report:
             for key in keys
             if not key.startswith(NOT_COMPUTED) and len({str(config.get(key)) for config in configs}) > 1
         ]
-        return sorted(differing, key=lambda key: key not in self._directory.keys)
+        swept = self._directory.keys
+        choices = [key for key in differing if key in swept and key in GROUPS]
+        shown = [
+            key for key in differing if key in swept or not any(_follows(key, group, configs) for group in choices)
+        ]
+        return sorted(shown, key=lambda key: key not in swept)
 
     # --- the page -------------------------------------------------------------------------------------------------
 
@@ -186,6 +191,14 @@ class Report:
         except (*READERS_ERRORS, SyntaxError, Image.DecompressionBombError):
             return ""
         return f'<img src="data:image/jpeg;base64,{self._thumbnails[known]}" alt="samples" loading="lazy">'
+
+
+def _follows(key: str, group: str, configs: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether what is chosen in a group decides the value of a key."""
+    values: dict[str, set[str]] = {}
+    for config in configs:
+        values.setdefault(str(config.get(group)), set()).add(str(config.get(key)))
+    return all(len(of_choice) == 1 for of_choice in values.values())
 
 
 def _small(picture: Path) -> str:

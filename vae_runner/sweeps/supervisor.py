@@ -21,7 +21,7 @@ from types import FrameType
 from hydra.core.override_parser.types import Override
 
 from vae_runner.config import refusals
-from vae_runner.config.choices import readable
+from vae_runner.config.choices import parsed
 from vae_runner.errors import Interrupted, UnwritableError, UserError, did_you_mean
 from vae_runner.files.folders import OUTPUTS, make_next_folder, remove_empty, writing
 from vae_runner.runtime import environment
@@ -55,7 +55,7 @@ def supervise(arguments: Sequence[str]) -> None:
         UserError: the command makes no sense, or some of the runs failed.
         Interrupted: a signal asked for the end.
     """
-    overrides = readable(arguments)
+    overrides = parsed(arguments)
     _check_extras(overrides)
     environment.check()
     directory, rest, existed = _choose_directory(overrides, arguments)
@@ -181,6 +181,8 @@ class _Launching:
         ]
 
     def _run_process(self) -> int:
+        with writing(self._directory.last_words_file):
+            self._directory.last_words_file.unlink(missing_ok=True)
         process = subprocess.Popen(
             [sys.executable, "-c", "from vae_runner.cli.commands import run; run()", *self._arguments],
             env={**os.environ, CHILD: str(self._directory.path.absolute())},

@@ -24,7 +24,7 @@ import numpy as np
 from vae_runner.datasets.dataset import Dataset, Split, make_dataset
 from vae_runner.datasets.io.download import download
 from vae_runner.errors import UserError
-from vae_runner.files.folders import readable
+from vae_runner.files.folders import is_file, readable
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +104,8 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray[Any, Any]:
         UserError: the file cannot be read, is no IDX file of unsigned bytes with so many dimensions, is larger than
             `MAX_BYTES`, or is longer or shorter than its header says.
     """
+    if not is_file(path) and path.exists():
+        raise UserError(f"{path} is no file but a folder, a pipe or a device: replace it")
     try:
         with readable(path), gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
             shape = _shape(path, stream.read(4 + 4 * dimensions), dimensions)

@@ -80,9 +80,7 @@ def _walk(root: Path) -> Found:
     read: list[Path] = []
     occupied: set[Path] = set()
     folders = [root]
-    links: list[
-        Path
-    ] = []  # followed when nothing else is left: an image has its own path, where it lies below the root
+    links: list[Path] = []  # followed last: an image has its own path, where it lies below the root
     while folders or links:
         folder = folders.pop(0) if folders else links.pop(0)
         real = os.path.realpath(folder)
@@ -109,12 +107,12 @@ def _walk(root: Path) -> Found:
                     (links if entry.is_symlink() else folders).append(path)
             elif entry.name.startswith("."):
                 found.pass_over("hidden files", path, root)
+            elif entry.is_symlink() and not path.exists():
+                found.pass_over("links that lead nowhere", path, root)
             elif suffix in SUFFIXES:
                 found.files.append(path)
             elif suffix in UNREAD:
                 found.pass_over(f"images in a format that is not read, {suffix}", path, root)
-            elif entry.is_symlink() and not path.exists():
-                found.pass_over("links that lead nowhere", path, root)
             else:
                 found.pass_over("other files", path, root)
     found.files.sort()
