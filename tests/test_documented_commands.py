@@ -55,6 +55,9 @@ NOT_RUN = {
         "python -m benchmarks.scaling --patience 5 --out scaling.png",
         "python -m benchmarks.scaling --paper",
     ],
+    "is of images that have moved; tests/cli/test_moved_data.py moves some": [
+        "vae-run resume=outputs/<date>/<time> dataset.root=/new/place",
+    ],
     "needs GPUs": [
         "vae-run hardware=gpu hardware.xla=true hardware.precision=mixed_bfloat16",
         "vae-run hardware=mirrored",
