@@ -23,7 +23,7 @@ RUNS: dict[str, tuple[tuple[Any, ...], tuple[Any, ...], tuple[float, ...]]] = {
     "a": (("finished", 3, 12.5, ""), (2, "adam", "x", "y", None), (1.5, 2.5, 3.5, 4.5)),
     "b": (("finished", 4, 13.5, ""), (8, "adamw", "v", "w", 0.25), (6.5, 7.5, 0.5, 9.5)),
     "c": (("failed", 5, 14.5, "no <room>"), (16, "mine", "t", "u", 0.75), (11.25, 12.25, 13.25, 14.25)),
-    "d": (("interrupted", None, 15.5, ""), (32, "adam", "r", "s", None), ()),
+    "d": (("interrupted", None, 15.5, ""), (32, "adamw", "r", "s", 0.5), ()),
 }
 
 
@@ -145,3 +145,28 @@ def test_every_choice_of_ours_is_known_by_its_target_too() -> None:
     assert known > 15
     assert part_name("loss", "my_loss.Mine", {}) == "my_loss.Mine"
     assert part_name("loss", "my_loss.Mine", {"loss": "mine", "model": "conv"}) == "mine"
+
+
+def test_what_follows_from_a_choice_has_no_column_of_its_own(tmp_path: Path) -> None:
+    sweep = SweepDirectory(tmp_path / "sweep")
+    for name, (dataset, size, latent) in {
+        "a": ("digits", 8, 2),
+        "b": ("fashion", 28, 2),
+        "c": ("digits", 8, 3),
+    }.items():
+        config = {"dataset": {"_target_": f"{dataset}.load", "image_size": size}, "latent": latent}
+        with RunDirectory.create(sweep.path / name, OmegaConf.create(config)) as run:
+            run.write_info({"status": "finished", "metrics": {"test/loss": 1.0}, CHOICES: {"dataset": dataset}})
+    sweep.begin(["dataset=digits,fashion", "latent=2,3"], ["dataset", "latent"])
+    Report(sweep).write()
+    with sweep.table_file.open(newline="") as file:
+        assert next(csv.reader(file)) == [
+            "run",
+            "status",
+            "epoch",
+            "dataset",
+            "latent",
+            "test/loss",
+            "seconds",
+            "error",
+        ]
