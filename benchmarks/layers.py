@@ -20,11 +20,11 @@ from vae_runner.models.posterior import DiagonalGaussian
 from benchmarks.peers import LATENT, Setting
 from benchmarks.peers.limit import matrix_product_rate
 from benchmarks.rounds import show
-from vae_runner.config.configuration import HardwareConfig
 from vae_runner.models import conv
 from vae_runner.models.layers import plain
 from vae_runner.models.summary import forward_flops
 from vae_runner.runtime import hardware
+from vae_runner.runtime.schema import HardwareConfig
 
 REPEATS, WINDOWS = 8, 5
 LAYERS = (

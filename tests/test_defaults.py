@@ -16,9 +16,11 @@ import yaml
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
-from vae_runner.config import configuration as schema
-from vae_runner.config.configuration import check
+from vae_runner.config import registry
+from vae_runner.config.checks import check
+from vae_runner.config.keys import typed_keys
 from vae_runner.errors import UserError
+from vae_runner.schema import register_schemas
 
 CONF = Path(__file__).parents[1] / "conf"
 INFINITY = float("inf")
@@ -127,27 +129,27 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "model.leaky_relu_slope": 0.2,
     },
     "posterior=gaussian": {
-        "posterior._target_": "vae_runner.models.posterior.DiagonalGaussian",
+        "posterior._target_": "vae_runner.posteriors.gaussian.Gaussian",
         "posterior._partial_": True,
     },
     "posterior=point": {
-        "posterior._target_": "vae_runner.models.posterior.Point",
+        "posterior._target_": "vae_runner.posteriors.point.Point",
         "posterior._partial_": True,
     },
     "loss=ae": {
-        "loss._target_": "vae_runner.losses.ae.Ae",
+        "loss._target_": "vae_runner.losses.reconstruction.Reconstruction",
         "loss.reconstruction_weight": 1000.0,
-        "posterior._target_": "vae_runner.models.posterior.Point",
+        "posterior._target_": "vae_runner.posteriors.point.Point",
     },
     "loss=vae": {
-        "loss._target_": "vae_runner.losses.vae.Vae",
+        "loss._target_": "vae_runner.losses.elbo.Elbo",
         "loss.reconstruction_weight": 1000.0,
         "loss.kl_weight": 1.0,
         "loss.kl_warmup_epochs": 0.0,
-        "posterior._target_": "vae_runner.models.posterior.DiagonalGaussian",
+        "posterior._target_": "vae_runner.posteriors.gaussian.Gaussian",
     },
     "optimizer=adam": {
-        "optimizer._target_": "vae_runner.training.optimizers.Adam",
+        "optimizer._target_": "vae_runner.acceleration.optimizers.Adam",
         "optimizer.learning_rate": 0.0005,
         "optimizer.beta_1": 0.9,
         "optimizer.beta_2": 0.999,
@@ -158,7 +160,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "optimizer.global_clipnorm": None,
     },
     "optimizer=adamw": {
-        "optimizer._target_": "vae_runner.training.optimizers.AdamW",
+        "optimizer._target_": "vae_runner.acceleration.optimizers.AdamW",
         "optimizer.learning_rate": 0.0005,
         "optimizer.beta_1": 0.9,
         "optimizer.beta_2": 0.999,
@@ -566,7 +568,7 @@ GROUPS = ("dataset", "model", "posterior", "loss", "optimizer", "schedule", "har
 
 @pytest.fixture(autouse=True)
 def hydra() -> Iterator[None]:
-    schema.register_schemas()
+    register_schemas()
     with initialize_config_module("vae_runner.conf", version_base="1.3"):
         yield
 
@@ -631,14 +633,14 @@ def test_the_tables_have_every_file() -> None:
     assert {str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml")} == tables
 
 
-@pytest.mark.parametrize("path", schema.SCHEMAS)
-def test_a_key_that_a_users_own_yaml_leaves_out_is_what_it_is_in_ours(path: str) -> None:
-    group, name = path.split("/")
-    expected = DEFAULTS[f"{group}={'fashion' if name == 'idx' else name}"]
-    for field in dataclasses.fields(schema.SCHEMAS[path]):
-        assert f"{group}.{field.name}" in expected
-        if field.default != "???":
-            assert field.default == expected[f"{group}.{field.name}"], field.name
+@pytest.mark.parametrize("component", [c for c in registry.components() if c.group in registry.parts()], ids=str)
+def test_a_key_that_a_users_own_yaml_leaves_out_is_what_it_is_in_ours(component: registry.Component) -> None:
+    expected = DEFAULTS[f"{component.group}={component.name}"]
+    for field in dataclasses.fields(component.node):
+        assert f"{component.group}.{field.name}" in expected
+        default = getattr(component.node, field.name)
+        if default != "???":
+            assert default == expected[f"{component.group}.{field.name}"], field.name
 
 
 @pytest.mark.parametrize(("choice", "path", "interval"), rows(BOUNDS))
@@ -668,7 +670,7 @@ def test_the_words_that_every_choice_has(choice: str, path: str, allowed: tuple[
 def test_the_tables_have_every_number_and_every_key_that_has_choices(choice: str) -> None:
     bounded = {path for keys in BOUNDS.values() for path in keys}
     chosen = {path for keys in CHOICES.values() for path in keys}
-    for path, _, field in schema._typed_keys(_composed(choice), ""):
+    for path, _, field in typed_keys(_composed(choice), ""):
         if field.metadata.get("choices"):
             assert path in chosen
         elif field.type in (int, float, int | None, float | None):

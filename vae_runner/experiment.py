@@ -7,8 +7,9 @@ import keras
 import numpy as np
 from omegaconf import DictConfig
 
+import vae_runner.schema  # noqa: F401 (registers what a configuration may name)
 from vae_runner.compat.keras import unallocated
-from vae_runner.config.configuration import build
+from vae_runner.config.instantiation import build
 from vae_runner.errors import DAMAGED, UserError
 from vae_runner.losses.base import Loss
 from vae_runner.models.autoencoder import Autoencoder

@@ -21,8 +21,9 @@ from vae_runner.acceleration.custom_ops.loading import load_for
 from vae_runner.acceleration.fuse import fuse
 from vae_runner.compat import tensorflow as custom_gradients
 from vae_runner.compat.keras import unallocated
-from vae_runner.config.configuration import build, without_output
+from vae_runner.config.composition import without_output
 from vae_runner.config.fingerprint import fingerprint
+from vae_runner.config.instantiation import build
 from vae_runner.datasets.dataset import Dataset, Split, data_changes
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.errors import Interrupted, UnwritableError, UserError, first_line, not_permitted

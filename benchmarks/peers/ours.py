@@ -6,11 +6,12 @@ import numpy as np
 from hydra import compose, initialize_config_module
 
 from benchmarks.peers import Setting, images_per_second
-from vae_runner.config.configuration import build, register_schemas
+from vae_runner.config.instantiation import build
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.runtime import hardware
 from vae_runner.runtime.cluster import find
+from vae_runner.schema import register_schemas
 from vae_runner.training.inner import InnerLoop
 from vae_runner.training.schedules import LearningRate
 

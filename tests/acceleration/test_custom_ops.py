@@ -19,9 +19,9 @@ import pytest
 from vae_runner.custom_ops import UnavailableError, compiling, loading
 
 from tests.models import comparing
-from vae_runner.config.configuration import HardwareConfig
 from vae_runner.errors import UserError
 from vae_runner.runtime import hardware
+from vae_runner.runtime.schema import HardwareConfig
 
 USE = """
 import logging, sys

@@ -19,13 +19,13 @@ from vae_runner.losses.vae import Vae
 from vae_runner.models.posterior import DiagonalGaussian, Point
 from vae_runner.training.optimizers import Adam, AdamW
 
-from vae_runner.config.configuration import HardwareConfig
 from vae_runner.datasets.io.stored import StoredImages
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.errors import UserError
 from vae_runner.models import conv, mlp
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.runtime.hardware import Hardware, _mirrored, setup
+from vae_runner.runtime.schema import HardwareConfig
 from vae_runner.training.inner import InnerLoop, Sums
 
 DEVICES = 4

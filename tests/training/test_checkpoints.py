@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from vae_runner.models.posterior import DiagonalGaussian
 from vae_runner.training.optimizers import Adam
 
-from vae_runner.config.configuration import CheckpointConfig
 from vae_runner.errors import UserError
 from vae_runner.models.conv import build
 from vae_runner.training.checkpoints import Checkpoint, Checkpoints, DamagedError, Variables
 from vae_runner.training.inner import Sums
 from vae_runner.training.outer import Position
+from vae_runner.training.schema import CheckpointConfig
 
 SUMS = Sums(np.array([1 / 3, 2e-300]), 48.0, -1, np.zeros(2))
 

@@ -10,13 +10,14 @@ from vae_runner.losses.vae import Vae
 from vae_runner.models.posterior import DiagonalGaussian
 from vae_runner.training.optimizers import Adam
 
-from vae_runner.config.configuration import check, register_schemas
+from vae_runner.config.checks import check
 from vae_runner.datasets.digits import load
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.models import mlp
 from vae_runner.run import _build, _trained
 from vae_runner.runtime.hardware import setup
 from vae_runner.runtime.interruption import Interruption
+from vae_runner.schema import register_schemas
 from vae_runner.training.inner import InnerLoop
 from vae_runner.training.outer import Trainer
 from vae_runner.training.schedules import LearningRate, cosine

@@ -13,9 +13,9 @@ import keras
 import tensorflow as tf
 from tensorflow.python.distribute.collective_all_reduce_strategy import CollectiveAllReduceExtended
 
-from vae_runner.config.configuration import HardwareConfig
 from vae_runner.errors import UserError
 from vae_runner.runtime.cluster import Cluster, wait_for_all
+from vae_runner.runtime.schema import HardwareConfig
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from omegaconf import DictConfig
 
-from vae_runner.config.configuration import build
+from vae_runner.config.instantiation import build
 from vae_runner.figures.trained import Trained
 from vae_runner.trackers.tensorboard import TensorBoard
 

@@ -16,12 +16,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vae_runner.config.configuration import CheckpointConfig
 from vae_runner.datasets.dataset import is_fingerprint
 from vae_runner.files.untrusted import DamagedError, are_numbers, arrays, json_object, reading
 from vae_runner.training.early_stopping import Row, best_row
 from vae_runner.training.inner import Sums
 from vae_runner.training.outer import Position
+from vae_runner.training.schema import CheckpointConfig
 
 FORMAT = 1
 DIGEST_BYTES = hashlib.sha256().digest_size
