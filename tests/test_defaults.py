@@ -130,20 +130,20 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "posterior=gaussian": {
         "posterior._target_": "vae_runner.posteriors.gaussian.Gaussian",
-        "posterior._partial_": True,
     },
     "posterior=point": {
         "posterior._target_": "vae_runner.posteriors.point.Point",
-        "posterior._partial_": True,
     },
+    "prior=normal": {"prior._target_": "vae_runner.priors.normal.Normal"},
+    "likelihood=mse": {"likelihood._target_": "vae_runner.likelihoods.mse.MeanSquaredError"},
     "loss=ae": {
         "loss._target_": "vae_runner.losses.reconstruction.Reconstruction",
-        "loss.reconstruction_weight": 1000.0,
+        "loss.reconstruction_weight": None,
         "posterior._target_": "vae_runner.posteriors.point.Point",
     },
     "loss=vae": {
         "loss._target_": "vae_runner.losses.elbo.Elbo",
-        "loss.reconstruction_weight": 1000.0,
+        "loss.reconstruction_weight": None,
         "loss.kl_weight": 1.0,
         "loss.kl_warmup_epochs": 0.0,
         "posterior._target_": "vae_runner.posteriors.gaussian.Gaussian",
@@ -376,7 +376,7 @@ FILES: dict[str, dict[str, Any]] = {
         "hydra.launcher.ray.remote.num_cpus": 1,
         "hydra.launcher.ray.remote.num_gpus": 0,
         "hydra.launcher.ray.remote.max_retries": 3,
-        "hydra.callbacks.signals._target_": "vae_runner.sweeps.ray.KeepSignals",
+        "hydra.callbacks.cluster._target_": "vae_runner.sweeps.ray.JoinCluster",
     },
     "hydra/launcher/slurm": {
         "defaults": ["submitit_slurm", "_self_"],
@@ -415,6 +415,8 @@ FILES: dict[str, dict[str, Any]] = {
             {"dataset": "digits"},
             {"model": "conv"},
             {"posterior": "gaussian"},
+            {"prior": "normal"},
+            {"likelihood": "mse"},
             {"loss": "vae"},
             {"optimizer": "adam"},
             {"schedule": "constant"},
@@ -440,7 +442,7 @@ FILES: dict[str, dict[str, Any]] = {
         "trust": [],
         "hydra.output_subdir": None,
         "hydra.job.name": "vae-run",
-        "hydra.run.dir": "outputs/${now:%Y-%m-%d}/${now:%H-%M-%S}",
+        "hydra.run.dir": "${next_folder:outputs/${now:%Y-%m-%d}/${now:%H-%M-%S}}",
         "hydra.sweep.dir": "outputs/${now:%Y-%m-%d}/${now:%H-%M-%S}",
         "hydra.sweep.subdir": "${run_name:}",
     },
@@ -563,7 +565,19 @@ CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
     },
 }
 
-GROUPS = ("dataset", "model", "posterior", "loss", "optimizer", "schedule", "hardware", "figures", "sweep")
+GROUPS = (
+    "dataset",
+    "model",
+    "posterior",
+    "prior",
+    "likelihood",
+    "loss",
+    "optimizer",
+    "schedule",
+    "hardware",
+    "figures",
+    "sweep",
+)
 
 
 @pytest.fixture(autouse=True)

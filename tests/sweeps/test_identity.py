@@ -41,6 +41,7 @@ OTHERS = {
     "hardware.worker": 0,
     "hardware.memory_limit_mb": 100,
     "optimizer.weight_decay": 0.5,
+    "loss.reconstruction_weight": 7.0,
     "trust": ["a"],
 }
 

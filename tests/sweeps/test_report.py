@@ -14,7 +14,7 @@ from vae_runner.storage.run_directory import CHOICES, RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.report import Report
 
-ADAM, ADAMW = (f"vae_runner.training.optimizers.{name}" for name in ("Adam", "AdamW"))
+ADAM, ADAMW = (f"vae_runner.acceleration.optimizers.{name}" for name in ("Adam", "AdamW"))
 METRICS = ("train/loss", "train/kl", "test/loss", "test/kl")
 VARIED = ("latent", "optimizer", "loss.metric", "stopping.metric", "optimizer.weight_decay")
 # A run a row: how it ended, its epoch, seconds and error, what it has for VARIED, and its METRICS. No two cells of a
