@@ -78,7 +78,7 @@ def sample() -> None:
     )  # fmt: skip
     parser.add_argument("--seed", metavar="N", type=_natural, default=0, help="another seed, other images (0)")
     arguments = parser.parse_args(_arguments())
-    _import("sample").sample(arguments.run, arguments.number, arguments.out, arguments.seed, arguments.trust)
+    _import("cli.sample").sample(arguments.run, arguments.number, arguments.out, arguments.seed, arguments.trust)
 
 
 def compare() -> None:
@@ -109,7 +109,7 @@ def compare() -> None:
         report.write()
         report.show()
         return
-    _import("compare").compare(arguments.runs, arguments.out or Path("compare.png"), arguments.trust)
+    _import("cli.compare").compare(arguments.runs, arguments.out or Path("compare.png"), arguments.trust)
 
 
 # --- what the commands share -----------------------------------------------------------------------------------
