@@ -21,12 +21,12 @@ from benchmarks.rounds import show
 from vae_runner.acceleration.chains import ParallelDense
 from vae_runner.acceleration.fuse import fuse
 from vae_runner.acceleration.fused import Fused
-from vae_runner.config.configuration import HardwareConfig
 from vae_runner.likelihoods.mse import MeanSquaredError
 from vae_runner.models import conv
 from vae_runner.models.summary import forward_flops
 from vae_runner.posteriors.gaussian import Gaussian
 from vae_runner.runtime import hardware
+from vae_runner.runtime.schema import HardwareConfig
 
 REPEATS, WINDOWS = 8, 5
 LAYERS = (keras.layers.Conv2D, keras.layers.Conv2DTranspose, Fused)

@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from vae_runner.config.configuration import HardwareConfig
 from vae_runner.errors import UserError
 from vae_runner.runtime.cluster import Cluster, find
+from vae_runner.runtime.schema import HardwareConfig
 
 TWO = ["node-1:8888", "node-2:8888"]
 

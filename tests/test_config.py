@@ -4,14 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
-from vae_runner.config.configuration import build, check, of_the_run, without_output
-from vae_runner.config.configuration import configuration as schema
+from vae_runner.config.checks import check
+from vae_runner.config.choices import help_text
+from vae_runner.config.composition import of_the_run, without_output
 from vae_runner.config.fingerprint import fingerprint
+from vae_runner.config.instantiation import build
 from vae_runner.errors import UserError
+from vae_runner.schema import register_schemas
 
 CONF = Path(__file__).parents[1] / "conf"
 EXPERIMENTS = [path.stem for path in (CONF / "experiment").glob("*.yaml")]
@@ -19,7 +21,7 @@ EXPERIMENTS = [path.stem for path in (CONF / "experiment").glob("*.yaml")]
 
 @pytest.fixture(autouse=True)
 def hydra() -> Iterator[None]:
-    schema.register_schemas()
+    register_schemas()
     with initialize_config_module("vae_runner.conf", version_base="1.3"):
         yield
 
@@ -142,7 +144,7 @@ def test_gpus_without_a_gpu_device_are_refused() -> None:
 
 
 def test_help_names_every_choice_of_every_group() -> None:
-    text = yaml.safe_load((CONF / "config.yaml").read_text())["hydra"]["help"]["template"]
+    text = help_text()
     for path in CONF.glob("*/*.yaml"):
         assert re.search(rf"\b{path.parent.name}=.*\b{path.stem}\b", text), f"{path.parent.name}={path.stem}"
 

@@ -16,9 +16,11 @@ import yaml
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
-from vae_runner.config.configuration import check
-from vae_runner.config.configuration import configuration as schema
+from vae_runner.config import registry
+from vae_runner.config.checks import check
+from vae_runner.config.keys import typed_keys
 from vae_runner.errors import UserError
+from vae_runner.schema import register_schemas
 
 CONF = Path(__file__).parents[1] / "conf"
 INFINITY = float("inf")
@@ -580,7 +582,7 @@ GROUPS = (
 
 @pytest.fixture(autouse=True)
 def hydra() -> Iterator[None]:
-    schema.register_schemas()
+    register_schemas()
     with initialize_config_module("vae_runner.conf", version_base="1.3"):
         yield
 
@@ -645,14 +647,14 @@ def test_the_tables_have_every_file() -> None:
     assert {str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml")} == tables
 
 
-@pytest.mark.parametrize("path", schema.SCHEMAS)
-def test_a_key_that_a_users_own_yaml_leaves_out_is_what_it_is_in_ours(path: str) -> None:
-    group, name = path.split("/")
-    expected = DEFAULTS[f"{group}={'fashion' if name == 'idx' else name}"]
-    for field in dataclasses.fields(schema.SCHEMAS[path]):
-        assert f"{group}.{field.name}" in expected
-        if field.default != "???":
-            assert field.default == expected[f"{group}.{field.name}"], field.name
+@pytest.mark.parametrize("component", [c for c in registry.components() if c.group in registry.parts()], ids=str)
+def test_a_key_that_a_users_own_yaml_leaves_out_is_what_it_is_in_ours(component: registry.Component) -> None:
+    expected = DEFAULTS[f"{component.group}={component.name}"]
+    for field in dataclasses.fields(component.node):
+        assert f"{component.group}.{field.name}" in expected
+        default = getattr(component.node, field.name)
+        if default != "???":
+            assert default == expected[f"{component.group}.{field.name}"], field.name
 
 
 @pytest.mark.parametrize(("choice", "path", "interval"), rows(BOUNDS))
@@ -682,7 +684,7 @@ def test_the_words_that_every_choice_has(choice: str, path: str, allowed: tuple[
 def test_the_tables_have_every_number_and_every_key_that_has_choices(choice: str) -> None:
     bounded = {path for keys in BOUNDS.values() for path in keys}
     chosen = {path for keys in CHOICES.values() for path in keys}
-    for path, _, field in schema._typed_keys(_composed(choice), ""):
+    for path, _, field in typed_keys(_composed(choice), ""):
         if field.metadata.get("choices"):
             assert path in chosen
         elif field.type in (int, float, int | None, float | None):

@@ -7,10 +7,10 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.framework import config as framework_config
 
-from vae_runner.config.configuration import HardwareConfig
 from vae_runner.errors import UserError
 from vae_runner.runtime import hardware
 from vae_runner.runtime.hardware import setup
+from vae_runner.runtime.schema import HardwareConfig
 
 NO_GPU = pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="this machine has a GPU")
 
@@ -87,7 +87,7 @@ def test_determinism_is_switched_on_and_cannot_be_switched_off_within_one_proces
 def test_threads_are_set_each_kind_its_own() -> None:
     script = (
         "import tensorflow as tf\n"
-        "from vae_runner.config.configuration import HardwareConfig\n"
+        "from vae_runner.runtime.schema import HardwareConfig\n"
         "from vae_runner.runtime.hardware import setup\n"
         "setup(HardwareConfig(device='cpu', intra_op_threads=3, inter_op_threads=2, custom_ops=False), seed=0)\n"
         "of = tf.config.threading\n"

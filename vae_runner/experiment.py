@@ -11,10 +11,12 @@ import numpy as np
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+import vae_runner.schema  # noqa: F401 (registers what a configuration may name)
 from vae_runner.acceleration.fuse import fuse
 from vae_runner.compat.keras import unallocated
-from vae_runner.config.configuration import build, check_values
+from vae_runner.config.checks import check_values
 from vae_runner.config.fingerprint import fingerprint
+from vae_runner.config.instantiation import build
 from vae_runner.datasets.dataset import Dataset, Split
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.errors import DAMAGED, UserError

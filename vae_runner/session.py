@@ -15,7 +15,7 @@ import tensorflow as tf
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from vae_runner.config.configuration import without_output
+from vae_runner.config.composition import without_output
 from vae_runner.datasets.dataset import data_changes
 from vae_runner.errors import Interrupted, UnwritableError, UserError, first_line, not_permitted
 from vae_runner.experiment import Experiment, check_same_on_all_workers

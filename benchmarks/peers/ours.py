@@ -8,12 +8,12 @@ from hydra import compose, initialize_config_module
 
 from benchmarks.peers import Setting, images_per_second
 from vae_runner.acceleration.fuse import fuse
-from vae_runner.config.configuration import register_schemas
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.experiment import build_autoencoder, build_loss, build_players, synchronize_normalization
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.runtime import hardware
 from vae_runner.runtime.cluster import find
+from vae_runner.schema import register_schemas
 from vae_runner.training.inner import InnerLoop
 
 

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from tests.acceleration import comparing
 from vae_runner.acceleration.custom_ops import compiling, loading
 from vae_runner.acceleration.custom_ops.compiling import UnavailableError
-from vae_runner.config.configuration import HardwareConfig
 from vae_runner.errors import UserError
+from vae_runner.runtime.schema import HardwareConfig
 
 USE = """
 import logging, sys

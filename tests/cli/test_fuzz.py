@@ -24,7 +24,9 @@ from omegaconf import DictConfig
 from tests.conftest import REPOSITORY
 from vae_runner.cli import commands
 from vae_runner.cli import main as cli
-from vae_runner.config.configuration import SCHEMAS, Config, leaves
+from vae_runner.config import registry
+from vae_runner.config.keys import leaves
+from vae_runner.schema import Config
 from vae_runner.storage.run_directory import RunDirectory
 
 ROUNDS = int(os.environ.get("VAE_RUNNER_TEST_ROUNDS", "1"))  # docs/reliability.md
@@ -51,9 +53,9 @@ GROUPS = {
 def all_keys() -> dict[str, list[str]]:
     """Every key of the schemas and of the YAML files, and the words that it may be."""
     keys: dict[str, list[str]] = {}
-    schemas = {"": Config, **{path.split("/")[0]: schema for path, schema in SCHEMAS.items()}}
-    schemas |= {field.name: field.type for field in fields(Config) if is_dataclass(field.type)}
-    for prefix, schema in [*schemas.items(), *((path.split("/")[0], schema) for path, schema in SCHEMAS.items())]:
+    schemas = [(component.group, component.schema) for component in registry.components()]
+    schemas += [(field.name, field.type) for field in fields(Config) if is_dataclass(field.type)]
+    for prefix, schema in schemas:
         for field in fields(schema):
             allowed = [str(choice).lower() for choice in field.metadata.get("choices", ())]
             keys[f"{prefix}.{field.name}".lstrip(".")] = allowed
@@ -203,7 +205,10 @@ def edges(field: Any) -> list[str]:
 
 
 EDGES = {
-    f"{path.split('/')[0]}.{field.name}": edges(field) for path, schema in SCHEMAS.items() for field in fields(schema)
+    f"{component.group}.{field.name}": edges(field)
+    for component in registry.components()
+    if component.group in registry.parts()
+    for field in fields(component.schema)
 } | {field.name: edges(field) for field in fields(Config) if not is_dataclass(field.type)}
 EDGES |= {
     f"{part.name}.{field.name}": edges(field)

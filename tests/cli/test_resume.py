@@ -24,19 +24,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.conftest import COMMANDS, command
 from vae_runner.cli.resume import rewritten
-from vae_runner.config.configuration import (
-    COMMAND_KEYS,
-    SCHEMAS,
-    CheckpointConfig,
-    Config,
-    EarlyStoppingConfig,
-    FiguresConfig,
-    HardwareConfig,
-    leaves,
-)
+from vae_runner.config import registry
+from vae_runner.config.composition import COMMAND_KEYS
+from vae_runner.config.keys import leaves
 from vae_runner.errors import UserError
+from vae_runner.figures.schema import FiguresConfig
+from vae_runner.runtime.schema import HardwareConfig
+from vae_runner.schema import Config
 from vae_runner.storage.resume import check_same_past
 from vae_runner.storage.run_directory import RunDirectory
+from vae_runner.training.schema import CheckpointConfig, EarlyStoppingConfig
 
 ROUNDS = int(os.environ.get("VAE_RUNNER_TEST_ROUNDS", "1"))  # docs/reliability.md
 KILLS = 4  # of a round
@@ -420,7 +417,10 @@ def all_keys() -> list[str]:
     """Every key that any of the parts has, and the parts themselves."""
     given = [field.name for field in dataclasses.fields(Config) if field.name not in COMMAND_KEYS]
     nested = [("hardware", HardwareConfig), ("early_stopping", EarlyStoppingConfig), ("checkpoint", CheckpointConfig)]
-    nested += [("figures", FiguresConfig), *((path.partition("/")[0], cls) for path, cls in SCHEMAS.items())]
+    nested += [
+        ("figures", FiguresConfig),
+        *((c.group, c.schema) for c in registry.components() if c.group in registry.parts()),
+    ]
     return sorted({*given, *(f"{part}.{field.name}" for part, cls in nested for field in dataclasses.fields(cls))})
 
 

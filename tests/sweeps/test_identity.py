@@ -8,9 +8,10 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
-from vae_runner.config.configuration import check, leaves
-from vae_runner.config.configuration import configuration as schema
+from vae_runner.config.checks import check
 from vae_runner.config.fingerprint import fingerprint
+from vae_runner.config.keys import leaves, typed_keys
+from vae_runner.schema import register_schemas
 
 # Where files are, what is drawn and kept, what only the command is told, and what of the hardware changes numbers by no
 # more than their rounding.
@@ -40,14 +41,14 @@ OTHERS = {
     "hardware.worker": 0,
     "hardware.memory_limit_mb": 100,
     "optimizer.weight_decay": 0.5,
-    "loss.reconstruction_weight": 0.5,
+    "loss.reconstruction_weight": 7.0,
     "trust": ["a"],
 }
 
 
 @pytest.fixture(autouse=True)
 def hydra() -> Iterator[None]:
-    schema.register_schemas()
+    register_schemas()
     with initialize_config_module("vae_runner.conf", version_base="1.3"):
         yield
 
@@ -70,7 +71,7 @@ def another(key: str, value: Any, allowed: tuple[Any, ...]) -> Any:
 def keys(config: DictConfig) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """Every key of a configuration, without those of the figures, and the values that its schema names."""
     named = {
-        path: field.metadata.get("choices", ()) for path, _, field in schema._typed_keys(config, "")
+        path: field.metadata.get("choices", ()) for path, _, field in typed_keys(config, "")
     }  # a key of a part that has no schema may have any value
     for path, _ in leaves(OmegaConf.to_container(config), into_lists=False):
         if not path.startswith("figures."):

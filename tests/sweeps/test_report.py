@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from omegaconf import OmegaConf
 
+from vae_runner.config import registry
 from vae_runner.config.choices import CONF, part_name
 from vae_runner.storage.run_directory import CHOICES, RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
@@ -135,14 +135,11 @@ def test_the_terminal_has_the_best_run_first_and_no_heading_twice(
 
 
 def test_every_choice_of_ours_is_known_by_its_target_too() -> None:
-    known = 0
-    for file in CONF.glob("*/*.yaml"):
-        content = yaml.safe_load(file.read_text())
-        target = content.get(file.parent.name, content).get("_target_")
-        if target:
-            assert part_name(file.parent.name, target, {}) == file.stem
-            known += 1
-    assert known > 15
+    ours = [component for component in registry.components() if component.group in registry.parts()]
+    assert len(ours) > 15
+    for component in ours:
+        assert (CONF / component.group / f"{component.name}.yaml").exists()
+        assert part_name(component.group, component.target, {}) == component.name
     assert part_name("loss", "my_loss.Mine", {}) == "my_loss.Mine"
     assert part_name("loss", "my_loss.Mine", {"loss": "mine", "model": "conv"}) == "mine"
 

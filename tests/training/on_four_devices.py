@@ -18,7 +18,6 @@ from tests.acceleration.comparing import load_custom_ops
 from tests.networks import build, one_player
 from vae_runner.acceleration.fuse import fuse
 from vae_runner.acceleration.optimizers import Adam, AdamW
-from vae_runner.config.configuration import HardwareConfig
 from vae_runner.datasets.io.stored import StoredImages
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.errors import UserError
@@ -32,6 +31,7 @@ from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.posteriors.point import Point
 from vae_runner.priors.normal import Normal
 from vae_runner.runtime.hardware import Hardware, _mirrored, setup
+from vae_runner.runtime.schema import HardwareConfig
 from vae_runner.training.inner import InnerLoop, Sums
 
 DEVICES = 4

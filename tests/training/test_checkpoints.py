@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from tests.networks import build
 from vae_runner.acceleration.optimizers import Adam
-from vae_runner.config.configuration import CheckpointConfig
 from vae_runner.models.variables import Variables
 from vae_runner.training.checkpoints import Checkpoint, Checkpoints, DamagedError
 from vae_runner.training.inner import Sums
 from vae_runner.training.outer import Position
+from vae_runner.training.schema import CheckpointConfig
 
 SUMS = Sums(np.array([1 / 3, 2e-300]), 48.0, -1, np.zeros(2))
 

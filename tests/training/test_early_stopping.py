@@ -1,8 +1,8 @@
 import pytest
 
-from vae_runner.config.configuration import EarlyStoppingConfig
 from vae_runner.errors import UserError
 from vae_runner.training.early_stopping import best_row, check_metric, should_stop
+from vae_runner.training.schema import EarlyStoppingConfig
 
 
 def rows(values: list[float]) -> list[dict[str, float]]:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from tests.networks import build, one_player
 from vae_runner.acceleration.optimizers import Adam
-from vae_runner.config.configuration import check, register_schemas
+from vae_runner.config.checks import check
 from vae_runner.datasets.digits import load
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.experiment import build_experiment
@@ -19,6 +19,7 @@ from vae_runner.losses.base import AUTOENCODER
 from vae_runner.losses.elbo import Elbo
 from vae_runner.models import mlp
 from vae_runner.runtime.hardware import setup
+from vae_runner.schema import register_schemas
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.training.inner import InnerLoop
 from vae_runner.training.outer import Position, Trainer

@@ -9,7 +9,7 @@ import tensorflow as tf
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from vae_runner.config.configuration import check, register_schemas
+from vae_runner.config.checks import check
 from vae_runner.datasets.digits import load
 from vae_runner.errors import UserError
 from vae_runner.experiment import Experiment, build_experiment, build_loss
@@ -17,6 +17,7 @@ from vae_runner.losses.base import AUTOENCODER, Batch, Loss
 from vae_runner.losses.elbo import Elbo
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.runtime.hardware import setup
+from vae_runner.schema import register_schemas
 from vae_runner.training.noise import GivenNoise
 from vae_runner.training.stopwatch import Stopwatch
 

@@ -33,14 +33,16 @@ from vae_runner.acceleration.custom_ops import compiling
 from vae_runner.cli import resume as resume_command
 from vae_runner.compat import hydra as hydra_internals
 from vae_runner.compat import keras as keras_internals
-from vae_runner.config import configuration as config
 from vae_runner.config import refusals
-from vae_runner.config.choices import check_choices, without_nothing
+from vae_runner.config.checks import check, check_folder
+from vae_runner.config.choices import check_choices, help_text, without_nothing
+from vae_runner.config.composition import of_the_run
 from vae_runner.config.fingerprint import fingerprint
 from vae_runner.errors import UserError, check_name, exit_status, first_line
 from vae_runner.files.folders import make_next_folder, remove_empty
 from vae_runner.runtime import environment
 from vae_runner.runtime.interruption import raise_if_swallowed
+from vae_runner.schema import register_schemas
 from vae_runner.storage import resume
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
@@ -55,6 +57,7 @@ environment.prepare()
 
 # conf/config.yaml's, for the folder of a run: only a command that runs something makes it.
 OmegaConf.register_new_resolver("next_folder", str, replace=True)
+OmegaConf.register_new_resolver("choices", help_text, replace=True)  # of its help text
 
 REFUSALS = (HydraException, OmegaConfBaseException)
 # What Hydra lets through while it reads a command line that makes no sense to it.
@@ -218,7 +221,7 @@ def _with_hydra(sweep: SweepDirectory | None) -> None:
     """Compose the configuration and run, or launch the runs of a sweep."""
     hydra_internals.raise_errors()
     hydra_internals.list_groups_on_demand()
-    config.register_schemas()
+    register_schemas()
     hydra_internals.check_batches_with(_check_batch)
     jobs = _Jobs()
     try:
@@ -259,7 +262,7 @@ def _check_batch(self: Sweeper, batch: Sequence[Sequence[str]]) -> None:
         composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         with read_write(composed), open_dict(composed):
             del composed["hydra"]  # as for a run
-        config.check(composed)
+        check(composed)
         identities.append(fingerprint(composed))
     SweepDirectory(Path(self.config.hydra.sweep.dir)).expect(identities)
 
@@ -300,8 +303,8 @@ class _Jobs:
             else:
                 _check_is_outside(path)
                 RunDirectory(path).check_own()
-            config.check(cfg)
-            runner().run(config.of_the_run(cfg), hydra, resumed=resumed)
+            check(cfg)
+            runner().run(of_the_run(cfg), hydra, resumed=resumed)
         except UserError as error:
             self.refusal = error
         finally:
@@ -362,7 +365,7 @@ def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
         OmegaConf.register_new_resolver("next_folder", _next_folder, replace=True, use_cache=True)
     for override in given.overrides:
         if folder := re.fullmatch(r"(hydra\.run\.dir|sweep\.dir|hydra\.sweep\.dir)=(.*)", override):
-            config.check_folder(folder[1], folder[2].strip("'"))
+            check_folder(folder[1], folder[2].strip("'"))
     options, overrides = [], list(given.overrides)
     for argument in arguments:  # Hydra does not take options from among the overrides
         if argument in overrides:

@@ -10,8 +10,9 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from vae_runner.config import refusals
-from vae_runner.config.configuration import COMMAND_KEYS, Config
+from vae_runner.config.composition import COMMAND_KEYS
 from vae_runner.errors import UserError, did_you_mean
+from vae_runner.schema import Config
 from vae_runner.storage.resume import MAY_CHANGE, may_change
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory

@@ -1,41 +1,51 @@
 """What is chosen in the groups of `conf/`: one YAML file a group, by whose name a part is known."""
 
-import functools
+import dataclasses
+import textwrap
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
 
 import vae_runner.conf
+from vae_runner.config import registry
 from vae_runner.errors import UserError
-from vae_runner.files.untrusted import YAML_LOADER
 
 CONF = Path(str(vae_runner.conf.__file__)).parent
 GROUPS = {file.parent.name for file in CONF.glob("*/*.yaml")}
 OPTIONAL = "experiment"  # the group in which nothing has to be chosen
 
 
-def own_yaml() -> Iterator[tuple[Path, Any]]:
-    """The YAML files of this package, with their contents."""
-    for file in CONF.rglob("*.yaml"):
-        yield file, yaml.load(file.read_text(encoding="utf-8"), Loader=YAML_LOADER)
+def help_text() -> str:
+    """Return the part of --help that names the choices of every group, and their most used keys."""
+    fields = [field.name for field in dataclasses.fields(registry.root())]
+    groups = [*(name for name in fields if name in GROUPS), *sorted(GROUPS.difference(fields))]
+    return "\n".join(line for group in groups for line in _help_lines(group))
 
 
-@functools.cache
-def _own_names() -> dict[str, str]:
-    """The choices of this package that name something to build, by its `_target_`."""
-    contents = ((file, content.get(file.parent.name, content)) for file, content in own_yaml())
-    return {content["_target_"]: file.stem for file, content in contents if "_target_" in content}
+def _help_lines(group: str) -> Iterator[str]:
+    components = registry.components(group)
+    ranks = {component.name: rank for rank, component in enumerate(components)}
+    names = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+    yield f"  {group + '=':<25}{' '.join(sorted(names, key=lambda name: ranks.get(name, len(names))))}"
+    shown = Counter(key for component in components for key in component.shown)
+    shown.update(components[0].shown if components else ())  # its keys are those of the group
+    keys = [" ".join(f".{key}" for key in shown if shown[key] > 1)]
+    for component in components:
+        if own := [f".{key}" for key in component.shown if shown[key] == 1]:
+            keys.append(f"{component.name}: {' '.join(own)}")
+    yield from textwrap.wrap("; ".join(filter(None, keys)), 120, initial_indent=" " * 27, subsequent_indent=" " * 27)
 
 
 def part_name(part: str, target: Any, chosen: Mapping[str, str]) -> str:
     """Return what a run's part is called: as it was chosen, where the run tells; else one of ours, or its target."""
-    return chosen.get(part) or _own_names().get(str(target)) or str(target)
+    ours = registry.by_target(target)
+    return chosen.get(part) or (ours.name if ours else str(target))
 
 
 def chosen_in(hydra: Any) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from vae_runner.config.configuration import of_the_run
+from vae_runner.config.composition import of_the_run
 
 ID_CHARACTERS = 8  # of a fingerprint, at the end of the name of a run's folder in a sweep
 # What changes where a run's files are, what it looks like, or how long it takes, but not what it computes.

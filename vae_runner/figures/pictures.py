@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
-from vae_runner.config.configuration import build
+from vae_runner.config.instantiation import build
 from vae_runner.figures.trained import Trained
 
 

@@ -14,8 +14,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vae_runner.config.configuration import HardwareConfig
 from vae_runner.errors import UserError
+from vae_runner.runtime.schema import HardwareConfig
 
 log = logging.getLogger(__name__)
 

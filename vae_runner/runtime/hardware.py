@@ -13,9 +13,9 @@ import keras
 import tensorflow as tf
 
 from vae_runner.compat.tensorflow import check_machines_every, is_deterministic
-from vae_runner.config.configuration import HardwareConfig
 from vae_runner.errors import UserError
 from vae_runner.runtime.cluster import Cluster, wait_for_all
+from vae_runner.runtime.schema import HardwareConfig
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,6 @@ A run directory may come from anyone, so its configuration is data: it may name 
 that the user names on the command line.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_runner.config.choices import CONF, own_yaml
-from vae_runner.config.configuration import PARTS, SCHEMAS, Config, leaves
+from vae_runner.config import registry
+from vae_runner.config.keys import leaves
 from vae_runner.errors import DAMAGED, UserError
 from vae_runner.storage.run_directory import RunDirectory
 
@@ -72,7 +71,7 @@ def stored_configuration(
     content: Any = OmegaConf.to_container(stored, resolve=False)
     check_targets({part: content.get(part) for part in parts or content}, trust, f"{path}/config.yaml", advice)
     try:
-        config = DictConfig(OmegaConf.structured(Config))
+        config = DictConfig(OmegaConf.structured(registry.root()))
         config.merge_with(stored)
         _give_types(config, path)
     except OmegaConfBaseException as error:
@@ -81,18 +80,17 @@ def stored_configuration(
 
 
 def _give_types(config: DictConfig, path: Path) -> None:
-    """Let the schemas say what the keys of our own parts may be, as they do where Hydra composes a configuration."""
-    schemas: dict[str, type] = {}
-    for _, file in own_yaml():
-        names = re.findall(r"/schema/(\w+/\w+)@", str(file.get("defaults")))
-        targets = [value for key, value in leaves(file) if key.split(".")[-1] == "_target_"]
-        schemas |= {target: SCHEMAS[name] for name, target in zip(names, targets, strict=False)}
-    for part in PARTS:
+    """Let the schemas say what the keys of our own parts may be, as they do where Hydra composes a configuration.
+
+    A part with other keys than its schema is of a YAML of the user's own, which is taken as it is.
+    """
+    for part in registry.parts():
         node = config[part]
         if not isinstance(node, DictConfig) or not isinstance(node.get("_target_"), str):
             raise UserError(f"{path}/config.yaml: {part} has no _target_: {DAMAGED}")
-        if node._target_ in schemas:
-            config[part] = OmegaConf.merge(OmegaConf.structured(schemas[node._target_]), node)
+        component = registry.by_target(node._target_)
+        if component and node.keys() == vars(component.node).keys():
+            config[part] = OmegaConf.merge(OmegaConf.structured(component.node), node)
 
 
 def _apply(config: DictConfig, asked: DictConfig, override: Override) -> None:
@@ -115,15 +113,11 @@ def check_targets(content: Any, trust: Sequence[str], where: str, advice: str) -
 
     Each of these in its place only: a prior is not to read images from a folder.
     """
-    ours = {
-        (file.relative_to(CONF).parts[0], value)
-        for file, parts in own_yaml()
-        for key, value in leaves(parts)
-        if key.split(".")[-1] == "_target_"
-    }
     for key, value in leaves(content):
-        group = "optimizer" if key.startswith("loss.players.") else key.split(".")[0]
-        if key.split(".")[-1] != "_target_" or (group, value) in ours:
+        first = key.split(".")[0]
+        group = "optimizer" if key.startswith("loss.players.") else "figure" if first == "figures" else first
+        component = registry.by_target(value)
+        if key.split(".")[-1] != "_target_" or (component is not None and component.group == group):
             continue
         if not any(str(value).startswith(f"{module}.") for module in trust):
             module = str(value).rpartition(".")[0]

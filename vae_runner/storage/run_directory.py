@@ -36,7 +36,7 @@ from filelock import BaseFileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from vae_runner.config.choices import chosen_in
-from vae_runner.config.configuration import leaves
+from vae_runner.config.keys import leaves
 from vae_runner.datasets.dataset import is_fingerprint
 from vae_runner.errors import DAMAGED, UnwritableError, UserError
 from vae_runner.files import locks

@@ -15,7 +15,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_runner.config import configuration as config
+from vae_runner.config.checks import check
+from vae_runner.config.composition import of_the_run
+from vae_runner.config.instantiation import build
 from vae_runner.datasets.dataset import data_changes
 from vae_runner.errors import Interrupted, UserError
 from vae_runner.runtime.interruption import SCHEDULER_SIGNALS, STOP_SIGNALS, handled_signals
@@ -76,7 +78,7 @@ def sweep_job(cfg: DictConfig, hydra: Any, path: Path, runner: Callable[[], Any]
 
     What goes wrong is noted in the run's directory and told; the sweep goes on.
     """
-    own = config.of_the_run(cfg)
+    own = of_the_run(cfg)
     directory = RunDirectory(path)
     sweep = SweepDirectory(path.parent)
     try:
@@ -120,7 +122,7 @@ def _bring_to_end(
         return None
     if status == "failed" and directory.ended >= sweep.begun:
         return None  # in this very command, before a process of it was lost
-    config.check(cfg)
+    check(cfg)
     if cfg.hardware.distribution == "multi_worker":
         raise UserError(MULTI_WORKER)
     if os.environ.get(CHILD) != str(os.getpid()):
@@ -165,7 +167,7 @@ def _is_current(directory: RunDirectory, own: DictConfig) -> bool:
 def _fingerprint(dataset: str) -> dict[str, dict[str, Any]]:
     """Return that of the dataset with this configuration, in JSON: many runs of a sweep have the same."""
     fingerprint: dict[str, dict[str, Any]]
-    fingerprint = config.build(OmegaConf.create({"dataset": json.loads(dataset)}).dataset).fingerprint
+    fingerprint = build(OmegaConf.create({"dataset": json.loads(dataset)}).dataset).fingerprint
     return fingerprint
 
 

@@ -18,8 +18,8 @@ from PIL import Image
 from rich.table import Table
 
 from vae_runner.config.choices import GROUPS, part_name
-from vae_runner.config.configuration import leaves
 from vae_runner.config.fingerprint import ID_CHARACTERS, NOT_COMPUTED
+from vae_runner.config.keys import leaves
 from vae_runner.errors import UnreadableError, UserError, printable
 from vae_runner.files.folders import csv_table, write_whole
 from vae_runner.files.untrusted import READERS_ERRORS, YAML_LOADER, DamagedError, reading

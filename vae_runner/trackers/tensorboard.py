@@ -13,7 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.hparams import api as hparams
 
-from vae_runner.config.configuration import leaves, number_keys
+from vae_runner.config.keys import leaves
+from vae_runner.config.registry import number_keys
 from vae_runner.errors import UnwritableError
 from vae_runner.files.folders import writing
 from vae_runner.trackers.interface import Tracker

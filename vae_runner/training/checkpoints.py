@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vae_runner.config.configuration import CheckpointConfig
 from vae_runner.datasets.dataset import is_fingerprint
 from vae_runner.errors import UserError
 from vae_runner.files.untrusted import DamagedError, are_numbers, arrays, json_object, reading
@@ -24,6 +23,7 @@ from vae_runner.models.variables import Variables
 from vae_runner.training.early_stopping import Row, best_row
 from vae_runner.training.inner import Sums
 from vae_runner.training.outer import Position, Trainer
+from vae_runner.training.schema import CheckpointConfig
 from vae_runner.training.stopwatch import Stopwatch
 
 FORMAT = 1

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from vae_runner.config.configuration import EarlyStoppingConfig
 from vae_runner.errors import UserError, did_you_mean
+from vae_runner.training.schema import EarlyStoppingConfig
 
 Row = Mapping[str, float]
 OTHER_METRICS = ("learning_rate", "train/images_per_second", "seconds")  # of an epoch, beside its losses

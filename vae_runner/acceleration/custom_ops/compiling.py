@@ -17,9 +17,9 @@ from functools import cache, partial
 from pathlib import Path
 from threading import Thread
 
-from vae_runner.config.configuration import HardwareConfig, takes_custom_ops
 from vae_runner.errors import first_line
 from vae_runner.files import locks
+from vae_runner.runtime.schema import HardwareConfig, takes_custom_ops
 
 log = logging.getLogger(__name__)
 

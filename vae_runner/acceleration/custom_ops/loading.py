@@ -10,8 +10,8 @@ import tensorflow as tf
 from vae_runner.acceleration.custom_ops import compiling
 from vae_runner.acceleration.custom_ops.compiling import UnavailableError
 from vae_runner.acceleration.custom_ops.gradients import register
-from vae_runner.config.configuration import HardwareConfig, takes_custom_ops
 from vae_runner.errors import UserError, first_line
+from vae_runner.runtime.schema import HardwareConfig, takes_custom_ops
 
 log = logging.getLogger(__name__)
 

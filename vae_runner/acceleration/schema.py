@@ -1,0 +1,44 @@
+"""The optimizers that a run can choose, with their keys."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vae_runner.config.keys import key
+from vae_runner.config.registry import Built, Component
+from vae_runner.errors import UserError
+
+
+@dataclass
+class AdamConfig(Built):
+    """Adam and AdamW."""
+
+    learning_rate: float = key(5e-4, above=0)
+    beta_1: float = key(0.9, minimum=0, below=1)
+    beta_2: float = key(0.999, minimum=0, below=1)
+    epsilon: float = key(1e-7, above=0)
+    weight_decay: float | None = key(None, minimum=0)
+    clipnorm: float | None = key(None, above=0)
+    clipvalue: float | None = key(None, above=0)
+    global_clipnorm: float | None = key(None, above=0)
+
+
+@dataclass
+class AdamWConfig(AdamConfig):
+    """AdamW, whose weight decay is its point."""
+
+    weight_decay: float = key(0.004, minimum=0)
+
+
+def check_clipping(optimizer: Mapping[str, Any]) -> None:
+    """Refuse several ways of clipping the gradient, of which Keras's optimizers take one."""
+    given = [name for name in ("clipnorm", "global_clipnorm", "clipvalue") if optimizer.get(name) is not None]
+    if len(given) > 1:
+        raise UserError(f"optimizer.{given[0]} and optimizer.{given[1]} exclude each other: give one of them")
+
+
+SHOWN = ("learning_rate", "clipnorm", "global_clipnorm")
+COMPONENTS = (
+    Component("optimizer", "adam", "vae_runner.acceleration.optimizers.Adam", AdamConfig, SHOWN),
+    Component("optimizer", "adamw", "vae_runner.acceleration.optimizers.AdamW", AdamWConfig, SHOWN),
+)

@@ -1,0 +1,98 @@
+"""The checks that need nothing but the configuration."""
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from vae_runner.config import registry
+from vae_runner.config.composition import FOLDER_KEYS
+from vae_runner.config.keys import check_value, leaves, typed_keys
+from vae_runner.errors import UserError, check_name
+
+
+def check(config: DictConfig) -> None:
+    """Refuse what can be seen to be wrong from the configuration alone; resolves its interpolations in place.
+
+    Raises:
+        UserError: an interpolation leads nowhere, a key is unknown or without a value, a number is out of its range, a
+            word is none of those allowed, or values do not go together.
+    """
+    try:
+        OmegaConf.resolve(config)
+    except OmegaConfBaseException as error:
+        where = next(
+            (f"{key}={value}: " for key, value in _interpolations(config) if not _leads_somewhere(config, key)), ""
+        )
+        raise UserError(f"{where}{str(error).splitlines()[0]}: write a value") from error
+    for path, value, field in typed_keys(config, ""):
+        check_value(path, value, field)
+    for name in registry.parts():
+        if not isinstance(config[name], DictConfig) or "_target_" not in config[name]:
+            raise UserError(f"{name} names nothing to build: its YAML needs keys, and among them a _target_")
+    _check_folders(config)
+    _check_together(config)
+
+
+def check_values(config: DictConfig) -> None:
+    """Refuse values that are not allowed in a stored configuration, also in parts that have other keys than our YAML.
+
+    Raises:
+        UserError: a number is out of its range, a word is none of those allowed, or values do not go together.
+    """
+    for path, value, field in typed_keys(config, ""):
+        check_value(path, value, field)
+    for name in registry.parts():
+        component = registry.by_target(config[name]._target_)
+        for field in dataclasses.fields(component.schema) if component else ():
+            if field.name in config[name]:
+                check_value(f"{name}.{field.name}", config[name][field.name], field)
+    _check_together(config)
+
+
+def _check_together(config: DictConfig) -> None:
+    whole: Any = OmegaConf.to_object(config)
+    for keys in (*vars(whole).values(), whole):
+        if isinstance(keys, registry.Keys):
+            keys.check()
+
+
+def _check_folders(config: DictConfig) -> None:
+    """Refuse what names no folder; the one that data is kept in only where the dataset has any to keep."""
+    for path in FOLDER_KEYS:
+        folder = OmegaConf.select(config, path)
+        check_folder(path, folder)
+        if path == "data_dir" or not isinstance(folder, str):
+            continue
+        name = "data_dir" if folder == config.data_dir else path
+        try:
+            check_name(f"{name}={Path(folder).expanduser()}")
+        except RuntimeError as error:
+            raise UserError(f"{name}={folder}: there is no home that ~ could stand for: give {name}=DIR") from error
+
+
+def check_folder(path: str, value: Any) -> None:
+    """Refuse what the key `path` gives, if it can be no folder."""
+    if value == "":
+        raise UserError(f"{path}= is empty: give a folder, or leave it out")
+    if re.match(r"[a-z][a-z0-9+.-]+://", str(value), re.IGNORECASE):
+        raise UserError(f"{path}={value} is an address: give a folder of this machine, and put the files there before")
+
+
+def _interpolations(config: DictConfig) -> Iterator[tuple[str, str]]:
+    """The keys whose values are to be looked up, and those values, like `${epochs}`."""
+    for path, value in leaves(OmegaConf.to_container(config, resolve=False)):
+        if isinstance(value, str) and "${" in value:
+            yield path, value
+
+
+def _leads_somewhere(config: DictConfig, path: str) -> bool:
+    try:
+        OmegaConf.select(config, path)
+        return True
+    except OmegaConfBaseException:
+        return False

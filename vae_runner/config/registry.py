@@ -1,0 +1,86 @@
+"""The registry of components: what can be chosen in each group, what builds it, and which keys it has.
+
+Each room's `schema.py` lists the room's components, and `vae_runner.schema` registers them. Hydra's
+store, the checks, the help text, the types of a resumed run and the question which code is ours are all answered here.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import MISSING
+
+
+@dataclass
+class Keys:
+    """Keys of the configuration that belong together: a group's, or a component's."""
+
+    def check(self) -> None:
+        """Refuse values that do not go together."""
+
+
+@dataclass
+class Built(Keys):
+    """The keys of what is built; a component without keys of its own has this one only."""
+
+    _target_: str = MISSING
+
+
+@dataclass(frozen=True)
+class Component:
+    """One choice of a group."""
+
+    group: str
+    name: str
+    target: str | None  # what is called to build it; None: nothing is built
+    schema: type[Keys] = Built
+    shown: tuple[str, ...] = ()  # the keys that --help names
+
+    @property
+    def node(self) -> Keys:
+        """The keys and their defaults, as Hydra and OmegaConf take them."""
+        return self.schema(_target_=self.target) if self.target and issubclass(self.schema, Built) else self.schema()
+
+
+_components: dict[tuple[str, str], Component] = {}
+
+
+def register(*added: Component) -> None:
+    """Add components; the YAML of one, `conf/GROUP/NAME.yaml`, takes types and target from `/schema/GROUP/NAME`."""
+    _components.update({(component.group, component.name): component for component in added})
+
+
+def components(group: str | None = None) -> list[Component]:
+    """Return the components of a group, or all, in the order in which they were registered."""
+    return [component for component in _components.values() if group in (None, component.group)]
+
+
+def by_target(target: Any) -> Component | None:
+    """Return the component that this `_target_` builds; None: it is none of ours."""
+    return next((component for component in components() if target and component.target == target), None)
+
+
+def root() -> type[Any]:
+    """Return the schema of the whole configuration."""
+    return _components["", "config"].schema
+
+
+def parts() -> list[str]:
+    """Return the keys of the configuration that are built from a `_target_`."""
+    built = {component.group for component in components() if component.target}
+    return [field.name for field in dataclasses.fields(root()) if field.name in built]
+
+
+def number_keys() -> set[str]:
+    """Return the dotted keys that are numbers, or null, in every schema that has them."""
+    found: dict[str, bool] = {}
+    places: list[tuple[str, Any]] = [
+        (f"{component.group}.".lstrip("."), component.schema) for component in components()
+    ]
+    for prefix, schema in places:
+        for field in dataclasses.fields(schema):
+            key = f"{prefix}{field.name}"
+            if dataclasses.is_dataclass(field.type):
+                places.append((f"{key}.", field.type))
+            found[key] = found.get(key, True) and field.type in (int, float, int | None, float | None)
+    return {key for key, is_number in found.items() if is_number}

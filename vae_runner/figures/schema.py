@@ -1,0 +1,45 @@
+"""The figures that a run can draw, and when it draws them."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from vae_runner.config.keys import key
+from vae_runner.config.registry import Component, Keys
+from vae_runner.errors import UserError
+
+MAX_FIGURE_SIDE = 200  # images in a row or column
+
+
+@dataclass
+class FiguresConfig(Keys):
+    """Which pictures are drawn, and when."""
+
+    every: int = key(5, minimum=0, unit="epochs")
+    periodic: dict[str, Any] = field(default_factory=dict)
+    final: dict[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Refuse what is no figure, and figures of more images than can be seen."""
+        for when in ("periodic", "final"):
+            for name, node in getattr(self, when).items():
+                if node is not None and not isinstance(node, dict):
+                    raise UserError(f"figures.{when}.{name!s} is no figure: it must be null, or {{_target_: …}}")
+                for argument, value in (node or {}).items():
+                    if type(value) is int and not 1 <= value <= MAX_FIGURE_SIDE:
+                        raise UserError(
+                            f"figures.{when}.{name}.{argument}={value}: must be from 1 to {MAX_FIGURE_SIDE}"
+                        )
+
+
+COMPONENTS = (
+    Component("figures", "default", None, FiguresConfig, ("every",)),
+    Component("figure", "samples", "vae_runner.figures.samples.samples"),
+    Component("figure", "samples_uniform", "vae_runner.figures.samples.samples_uniform"),
+    Component("figure", "samples_normal", "vae_runner.figures.samples.samples_normal"),
+    Component("figure", "reconstructions", "vae_runner.figures.reconstructions.reconstructions"),
+    Component("figure", "latent_space", "vae_runner.figures.latent_space.latent_space"),
+    Component("figure", "manifold", "vae_runner.figures.manifold.manifold"),
+    Component("figure", "traversals", "vae_runner.figures.traversals.traversals"),
+    Component("figure", "interpolations", "vae_runner.figures.interpolations.interpolations"),
+    Component("figure", "loss_curves", "vae_runner.figures.loss_curves.loss_curves"),
+)
