@@ -10,6 +10,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from vae_runner.choices import CONF, part_name
+from vae_runner.console import console
 from vae_runner.run_directory import CHOICES, RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.report import Report
@@ -124,8 +125,9 @@ def test_every_plot_is_of_the_finished_runs_over_its_key(page: Page) -> None:
 
 
 def test_the_terminal_has_the_best_run_first_and_no_heading_twice(
-    report: Report, capsys: pytest.CaptureFixture[str]
+    report: Report, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(console, "width", 200)  # whatever terminal the tests are run from
     report.show()
     header, *rows = [line.split() for line in capsys.readouterr().out.splitlines()][: len(RUNS) + 1]
     headings = ["latent", "optimizer", "loss.metric", "stopping.metric", "weight_decay"]
