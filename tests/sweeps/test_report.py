@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from vae_runner.config import registry
 from vae_runner.config.choices import CONF, part_name
+from vae_runner.runtime.console import console
 from vae_runner.storage.run_directory import CHOICES, RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.report import Report
@@ -124,8 +125,9 @@ def test_every_plot_is_of_the_finished_runs_over_its_key(page: Page) -> None:
 
 
 def test_the_terminal_has_the_best_run_first_and_no_heading_twice(
-    report: Report, capsys: pytest.CaptureFixture[str]
+    report: Report, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(console, "width", 200)  # whatever terminal the tests are run from
     report.show()
     header, *rows = [line.split() for line in capsys.readouterr().out.splitlines()][: len(RUNS) + 1]
     headings = ["latent", "optimizer", "loss.metric", "stopping.metric", "weight_decay"]
