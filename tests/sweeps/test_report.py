@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+import vae_runner.schema  # noqa: F401 (registers our components)
 from vae_runner.config import registry
 from vae_runner.config.choices import CONF, part_name
 from vae_runner.runtime.console import console
