@@ -218,7 +218,10 @@ def load(directory: RunDirectory, trust: Sequence[str] = ()) -> Autoencoder:
     if shape.shape != (3,) or shape.dtype.kind != "i" or not all(0 < side <= MAX_SIDE for side in shape):
         raise UserError(f"{directory.path}/models/weights.npz does not say of what images it is: {DAMAGED}")
     with unallocated():
-        autoencoder = build_autoencoder(config, (int(shape[0]), int(shape[1]), int(shape[2])))
+        try:
+            autoencoder = build_autoencoder(config, (int(shape[0]), int(shape[1]), int(shape[2])))
+        except UserError as error:
+            raise UserError(f"{directory.path}/config.yaml: {error}: {DAMAGED}") from error
         variables = Variables(autoencoder.parts)
         if mismatch := variables.mismatch(weights):
             raise UserError(f"{directory.path}/models/weights.npz: {mismatch}: {DAMAGED}")

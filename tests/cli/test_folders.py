@@ -146,7 +146,7 @@ def test_what_is_locked_is_in_use_and_not_damaged(tmp_path: Path, refusal: Refus
 def ordinary() -> Iterator[Path]:
     """A folder in which this process is, for a while, an ordinary user, who may not read all that there is."""
     for name in ("compare", "sample"):  # what the other user may not read is imported before
-        importlib.import_module(f"vae_runner.{name}")
+        importlib.import_module(f"vae_runner.cli.{name}")
     folder = Path(tempfile.mkdtemp(prefix="vae-runner-test-"))
     folder.chmod(0o777)
     was_root = os.geteuid() == 0
