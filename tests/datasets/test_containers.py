@@ -294,7 +294,7 @@ def test_many_cores_take_no_more_memory_than_one_image_of_the_largest_size(tmp_p
     path.write_bytes(full_size()["LA"])
     imports = f"""
 import os
-from vae_runner.datasets import prepared
+from vae_runner.datasets.io import prepared
 prepared.MAX_PIXELS = {MEGAPIXELS * 1_000_000 + 1000}
 os.cpu_count = lambda: 16
 to_8 = prepared.Preprocessing.parse(8, 3, "white", False)
