@@ -157,6 +157,7 @@ def build_autoencoder(config: DictConfig, image_shape: tuple[int, int, int]) -> 
         config.model, image_shape=image_shape, latent=config.latent, posterior=families["posterior"],
         likelihood=families["likelihood"],
     )  # fmt: skip
+    families["prior"].create_weights(image_shape, config.latent)
     return Autoencoder(encoder, decoder, **families)
 
 

@@ -1,17 +1,23 @@
 """The Kullback-Leibler divergence KL(q ‖ p) of two distributions, in nats."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
+from vae_runner.distributions.full_gaussian import FullGaussian
 from vae_runner.distributions.gaussian import DiagonalGaussian, StandardNormal
+from vae_runner.distributions.laplace import Laplace
+from vae_runner.distributions.sphere import PowerSpherical, UniformOnSphere
 
 ClosedForm = Callable[[Any, Any], tf.Tensor]
 
 
 def kl_divergence(q: Any, p: Any, z: tf.Tensor) -> tf.Tensor:
     """Return KL(q ‖ p), `[batch]`: by the closed form of the pair, else log q(z) − log p(z) for draws `z` of q."""
+    if closed_form := JOINT.get((type(q), type(p))):
+        return closed_form(q, p)
     by_dimension = kl_by_dimension(q, p)
     return q.log_prob(z) - p.log_prob(z) if by_dimension is None else tf.reduce_sum(by_dimension, axis=1)
 
@@ -27,5 +33,45 @@ def _gaussian_standard_normal(q: DiagonalGaussian, p: StandardNormal) -> tf.Tens
     return -0.5 * (1 + q.log_var - tf.square(q.mean) - tf.exp(q.log_var))
 
 
+def _gaussian_gaussian(q: DiagonalGaussian, p: DiagonalGaussian) -> tf.Tensor:
+    """Return ½ ((var_q + (mean_q − mean_p)²) / var_p − 1 + log var_p − log var_q)."""
+    square = (tf.exp(q.log_var) + tf.math.squared_difference(q.mean, p.mean)) * tf.exp(-p.log_var)
+    return 0.5 * (square - 1 + p.log_var - q.log_var)
+
+
+def _laplace_standard_normal(q: Laplace, p: StandardNormal) -> tf.Tensor:
+    """Return ½ log 2π − 1 − log 2 − log_scale + ½ mean² + scale²: minus q's entropy, minus its mean of log p."""
+    cross_entropy = 0.5 * (math.log(2 * math.pi) + tf.square(q.mean)) + tf.exp(2 * q.log_scale)
+    return cross_entropy - 1 - math.log(2) - q.log_scale
+
+
+def _full_gaussian_standard_normal(q: FullGaussian, p: StandardNormal) -> tf.Tensor:
+    """Return ½ (‖scale‖² + ‖mean‖² − dimensions) − Σ log diag(scale)."""
+    trace = tf.reduce_sum(tf.square(q.scale), axis=[1, 2])
+    return 0.5 * (trace + tf.reduce_sum(tf.square(q.mean), axis=1) - p.dimensions) - q.log_volume()
+
+
+def _full_gaussian_gaussian(q: FullGaussian, p: DiagonalGaussian) -> tf.Tensor:
+    """Return the divergence of both after a change of coordinates in which p is N(0, I)."""
+    deviation = tf.exp(-p.log_var / 2)
+    whitened = FullGaussian((q.mean - p.mean) * deviation, q.scale * deviation[..., tf.newaxis])
+    return _full_gaussian_standard_normal(whitened, StandardNormal(int(q.mean.shape[1])))
+
+
+def _power_spherical_uniform(q: PowerSpherical, p: UniformOnSphere) -> tf.Tensor:
+    """Return the logarithm of the sphere's area minus q's entropy (De Cao & Aziz, 2020, equation 14)."""
+    return p.log_area - q.entropy()
+
+
 # Pairs of distributions whose dimensions are independent.
-FACTORISED: dict[tuple[type, type], ClosedForm] = {(DiagonalGaussian, StandardNormal): _gaussian_standard_normal}
+FACTORISED: dict[tuple[type, type], ClosedForm] = {
+    (DiagonalGaussian, StandardNormal): _gaussian_standard_normal,
+    (DiagonalGaussian, DiagonalGaussian): _gaussian_gaussian,
+    (Laplace, StandardNormal): _laplace_standard_normal,
+}
+# Pairs of which one's dimensions are not.
+JOINT: dict[tuple[type, type], ClosedForm] = {
+    (FullGaussian, StandardNormal): _full_gaussian_standard_normal,
+    (FullGaussian, DiagonalGaussian): _full_gaussian_gaussian,
+    (PowerSpherical, UniformOnSphere): _power_spherical_uniform,
+}

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from vae_runner.distributions.base import Noise
+from vae_runner.distributions.event import event_sum
 
 LOG_2_PI = math.log(2 * math.pi)
 
 
 @dataclass(frozen=True)
 class DiagonalGaussian:
-    """N(mean, diag(exp(log_var))); both parameters are float32 `[batch, dimensions]`."""
+    """N(mean, diag(exp(log_var))); `mean` is float32 `[batch, …]`, and `log_var` broadcasts."""
 
     mean: tf.Tensor
     log_var: tf.Tensor
@@ -23,12 +24,21 @@ class DiagonalGaussian:
 
     def log_prob(self, value: tf.Tensor) -> tf.Tensor:
         """Return −½ Σ (log 2π + log_var + (value − mean)² / exp(log_var)): `[batch]`, in nats."""
+        return event_sum(self.log_prob_by_dimension(value))
+
+    def log_prob_by_dimension(self, value: tf.Tensor) -> tf.Tensor:
+        """Return the log-density of each number of `value`, in nats; parameters and `value` broadcast."""
         square = tf.math.squared_difference(value, self.mean) * tf.exp(-self.log_var)
-        return -0.5 * tf.reduce_sum(LOG_2_PI + self.log_var + square, axis=-1)
+        return -0.5 * (LOG_2_PI + self.log_var + square)
+
+    @property
+    def variance(self) -> tf.Tensor:
+        """exp(log_var), of the mean's shape."""
+        return tf.exp(self.log_var + tf.zeros_like(self.mean))
 
     def entropy(self) -> tf.Tensor:
         """Return ½ Σ (1 + log 2π + log_var): `[batch]`, in nats."""
-        return 0.5 * tf.reduce_sum(1 + LOG_2_PI + self.log_var, axis=-1)
+        return 0.5 * event_sum(1 + LOG_2_PI + self.log_var + tf.zeros_like(self.mean))
 
 
 @dataclass(frozen=True)

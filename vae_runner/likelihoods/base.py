@@ -28,7 +28,7 @@ class Likelihood(Family):
     def distribution(self, parameters: Mapping[str, tf.Tensor]) -> Any:
         """Return the distribution over images that parameters `[batch, height, width, …]` describe.
 
-        It has a `mean`, float32 in [0, 1], the image that is shown, and `error(images)` `[batch]`: −log p(x|z) in nats,
-        or what stands in for it.
+        It has a `mean`, the image that is shown, and `log_prob(images)` `[batch]` in nats; one without a measure has
+        `error(images)` `[batch]` in its place. Images are float32 in [0, 1].
         """
         raise NotImplementedError

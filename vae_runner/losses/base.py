@@ -1,6 +1,6 @@
 """What a loss is given, and what the trainer asks of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import tensorflow as tf
@@ -18,6 +18,10 @@ class Batch(NamedTuple):
     labels: tf.Tensor | None  # int64, [batch]; None where the dataset has none
     noise: Noise
     epoch: tf.Tensor  # float32 scalar: how many epochs of training are behind, with the fraction of the current one
+    split_size: int = 1  # how many images the split has that these are from
+    first: tf.Tensor = 0  # int64 scalar, where in the whole batch this replica's images begin
+    # Of `[images of this replica, …]`, what all replicas have of the batch: `[images of the batch, …]`.
+    gather: Callable[[tf.Tensor], tf.Tensor] = tf.identity
 
 
 class Loss:
@@ -28,7 +32,11 @@ class Loss:
     """
 
     terms: ClassVar[tuple[str, ...]]  # the names of what it is made of
-    needs_density: ClassVar[bool] = False  # whether it takes the posterior's log_prob or KL divergence
+
+    @property
+    def needs_density(self) -> bool:
+        """Whether it takes the posterior's log_prob or KL divergence."""
+        return False
 
     def players(self, autoencoder: Autoencoder) -> dict[str, list[Any]]:
         """Return the variables of each player by its name, the autoencoder's first."""
@@ -50,4 +58,6 @@ def reconstruction_term(autoencoder: Autoencoder, batch: Batch, likelihood: Any,
     Without a weight it is the likelihood's own.
     """
     weight = autoencoder.likelihood.weight if weight is None else weight
-    return weight * tf.reduce_mean(likelihood.error(batch.images))
+    has_density = autoencoder.likelihood.measure is not None
+    error = -likelihood.log_prob(batch.images) if has_density else likelihood.error(batch.images)
+    return weight * tf.reduce_mean(error)

@@ -19,15 +19,93 @@ class VaeConfig(AeConfig):
 
     kl_weight: float = key(1.0, minimum=0)
     kl_warmup_epochs: float = key(0.0, minimum=0, unit="epochs")
+    kl_cycle_epochs: float = key(0.0, minimum=0, unit="epochs")
+    free_bits: float = key(0.0, minimum=0, unit="nats a dimension")
+    kl_capacity: float | None = key(None, minimum=0, unit="nats")
+    kl_capacity_epochs: float = key(0.0, minimum=0, unit="epochs")
+
+
+@dataclass
+class TotalCorrelationConfig(AeConfig):
+    """The β-TCVAE's loss."""
+
+    mutual_information_weight: float = key(1.0, minimum=0)
+    total_correlation_weight: float = key(6.0, minimum=0)
+    dimension_kl_weight: float = key(1.0, minimum=0)
+    estimator: str = key("stratified", choices=("stratified", "weighted"))
+
+
+@dataclass
+class DisentangledPriorConfig(AeConfig):
+    """The DIP-VAE's loss."""
+
+    kl_weight: float = key(1.0, minimum=0)
+    off_diagonal_weight: float = key(10.0, minimum=0)
+    diagonal_weight: float = key(100.0, minimum=0)
+    kind: str = key("i", choices=("i", "ii"))
+
+
+@dataclass
+class MeanDiscrepancyConfig(AeConfig):
+    """The loss of Wasserstein autoencoders and InfoVAEs."""
+
+    kl_weight: float = key(0.0, minimum=0)
+    mmd_weight: float = key(10.0, minimum=0)
+    kernel: str = key("imq", choices=("imq", "rbf"))
+
+
+@dataclass
+class ImportanceWeightedConfig(Built):
+    """The importance-weighted autoencoder's loss."""
+
+    samples: int = key(5, minimum=1, maximum=10_000, unit="draws an image")
+    groups: int = key(1, minimum=1, maximum=10_000)
+    elbo_weight: float = key(0.0, minimum=0, maximum=1)
+    gradient: str = key("iwae", choices=("iwae", "stl", "dreg"))
+
+
+@dataclass
+class RenyiConfig(Built):
+    """The Rényi bound."""
+
+    samples: int = key(5, minimum=1, maximum=10_000, unit="draws an image")
+    alpha: float = key(0.5, minimum=-100, maximum=100)
+
+
+@dataclass
+class RegularizedConfig(AeConfig):
+    """The regularised autoencoder's loss."""
+
+    embedding_weight: float = key(1.0, minimum=0)
+    weight_decay: float = key(0.0, minimum=0)
+    gradient_penalty: float = key(0.0, minimum=0)
 
 
 COMPONENTS = (
     Component(
-        "loss",
-        "vae",
-        "vae_runner.losses.elbo.Elbo",
-        VaeConfig,
+        "loss", "vae", "vae_runner.losses.elbo.Elbo", VaeConfig,
         ("reconstruction_weight", "kl_weight", "kl_warmup_epochs"),
     ),
     Component("loss", "ae", "vae_runner.losses.reconstruction.Reconstruction", AeConfig, ("reconstruction_weight",)),
-)
+    Component(
+        "loss", "beta_tc", "vae_runner.losses.total_correlation.TotalCorrelation", TotalCorrelationConfig,
+        ("total_correlation_weight",),
+    ),
+    Component(
+        "loss", "dip", "vae_runner.losses.disentangled_prior.DisentangledPrior", DisentangledPriorConfig,
+        ("kind", "off_diagonal_weight", "diagonal_weight"),
+    ),
+    Component(
+        "loss", "mmd", "vae_runner.losses.mean_discrepancy.MeanDiscrepancy", MeanDiscrepancyConfig,
+        ("mmd_weight", "kernel"),
+    ),
+    Component(
+        "loss", "iwae", "vae_runner.losses.importance_weighted.ImportanceWeighted", ImportanceWeightedConfig,
+        ("samples", "gradient"),
+    ),
+    Component("loss", "renyi", "vae_runner.losses.renyi.Renyi", RenyiConfig, ("alpha",)),
+    Component(
+        "loss", "rae", "vae_runner.losses.regularized.Regularized", RegularizedConfig,
+        ("embedding_weight", "weight_decay", "gradient_penalty"),
+    ),
+)  # fmt: skip

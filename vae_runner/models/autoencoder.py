@@ -51,7 +51,13 @@ class Autoencoder:
 
     def encode(self, images: tf.Tensor, labels: tf.Tensor | None = None, training: bool = False) -> Any:
         """Return the posterior q(z|x) of a batch of images."""
-        return self.posterior.distribution(self.encoder(images, training=training))
+        return self.posterior.distribution(self.parameters(images, labels, training))
+
+    def parameters(
+        self, images: tf.Tensor, labels: tf.Tensor | None = None, training: bool = False
+    ) -> dict[str, tf.Tensor]:
+        """Return what the encoder gives of a batch of images, of which `posterior.distribution` makes q(z|x)."""
+        return dict(self.encoder(images, training=training))
 
     def decode(self, z: tf.Tensor, labels: tf.Tensor | None = None, training: bool = False) -> Any:
         """Return the likelihood p(x|z) of a batch of latents; its mean is the image to look at."""

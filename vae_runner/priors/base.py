@@ -10,6 +10,9 @@ class Prior(Family):
 
     symbol: str  # how titles of figures call it
 
+    def create_weights(self, image_shape: tuple[int, int, int], latent: int) -> None:
+        """Create the weights, if there are any, for images of this shape and so many latent dimensions."""
+
     def distribution(self, autoencoder: Any, labels: Any = None) -> Any:
         """Return the distribution over z of an autoencoder; for images of these classes, where it tells them apart."""
         raise NotImplementedError

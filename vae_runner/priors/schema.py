@@ -1,5 +1,28 @@
-"""The priors that a run can choose."""
+"""The priors that a run can choose, with their keys."""
 
-from vae_runner.config.registry import Component
+from dataclasses import dataclass
 
-COMPONENTS = (Component("prior", "normal", "vae_runner.priors.normal.Normal"),)
+from vae_runner.config.keys import key
+from vae_runner.config.registry import Built, Component
+
+
+@dataclass
+class MixtureConfig(Built):
+    """The keys of a mixture of Gaussians."""
+
+    components: int = key(10, minimum=1, maximum=100_000)
+
+
+@dataclass
+class VampConfig(Built):
+    """The VampPrior's keys."""
+
+    pseudo_inputs: int = key(500, minimum=1, maximum=100_000)
+
+
+COMPONENTS = (
+    Component("prior", "normal", "vae_runner.priors.normal.Normal"),
+    Component("prior", "learned_normal", "vae_runner.priors.learned_normal.LearnedNormal"),
+    Component("prior", "mixture", "vae_runner.priors.mixture.Mixture", MixtureConfig, ("components",)),
+    Component("prior", "vamp", "vae_runner.priors.vamp.Vamp", VampConfig, ("pseudo_inputs",)),
+)

@@ -1,0 +1,345 @@
+"""Objectives on a linear-Gaussian model, in which log p(x) and the best posterior are known."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.losses.linear_gaussian import LinearGaussian
+from vae_runner.losses.base import Batch, Loss
+from vae_runner.losses.disentangled_prior import DisentangledPrior
+from vae_runner.losses.elbo import Elbo
+from vae_runner.losses.importance_weighted import ImportanceWeighted, importance_weights
+from vae_runner.losses.mean_discrepancy import MeanDiscrepancy, squared_mmd
+from vae_runner.losses.regularized import Regularized
+from vae_runner.losses.renyi import Renyi
+from vae_runner.losses.total_correlation import TotalCorrelation
+from vae_runner.training.noise import NumpyNoise
+
+IMAGES = 2000
+
+
+def batch(images: np.ndarray, seed: int = 0, epoch: float = np.inf, split_size: int | None = None) -> Batch:
+    """The images, with noise of this seed."""
+    noise = NumpyNoise(np.random.default_rng(seed), len(images))
+    return Batch(tf.constant(images), None, noise, tf.constant(epoch, tf.float32), split_size or len(images))
+
+
+def value(loss: Loss, model: LinearGaussian, seed: int = 0) -> float:
+    """What the loss is for the model's images."""
+    return float(loss(model.autoencoder, batch(model.images, seed), training=False)[0])
+
+
+@pytest.fixture(scope="module")
+def near() -> LinearGaussian:
+    """A model whose posterior is off."""
+    return LinearGaussian.make(IMAGES)
+
+
+@pytest.fixture(scope="module")
+def exact() -> LinearGaussian:
+    """A model whose posterior is right."""
+    return LinearGaussian.make(IMAGES, exact=True)
+
+
+BOUNDS = [
+    Elbo(), ImportanceWeighted(samples=1), ImportanceWeighted(samples=10), ImportanceWeighted(samples=4, groups=3),
+    ImportanceWeighted(samples=10, elbo_weight=0.5), ImportanceWeighted(samples=10, gradient="dreg"),
+    ImportanceWeighted(samples=10, gradient="stl"), Renyi(alpha=0.5), Renyi(alpha=0), Renyi(alpha=1), Renyi(alpha=-2),
+    TotalCorrelation(total_correlation_weight=1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", BOUNDS, ids=str)
+def test_with_the_exact_posterior_every_bound_is_log_p(loss: Loss, exact: LinearGaussian) -> None:
+    # Only the KL term in closed form leaves an error, of what the draws' reconstruction terms are off.
+    tolerance = 0.1 if isinstance(loss, Elbo) else 2e-3
+    assert -value(loss, exact) == pytest.approx(exact.log_p.mean(), abs=tolerance)
+
+
+def test_bounds_are_ordered_elbo_then_more_draws_then_log_p(near: LinearGaussian) -> None:
+    log_p = near.log_p.mean()
+    elbo = -value(Elbo(), near)
+    bounds = [-value(ImportanceWeighted(samples=samples), near) for samples in (2, 10, 100)]
+    assert elbo < bounds[0] < bounds[1] < bounds[2] < log_p
+    assert bounds[2] == pytest.approx(log_p, abs=0.02)
+    renyi = [-value(Renyi(samples=10, alpha=alpha), near) for alpha in (1, 0.5, 0)]
+    assert renyi[0] < renyi[1] < renyi[2] < log_p
+    mixed = -value(ImportanceWeighted(samples=10, elbo_weight=0.5), near)
+    assert elbo < mixed < bounds[1]
+
+
+def test_one_draw_is_the_elbo_and_alpha_its_ends(near: LinearGaussian) -> None:
+    iwae = value(ImportanceWeighted(samples=10), near)
+    assert value(Renyi(samples=10, alpha=0), near) == pytest.approx(iwae, abs=1e-4)
+    assert value(Renyi(samples=10, alpha=1), near) == pytest.approx(
+        value(ImportanceWeighted(samples=10, elbo_weight=1), near), abs=1e-4
+    )
+    assert value(ImportanceWeighted(samples=1), near) == pytest.approx(value(Elbo(), near), abs=0.1)
+
+
+def test_groups_are_a_mean_of_bounds_and_not_a_bound_of_all_draws(near: LinearGaussian) -> None:
+    """M:F8: the axes of draws and groups, swapped, go unseen where both have the same length."""
+    weights = importance_weights(near.autoencoder, batch(near.images), 12, training=False)
+    log_w = weights.log_w.numpy().reshape(-1, 3, 4).astype(np.float64)
+    by_hand = np.mean(np.log(np.mean(np.exp(log_w), axis=2)))
+    assert -value(ImportanceWeighted(samples=4, groups=3), near) == pytest.approx(by_hand, abs=1e-4)
+
+
+@pytest.mark.parametrize("gradient", ["iwae", "dreg", "stl"])
+def test_what_is_printed_is_the_bound_whatever_its_gradient(gradient: str, near: LinearGaussian) -> None:
+    """M:F10: the surrogate whose gradient is right has a value that is too good."""
+    iwae = value(ImportanceWeighted(samples=5), near)
+    assert value(ImportanceWeighted(samples=5, gradient=gradient), near) == pytest.approx(iwae, abs=1e-4)
+
+
+def gradients(loss: Loss, model: LinearGaussian, seeds: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Means and standard errors over seeds of the gradient for each variable of both networks."""
+    variables = [variable.value for variable in model.autoencoder.trainable_variables]
+
+    @tf.function
+    def gradient(normal: tf.Tensor) -> list[tf.Tensor]:
+        class Given:
+            def normal(self, shape: Any) -> tf.Tensor:
+                return normal
+
+        with tf.GradientTape() as tape:
+            tape.watch(variables)
+            given = Batch(tf.constant(model.images), None, Given(), tf.constant(np.inf, tf.float32))
+            result = loss(model.autoencoder, given, training=True)[0]
+        return tape.gradient(result, variables)
+
+    samples = getattr(loss, "samples", None)
+    shape = [len(model.images), *([] if samples is None else [samples * getattr(loss, "groups", 1)]), 2]
+    rng = np.random.default_rng(0)
+    drawn = [gradient(tf.constant(rng.normal(size=shape), tf.float32)) for _ in range(seeds)]
+    columns = [np.stack([np.asarray(part, np.float64) for part in column]) for column in zip(*drawn, strict=True)]
+    return [column.mean(0) for column in columns], [column.std(0) / math.sqrt(seeds) for column in columns]
+
+
+@pytest.mark.parametrize("elbo_weight", [0.0, 0.3])
+def test_dreg_has_the_bounds_gradient_in_the_mean_and_less_noise_in_the_encoder(elbo_weight: float) -> None:
+    model = LinearGaussian.make(4)
+    keys = {"samples": 8, "elbo_weight": elbo_weight}
+    plain, error = gradients(ImportanceWeighted(**keys), model, 3000)
+    dreg, dreg_error = gradients(ImportanceWeighted(**keys, gradient="dreg"), model, 3000)
+    for a, b, error_a, error_b in zip(plain, dreg, error, dreg_error, strict=True):
+        assert (np.abs(a - b) <= 5 * np.hypot(error_a, error_b) + 1e-6).all()
+    encoder = len(model.autoencoder.encoder.trainable_variables)
+    assert sum(e.sum() for e in dreg_error[:encoder]) < 0.8 * sum(e.sum() for e in error[:encoder])
+
+
+def test_stl_has_the_elbos_gradient_in_the_mean_and_no_noise_at_the_exact_posterior() -> None:
+    model = LinearGaussian.make(4)
+    plain, error = gradients(ImportanceWeighted(samples=1), model, 3000)
+    stl, stl_error = gradients(ImportanceWeighted(samples=1, gradient="stl"), model, 3000)
+    for a, b, error_a, error_b in zip(plain, stl, error, stl_error, strict=True):
+        assert (np.abs(a - b) <= 5 * np.hypot(error_a, error_b) + 1e-6).all()
+    right = LinearGaussian.make(4, exact=True)
+    mean, noise = gradients(ImportanceWeighted(samples=1, gradient="stl"), right, 20)
+    for column, spread in list(zip(mean, noise, strict=True))[: len(right.autoencoder.encoder.trainable_variables)]:
+        np.testing.assert_allclose(column, 0, atol=2e-5)
+        np.testing.assert_allclose(spread, 0, atol=2e-5)
+
+
+# --- β-TCVAE ---------------------------------------------------------------------------------------------------------
+
+
+def exact_parts(model: LinearGaussian, seed: int) -> dict[str, float]:
+    """Mutual information and total correlation, with q(z) the mean of the posteriors of all images."""
+    parameters = {name: values.astype(np.float64) for name, values in model.parameters().items()}
+    deviation = np.exp(parameters["log_var"] / 2)
+    noise = NumpyNoise(np.random.default_rng(seed), len(model.images)).normal([2]).numpy()
+    z = parameters["mean"] + deviation * noise
+    log_density = -0.5 * (
+        math.log(2 * math.pi) + parameters["log_var"] + ((z[:, None] - parameters["mean"]) / deviation) ** 2
+    )
+    log_q = np.log(np.mean(np.exp(log_density.sum(2)), axis=1))
+    log_product = np.log(np.mean(np.exp(log_density), axis=1)).sum(1)
+    own = np.diagonal(log_density.sum(2))
+    return {
+        "mutual_information": float((own - log_q).mean()), "total_correlation": float((log_q - log_product).mean()),
+    }  # fmt: skip
+
+
+def test_of_the_whole_split_both_parts_are_exact_and_the_three_add_up_to_the_kl() -> None:
+    model = LinearGaussian.make(200)
+    loss, terms = TotalCorrelation()(model.autoencoder, batch(model.images), training=False)
+    for name, expected in exact_parts(model, 0).items():
+        assert float(terms[name]) == pytest.approx(expected, abs=1e-3)
+    parts = sum(float(terms[name]) for name in ("mutual_information", "total_correlation", "dimension_kl"))
+    assert parts == pytest.approx(float(terms["kl"]), abs=1e-4)
+    assert float(terms["total_correlation"]) >= 0
+    assert float(loss) == pytest.approx(
+        float(terms["reconstruction"]) + float(terms["kl"]) + 5 * float(terms["total_correlation"]), abs=1e-3
+    )
+
+
+def estimates(estimator: str, batches: int = 400, size: int = 20) -> tuple[dict[str, float], LinearGaussian]:
+    """Means over batches of what the estimator makes of a model of 200 images."""
+    model = LinearGaussian.make(200)
+    loss = TotalCorrelation(estimator=estimator)
+    rng = np.random.default_rng(1)
+    terms = []
+    for seed in range(batches):
+        chosen = model.images[rng.choice(200, size, replace=False)]
+        terms.append(loss(model.autoencoder, batch(chosen, seed, split_size=200), training=False)[1])
+    return {name: float(np.mean([float(term[name]) for term in terms])) for name in terms[0]}, model
+
+
+def test_the_stratified_estimate_is_near_what_all_images_say_and_mutual_information_below_log_n() -> None:
+    """M:F12: weights on columns in place of the diagonal, or added for each dimension, read far off."""
+    means, model = estimates("stratified")
+    exact = exact_parts(model, 0)
+    assert 0 <= means["mutual_information"] <= math.log(200)
+    assert means["mutual_information"] == pytest.approx(exact["mutual_information"], abs=0.5)
+    assert means["total_correlation"] == pytest.approx(exact["total_correlation"], abs=0.25)
+
+
+def test_the_stratified_weights_make_the_mean_of_q_of_z_right() -> None:
+    """E over batches of the estimated q(z) is q(z): the weights are 1/N for an image's own posterior."""
+    model = LinearGaussian.make(30)
+    loss = TotalCorrelation()
+    parameters = model.parameters()
+    q = model.autoencoder.posterior.distribution({n: tf.constant(v) for n, v in parameters.items()})
+    z = q.sample(NumpyNoise(np.random.default_rng(0), 30)).numpy()
+    deviation = np.exp(parameters["log_var"][None] / 2)
+    density = np.exp(-0.5 * ((z[:, None] - parameters["mean"]) / deviation) ** 2).prod(2) / (
+        2 * math.pi * deviation.prod(2)
+    )
+    exact = density.mean(1)
+    sums, counts = np.zeros(30), np.zeros(30)
+    rng = np.random.default_rng(1)
+    for _ in range(4000):
+        chosen = rng.choice(30, 5, replace=False)
+        part = {name: tf.constant(values[chosen]) for name, values in parameters.items()}
+        given = batch(model.images[chosen], split_size=30)
+        log_q, _ = loss.aggregated_log_probs(
+            model.autoencoder.posterior.distribution(part), tf.constant(z[chosen]), given
+        )
+        sums[chosen] += np.exp(log_q)
+        counts[chosen] += 1
+    np.testing.assert_allclose(sums / counts, exact, rtol=0.15)
+
+
+def test_the_weighted_estimate_is_the_papers_with_its_constants() -> None:
+    means, _ = estimates("weighted", batches=50)
+    assert means["mutual_information"] <= math.log(200 * 20)
+    stratified, _ = estimates("stratified", batches=50)
+    assert means["mutual_information"] > stratified["mutual_information"] + 1
+    parts = means["mutual_information"] + means["total_correlation"] + means["dimension_kl"]
+    assert parts == pytest.approx(means["kl"], abs=1e-3)
+
+
+# --- moments and kernels ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["i", "ii"])
+def test_the_covariance_penalty_is_numpys(kind: str, near: LinearGaussian) -> None:
+    """M:F15: over images and not dimensions, divided by their number, with variances on the diagonal alone."""
+    loss = DisentangledPrior(kind=kind, off_diagonal_weight=3, diagonal_weight=7)
+    _, terms = loss(near.autoencoder, batch(near.images), training=False)
+    parameters = near.parameters()
+    covariance = np.cov(parameters["mean"].T.astype(np.float64), bias=True)
+    if kind == "ii":
+        covariance += np.diag(np.exp(parameters["log_var"]).mean(0))
+    expected = 2 * 3 * covariance[0, 1] ** 2 + 7 * ((np.diag(covariance) - 1) ** 2).sum()
+    assert float(terms["covariance"]) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("kernel", ["imq", "rbf"])
+def test_a_squared_mmd_is_summed_over_pairs_by_hand(kernel: str) -> None:
+    """M:F16: all pairs between the samples, none of a draw with itself within one."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(7, 3)), rng.normal(0.5, 1, (7, 3))
+
+    def kernels(a: np.ndarray, b: np.ndarray) -> float:
+        squared = ((a - b) ** 2).sum()
+        scales = [2 * 3 * scale for scale in (0.1, 0.2, 0.5, 1, 2, 5, 10)]
+        return sum(c / (c + squared) if kernel == "imq" else math.exp(-squared / c) for c in scales)
+
+    different = [(i, j) for i in range(7) for j in range(7) if i != j]
+    within = sum(kernels(x[i], x[j]) + kernels(y[i], y[j]) for i, j in different) / 42
+    between = sum(kernels(a, b) for a in x for b in y) / 49
+    ours = squared_mmd(tf.constant(x, tf.float32), tf.constant(y, tf.float32), kernel)
+    assert float(ours) == pytest.approx(within - 2 * between, rel=1e-4)
+
+
+@pytest.mark.parametrize("kernel", ["imq", "rbf"])
+def test_a_squared_mmd_of_equal_distributions_is_zero_in_the_mean_and_may_be_negative(kernel: str) -> None:
+    rng = np.random.default_rng(0)
+    values = [
+        float(squared_mmd(*(tf.constant(rng.normal(size=(50, 4)), tf.float32) for _ in range(2)), kernel))
+        for _ in range(200)
+    ]
+    assert abs(np.mean(values)) < 4 * np.std(values) / math.sqrt(200)
+    assert min(values) < 0
+    apart = squared_mmd(
+        tf.constant(rng.normal(size=(50, 4)), tf.float32), tf.constant(rng.normal(1, 1, (50, 4)), tf.float32), kernel
+    )
+    assert float(apart) > 10 * np.std(values)
+
+
+def test_an_mmd_of_one_image_is_finite(near: LinearGaussian) -> None:
+    """The last batch of a split may have one."""
+    loss, _ = MeanDiscrepancy()(near.autoencoder, batch(near.images[:1]), training=False)
+    assert np.isfinite(loss)
+    loss, _ = TotalCorrelation()(near.autoencoder, batch(near.images[:1], split_size=9), training=False)
+    assert np.isfinite(loss)
+
+
+def test_an_infovaes_kl_has_its_weight(near: LinearGaussian) -> None:
+    without = value(MeanDiscrepancy(), near)
+    _, terms = Elbo()(near.autoencoder, batch(near.images), training=False)
+    assert value(MeanDiscrepancy(kl_weight=0.5), near) == pytest.approx(without + 0.5 * float(terms["kl"]), rel=1e-4)
+
+
+def test_the_gradient_penalty_is_the_jacobians_norm_in_the_mean(near: LinearGaussian) -> None:
+    weights = near.autoencoder.decoder.get_layer("linear").get_weights()[0].astype(np.float64)
+    loss = Regularized(gradient_penalty=2.0)
+    penalties = [float(loss(near.autoencoder, batch(near.images, seed), True)[1]["penalty"]) for seed in range(5)]
+    assert np.mean(penalties) == pytest.approx(2 * (weights**2).sum(), rel=0.03)
+
+
+def test_the_decay_is_of_the_decoders_kernels_and_the_embedding_of_the_codes(near: LinearGaussian) -> None:
+    weights = near.autoencoder.decoder.get_layer("linear").get_weights()[0].astype(np.float64)
+    _, terms = Regularized(weight_decay=3.0)(near.autoencoder, batch(near.images), training=True)
+    assert float(terms["penalty"]) == pytest.approx(1.5 * (weights**2).sum(), rel=1e-5)
+    expected = 0.5 * (near.parameters()["mean"].astype(np.float64) ** 2).sum(1).mean()
+    assert float(terms["embedding"]) == pytest.approx(expected, rel=1e-4)
+
+
+# --- the ELBO's keys -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("epoch", "weight"), [(0, 0), (1, 0.5), (2, 1), (3, 1), (4, 0), (5, 0.5), (7.9, 1), (np.inf, 1)]
+)
+def test_a_cyclical_warmup_begins_again(epoch: float, weight: float) -> None:
+    loss = Elbo(kl_warmup_epochs=2, kl_cycle_epochs=4)
+    assert float(loss.kl_weight_at(tf.constant(epoch, tf.float32))) == pytest.approx(weight, abs=1e-6)
+
+
+def test_free_bits_count_no_dimension_for_less_than_they_say_and_leave_the_kl_as_it_is(near: LinearGaussian) -> None:
+    """M:F28: the maximum is taken of a dimension's mean over the batch, and the term that is shown is the KL."""
+    parameters = {name: values.astype(np.float64) for name, values in near.parameters().items()}
+    kl = -0.5 * (1 + parameters["log_var"] - parameters["mean"] ** 2 - np.exp(parameters["log_var"]))
+    by_dimension = kl.mean(0)
+    bits = float(by_dimension.mean())  # between the two
+    loss, terms = Elbo(free_bits=bits)(near.autoencoder, batch(near.images), training=True)
+    assert float(terms["kl"]) == pytest.approx(by_dimension.sum(), rel=1e-4)
+    counted = np.maximum(by_dimension, bits).sum()
+    assert float(loss) == pytest.approx(float(terms["reconstruction"]) + counted, rel=1e-4)
+
+
+@pytest.mark.parametrize(("epoch", "capacity"), [(0, 0), (1, 2.5), (2, 5), (np.inf, 5)])
+def test_a_capacity_grows_and_is_the_distance_of_the_batchs_mean(
+    epoch: float, capacity: float, near: LinearGaussian
+) -> None:
+    loss, terms = Elbo(kl_weight=10, kl_capacity=5, kl_capacity_epochs=2)(
+        near.autoencoder, batch(near.images, epoch=epoch), training=True
+    )
+    expected = float(terms["reconstruction"]) + 10 * abs(float(terms["kl"]) - capacity)
+    assert float(loss) == pytest.approx(expected, rel=1e-4)

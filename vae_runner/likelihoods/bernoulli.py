@@ -1,0 +1,22 @@
+"""A Bernoulli variable a pixel, for binary images."""
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from vae_runner.distributions import bernoulli
+from vae_runner.likelihoods.base import Likelihood, PixelParameter
+
+
+class Bernoulli(Likelihood):
+    """p(x|z) = Π sigmoid(logits)^x (1 − sigmoid(logits))^(1 − x) for pixels x in {0, 1}."""
+
+    measure = "binary"
+
+    def parameters(self, channels: int) -> dict[str, PixelParameter]:
+        """Return a logit for each channel."""
+        return {"logits": PixelParameter(channels)}
+
+    def distribution(self, parameters: Mapping[str, tf.Tensor]) -> bernoulli.Bernoulli:
+        """Return the variables of a batch's pixels."""
+        return bernoulli.Bernoulli(parameters["logits"])

@@ -1,0 +1,51 @@
+"""A mixture of logistic distributions a pixel, cut into 256 levels, over its colours together."""
+
+import math
+from collections.abc import Mapping
+
+import keras
+import tensorflow as tf
+
+from vae_runner.distributions import logistic_mixture
+from vae_runner.distributions.scale import soft_floor
+from vae_runner.likelihoods.base import Likelihood, PixelParameter
+from vae_runner.likelihoods.location_scale import LOG_SCALE_FLOOR
+
+
+class LogisticMixture(Likelihood):
+    """PixelCNN++'s likelihood (Salimans et al., 2017, section 2.1), with so many components."""
+
+    measure = "levels"
+
+    def __init__(self, components: int) -> None:
+        self._components = components
+
+    def parameters(self, channels: int) -> dict[str, PixelParameter]:
+        """Return for each component a logit, and for each of its channels a location and the logarithm of a scale.
+
+        Of a colour image also three coefficients, by which green follows red, and blue follows red and green.
+        """
+        parameters = {
+            "logits": PixelParameter(self._components),
+            "locations": PixelParameter(channels * self._components),
+            "log_scales": PixelParameter(channels * self._components),
+        }
+        if channels == 3:
+            parameters["coefficients"] = PixelParameter(3 * self._components, "tanh")
+        return parameters
+
+    def distribution(self, parameters: Mapping[str, tf.Tensor]) -> logistic_mixture.LogisticMixture:
+        """Return the mixtures of a batch's pixels."""
+        coefficients = parameters.get("coefficients")
+        return logistic_mixture.LogisticMixture(
+            parameters["logits"],
+            # The decoder's numbers are in units of half an image's range, around mid-grey.
+            0.5 + 0.5 * self._by_component(parameters["locations"]),
+            soft_floor(self._by_component(parameters["log_scales"]) - math.log(2), LOG_SCALE_FLOOR),
+            None if coefficients is None else self._by_component(coefficients),
+        )
+
+    def _by_component(self, values: tf.Tensor) -> tf.Tensor:
+        """Return `[batch, height, width, n · components]` as `[batch, height, width, n, components]`."""
+        height, width, numbers = values.shape[1:]
+        return keras.ops.reshape(values, (-1, height, width, numbers // self._components, self._components))

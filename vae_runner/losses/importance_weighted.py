@@ -1,0 +1,145 @@
+"""Bounds of several draws from each image's posterior."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import tensorflow as tf
+
+from vae_runner.distributions.base import Noise
+from vae_runner.losses.base import Batch, Loss
+from vae_runner.models.autoencoder import Autoencoder
+
+
+class Weights(NamedTuple):
+    """The importance weights of draws z_k of q(z|x): log w = log p(x|z) + log p(z) − log q(z|x), in nats."""
+
+    log_likelihood: tf.Tensor  # each float32 [batch, samples]
+    log_prior: tf.Tensor
+    log_posterior: tf.Tensor
+
+    @property
+    def log_w(self) -> tf.Tensor:
+        """Their logarithms, `[batch, samples]`."""
+        return self.log_likelihood + self.log_prior - self.log_posterior
+
+    def terms(self) -> dict[str, tf.Tensor]:
+        """Return the ELBO's two terms, means over images and draws."""
+        kl = tf.reduce_mean(self.log_posterior - self.log_prior)
+        return {"reconstruction": -tf.reduce_mean(self.log_likelihood), "kl": kl}
+
+
+class GradientScale:
+    """An identity whose gradient is multiplied by `factor`, which is assigned after the forward pass."""
+
+    def __init__(self) -> None:
+        self.factor = tf.constant(1.0)
+
+    def __call__(self, values: tf.Tensor) -> tf.Tensor:
+        """Return `values`."""
+
+        @tf.custom_gradient
+        def identity(values: tf.Tensor) -> tuple[tf.Tensor, object]:
+            return tf.identity(values), lambda upstream: upstream * self.factor
+
+        return identity(values)
+
+
+class _SeveralDraws:
+    """Noise for images that stand `samples` times in a row each."""
+
+    def __init__(self, noise: Noise, samples: int) -> None:
+        self._noise, self._samples = noise, samples
+
+    def normal(self, shape: Sequence[int]) -> tf.Tensor:
+        """Return standard normal numbers, float32 `[images · samples, *shape]`."""
+        return tf.reshape(self._noise.normal([self._samples, *shape]), [-1, *shape])
+
+    def uniform(self, shape: Sequence[int]) -> tf.Tensor:
+        """Return uniform numbers in [0, 1), float32 `[images · samples, *shape]`."""
+        return tf.reshape(self._noise.uniform([self._samples, *shape]), [-1, *shape])
+
+
+def importance_weights(
+    autoencoder: Autoencoder,
+    batch: Batch,
+    samples: int,
+    training: bool,
+    *,
+    density_is_constant: bool = False,
+    scale: GradientScale | None = None,
+) -> Weights:
+    """Return the importance weights of `samples` draws for each image; the encoder passes over the images once.
+
+    With `density_is_constant`, log q(z|x) depends on the encoder by z alone, not by its parameters. `scale` is applied
+    to the draws.
+    """
+
+    def repeated(values: tf.Tensor) -> tf.Tensor:
+        return tf.repeat(values, samples, axis=0)
+
+    parameters = autoencoder.parameters(batch.images, batch.labels, training)
+    parameters = {name: repeated(value) for name, value in parameters.items()}
+    labels = None if batch.labels is None else repeated(batch.labels)
+    posterior = autoencoder.posterior.distribution(parameters)
+    z = posterior.sample(_SeveralDraws(batch.noise, samples))
+    if scale is not None:
+        z = scale(z)
+    if density_is_constant:
+        fixed = {name: tf.stop_gradient(value) for name, value in parameters.items()}
+        posterior = autoencoder.posterior.distribution(fixed)
+    likelihood = autoencoder.decode(z, labels, training)
+    log_probs = (
+        likelihood.log_prob(repeated(batch.images)),
+        autoencoder.latent_prior(labels).log_prob(z),
+        posterior.log_prob(z),
+    )
+    return Weights(*(tf.reshape(log_prob, [-1, samples]) for log_prob in log_probs))
+
+
+@dataclass(frozen=True)
+class ImportanceWeighted(Loss):
+    """−E log 1/K Σ w_k over K draws (Burda et al., 2016, equation 8).
+
+    With `groups` G it is the mean of G such bounds, each of its own draws (Rainforth et al., 2018: MIWAE).
+    With `elbo_weight` β it is β · ELBO + (1 − β) · that bound (CIWAE). `gradient` names the estimator of its gradient:
+    "iwae" is that of the bound itself; "stl" leaves out what the encoder's parameters do to log q(z|x) (Roeder et al.,
+    2017), which for one group of one draw, or an elbo_weight of 1, has the same mean; "dreg" has the bound's mean and
+    does not drown in noise as K grows (Tucker et al., 2019, equation 8).
+    """
+
+    samples: int = 5
+    groups: int = 1
+    elbo_weight: float = 0.0
+    gradient: str = "iwae"
+
+    terms: ClassVar = ("reconstruction", "kl")
+    needs_density: ClassVar = True
+
+    def __call__(
+        self, autoencoder: Autoencoder, batch: Batch, training: bool
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Return the negative bound, and the ELBO's terms: means over the draws."""
+        scale = GradientScale() if self.gradient == "dreg" else None
+        weights = importance_weights(
+            autoencoder, batch, self.samples * self.groups, training,
+            density_is_constant=self.gradient != "iwae", scale=scale,
+        )  # fmt: skip
+        log_w = tf.reshape(weights.log_w, [-1, self.groups, self.samples])
+        bound = self._bound(log_w)
+        if scale is not None:
+            weights_in_group = tf.stop_gradient(tf.nn.softmax(log_w, axis=2))
+            constant = self.elbo_weight / self.samples
+            by_log_w = constant + (1 - self.elbo_weight) * weights_in_group
+            # What the encoder gets, by z alone, has the weights squared in place of the missing score.
+            by_z = constant + (1 - self.elbo_weight) * tf.square(weights_in_group)
+            scale.factor = tf.reshape(by_z / by_log_w, [-1, 1])
+            surrogate = tf.reduce_mean(tf.reduce_sum(by_log_w * log_w, axis=2))
+            bound = tf.stop_gradient(bound - surrogate) + surrogate
+        return -bound, weights.terms()
+
+    def _bound(self, log_w: tf.Tensor) -> tf.Tensor:
+        importance_weighted = tf.reduce_logsumexp(log_w, axis=2) - math.log(self.samples)
+        elbo = tf.reduce_mean(log_w, axis=2)
+        return tf.reduce_mean(self.elbo_weight * elbo + (1 - self.elbo_weight) * importance_weighted)

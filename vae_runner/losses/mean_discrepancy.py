@@ -1,0 +1,71 @@
+"""The distance of the codes of all images from the prior, by a kernel."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import tensorflow as tf
+
+from vae_runner.distributions.divergence import kl_divergence
+from vae_runner.losses.base import Batch, Loss, reconstruction_term
+from vae_runner.models.autoencoder import Autoencoder
+
+SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the mean squared distance of two draws of N(0, I)
+
+
+@dataclass(frozen=True)
+class MeanDiscrepancy(Loss):
+    """reconstruction + kl_weight · KL + mmd_weight · MMD²(q(z), p(z)), with one z an image.
+
+    Without the KL term it is a Wasserstein autoencoder (Tolstikhin et al., 2018: WAE-MMD), also of a posterior that is
+    a point; with it an InfoVAE (Zhao et al., 2019, equation 6: kl_weight is 1 − α, mmd_weight α + λ − 1). MMD² is the
+    unbiased estimate, which may be negative.
+    """
+
+    reconstruction_weight: float | None = None
+    kl_weight: float = 0.0
+    mmd_weight: float = 10.0
+    kernel: str = "imq"
+
+    terms: ClassVar = ("reconstruction", "mmd")
+
+    @property
+    def needs_density(self) -> bool:
+        """Whether it takes the KL divergence."""
+        return self.kl_weight != 0
+
+    def __call__(
+        self, autoencoder: Autoencoder, batch: Batch, training: bool
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Return the scalar to minimise, and its terms: `mmd` without its weight."""
+        posterior = autoencoder.encode(batch.images, batch.labels, training)
+        prior = autoencoder.latent_prior(batch.labels)
+        z = posterior.sample(batch.noise)
+        likelihood = autoencoder.decode(z, batch.labels, training)
+        reconstruction = reconstruction_term(autoencoder, batch, likelihood, self.reconstruction_weight)
+        discrepancy = squared_mmd(batch.gather(z), batch.gather(prior.sample(batch.noise)), self.kernel)
+        loss = reconstruction + self.mmd_weight * discrepancy
+        if self.kl_weight:
+            loss += self.kl_weight * tf.reduce_mean(kl_divergence(posterior, prior, z))
+        return loss, {"reconstruction": reconstruction, "mmd": discrepancy}
+
+
+def squared_mmd(x: tf.Tensor, y: tf.Tensor, kernel: str) -> tf.Tensor:
+    """Return the unbiased estimate of the squared maximum mean discrepancy of two samples `[n, dimensions]`: a scalar.
+
+    Gretton et al. (2012), equation 3: the mean kernel of two different x, plus that of two different y, minus twice
+    that of an x and a y. "imq" is Σ c / (c + distance²) over `SCALES` c, and "rbf" Σ exp(−distance² / c), both in units of
+    2 · dimensions, the mean squared distance of two draws of N(0, I).
+    """
+    count = tf.cast(tf.shape(x)[0], tf.float32)
+
+    def kernels(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+        distances = tf.reduce_sum(tf.math.squared_difference(a[:, tf.newaxis], b), axis=2) / (2 * a.shape[1])
+        each = [scale / (scale + distances) if kernel == "imq" else tf.exp(-distances / scale) for scale in SCALES]
+        return tf.add_n(each)
+
+    def mean_of_different(kernel_values: tf.Tensor) -> tf.Tensor:
+        without_diagonal = tf.reduce_sum(kernel_values) - tf.linalg.trace(kernel_values)
+        return without_diagonal / tf.maximum(count * (count - 1), 1)
+
+    between = tf.reduce_mean(kernels(x, y))
+    return mean_of_different(kernels(x, x)) + mean_of_different(kernels(y, y)) - 2 * between

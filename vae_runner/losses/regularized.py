@@ -1,0 +1,50 @@
+"""A plain autoencoder whose codes stay small and whose decoder stays smooth."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import tensorflow as tf
+
+from vae_runner.losses.base import Batch, Loss, reconstruction_term
+from vae_runner.models.autoencoder import Autoencoder
+
+
+@dataclass(frozen=True)
+class Regularized(Loss):
+    """reconstruction + embedding_weight · ½ ‖z‖² + a penalty of the decoder (Ghosh et al., 2020: RAE, equation 7).
+
+    The penalty is `weight_decay` · ½ ‖weights of the decoder's kernels‖², or `gradient_penalty` · ‖∂ image / ∂z‖², the
+    squared Frobenius norm of the Jacobian, estimated along one random direction in the image (Hutchinson).
+    """
+
+    reconstruction_weight: float | None = None
+    embedding_weight: float = 1.0
+    weight_decay: float = 0.0
+    gradient_penalty: float = 0.0
+
+    terms: ClassVar = ("reconstruction", "embedding", "penalty")
+
+    def __call__(
+        self, autoencoder: Autoencoder, batch: Batch, training: bool
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Return the scalar to minimise, and its terms: `reconstruction` and `penalty` with their weights."""
+        z = autoencoder.encode(batch.images, batch.labels, training).mean
+        penalty = tf.constant(0.0)
+        if self.gradient_penalty:
+            direction = batch.noise.normal(batch.images.shape[1:])
+            with tf.GradientTape() as tape:
+                tape.watch(z)
+                likelihood = autoencoder.decode(z, batch.labels, training)
+                projection = tf.reduce_sum(direction * likelihood.mean)
+            gradient = tape.gradient(projection, z)
+            penalty += self.gradient_penalty * tf.reduce_mean(tf.reduce_sum(tf.square(gradient), axis=1))
+        else:
+            likelihood = autoencoder.decode(z, batch.labels, training)
+        if self.weight_decay:
+            kernels = [variable for variable in autoencoder.decoder.trainable_variables if len(variable.shape) > 1]
+            squares = [tf.reduce_sum(tf.square(tf.cast(kernel.value, tf.float32))) for kernel in kernels]
+            penalty += self.weight_decay * 0.5 * tf.add_n(squares)
+        reconstruction = reconstruction_term(autoencoder, batch, likelihood, self.reconstruction_weight)
+        embedding = 0.5 * tf.reduce_mean(tf.reduce_sum(tf.square(z), axis=1))
+        loss = reconstruction + self.embedding_weight * embedding + penalty
+        return loss, {"reconstruction": reconstruction, "embedding": embedding, "penalty": penalty}

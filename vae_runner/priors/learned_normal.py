@@ -1,0 +1,23 @@
+"""A Gaussian whose mean and variances are trained."""
+
+from typing import Any
+
+import keras
+
+from vae_runner.distributions.gaussian import DiagonalGaussian
+from vae_runner.priors.base import Prior
+
+
+class LearnedNormal(Prior, keras.layers.Layer):
+    """p(z) = N(m, diag(s²)), beginning with N(0, I)."""
+
+    symbol = "N(m, s²)"
+
+    def create_weights(self, image_shape: tuple[int, int, int], latent: int) -> None:
+        """Create the mean and the logarithms of the variances."""
+        self._mean = self.add_weight(shape=(1, latent), initializer="zeros", dtype="float32", name="mean")
+        self._log_var = self.add_weight(shape=(1, latent), initializer="zeros", dtype="float32", name="log_var")
+
+    def distribution(self, autoencoder: Any, labels: Any = None) -> DiagonalGaussian:
+        """Return the Gaussian, of a batch of one."""
+        return DiagonalGaussian(self._mean.value, self._log_var.value)

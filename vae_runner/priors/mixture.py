@@ -1,0 +1,33 @@
+"""A mixture of Gaussians, trained with the networks."""
+
+from typing import Any
+
+import keras
+
+from vae_runner.distributions.mixture import GaussianMixture
+from vae_runner.distributions.scale import soft_floor
+from vae_runner.priors.base import Prior
+
+LOG_VAR_FLOOR = -8.0
+
+
+class Mixture(Prior, keras.layers.Layer):
+    """p(z) = Σ weight · N(mean, diag(var)) over so many components; their means begin apart, as draws of N(0, I)."""
+
+    symbol = "mixture"
+
+    def __init__(self, components: int) -> None:
+        super().__init__()
+        self._components = components
+
+    def create_weights(self, image_shape: tuple[int, int, int], latent: int) -> None:
+        """Create logits, means, and the logarithms of the variances."""
+        shape = (self._components, latent)
+        self._logits = self.add_weight(shape=shape[:1], initializer="zeros", dtype="float32", name="logits")
+        first = keras.initializers.RandomNormal(stddev=1.0)
+        self._means = self.add_weight(shape=shape, initializer=first, dtype="float32", name="means")
+        self._log_vars = self.add_weight(shape=shape, initializer="zeros", dtype="float32", name="log_vars")
+
+    def distribution(self, autoencoder: Any, labels: Any = None) -> GaussianMixture:
+        """Return the mixture."""
+        return GaussianMixture(self._logits.value, self._means.value, soft_floor(self._log_vars.value, LOG_VAR_FLOOR))

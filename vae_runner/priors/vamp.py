@@ -1,0 +1,30 @@
+"""A mixture of the posteriors of images that are learned."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from vae_runner.distributions.mixture import GaussianMixture
+from vae_runner.priors.base import Prior
+
+
+class Vamp(Prior, keras.layers.Layer):
+    """p(z) = 1/M · Σ q(z|u) over M pseudo-inputs u: images that are trained (Tomczak & Welling, 2018, equation 9)."""
+
+    symbol = "VampPrior"
+
+    def __init__(self, pseudo_inputs: int) -> None:
+        super().__init__()
+        self._count = pseudo_inputs
+
+    def create_weights(self, image_shape: tuple[int, int, int], latent: int) -> None:
+        """Create the pseudo-inputs, nearly black, as in the paper's code."""
+        first = keras.initializers.RandomNormal(mean=0.05, stddev=0.01)
+        shape = (self._count, *image_shape)
+        self._images = self.add_weight(shape=shape, initializer=first, dtype="float32", name="pseudo_inputs")
+
+    def distribution(self, autoencoder: Any, labels: Any = None) -> GaussianMixture:
+        """Return the mixture. The pseudo-inputs' encoder pass leaves moving averages as they are."""
+        components = autoencoder.encode(tf.clip_by_value(self._images.value, 0.0, 1.0))
+        return GaussianMixture(tf.zeros([self._count]), components.mean, components.log_var)
