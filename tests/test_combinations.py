@@ -1,6 +1,7 @@
 """Every component of an axis trains next to those it fits: a finite loss, and every weight that takes part moves."""
 
 from collections.abc import Iterator
+from itertools import combinations as pairwise_combinations
 from itertools import product
 
 import numpy as np
@@ -9,6 +10,8 @@ from hydra import compose, initialize_config_module
 
 from vae_runner.config import registry
 from vae_runner.config.checks import check
+from vae_runner.config.fit import check_fit
+from vae_runner.errors import UserError
 from vae_runner.experiment import Experiment, build_experiment
 from vae_runner.runtime.hardware import setup
 from vae_runner.schema import register_schemas
@@ -27,18 +30,34 @@ def names(group: str) -> list[str]:
     return [component.name for component in registry.components(group)]
 
 
-def fits(posterior: str, prior: str, loss: str) -> bool:
+def target(group: str, name: str) -> str | None:
+    """What a component is built from."""
+    return next(component.target for component in registry.components(group) if component.name == name)
+
+
+def fits(**chosen: str) -> bool:
     """Whether a loss can be taken of these."""
-    return (loss == "ae" or posterior != "point") and (prior != "vamp" or posterior == "gaussian")
+    try:
+        check_fit({group: target(group, name) for group, name in chosen.items()})
+    except UserError:
+        return False
+    return True
 
 
 def combinations() -> Iterator[tuple[str, str, str, str]]:
-    """Every posterior, prior and loss that fit with one likelihood; and every likelihood with every loss."""
-    for posterior, prior, loss in product(names("posterior"), names("prior"), names("loss")):
-        if fits(posterior, prior, loss):
-            yield posterior, prior, "mse", loss
-    for likelihood, loss in product(names("likelihood"), names("loss")):
-        yield "gaussian", "normal", likelihood, loss
+    """One of every pair of components that fit, in few combinations."""
+    axes = ("posterior", "prior", "likelihood", "loss")
+    every = [chosen for chosen in product(*map(names, axes)) if fits(**dict(zip(axes, chosen, strict=True)))]
+    left = {pair for chosen in every for pair in pairs(chosen)}
+    while left:
+        best = max(every, key=lambda chosen: len(left.intersection(pairs(chosen))))
+        left.difference_update(pairs(best))
+        yield best
+
+
+def pairs(chosen: tuple[str, ...]) -> set[tuple[tuple[int, str], tuple[int, str]]]:
+    """The pairs of a combination, each component with its axis."""
+    return set(pairwise_combinations(enumerate(chosen), 2))
 
 
 def built(posterior: str, prior: str, likelihood: str, loss: str) -> Experiment:

@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vae_runner.config import registry
 from vae_runner.config.composition import FOLDER_KEYS
+from vae_runner.config.fit import check_fit
 from vae_runner.config.keys import check_value, leaves, typed_keys
 from vae_runner.errors import UserError, check_name
 
@@ -34,6 +35,7 @@ def check(config: DictConfig) -> None:
     for name in registry.parts():
         if not isinstance(config[name], DictConfig) or "_target_" not in config[name]:
             raise UserError(f"{name} names nothing to build: its YAML needs keys, and among them a _target_")
+    check_fit({name: config[name]._target_ for name in registry.parts()})
     _check_folders(config)
     _check_together(config)
 

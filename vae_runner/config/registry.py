@@ -5,6 +5,7 @@ store, the checks, the help text, the types of a resumed run and the question wh
 """
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,8 @@ class Component:
     target: str | None  # what is called to build it; None: nothing is built
     schema: type[Keys] = Built
     shown: tuple[str, ...] = ()  # the keys that --help names
+    gives: frozenset[str] = frozenset()  # what others may need of it: see `config.fit`
+    needs: Mapping[str, str] = dataclasses.field(default_factory=dict)  # by the group of the other
 
     @property
     def node(self) -> Keys:

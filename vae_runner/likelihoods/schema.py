@@ -34,32 +34,22 @@ class LogisticMixtureConfig(Built):
     components: int = key(10, minimum=1, maximum=1000)
 
 
+def _density(name: str, place: str, schema: type[Built] = Built, shown: tuple[str, ...] = ()) -> Component:
+    """Return the entry of a likelihood that is a density; `place` is its module and class in this room."""
+    return Component("likelihood", name, f"vae_runner.likelihoods.{place}", schema, shown, gives=frozenset({"density"}))
+
+
 COMPONENTS = (
     Component("likelihood", "mse", "vae_runner.likelihoods.mse.MeanSquaredError"),
     Component("likelihood", "cross_entropy", "vae_runner.likelihoods.cross_entropy.CrossEntropy"),
-    Component("likelihood", "gaussian", "vae_runner.likelihoods.gaussian.Gaussian", SharedScaleConfig, ("scale",)),
-    Component(
-        "likelihood", "gaussian_per_pixel", "vae_runner.likelihoods.gaussian_per_pixel.GaussianPerPixel",
-        PixelScaleConfig,
-    ),
-    Component("likelihood", "bernoulli", "vae_runner.likelihoods.bernoulli.Bernoulli"),
-    Component(
-        "likelihood", "continuous_bernoulli", "vae_runner.likelihoods.continuous_bernoulli.ContinuousBernoulli",
-        ContinuousBernoulliConfig,
-    ),
-    Component("likelihood", "laplace", "vae_runner.likelihoods.laplace.Laplace", SharedScaleConfig, ("scale",)),
-    Component("likelihood", "student_t", "vae_runner.likelihoods.student_t.StudentT", PixelScaleConfig),
-    Component(
-        "likelihood", "discretized_gaussian", "vae_runner.likelihoods.discretized_gaussian.DiscretizedGaussian",
-        PixelScaleConfig,
-    ),
-    Component(
-        "likelihood", "discretized_logistic", "vae_runner.likelihoods.discretized_logistic.DiscretizedLogistic",
-        PixelScaleConfig,
-    ),
-    Component(
-        "likelihood", "logistic_mixture", "vae_runner.likelihoods.logistic_mixture.LogisticMixture",
-        LogisticMixtureConfig, ("components",),
-    ),
-    Component("likelihood", "categorical", "vae_runner.likelihoods.categorical.Categorical"),
-)  # fmt: skip
+    _density("gaussian", "gaussian.Gaussian", SharedScaleConfig, ("scale",)),
+    _density("gaussian_per_pixel", "gaussian_per_pixel.GaussianPerPixel", PixelScaleConfig),
+    _density("bernoulli", "bernoulli.Bernoulli"),
+    _density("continuous_bernoulli", "continuous_bernoulli.ContinuousBernoulli", ContinuousBernoulliConfig),
+    _density("laplace", "laplace.Laplace", SharedScaleConfig, ("scale",)),
+    _density("student_t", "student_t.StudentT", PixelScaleConfig),
+    _density("discretized_gaussian", "discretized_gaussian.DiscretizedGaussian", PixelScaleConfig),
+    _density("discretized_logistic", "discretized_logistic.DiscretizedLogistic", PixelScaleConfig),
+    _density("logistic_mixture", "logistic_mixture.LogisticMixture", LogisticMixtureConfig, ("components",)),
+    _density("categorical", "categorical.Categorical"),
+)

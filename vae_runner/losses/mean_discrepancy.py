@@ -53,8 +53,8 @@ def squared_mmd(x: tf.Tensor, y: tf.Tensor, kernel: str) -> tf.Tensor:
     """Return the unbiased estimate of the squared maximum mean discrepancy of two samples `[n, dimensions]`: a scalar.
 
     Gretton et al. (2012), equation 3: the mean kernel of two different x, plus that of two different y, minus twice
-    that of an x and a y. "imq" is Σ c / (c + distance²) over `SCALES` c, and "rbf" Σ exp(−distance² / c), both in units of
-    2 · dimensions, the mean squared distance of two draws of N(0, I).
+    that of an x and a y. "imq" is Σ c / (c + distance²) over `SCALES` c, and "rbf" Σ exp(−distance² / c), both in
+    units of 2 · dimensions, the mean squared distance of two draws of N(0, I).
     """
     count = tf.cast(tf.shape(x)[0], tf.float32)
 

@@ -14,10 +14,10 @@ from vae_runner.models.autoencoder import Autoencoder
 class TotalCorrelation(Loss):
     """reconstruction + α · mutual information + β · total correlation + γ · dimensions' KL.
 
-    That is the β-TCVAE (Chen et al., 2018, equation 4). The three add up to the KL term. They need q(z), the mean of the posteriors of the split's images, which is
-    estimated from a batch: "stratified" by weights of which the estimate of q(z) has the right mean, or "weighted" by
-    equal weights, as the paper's equation 5 has it, whose mutual information is too large by up to log of the batch
-    size, and its total correlation by more.
+    That is the β-TCVAE (Chen et al., 2018, equation 4). The three add up to the KL term. They need q(z), the mean of
+    the posteriors of the split's images, which is estimated from a batch: "stratified" by weights with which q(z) is
+    right in the mean, or "weighted" by equal weights, as the paper's equation 5 has it, whose mutual information
+    is too large by up to the logarithm of the batch size, and its total correlation by more.
     """
 
     reconstruction_weight: float | None = None

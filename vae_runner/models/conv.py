@@ -55,7 +55,7 @@ def build(
     x = keras.layers.Flatten(name="flatten")(x)
     encoder = keras.Model(images, heads(x, posterior.parameters((latent,))), name="encoder")
 
-    z = keras.Input((latent,), name="z")
+    z = keras.Input(posterior.z_shape((latent,)), name="z")
     x = keras.layers.Dense(math.prod(bottleneck), name="dense")(z)
     x = keras.layers.Reshape(bottleneck, name="reshape")(x)
     for i in range(len(strides) - 1, 0, -1):

@@ -45,7 +45,7 @@ def build(
         )
         for name, parameter in sorted(likelihood.parameters(image_shape[2]).items())
     }  # fmt: skip
-    z = keras.Input((latent,), name="z")
+    z = keras.Input(posterior.z_shape((latent,)), name="z")
     features = hidden(z)
     shape = (*image_shape[:2], -1)
     outputs = {

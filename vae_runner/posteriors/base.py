@@ -15,6 +15,10 @@ class Posterior(Family):
 
     has_density: bool  # whether its distributions have a log_prob, which a KL term needs
 
+    def z_shape(self, latent: Shape) -> Shape:
+        """Return the shape of z, as the decoder is given it; `latent` is how many dimensions it has."""
+        return latent
+
     def parameters(self, latent: Shape) -> dict[str, Shape]:
         """Return the names and shapes of what an encoder must give for one image; `latent` is the shape of z."""
         raise NotImplementedError

@@ -20,9 +20,14 @@ class VampConfig(Built):
     pseudo_inputs: int = key(500, minimum=1, maximum=100_000)
 
 
+VECTORS = {"posterior": "vector"}
+
 COMPONENTS = (
-    Component("prior", "normal", "vae_runner.priors.normal.Normal"),
-    Component("prior", "learned_normal", "vae_runner.priors.learned_normal.LearnedNormal"),
-    Component("prior", "mixture", "vae_runner.priors.mixture.Mixture", MixtureConfig, ("components",)),
-    Component("prior", "vamp", "vae_runner.priors.vamp.Vamp", VampConfig, ("pseudo_inputs",)),
-)
+    Component("prior", "normal", "vae_runner.priors.normal.Normal", needs=VECTORS),
+    Component("prior", "learned_normal", "vae_runner.priors.learned_normal.LearnedNormal", needs=VECTORS),
+    Component("prior", "mixture", "vae_runner.priors.mixture.Mixture", MixtureConfig, ("components",), needs=VECTORS),
+    Component(
+        "prior", "vamp", "vae_runner.priors.vamp.Vamp", VampConfig, ("pseudo_inputs",), needs={"posterior": "gaussian"},
+    ),
+    Component("prior", "sphere", "vae_runner.priors.sphere.Sphere", needs={"posterior": "sphere"}),
+)  # fmt: skip

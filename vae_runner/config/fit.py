@@ -1,0 +1,45 @@
+"""What fits what: what a component needs of the others of a run, and what these give."""
+
+from collections.abc import Mapping
+
+from vae_runner.config import registry
+from vae_runner.config.registry import Component
+from vae_runner.errors import UserError
+
+MEANINGS = {  # of what components give, after "needs a posterior"
+    "density": "with a density",
+    "gaussian": "that is a Gaussian with a mean and a variance a dimension",
+    "factorised": "whose dimensions are independent",
+    "vector": "of vectors in all of space",
+    "sphere": "on the sphere",
+}
+
+
+def check_fit(targets: Mapping[str, object]) -> None:
+    """Refuse components that do not fit each other; `targets` has the `_target_` of each part of a run.
+
+    What is not ours is passed over: `experiment` asks it when it is built.
+
+    Raises:
+        UserError: one of them needs what another does not give.
+    """
+    chosen = {part: registry.by_target(target) for part, target in targets.items()}
+    for component in chosen.values():
+        for group, needed in component.needs.items() if component else ():
+            other = chosen.get(group)
+            if component and other and needed not in other.gives:
+                raise UserError(_refusal(component, other, needed))
+
+
+def _refusal(component: Component, other: Component, needed: str) -> str:
+    fitting = [candidate.name for candidate in registry.components(other.group) if needed in candidate.gives]
+    also = [
+        candidate.name
+        for candidate in registry.components(component.group)
+        if candidate.needs.get(other.group) is None or candidate.needs[other.group] in other.gives
+    ]
+    instead = f", or {component.group} from {', '.join(also)}" if also else ""
+    return (
+        f"{component.group}={component.name} needs a {other.group} {MEANINGS[needed]}, and {other.group}={other.name} is "
+        f"not one: choose {other.group} from {', '.join(fitting)}{instead}"
+    )
