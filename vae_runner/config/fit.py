@@ -40,6 +40,6 @@ def _refusal(component: Component, other: Component, needed: str) -> str:
     ]
     instead = f", or {component.group} from {', '.join(also)}" if also else ""
     return (
-        f"{component.group}={component.name} needs a {other.group} {MEANINGS[needed]}, and {other.group}={other.name} is "
-        f"not one: choose {other.group} from {', '.join(fitting)}{instead}"
+        f"{component.group}={component.name} needs a {other.group} {MEANINGS[needed]}, and {other.group}={other.name} "
+        f"is not one: choose {other.group} from {', '.join(fitting)}{instead}"
     )
