@@ -39,8 +39,7 @@ NOT_RUN = {
     ],
     "runs these tests": [
         "pytest",
-        "VAE_RUNNER_TEST_ROUNDS=20 pytest tests/cli tests/datasets tests/training tests/test_run_directory.py "
-        "tests/test_damaged_runs.py",
+        "VAE_RUNNER_TEST_ROUNDS=20 pytest tests/cli tests/datasets tests/training tests/storage",
     ],
     "measures for minutes, with libraries that the tests do without; see tests/benchmarks": [
         "python -m benchmarks.training",

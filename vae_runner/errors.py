@@ -26,6 +26,10 @@ class UnreadableError(UserError):
     """A file or folder cannot be read: no permission, a disk that fails. Of what is in it nothing is known."""
 
 
+class FormatError(UserError):
+    """A run directory is of a format that this version does not read."""
+
+
 class Interrupted(KeyboardInterrupt):
     """A signal asked the command to end. Its text, if any, says how to go on later; `status` is the exit status."""
 

@@ -28,7 +28,7 @@ from vae_runner.models.variables import Variables
 from vae_runner.posteriors.base import Posterior
 from vae_runner.runtime.hardware import Hardware, memory
 from vae_runner.storage import resume
-from vae_runner.storage.run_directory import RunDirectory
+from vae_runner.storage.stored_run import StoredRun
 from vae_runner.training.checkpoints import TrainingState
 from vae_runner.training.early_stopping import OTHER_METRICS, check_metric, should_stop
 from vae_runner.training.inner import InnerLoop
@@ -202,7 +202,7 @@ def build_players(
     return players
 
 
-def load(directory: RunDirectory, trust: Sequence[str] = ()) -> Autoencoder:
+def load(directory: StoredRun, trust: Sequence[str] = ()) -> Autoencoder:
     """Return the trained autoencoder of a run, rebuilt from its configuration.
 
     Raises:

@@ -25,7 +25,7 @@ from vae_runner.runtime.cluster import Cluster, find
 from vae_runner.runtime.console import LOG_ONLY, silence_native_messages
 from vae_runner.runtime.hardware import LOST_ERRORS, Hardware
 from vae_runner.runtime.interruption import StopRequest
-from vae_runner.storage.resume import check_same_past
+from vae_runner.storage.resume import check_checkpoint_config
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.trackers.figure_files import FigureFiles
 from vae_runner.trackers.metrics_table import MetricsTable
@@ -104,7 +104,7 @@ class Session:
 
     def checkpoints(self, experiment: Experiment) -> Checkpoints:
         """Return what writes the experiment's checkpoints into the run's directory."""
-        return Checkpoints(self.config.checkpoint, self.directory, experiment.state.capture)
+        return Checkpoints(self.config.checkpoint, self.directory.checkpoints, experiment.state.capture)
 
     def restore(self, experiment: Experiment) -> bool:
         """Put the experiment where the run's newest checkpoint is, if there is one; return whether there is.
@@ -112,7 +112,7 @@ class Session:
         Raises:
             UserError: the checkpoint is of another configuration, of other images, or not that of all workers.
         """
-        checkpoint = self.directory.newest_checkpoint()
+        checkpoint = self.directory.checkpoints.newest()
         if checkpoint is not None:
             self._check_origin(checkpoint, experiment)
         if not self.in_sweep:  # The configuration is that of the directory, which may have been damaged.
@@ -150,7 +150,7 @@ class Session:
         return self.stop.agreed(machine.all_reduce_max) if self.cluster else nullcontext()
 
     def _check_origin(self, checkpoint: Checkpoint, experiment: Experiment) -> None:
-        check_same_past(self.config, checkpoint.config, self.directory.path)
+        check_checkpoint_config(self.config, checkpoint.config, self.directory.path)
         if changes := data_changes(checkpoint.data, experiment.dataset.fingerprint):
             raise UserError(
                 f"{self.directory.path} was trained on other images ({changes}): bring those back, say with "
@@ -187,9 +187,9 @@ def _recorded_end(record: Record, directory: RunDirectory, cluster: Cluster | No
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        end("interrupted", step=directory.newest_step)
+        end("interrupted", step=directory.checkpoints.newest_step)
         number = interrupt.signal_number if isinstance(interrupt, Interrupted) else signal.SIGINT
-        interrupted = Interrupted(number, f"interrupted at step {directory.newest_step}: {resume_hint}")
+        interrupted = Interrupted(number, f"interrupted at step {directory.checkpoints.newest_step}: {resume_hint}")
         log.info("%s", interrupted, extra=LOG_ONLY)
         raise interrupted from interrupt
     except UnwritableError as error:

@@ -15,7 +15,8 @@ from tensorboard.plugins.hparams.list_session_groups import Handler
 
 from tests.cli.test_sweep import SMALL, rows
 from tests.conftest import command
-from vae_runner.storage.run_directory import CHOICES, RunDirectory
+from vae_runner.storage.run_directory import RunDirectory
+from vae_runner.storage.run_info import CHOICES
 
 
 @pytest.fixture(scope="module")

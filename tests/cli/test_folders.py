@@ -1,6 +1,5 @@
 """What folders hold that is not ours, what may not be read, and what file systems and machines lack."""
 
-import errno
 import importlib
 import os
 import shutil
@@ -14,11 +13,9 @@ from omegaconf import OmegaConf
 
 from tests.conftest import command
 from vae_runner.datasets import fashion
-from vae_runner.errors import UnreadableError, UnwritableError, UserError
-from vae_runner.files import locks
-from vae_runner.files.folders import make_next_folder, write_whole
+from vae_runner.errors import UnreadableError, UserError
+from vae_runner.files.folders import make_next_folder
 from vae_runner.storage.run_directory import RunDirectory
-from vae_runner.sweeps import share
 from vae_runner.sweeps.directory import SweepDirectory
 
 Refusal = Callable[..., str]
@@ -73,7 +70,7 @@ def test_a_sweep_is_refused_a_folder_with_something_of_the_users(name: str, tmp_
     "left",
     [
         [],
-        [".lock", ".hydra/config.yaml", ".config.yaml.123.part", "vae-run.log"],
+        [".lock", ".hydra/config.yaml", ".part-123-config.yaml", "vae-run.log"],
         ["config.yaml", "checkpoints/step_0000000460.npz", "metrics.csv", "tensorboard/x", "models/x", "figures/x"],
         [".DS_Store"],
     ],
@@ -133,7 +130,7 @@ def test_the_next_free_name_is_taken(tmp_path: Path) -> None:
 
 def test_what_is_locked_is_in_use_and_not_damaged(tmp_path: Path, refusal: Refusal) -> None:
     live = RunDirectory(tmp_path)
-    live.hold()  # a run that has come no further
+    live.acquire()  # a run that has come no further
     with live:
         said = refusal("vae-run", *SMALL, f"hydra.run.dir={tmp_path}", cwd=tmp_path.parent)
     assert "is in use: another process runs in it; wait for its end, or stop it" in said
@@ -169,11 +166,9 @@ def test_a_run_that_may_not_be_read_is_not_called_damaged(
 ) -> None:
     config = OmegaConf.create({"latent": 2})
     with RunDirectory.create(ordinary / "run", config) as run:
-        run.save_checkpoint(1, b"")
+        run.checkpoints.save(1, b"")
         run.write_info({"status": "finished", "epoch": 1, "metrics": {"test/loss": 1.0}})
     (ordinary / closed).chmod(0)
-    if (name, closed) == ("vae-run", "run/run.json"):  # which it reads after a configuration of more than this
-        pytest.skip("as the other commands")
     said = refusal(name, f"resume={ordinary / 'run'}" if name == "vae-run" else ordinary / "run", cwd=ordinary)
     assert "cannot be read (Permission denied)" in said
     assert closed in said
@@ -210,11 +205,11 @@ def test_a_run_that_may_not_be_read_is_in_its_sweeps_table(ordinary: Path) -> No
 
 def test_a_checkpoint_that_may_not_be_read_is_not_set_aside(ordinary: Path) -> None:
     run = RunDirectory(ordinary)
-    run.save_checkpoint(1, b"")
+    run.checkpoints.save(1, b"")
     checkpoint = ordinary / "checkpoints" / "step_0000000001.npz"
     checkpoint.chmod(0)
     with pytest.raises(UnreadableError, match=r"step_0000000001\.npz cannot be read \(Permission denied\)"):
-        run.newest_checkpoint()
+        run.checkpoints.newest()
     assert checkpoint.exists()
 
 
@@ -269,45 +264,6 @@ def test_a_run_does_without_locks_syncing_a_home_and_temporary_folders(tmp_path:
     (run,) = set(tmp_path.glob("outputs/*/*")) - before
     assert run.name.endswith("-2")
     assert '"finished"' in (run / "run.json").read_text()
-
-
-def test_without_locks_nothing_is_locked_and_it_is_said_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def flock(file: int, how: int) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr("fcntl.flock", flock)
-    monkeypatch.delenv(locks.WARNED, raising=False)
-    monkeypatch.setenv(locks.WARNED + "_", "")  # so that the other is taken back, too
-    first, second = locks.take(tmp_path / "a", 0), locks.take(tmp_path / "a", 0)
-    assert not first.is_locked
-    assert not second.is_locked
-    with locks.taken(tmp_path / "b"):
-        pass
-    assert caplog.text.count("without locks") == 1
-    assert share._slot(SweepDirectory(tmp_path), 1000_000) == os.getpid()
-    os.environ.pop(locks.WARNED)
-
-
-@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EIO])
-def test_a_folder_that_cannot_be_synced_is_let_pass_and_a_disk_that_fails_is_not(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sync = os.fsync
-
-    def fsync(file: int) -> None:
-        if os.path.isdir(f"/proc/self/fd/{file}"):  # noqa: PTH112 (of a descriptor)
-            raise OSError(number, os.strerror(number))
-        sync(file)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    if number == errno.EIO:
-        with pytest.raises(UnwritableError):
-            write_whole(tmp_path / "a", b"content")
-    else:
-        write_whole(tmp_path / "a", b"content")
-    assert (tmp_path / "a").read_bytes() == b"content"
 
 
 # --- names --------------------------------------------------------------------------------------------------------

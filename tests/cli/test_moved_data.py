@@ -13,7 +13,7 @@ import pytest
 from tests.cli.test_sweep import rows
 from tests.conftest import command
 from tests.datasets.conftest import write_numbered
-from vae_runner.files.folders import write_whole
+from vae_runner.files.atomic import write_atomic
 from vae_runner.training.checkpoints import Checkpoint
 
 SHORT = ("batch_size=8", "model.filters=4", "figures=none", "latent=2")
@@ -114,7 +114,7 @@ def test_a_run_from_before_images_were_known_goes_on_and_knows_them_from_then(fo
     newest = max((folder / "run" / "checkpoints").iterdir())
     checkpoint = Checkpoint.from_bytes(newest.read_bytes())
     checkpoint.data.clear()
-    write_whole(newest, checkpoint.to_bytes())
+    write_atomic(newest, checkpoint.to_bytes())
     add(folder / "photos")
     result = command("vae-run", "resume=run", "epochs=2", "dataset.root=photos", cwd=folder)
     assert result.returncode == 0, result.stderr

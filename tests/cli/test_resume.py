@@ -31,7 +31,7 @@ from vae_runner.errors import UserError
 from vae_runner.figures.schema import FiguresConfig
 from vae_runner.runtime.schema import HardwareConfig
 from vae_runner.schema import Config
-from vae_runner.storage.resume import check_same_past
+from vae_runner.storage.resume import check_checkpoint_config
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.training.schema import CheckpointConfig, EarlyStoppingConfig
 
@@ -333,7 +333,7 @@ def short_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["resume=nowhere"], "nowhere does not exist"),
         (["resume=."], "has no run.json"),
         (["resume="], "resume= is empty: give a run directory"),
-        (["resume=run"], "run has done epoch 1 already: to go on, give epochs= more than 1"),
+        (["resume=run"], "run has done epoch 1 already: to continue it, give epochs= more than 1"),
         (["resume=run", "--cfg", "job"], "the configuration of a resumed run is in it: look at run/config.yaml"),
         (["resume=run", "nonsense=3"], "there is no key 'nonsense'"),
         (["resume=run", "latent=3"], "latent=3 would change what run has done already"),
@@ -447,10 +447,10 @@ def test_a_checkpoint_of_any_other_configuration_is_refused_but_for_the_keys_tha
         other = config.copy()
         OmegaConf.update(other, key, f"{value}_", force_add=True)
         if may_change(key):
-            check_same_past(other, OmegaConf.to_container(config), short_run)
+            check_checkpoint_config(other, OmegaConf.to_container(config), short_run)
             continue
         with pytest.raises(UserError, match=f"has {re.escape(key)}={re.escape(str(value))}_, but its checkpoint"):
-            check_same_past(other, OmegaConf.to_container(config), short_run)
+            check_checkpoint_config(other, OmegaConf.to_container(config), short_run)
 
 
 def test_a_resumed_run_counts_the_time_of_all_its_parts(reference: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from vae_runner.datasets import folder
 from vae_runner.datasets.dataset import Dataset, Split, data_changes, is_fingerprint
 from vae_runner.datasets.io import prepared
 from vae_runner.datasets.io.stored import StoredImages
+from vae_runner.files.sealed import seal, unseal
 
 Fingerprint = dict[str, dict[str, Any]]
 
@@ -170,8 +171,7 @@ def test_what_was_prepared_without_digests_is_prepared_again(tmp_path: Path) -> 
     [manifest] = (tmp_path / "data").rglob("manifest.json")
     content = json.loads(manifest.read_text())
     for digests in (None, content["digests"][:-2], "x"):
-        lying = {**content, "digests": digests}
-        lying["sha256"] = prepared._digest(lying)
+        lying = seal({**unseal(content, prepared.CHECKSUM), "digests": digests}, prepared.CHECKSUM)
         manifest.write_text(json.dumps(lying))
         assert fingerprint(tmp_path / "a", tmp_path / "data") == first
         assert json.loads(manifest.read_text()) == content

@@ -19,7 +19,7 @@ from tests.conftest import command
 from vae_runner.figures import labels
 from vae_runner.figures.grid import image_grid
 from vae_runner.figures.labels import plain_text
-from vae_runner.storage.run_directory import save_figure
+from vae_runner.storage.pictures import save_figure
 
 CHINESE = "一二三四五六七八九十"
 WIDE = "W" * 40

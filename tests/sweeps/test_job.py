@@ -21,7 +21,7 @@ def test_a_failure_that_cannot_be_noted_is_told_and_ends_nothing(
     directory, other = (RunDirectory(tmp_path / "run") for _ in range(2))
     if problem == "held":
         directory.path.mkdir()
-        other.hold()
+        other.acquire()
     else:
         directory.path.write_text("a file")
     with caplog.at_level(logging.ERROR):

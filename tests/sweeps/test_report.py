@@ -12,7 +12,8 @@ import vae_runner.schema  # noqa: F401 (registers our components)
 from vae_runner.config import registry
 from vae_runner.config.choices import CONF, part_name
 from vae_runner.runtime.console import console
-from vae_runner.storage.run_directory import CHOICES, RunDirectory
+from vae_runner.storage.run_directory import RunDirectory
+from vae_runner.storage.run_info import CHOICES
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.report import Report
 

@@ -142,10 +142,10 @@ class Kept:
     def __init__(self) -> None:
         self.steps: list[int] = []
 
-    def save_checkpoint(self, step: int, content: bytes) -> None:
+    def save(self, step: int, content: bytes) -> None:
         self.steps.append(step)
 
-    def prune_checkpoints(self, newest: int, steps: Any) -> None:
+    def prune(self, newest: int, steps: Any) -> None:
         kept = sorted(self.steps, reverse=True)
         self.steps = [step for step in self.steps if step in kept[:newest] or step in steps]
 

@@ -88,9 +88,9 @@ def test_a_run_goes_on_where_its_checkpoint_was_with_the_seconds_spent_before(tm
     before.state.stopwatch.seconds["training"] = 1000.0
     before.trainer.position = Position(2, 1, seconds=7.0, images_per_second=8.0)
     step, checkpoint = before.state.capture()
-    directory.save_checkpoint(step, checkpoint.to_bytes())
+    directory.checkpoints.save(step, checkpoint.to_bytes())
 
-    stored = directory.newest_checkpoint()
+    stored = directory.checkpoints.newest()
     assert stored is not None
     after.state.restore(stored)
     assert after.trainer.history == [{"epoch": 1, "step": 3, "test/loss": 2.0}]  # epoch 2 is under way

@@ -14,9 +14,13 @@ from vae_runner.errors import DAMAGED, UserError
 from vae_runner.evaluation.embeddings import decode, reconstruct
 from vae_runner.experiment import load
 from vae_runner.figures.comparison import Compared, comparison, in_order
-from vae_runner.files.folders import csv_table, is_file, readable, write_whole
+from vae_runner.files.atomic import check_writable, write_atomic
+from vae_runner.files.csv_table import csv_table
+from vae_runner.files.untrusted import is_file, readable
 from vae_runner.runtime.console import console, plain
-from vae_runner.storage.run_directory import CHOICES, RunDirectory, check_writable, save_figure
+from vae_runner.storage.pictures import save_figure
+from vae_runner.storage.run_info import CHOICES
+from vae_runner.storage.stored_run import StoredRun
 from vae_runner.sweeps.report import counted
 from vae_runner.training.noise import NumpyNoise
 
@@ -54,7 +58,7 @@ def compare(paths: Sequence[Path], out: Path, trust: Sequence[str]) -> None:
         ),
         out,
     )
-    write_whole(table_file, csv_table(rows))
+    write_atomic(table_file, csv_table(rows))
     _print(rows)
     print(f"{counted(runs)} in {out}, the metrics in {table_file}")
 
@@ -75,7 +79,7 @@ def _check_is_ours(table_file: Path) -> None:
 class _Run:
     """What is read of a run directory."""
 
-    directory: RunDirectory
+    directory: StoredRun
     info: dict[str, Any]
     config: Any
     images: np.ndarray[Any, Any]
@@ -84,7 +88,7 @@ class _Run:
 
     @classmethod
     def open(cls, path: Path) -> "_Run":
-        directory = RunDirectory.open_finished(path)
+        directory = StoredRun.open_finished(path)
         images, count, label_names = directory.test_images
         return cls(directory, directory.info, directory.config, images, count, label_names)
 

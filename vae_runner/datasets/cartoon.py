@@ -6,7 +6,7 @@ from typing import Any
 from vae_runner.datasets import folder
 from vae_runner.datasets.dataset import Dataset
 from vae_runner.datasets.io.download import UNREADABLE_ARCHIVE, download, one_process, open_archive, unpack
-from vae_runner.files.folders import readable
+from vae_runner.files.untrusted import readable
 
 MAX_BYTES = 20_000_000_000  # of an archive, packed and unpacked: several times what the larger variant has
 MAX_MEMBERS = 1_000_000

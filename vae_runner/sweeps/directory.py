@@ -15,7 +15,6 @@ study.db             Optuna's own (conf/hydra/sweeper/optuna.yaml)
 ```
 """
 
-import json
 import re
 import socket
 import time
@@ -26,23 +25,13 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-from filelock import Timeout
-
 from vae_runner.config.fingerprint import ID_CHARACTERS
-from vae_runner.errors import UnwritableError, UserError
-from vae_runner.files import locks
-from vae_runner.files.folders import (
-    LOG,
-    RUN_FILE,
-    SWEEP_FILE,
-    check_own,
-    is_file,
-    readable,
-    remove_empty,
-    write_whole,
-    writing,
-)
-from vae_runner.files.untrusted import MAX_TEXT, DamagedError, are_texts, is_number, json_object, read, sealed, unsealed
+from vae_runner.errors import FormatError, UserError
+from vae_runner.files.atomic import write_atomic, writing
+from vae_runner.files.folders import LOG, RUN_FILE, SWEEP_FILE, check_own, remove_empty
+from vae_runner.files.locks import Lock
+from vae_runner.files.sealed import read_sealed, write_sealed
+from vae_runner.files.untrusted import DamagedError, are_texts, is_file, is_number, readable
 from vae_runner.storage.run_directory import RunDirectory
 
 MAX_LAST_WORDS = 400  # characters
@@ -77,6 +66,20 @@ class SweepDirectory:
         if not self.exists:
             check_own(self.path, "a sweep", NAMES, MARKS)
 
+    def check_format(self) -> None:
+        """Refuse a sweep with a run of another format, which could neither be continued nor compared with new ones.
+
+        Raises:
+            FormatError: there is such a run.
+        """
+        for run in self.runs:
+            try:
+                _ = run.info
+            except FormatError:
+                raise
+            except UserError:  # The report names damaged runs, and leaves the others alone.
+                continue
+
     def begin(self, command: Sequence[str], keys: Sequence[str]) -> None:
         """Note that a command works in this sweep from now on; `keys` are those that it varies."""
         with writing(self._end_file):
@@ -95,7 +98,7 @@ class SweepDirectory:
         return len(set(self._info.get("expected", [])) - begun)
 
     def _write_info(self, info: Mapping[str, Any]) -> None:
-        write_whole(self._info_file, (json.dumps(sealed(info), indent=2) + "\n").encode())
+        write_sealed(self._info_file, info)
 
     def kept(self) -> dict[Path, bytes]:
         """Return what there is of the last command; `put_back` makes this its sweep again."""
@@ -108,7 +111,7 @@ class SweepDirectory:
         for file in (self._end_file, self._launched_file):
             file.unlink(missing_ok=True)
         for file, content in kept.items():
-            write_whole(file, content)
+            write_atomic(file, content)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -119,14 +122,10 @@ class SweepDirectory:
         """
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        try:
-            lock = locks.take(self._lock_file, 0)
-        except Timeout as error:
-            raise UserError(
-                f"{self.path} is in use: another vae-run -m works in it; wait for its end, or stop it"
-            ) from error
-        except OSError as error:
-            raise UnwritableError(f"{self.path} cannot be written ({error.strerror or error})") from error
+            lock = Lock(self._lock_file)
+            acquired = lock.acquire(timeout=0)
+        if not acquired:
+            raise UserError(f"{self.path} is in use: another vae-run -m works in it; wait for its end, or stop it")
         try:
             yield
         finally:
@@ -224,10 +223,10 @@ class SweepDirectory:
     @contextmanager
     def only_suspect(self, name: str) -> Iterator[bool]:
         """Wait until no other process is in here; false if the one before did not leave, but died."""
-        with locks.taken(self._suspect_file.with_suffix(".lock")):
+        with Lock(self._suspect_file.with_suffix(".lock")):
             alone = not self._suspect_file.exists()
             if alone:
-                write_whole(self._suspect_file, name.encode())
+                write_atomic(self._suspect_file, name.encode())
             try:
                 yield alone
             finally:
@@ -287,7 +286,7 @@ class SweepDirectory:
         if not self.exists:
             return {}
         try:
-            info = unsealed(json_object(read(self._info_file, MAX_TEXT)), needs_one="command")
+            info = read_sealed(self._info_file)
             lists = (info.get(name, []) for name in ("command", "keys", "expected"))
             if not all(are_texts(value) for value in lists) or not is_number(info.get("begun", 0)):
                 raise DamagedError("it does not tell what a sweep is")

@@ -22,7 +22,8 @@ from vae_runner.datasets.dataset import data_changes
 from vae_runner.errors import Interrupted, UserError
 from vae_runner.runtime.interruption import SCHEDULER_SIGNALS, STOP_SIGNALS, handled_signals
 from vae_runner.runtime.streams import best_effort_output
-from vae_runner.storage.run_directory import OUTDATED, RunDirectory, timestamp
+from vae_runner.storage.run_directory import RunDirectory
+from vae_runner.storage.run_info import OUTDATED, timestamp
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.share import take_share
 from vae_runner.training.early_stopping import check_metric

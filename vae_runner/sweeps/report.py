@@ -20,10 +20,12 @@ from rich.table import Table
 from vae_runner.config.choices import GROUPS, part_name
 from vae_runner.config.fingerprint import ID_CHARACTERS, NOT_COMPUTED
 from vae_runner.config.keys import leaves
-from vae_runner.errors import UnreadableError, UserError, printable
-from vae_runner.files.folders import csv_table, write_whole
+from vae_runner.errors import FormatError, UnreadableError, UserError, printable
+from vae_runner.files.atomic import write_atomic
+from vae_runner.files.csv_table import csv_table
 from vae_runner.files.untrusted import READERS_ERRORS, YAML_LOADER, DamagedError, reading
-from vae_runner.storage.run_directory import CHOICES, MAIN_METRIC, OUTDATED, RunDirectory
+from vae_runner.storage.run_info import CHOICES, MAIN_METRIC, OUTDATED
+from vae_runner.storage.stored_run import StoredRun
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.plots import scatter
 
@@ -86,8 +88,8 @@ class Report:
             }
             for run in self.runs
         ]
-        write_whole(self._directory.table_file, csv_table(rows or [{"run": ""}]))
-        write_whole(self._directory.page_file, printable(self._page(varied, metrics)).encode())
+        write_atomic(self._directory.table_file, csv_table(rows or [{"run": ""}]))
+        write_atomic(self._directory.page_file, printable(self._page(varied, metrics)).encode())
 
     def show(self) -> None:
         """Print the table of all runs, the best first."""
@@ -106,12 +108,12 @@ class Report:
         console.print(table)
         console.print(plain(f"{counted(self.runs)}: {self._directory.page_file}"), soft_wrap=True)
 
-    def _read(self, run: RunDirectory) -> Run:
+    def _read(self, run: StoredRun) -> Run:
         name = run.path.name
         try:
             if run.path.is_symlink():
                 raise UserError(f"{run.path} is a link: give the sweep that it leads to")
-            info = RunDirectory.open(run.path).info
+            info = StoredRun.open(run.path).info
             run.check_config()
             if name not in self._configs:
                 with reading():
@@ -123,10 +125,14 @@ class Report:
             status = OUTDATED if outdated else run.status
             return Run(
                 name, status, self._configs[name], info.get("epoch"), metrics, info.get("seconds"),
-                info.get("error", outdated), run.sample_picture,
+                info.get("error") or outdated, run.sample_picture,
             )  # fmt: skip
+        except UnreadableError as error:
+            return Run(name, "unreadable", {}, error=str(error))
+        except FormatError as error:
+            return Run(name, "unsupported", {}, error=str(error))
         except (UserError, DamagedError) as error:
-            return Run(name, "unreadable" if isinstance(error, UnreadableError) else "damaged", {}, error=str(error))
+            return Run(name, "damaged", {}, error=str(error))
 
     def _varied(self) -> list[str]:
         """Return the keys in which the runs differ, those that were swept first."""

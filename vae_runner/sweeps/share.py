@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import BaseFileLock, Timeout
-
-from vae_runner.files import locks
+from vae_runner.files.locks import Lock
 from vae_runner.sweeps.directory import SweepDirectory
 
-_held: list[BaseFileLock] = []  # until this process ends
+_held: list[Lock] = []  # until this process ends
 
 
 def take_share(launcher: Mapping[str, Any], sweep: SweepDirectory, *, gpus: bool) -> None:
@@ -59,12 +57,11 @@ def _visible_gpus() -> list[str]:
 def _slot(sweep: SweepDirectory, processes: int) -> int:
     """Return a number below `processes` that no other process of the sweep has on this machine."""
     for number in range(processes):
-        try:
-            lock = locks.take(sweep.slot_file(number), 0)
-        except Timeout:
-            continue
-        if lock.is_locked:
+        lock = Lock(sweep.slot_file(number))
+        if lock.acquire(timeout=0):
+            if not lock.is_locked:  # The file system has no locks.
+                break
             _held.append(lock)
             return number
-    # One of a process that has been replaced, and is about to end; or there are no locks.
+    # Without locks, or where the processes that have them have been replaced, and are about to end, any will do.
     return os.getpid() % processes

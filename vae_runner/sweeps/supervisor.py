@@ -23,10 +23,12 @@ from hydra.core.override_parser.types import Override
 from vae_runner.config import refusals
 from vae_runner.config.choices import parsed
 from vae_runner.errors import Interrupted, UnwritableError, UserError, did_you_mean
-from vae_runner.files.folders import OUTPUTS, make_next_folder, remove_empty, writing
+from vae_runner.files.atomic import writing
+from vae_runner.files.folders import OUTPUTS, make_next_folder, remove_empty
 from vae_runner.runtime import environment
 from vae_runner.runtime.interruption import STOP_SIGNALS, handled_signals
-from vae_runner.storage.run_directory import OUTDATED, RunDirectory
+from vae_runner.storage.run_directory import RunDirectory
+from vae_runner.storage.run_info import OUTDATED
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.job import CHILD, MULTI_WORKER, SECONDS_AT_ONCE, SECONDS_TO_END, WORKER_LOST, note_deaths
 from vae_runner.sweeps.report import Report, Run, counted
@@ -302,8 +304,10 @@ def _choose_directory(
         if RunDirectory(directory.path).has_run:
             raise UserError(f"{path} is the directory of one run: give a sweep another one")
         directory.check_own()
+        directory.check_format()
     elif goes_on:
         directory = _newest_like(overrides)
+        directory.check_format()
         print(f"Going on with {directory.path}")
     else:
         new = Path(OUTPUTS) / time.strftime("%Y-%m-%d") / time.strftime("%H-%M-%S")

@@ -1,6 +1,5 @@
 """What a tracker is: where numbers and pictures go while a run trains."""
 
-from types import TracebackType
 from typing import Self
 
 from matplotlib.figure import Figure
@@ -15,9 +14,7 @@ class Tracker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Write what is left; training is over, however it ended."""
 
     def configuration(self, config: DictConfig, run: str) -> None:

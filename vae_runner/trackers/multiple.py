@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Self
 
 from matplotlib.figure import Figure
@@ -13,7 +12,7 @@ from vae_runner.training.outer import EpochResult, Progress
 
 
 class Trackers(Tracker):
-    """Hands everything to each of several trackers, in their order."""
+    """Hands everything to each of several trackers, in their order; the last is closed first."""
 
     def __init__(self, trackers: Sequence[Tracker]) -> None:
         self._trackers = trackers
@@ -26,10 +25,8 @@ class Trackers(Tracker):
             self._entered = entered.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._entered.__exit__(kind, error, traceback)
+    def __exit__(self, *error: object) -> None:
+        self._entered.close()
 
     def configuration(self, config: DictConfig, run: str) -> None:
         """Hand on the configuration."""

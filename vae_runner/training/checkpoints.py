@@ -138,10 +138,10 @@ class TrainingState:
 class Keeper(Protocol):
     """Where checkpoints lie: the run directory."""
 
-    def save_checkpoint(self, step: int, content: bytes) -> None:
-        """Keep the content of a checkpoint, whole or not at all, under its step."""
+    def save(self, step: int, content: bytes) -> None:
+        """Write the content of a checkpoint, atomically, under its step."""
 
-    def prune_checkpoints(self, newest: int, steps: Sequence[int]) -> None:
+    def prune(self, newest: int, steps: Sequence[int]) -> None:
         """Delete all but the newest so many, and those of these steps."""
 
 
@@ -178,7 +178,7 @@ class Checkpoints:
     def write(self) -> None:
         """Write one now, and delete those that are not to be kept."""
         step, checkpoint = self._capture()
-        self._keeper.save_checkpoint(step, checkpoint.to_bytes())
+        self._keeper.save(step, checkpoint.to_bytes())
         self._written = time.monotonic()
         best = best_row(checkpoint.rows, self._config.metric)
-        self._keeper.prune_checkpoints(self._config.keep, [] if best is None else [int(best["step"])])
+        self._keeper.prune(self._config.keep, [] if best is None else [int(best["step"])])

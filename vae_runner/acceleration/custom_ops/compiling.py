@@ -18,7 +18,7 @@ from pathlib import Path
 from threading import Thread
 
 from vae_runner.errors import first_line
-from vae_runner.files import locks
+from vae_runner.files.locks import Lock
 from vae_runner.runtime.schema import HardwareConfig, takes_custom_ops
 
 log = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ def _unloadable(library: Path) -> Path:
 
 def _compile(compiler: list[str], tensorflow: Path, library: Path) -> None:
     library.parent.mkdir(parents=True, exist_ok=True)
-    with locks.taken(library.with_suffix(".lock")):
+    with Lock(library.with_suffix(".lock")):
         if _is_whole(library):  # another run was first
             return
         for left in library.parent.glob(f"{library.stem}*/"):  # by a process that was killed

@@ -15,10 +15,8 @@ from http.client import HTTPException, HTTPMessage
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
-from filelock import Timeout
-
 from vae_runner.errors import UserError
-from vae_runner.files import locks
+from vae_runner.files.locks import Lock
 from vae_runner.runtime.console import Bar
 
 log = logging.getLogger(__name__)
@@ -108,11 +106,10 @@ def one_process(target: Path) -> Iterator[None]:
     lock_file = target.with_name(target.name + ".lock")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock = locks.take(lock_file, PATIENCE)
-        except Timeout:
+        lock = Lock(lock_file)
+        if not lock.acquire(PATIENCE):
             log.info("Waiting for another process, which is fetching %s", target)
-            lock = locks.take(lock_file)
+            lock.acquire()
     except OSError as problem:
         raise UserError(f"cannot write {lock_file} ({problem.strerror}): give another data_dir") from problem
     try:

@@ -24,7 +24,7 @@ import numpy as np
 from vae_runner.datasets.dataset import Dataset, Split, make_dataset
 from vae_runner.datasets.io.download import download
 from vae_runner.errors import UserError
-from vae_runner.files.folders import is_file, readable
+from vae_runner.files.untrusted import is_file, readable
 
 log = logging.getLogger(__name__)
 

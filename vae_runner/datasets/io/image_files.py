@@ -11,7 +11,8 @@ from pathlib import Path
 
 from vae_runner.datasets.io import prepared
 from vae_runner.errors import UserError
-from vae_runner.files.folders import RUN_FILE, SWEEP_FILE, readable
+from vae_runner.files.folders import RUN_FILE, SWEEP_FILE
+from vae_runner.files.untrusted import readable
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp"}
 UNREAD = {  # of images in formats that are not read

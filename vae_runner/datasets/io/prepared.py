@@ -31,13 +31,15 @@ from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 from vae_runner.datasets.io import containers, png
 from vae_runner.datasets.io.stored import StoredImages
 from vae_runner.errors import UserError
-from vae_runner.files.folders import readable
+from vae_runner.files.sealed import seal, unseal
+from vae_runner.files.untrusted import DamagedError, JsonObject, json_object, readable
 from vae_runner.runtime.console import Bar
 from vae_runner.runtime.environment import threads
 
 log = logging.getLogger(__name__)
 
 FORMAT = 2  # of the folder, and of what the preprocessing does to a pixel: raise it when either changes
+CHECKSUM = "sha256"  # the key of it in the manifest
 FILES = frozenset({"manifest.json", "images.u8"})  # in each folder
 FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP"]  # whatever the suffix says
 MAX_PIXELS = 89_478_485  # of one image; where Pillow too begins to speak of a decompression bomb
@@ -248,7 +250,7 @@ def prepare(
     return images, kept
 
 
-def _read_manifest(folder: Path, count: int, preprocessing: Preprocessing) -> dict[str, Any] | None:
+def _read_manifest(folder: Path, count: int, preprocessing: Preprocessing) -> JsonObject | None:
     """Return what is in a folder prepared from so many files, or None where there is none that can be used."""
     file, images = folder / "manifest.json", folder / "images.u8"
     try:
@@ -256,22 +258,16 @@ def _read_manifest(folder: Path, count: int, preprocessing: Preprocessing) -> di
             if not folder.exists():
                 return None
             if file.is_file() and images.is_file():  # neither a pipe nor a device
-                manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+                manifest = unseal(json_object(file.read_bytes()), CHECKSUM)
                 sides = preprocessing.height, preprocessing.width, preprocessing.channels
                 shape = (count - len(manifest["skipped"]), *sides)
-                whole = manifest["sha256"] == _digest(manifest) and tuple(manifest["shape"]) == shape
-                whole = whole and len(bytes.fromhex(manifest["digests"])) == DIGEST_BYTES * shape[0]
-                if whole and images.stat().st_size == math.prod(shape):
+                fits = len(bytes.fromhex(manifest["digests"])) == DIGEST_BYTES * shape[0]
+                if fits and tuple(manifest["shape"]) == shape and images.stat().st_size == math.prod(shape):
                     return manifest
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (DamagedError, OSError, ValueError, LookupError, TypeError, AttributeError):
         pass
     log.warning("What was prepared in %s is damaged: preparing it again", folder)
     return None
-
-
-def _digest(manifest: dict[str, Any]) -> str:
-    rest = {name: value for name, value in manifest.items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _clear_away(folder: Path) -> None:
@@ -350,11 +346,10 @@ def _make(files: Sequence[Path], preprocessing: Preprocessing, folder: Path, on_
             file.flush()
             os.fsync(file.fileno())
         shape = (count, preprocessing.height, preprocessing.width, preprocessing.channels)
-        manifest: dict[str, Any] = {
+        manifest = {
             "shape": shape, "skipped": skipped, "preprocessing": asdict(preprocessing), "digests": digests.hex()
         }  # fmt: skip
-        manifest["sha256"] = _digest(manifest)
-        (working / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+        (working / "manifest.json").write_text(json.dumps(seal(manifest, CHECKSUM)), encoding="utf-8")
         try:
             working.rename(folder)
         except OSError:
