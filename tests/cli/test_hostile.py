@@ -530,7 +530,7 @@ def sweep(run: Path) -> Path:
         change_config(folder / name, lambda config: config.update({"seed": SCRIPT + ESCAPES, SCRIPT: "=1", "-x": "+1"}))
     for name in ("failed", SCRIPT):
         (folder / "bad").mkdir(exist_ok=True)
-        (folder / "bad" / "run.json").write_text(json.dumps({"status": name, "error": SCRIPT}))
+        (folder / "bad" / "run.json").write_text(json.dumps(seal({"format": FORMAT, "status": name, "error": SCRIPT})))
     return folder
 
 

@@ -14,6 +14,7 @@ from vae_runner.evaluation.embeddings import decode, reconstruct
 from vae_runner.experiment import load
 from vae_runner.figures.comparison import comparison
 from vae_runner.storage.run_directory import RunDirectory
+from vae_runner.storage.run_info import write_info
 
 
 def test_samples_are_a_picture_or_an_array_decided_by_the_seed(finished_run: Path, tmp_path: Path) -> None:
@@ -100,8 +101,7 @@ def test_a_run_directory_alone_is_enough(finished_run: Path, tmp_path: Path) -> 
 def test_bad_input_is_refused_in_one_line(
     name: str, arguments: list[str], message: str, finished_run: Path, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:
-    (tmp_path / "failed").mkdir()
-    (tmp_path / "failed" / "run.json").write_text('{"status": "failed"}')
+    write_info(tmp_path / "failed" / "run.json", {"status": "failed"})
     shutil.copytree(finished_run, tmp_path / "damaged")
     (tmp_path / "damaged" / "models" / "weights.npz").write_bytes(b"damaged")
     shutil.copytree(finished_run, tmp_path / "other")

@@ -47,7 +47,7 @@ def make_older(run: Path) -> None:
 
 def make_newer(run: Path) -> None:
     """Have a run be of a version to come."""
-    rewrite(run, "9.8.7", format=FORMAT + 1)
+    rewrite(run, "9.8.7", format=FORMAT + 1, metrics=["of another kind"])
 
 
 OLDER = "was written by version 0.1.0 of vae-runner, in format 1 of run directories; this is version"

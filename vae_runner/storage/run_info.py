@@ -7,17 +7,9 @@ from pathlib import Path
 from vae_runner import __version__
 from vae_runner.datasets.dataset import is_fingerprint
 from vae_runner.errors import DAMAGED, FormatError, UserError
+from vae_runner.files import untrusted
 from vae_runner.files.sealed import CHECKSUM, unseal, write_sealed
-from vae_runner.files.untrusted import (
-    MAX_TEXT,
-    DamagedError,
-    JsonObject,
-    are_numbers,
-    are_texts,
-    is_number,
-    json_object,
-    read,
-)
+from vae_runner.files.untrusted import DamagedError, JsonObject, are_numbers, are_texts
 
 # Of run directories, 1 being that of run.json files without the key: raise it when a run that was written before could
 # not be resumed, sampled from or compared any more. run.json stays a sealed object with its `versions` in any format.
@@ -38,12 +30,11 @@ def _is_count(value: object) -> bool:
 
 
 KINDS: dict[str, Callable[[object], bool]] = {  # of what run.json is read for
-    "format": lambda value: _is_count(value) and value != 0,
     "status": _is_text, "started": _is_text, "ended": _is_text, "error": _is_text,
     "epoch": _is_count, "step": _is_count, "process": lambda value: isinstance(value, dict), "metrics": are_numbers,
     "resumed": are_texts, CONFIG_CHECKSUMS: are_texts, "data": is_fingerprint, OUTDATED: _is_text,
     CHOICES: lambda value: isinstance(value, dict) and are_texts(list(value.values())),
-    "seconds": is_number,
+    "seconds": untrusted.is_number,
 }  # fmt: skip
 
 
@@ -55,17 +46,20 @@ def read_info(file: Path) -> JsonObject:
         FormatError: its run directory is of another format.
         UserError: it says something else than a run does.
     """
-    info = json_object(read(file, MAX_TEXT))
+    info = untrusted.json_object(untrusted.read(file, untrusted.MAX_TEXT))
     is_sealed = CHECKSUM in info
     if is_sealed:
         info = unseal(info)
+    found = info.get("format", 1)
+    if not _is_count(found) or found == 0:
+        raise DamagedError(f"its format is {found!s:.60}")
+    if found != FORMAT and (is_sealed or "versions" in info):
+        raise _other_format(file.parent, found, info.get("versions"))
+    if not is_sealed:
+        raise DamagedError("it has no checksum")
     for name, is_one in KINDS.items():
         if name in info and not is_one(info[name]):
             raise UserError(f"{file}: {name} is {info[name]!s:.60}: {DAMAGED}")
-    if info.get("format", 1) != FORMAT and (is_sealed or "versions" in info):
-        raise _other_format(file.parent, info)
-    if not is_sealed:
-        raise DamagedError("it has no checksum")
     return info
 
 
@@ -78,8 +72,7 @@ def write_info(file: Path, info: Mapping[str, object]) -> None:
     write_sealed(file, {"versions": {"vae_runner": __version__}, **info, "format": FORMAT})
 
 
-def _other_format(directory: Path, info: JsonObject) -> FormatError:
-    found, versions = info.get("format", 1), info.get("versions")
+def _other_format(directory: Path, found: int, versions: object) -> FormatError:
     version = versions.get("vae_runner") if isinstance(versions, dict) else None
     if found < FORMAT:
         writer, remedy = "an earlier version", "install that version to use it, or start a new run"

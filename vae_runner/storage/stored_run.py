@@ -16,19 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from vae_runner.config.keys import leaves
 from vae_runner.errors import DAMAGED, UserError
+from vae_runner.files import untrusted
 from vae_runner.files.locks import Lock
-from vae_runner.files.untrusted import (
-    MAX_TEXT,
-    Arrays,
-    DamagedError,
-    JsonObject,
-    arrays,
-    check_yaml,
-    is_file,
-    read,
-    readable,
-    reading,
-)
+from vae_runner.files.untrusted import Arrays, DamagedError, JsonObject
 from vae_runner.storage.names import RunPaths
 from vae_runner.storage.run_info import CONFIG_CHECKSUMS, MAIN_METRIC, read_info
 
@@ -43,7 +33,7 @@ class StoredRun(RunPaths):
         Raises:
             UserError: there is none, or one of another format, a link in it leads elsewhere, or something is no file.
         """
-        with readable(path):
+        with untrusted.readable(path):
             if not path.is_dir():
                 what = "is no directory" if path.exists() else "does not exist"
                 raise UserError(f"{path} {what}: give a run directory")
@@ -53,7 +43,7 @@ class StoredRun(RunPaths):
                 f"{path} is no run directory: it has no run.json; give outputs/<date>/<time>, or a folder in a sweep's"
             )
         root = path.resolve()
-        with readable(path):
+        with untrusted.readable(path):
             for file in _contents(path):
                 if file.is_symlink() and not Path(os.path.realpath(file)).is_relative_to(root):
                     raise UserError(
@@ -94,7 +84,7 @@ class StoredRun(RunPaths):
         Raises:
             UnreadableError: this user may not look there.
         """
-        return is_file(self.info_file)
+        return untrusted.is_file(self.info_file)
 
     @property
     def info(self) -> JsonObject:
@@ -119,7 +109,7 @@ class StoredRun(RunPaths):
     @property
     def config(self) -> DictConfig:
         """Return the run's configuration."""
-        with self._intact(self.config_file), reading():
+        with self._intact(self.config_file), untrusted.reading():
             config = OmegaConf.load(io.StringIO(self.config_text.decode()))
         if not isinstance(config, DictConfig):
             raise UserError(f"{self.config_file} is no configuration: {DAMAGED}")
@@ -132,8 +122,8 @@ class StoredRun(RunPaths):
     def config_text(self) -> bytes:
         """Return the content of config.yaml: YAML that does not grow when it is read."""
         with self._intact(self.config_file):
-            content = read(self.config_file, MAX_TEXT)
-            check_yaml(content)
+            content = untrusted.read(self.config_file, untrusted.MAX_TEXT)
+            untrusted.check_yaml(content)
         return content
 
     def check_config(self) -> None:
@@ -187,7 +177,7 @@ class StoredRun(RunPaths):
 
     def _arrays(self, file: Path) -> Arrays:
         with self._intact(file):
-            return arrays(read(file))
+            return untrusted.arrays(untrusted.read(file))
 
     def _is_locked(self) -> bool:
         """Return whether a process runs in this directory, or, where this user may not write there, might do so."""
