@@ -25,8 +25,8 @@ def test_a_failure_that_cannot_be_noted_is_told_and_ends_nothing(
     else:
         directory.path.write_text("a file")
     with caplog.at_level(logging.ERROR):
-        job._note_failure(directory, OmegaConf.create(), None, "a fault")
-    assert "run does not tell of its failure" in caplog.text
+        job._record_failure(directory, OmegaConf.create(), None, "a fault")
+    assert "The failure of run cannot be recorded" in caplog.text
     other.release()
 
 

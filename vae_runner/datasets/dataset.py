@@ -23,6 +23,9 @@ SAMPLE_IMAGES = 4096
 SAMPLE_BYTES = 64 << 20
 
 
+Fingerprint = dict[str, dict[str, int | str]]  # of a dataset: by split, "images" and "content"
+
+
 @dataclass(frozen=True)
 class Split:
     """Images, and their classes where there are any.

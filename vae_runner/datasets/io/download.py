@@ -19,7 +19,7 @@ from filelock import Timeout
 
 from vae_runner.errors import UserError
 from vae_runner.files import locks
-from vae_runner.runtime.console import Bar
+from vae_runner.runtime.console import progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -179,14 +179,14 @@ def _transfer(url: str, part: Path, max_bytes: int) -> None:
             raise _TooLargeError
         with (
             part.open("ab" if resumed else "wb") as file,
-            Bar(f"Downloading {part.stem}", total, "bytes") as bar,
+            progress_bar(f"Downloading {part.stem}", total, "bytes") as advance,
         ):
-            bar.advance(start)
+            advance(start)
             for block in _blocks(answer):
                 if file.tell() + len(block) > max_bytes:
                     raise _TooLargeError
                 file.write(block)
-                bar.advance(len(block))
+                advance(len(block))
             got = file.tell()
     if total is not None and got < total:
         raise _BrokenTransferError(f"the transfer broke off after {got} of {total} bytes")
@@ -247,7 +247,10 @@ def unpack(archive: Path, folder: Path, max_bytes: int, max_members: int) -> Non
     working = folder.with_name(folder.name + ".unpacking")
     shutil.rmtree(working, ignore_errors=True)
     try:
-        with open_archive(archive) as (tar, stream), Bar(f"Unpacking {archive.name}", None, "files") as bar:
+        with (
+            open_archive(archive) as (tar, stream),
+            progress_bar(f"Unpacking {archive.name}", None, "files") as advance,
+        ):
             size = count = 0
             while member := tar.next():
                 size, count = size + member.size, count + 1
@@ -260,7 +263,7 @@ def unpack(archive: Path, folder: Path, max_bytes: int, max_members: int) -> Non
                 tar.extract(member, working, filter="data")
                 tar.members = []  # type: ignore[attr-defined]  # it would remember them all
                 stream.allow(MAX_HEADER)
-                bar.advance(1)
+                advance(1)
             stream.allow(MAX_PADDING)
             while stream.read(BLOCK):  # to the end, where gzip's checksum is
                 pass

@@ -32,7 +32,7 @@ from vae_runner.datasets.io import containers, png
 from vae_runner.datasets.io.stored import StoredImages
 from vae_runner.errors import UserError
 from vae_runner.files.folders import readable
-from vae_runner.runtime.console import Bar
+from vae_runner.runtime.console import progress_bar
 from vae_runner.runtime.environment import threads
 
 log = logging.getLogger(__name__)
@@ -336,7 +336,10 @@ def _make(files: Sequence[Path], preprocessing: Preprocessing, folder: Path, on_
         skipped: list[tuple[int, str]] = []
         digests = bytearray()
         count = 0
-        with (working / "images.u8").open("wb") as file, Bar("Preparing images", len(files), "images") as bar:
+        with (
+            (working / "images.u8").open("wb") as file,
+            progress_bar("Preparing images", len(files), "images") as advance,
+        ):
             for index, result in enumerate(_decoded(files, preprocessing)):
                 if isinstance(result, UserError):
                     if on_error == "stop":
@@ -346,7 +349,7 @@ def _make(files: Sequence[Path], preprocessing: Preprocessing, folder: Path, on_
                     file.write(result.data)
                     digests += hashlib.sha256(result.data).digest()[:DIGEST_BYTES]
                     count += 1
-                bar.advance(1)
+                advance(1)
             file.flush()
             os.fsync(file.fileno())
         shape = (count, preprocessing.height, preprocessing.width, preprocessing.channels)
