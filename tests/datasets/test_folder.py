@@ -10,7 +10,7 @@ from tests.datasets.conftest import numbers, refused, tree, write_image, write_n
 from vae_runner.datasets.dataset import Dataset
 from vae_runner.datasets.folder import load
 from vae_runner.datasets.io.image_files import find_images
-from vae_runner.datasets.io.prepared import Preprocessing
+from vae_runner.datasets.io.preprocessing import Preprocessing
 
 
 def splits(dataset: Dataset) -> dict[str, list[int]]:

@@ -25,7 +25,8 @@ from PIL import Image
 from tests.datasets.conftest import damage, full_disk, fuzzed, numbers, refused, tree, write_image, write_numbered
 from vae_runner.datasets.dataset import Dataset, Split
 from vae_runner.datasets.io import prepared
-from vae_runner.datasets.io.prepared import MAX_PIXELS, WINDOW, Preprocessing, prepare
+from vae_runner.datasets.io.prepared import WINDOW, prepare
+from vae_runner.datasets.io.preprocessing import MAX_PIXELS, Preprocessing
 from vae_runner.datasets.io.stored import StoredImages
 
 Pixels = np.ndarray[Any, Any]

@@ -10,17 +10,8 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+from rich import progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 from rich.text import Text
 
 from vae_runner.errors import printable
@@ -134,9 +125,12 @@ def progress_bar(title: str, total: int | None, unit: str) -> Iterator[Callable[
 
     `total` is None where it is unknown. The unit "bytes" shows sizes and the speed.
     """
-    amount = [DownloadColumn(), TransferSpeedColumn()] if unit == "bytes" else [MofNCompleteColumn(), TextColumn(unit)]
-    with Progress(
-        TextColumn(title), BarColumn(), TaskProgressColumn(), *amount, TimeRemainingColumn(),
-        console=console, disable=not console.is_terminal, transient=True,
-    ) as progress:  # fmt: skip
-        yield partial(progress.advance, progress.add_task(title, total=total))
+    amount = [progress.MofNCompleteColumn(), progress.TextColumn(unit)]
+    if unit == "bytes":
+        amount = [progress.DownloadColumn(), progress.TransferSpeedColumn()]
+    columns = (progress.TextColumn(title), progress.BarColumn(), progress.TaskProgressColumn(), *amount)
+    hidden = not console.is_terminal
+    with progress.Progress(
+        *columns, progress.TimeRemainingColumn(), console=console, disable=hidden, transient=True
+    ) as bar:
+        yield partial(bar.advance, bar.add_task(title, total=total))

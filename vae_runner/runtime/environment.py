@@ -26,11 +26,7 @@ def prepare() -> None:
 
 
 def check() -> None:
-    """Refuse invalid numbers of threads: TensorFlow ignores some of them, and aborts with others.
-
-    Raises:
-        UserError: a variable is not a number of threads.
-    """
+    """Refuse invalid numbers of threads: TensorFlow ignores some of them, and aborts with others."""
     for name in THREADS:
         given = os.environ.get(name, "0")
         if not (given.isascii() and given.isdecimal() and int(given) <= MAX_THREADS):

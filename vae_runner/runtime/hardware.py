@@ -83,7 +83,12 @@ def setup(
             f"hardware: devices, GPU memory and threads cannot change within one process ({error}): sweep over them in "
             "separate commands"
         ) from error
-    strategy = _joined(cluster, len(gpus)) if cluster else _strategy(config, len(gpus))
+    if cluster:
+        strategy = _joined(cluster, len(gpus))
+    else:
+        devices = [f"GPU:{i}" for i in range(len(gpus))] or [f"CPU:{i}" for i in range(config.logical_cpus)]
+        mirrored = config.distribution == "mirrored"
+        strategy = _mirrored(*devices) if mirrored else tf.distribute.OneDeviceStrategy(devices[0])
     # ~/.keras/keras.json may say otherwise.
     keras.config.set_image_data_format("channels_last")
     keras.config.set_floatx("float32")
@@ -136,12 +141,6 @@ def _set_devices(config: HardwareConfig, gpus: list[tf.config.PhysicalDevice]) -
             tf.config.experimental.set_memory_growth(gpu, config.memory_growth)
 
 
-def _strategy(config: HardwareConfig, gpus: int) -> tf.distribute.Strategy:
-    kind, count = ("GPU", gpus) if gpus else ("CPU", config.logical_cpus)
-    mirrored = config.distribution == "mirrored"
-    return _mirrored(kind, count) if mirrored else tf.distribute.OneDeviceStrategy(f"{kind}:0")
-
-
 def _joined(cluster: Cluster, gpus: int) -> tf.distribute.Strategy:
     """Wait for all machines, and return their strategy."""
     wait_for_all(cluster)
@@ -160,9 +159,9 @@ def _joined(cluster: Cluster, gpus: int) -> tf.distribute.Strategy:
 
 
 @cache
-def _mirrored(kind: str, count: int) -> tf.distribute.Strategy:
+def _mirrored(*devices: str) -> tf.distribute.Strategy:
     """Return the one such strategy of this process: TensorFlow refuses collectives that are numbered from 0 again."""
-    return tf.distribute.MirroredStrategy([f"{kind}:{number}" for number in range(count)])
+    return tf.distribute.MirroredStrategy(list(devices))
 
 
 def memory() -> int:

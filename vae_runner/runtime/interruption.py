@@ -23,7 +23,7 @@ _raised: list[int] = []  # the signals that have raised Interrupted outside runs
 
 
 def handled_signals() -> list[signal.Signals]:
-    """Return the stop signals that this process handles: under `nohup` it goes on ignoring SIGHUP."""
+    """Return the stop signals that this process handles: under `nohup` it keeps ignoring SIGHUP."""
     return [n for n in STOP_SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
 
 
@@ -79,17 +79,13 @@ def _raise(number: int, frame: FrameType | None) -> None:
 class StopRequest:
     """A request that a run stops, whatever its source, and the places where it is answered by raising Interrupted.
 
-    Sources:
-        - a stop signal to this process;
-        - a scheduler's signal, where something handles it already: that one gets it again after the checkpoint;
-        - `poll`, called every `SECONDS_BETWEEN_POLLS` (it looks for a sweep's stop file): true counts as SIGTERM;
-        - inside `synchronized()`, any other worker of the run.
+    Its sources are stop signals to this process; a scheduler's signal, where something handles it already, which gets
+    it again after the checkpoint; `poll`, which looks for a sweep's stop file (true counts as SIGTERM); and inside
+    `synchronized()` any other worker of the run.
 
-    Answered, by the first request:
-        - at once, where it finds the main thread;
-        - inside `shielded()`, at the end of it;
-        - inside `synchronized()`, only at the end of a `shielded()` or in `check()`, where all workers answer it.
-    A second SIGINT is answered at once everywhere; more SIGTERMs change nothing.
+    The first request is answered at once where it finds the main thread; inside `shielded()`, at the end of it; inside
+    `synchronized()`, only at the end of a `shielded()` or in `check()`, by all workers together. A second SIGINT is
+    answered at once everywhere; more SIGTERMs change nothing.
     """
 
     def __init__(self, poll: Callable[[], object] | None = None) -> None:

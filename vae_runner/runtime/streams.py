@@ -74,7 +74,7 @@ def best_effort_output() -> Iterator[None]:
 
 
 def _open_closed_descriptors() -> None:
-    """Open descriptors 0 to 2 where they are closed, or a file of ours would become one and get native messages."""
+    """Open descriptors 0 to 2 where they are closed: else native code would write into files that we open."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)

@@ -71,11 +71,7 @@ def own_overrides(overrides: Sequence[Override]) -> list[Override]:
 
 
 def check_extras(overrides: Sequence[Override]) -> None:
-    """Refuse launchers and sweepers whose plugin is not installed.
-
-    Raises:
-        UserError: there is one.
-    """
+    """Refuse launchers and sweepers whose plugin is not installed."""
     for override in overrides:
         if override.key_or_group not in ("hydra/launcher", "hydra/sweeper"):
             continue

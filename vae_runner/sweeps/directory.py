@@ -1,19 +1,4 @@
-"""A sweep's directory: no other code knows its file names. PROTOCOL.md says which process writes what, and when.
-
-```
-sweep.json           the command, which keys it varies, and which runs that makes
-sweep.csv            a row a run: what it is, its status, its metrics
-sweep.html           the same as a page, with pictures and plots
-multirun.yaml        Hydra's: the configuration that it launched the runs with
-study.db             Optuna's (conf/hydra/sweeper/optuna.yaml)
-.lock                held by the command that works here
-.stop                the stop file: the number of a signal, then the refusal if it was no signal
-.slot_<host>_<n>     locks of the processes that run at the same time on a machine
-.quarantine[.lock]   the quarantined run that a process repeats; the lock that lets one process at a time do so
-.crash               what native code wrote before it ended a process that was importing TensorFlow
-<varied>-<id>/       a run, named by what it computes (storage/run_directory.py)
-```
-"""
+"""A sweep's directory: no other code knows its file names. PROTOCOL.md says who writes which of them, and when."""
 
 import json
 import re
@@ -70,31 +55,21 @@ class SweepDirectory:
         self.path = path
         self.table_file = path / "sweep.csv"
         self.page_file = path / "sweep.html"
-        self.study_file = path / "study.db"
-        self.crash_file = path / ".crash"
+        self.study_file = path / "study.db"  # Optuna's (conf/hydra/sweeper/optuna.yaml)
+        self.crash_file = path / ".crash"  # what native code wrote before it ended a process
         self._info_file = path / SWEEP_FILE
-        self._launched_file = path / "multirun.yaml"
+        self._launched_file = path / "multirun.yaml"  # Hydra's: the configuration that it launched the runs with
         self._lock_file = path / ".lock"
-        self._stop_file = path / ".stop"
-        self._quarantine_file = path / ".quarantine"
-
-    # --- the command ------------------------------------------------------------------------------------------------
+        self._stop_file = path / ".stop"  # the number of a signal, then the refusal if it was no signal
+        self._quarantine_file = path / ".quarantine"  # the name of the quarantined run that a process repeats
 
     @property
     def exists(self) -> bool:
-        """Return whether this is a sweep's directory.
-
-        Raises:
-            UnreadableError: permissions hide it.
-        """
+        """Return whether this is a sweep's directory; raise UnreadableError where permissions hide that."""
         return is_file(self._info_file)
 
     def check_own(self) -> None:
-        """Refuse a folder in which something lies that no sweep has written, and that a sweep might write over.
-
-        Raises:
-            UserError: there is such a thing, or permissions hide it.
-        """
+        """Refuse a folder with something in it that no sweep has written, and that a sweep might write over."""
         if not self.exists:
             check_own(self.path, "a sweep", NAMES, MARKS)
 
@@ -174,8 +149,6 @@ class SweepDirectory:
         for file in (*own, *shared, self.table_file, self.page_file, self.crash_file):
             file.unlink(missing_ok=True)
 
-    # --- stopping ---------------------------------------------------------------------------------------------------
-
     def request_stop(self, number: int, refusal: str = "") -> None:
         """Ask all runs, on all machines, to end in checkpoints: as by this signal, or for a reason to refuse all."""
         # The first request counts. Where it cannot be written, the runs are ended by a signal, later.
@@ -204,8 +177,6 @@ class SweepDirectory:
     def has_queued_jobs(self) -> bool:
         """Return whether runs were given to a scheduler, which may start them after the end of the command."""
         return any(self.path.glob(".submitit/*"))
-
-    # --- the runs ---------------------------------------------------------------------------------------------------
 
     @property
     def runs(self) -> list[RunDirectory]:
@@ -238,8 +209,6 @@ class SweepDirectory:
         """Remove the folders of runs that were launched, but have written nothing."""
         for path in self.path.glob(RUNS):
             remove_empty(path)
-
-    # --- what the processes of a command share ------------------------------------------------------------------------
 
     def slot_file(self, number: int) -> Path:
         """Return the lock file of one of the processes that run at the same time on this machine."""

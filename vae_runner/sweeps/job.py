@@ -200,11 +200,7 @@ def record_deaths(sweep: SweepDirectory, runs: Sequence[RunDirectory], how: str)
 
 
 def _metric(directory: RunDirectory, name: str) -> float:
-    """Return a finished run's metric.
-
-    Raises:
-        UserError: the run, which may be older than the metric, has none of this name.
-    """
+    """Return a finished run's metric; refuse a run without it, which may be older than the metric."""
     metrics = directory.info.get("metrics", {})
     if name not in metrics:
         raise UserError(

@@ -117,7 +117,7 @@ class Report:
                 with reading():
                     content = yaml.load(run.config_text, Loader=YAML_LOADER)
                 self._configs[name] = _named(content, info.get(CHOICES, {}), self._directory.info.keys)
-            # The metric "seconds" is of the last epoch; the column of this name is of the whole run.
+            # The metric "seconds" is of the last epoch; the column of this name is of the run.
             metrics = {str(k): float(v) for k, v in info.get("metrics", {}).items() if k != "seconds"}
             return Run(
                 name, OUTDATED if OUTDATED in info else run.status, self._configs[name], info.get("epoch"), metrics,

@@ -1,7 +1,7 @@
 """Which image files lie below a folder, and what is passed over there.
 
-Linked folders are followed. Each folder is read once, however many links lead to it: by its own path if it lies below
-the root, so that links neither go in circles nor give an image to two splits.
+Linked folders are followed. A folder is read once, however many links lead to it, and by its own path if it lies below
+the root: so links neither go in circles nor give an image to two splits.
 """
 
 import os
@@ -14,16 +14,16 @@ from vae_runner.errors import UserError
 from vae_runner.files.folders import RUN_FILE, SWEEP_FILE, readable
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp"}
-UNREAD = {  # of images in formats that are not read
+UNSUPPORTED = {  # image formats that are not read
     ".ai", ".avif", ".arw", ".cr2", ".cr3", ".dds", ".dng", ".emf", ".eps", ".exr", ".hdr", ".heic", ".heics", ".heif",
     ".hif", ".ico", ".j2k", ".jp2", ".jpf", ".jpx", ".jxl", ".jxr", ".nef", ".orf", ".pbm", ".pcx", ".pgm", ".pnm",
     ".ppm", ".psd", ".raf", ".raw", ".rw2", ".svg", ".svgz", ".tga", ".tif", ".tiff", ".wdp", ".wmf", ".xcf",
 }  # fmt: skip
-SYSTEM_FOLDERS = {  # of thumbnails and deleted files, made by network storage and operating systems
+SYSTEM_FOLDERS = {  # thumbnails and deleted files of network storage and operating systems
     "@eaDir", "@Recycle", "@Recently-Snapshot", "#recycle", "#snapshot", "__MACOSX", "$RECYCLE.BIN",
     "System Volume Information", "lost+found",
 }  # fmt: skip
-OURS = {  # what makes a folder one that this program wrote: its pictures are no data
+OURS = {  # the files that show a folder to be written by this program, whose pictures are no data
     frozenset({RUN_FILE}): "run directories",
     frozenset({SWEEP_FILE}): "sweep directories",
     prepared.FILES: "folders of prepared images",
@@ -36,25 +36,25 @@ SPLITS = {
 
 @dataclass
 class Found:
-    """What is below a folder: image files, sorted by path; and what was passed over, by kind."""
+    """The image files below a folder, sorted by path, and what was passed over there."""
 
     files: list[Path] = field(default_factory=list)
     _counts: Counter[str] = field(default_factory=Counter)
     _first: dict[str, str] = field(default_factory=dict)
 
     def pass_over(self, kind: str, path: Path, root: Path) -> None:
-        """Count one thing of a kind; the first one is an example of it."""
+        """Count a path among those of its kind."""
         self._counts[kind] += 1
         self._first.setdefault(kind, str(path.relative_to(root)))
 
     @property
     def passed_over(self) -> str:
-        """How many things of each kind were passed over, in words; empty if none was."""
+        """Return how many paths of each kind were passed over, with an example each; empty if none was."""
         return "; ".join(f"{kind}: {count} (like {self._first[kind]})" for kind, count in self._counts.items())
 
 
 def find_images(root: Path) -> Found:
-    """Return the image files below `root`, by their suffix.
+    """Return the image files below `root`, recognised by their suffix.
 
     Raises:
         UserError: the folder does not exist, cannot be read, is empty, or holds no image.
@@ -76,11 +76,11 @@ def find_images(root: Path) -> Found:
 def _walk(root: Path) -> Found:
     found = Found()
     real_root = Path(os.path.realpath(root))
-    seen = {str(path) for path in (real_root, *real_root.parents)}  # by their real paths
+    seen = {str(path) for path in (real_root, *real_root.parents)}  # real paths
     read: list[Path] = []
     occupied: set[Path] = set()
     folders = [root]
-    links: list[Path] = []  # followed last: an image has its own path, where it lies below the root
+    links: list[Path] = []  # followed last, so that folders below the root are read by their own paths
     while folders or links:
         folder = folders.pop(0) if folders else links.pop(0)
         real = os.path.realpath(folder)
@@ -111,7 +111,7 @@ def _walk(root: Path) -> Found:
                 found.pass_over("links that lead nowhere", path, root)
             elif suffix in SUFFIXES:
                 found.files.append(path)
-            elif suffix in UNREAD:
+            elif suffix in UNSUPPORTED:
                 found.pass_over(f"images in a format that is not read, {suffix}", path, root)
             else:
                 found.pass_over("other files", path, root)
@@ -132,15 +132,15 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         with readable(Path(entry.path)):
             return entry.is_dir()
-    except OSError:  # a link to itself
+    except OSError:  # It is a link to itself.
         return False
 
 
 def given_splits(root: Path, found: Found) -> dict[str, list[Path]]:
-    """Return the images of the splits that the sub-folders of `root` are called after; none if they are no splits.
+    """Return the images by split ("train", "test", "validation"), if sub-folders of `root` are named after splits.
 
-    They are where there are training images and others. Validation images are the test images where there are no
-    others. What lies beside the splits is passed over.
+    It is empty unless there are training images and others. Without test images, the validation images serve as these.
+    Images outside of these folders are passed over.
     """
     splits: dict[str, list[Path]] = {}
     beside: list[Path] = []
