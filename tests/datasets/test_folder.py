@@ -157,7 +157,7 @@ def test_limit_takes_the_first_of_each_split(photos: Path, data_dir: str) -> Non
     assert splits(limited) == {name: part[:3] for name, part in whole.items()}
 
 
-def test_of_a_split_smaller_than_the_limit_all_images_are_taken_and_that_is_said(
+def test_of_a_split_smaller_than_the_limit_all_images_are_taken_and_the_log_says_so(
     photos: Path, data_dir: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):

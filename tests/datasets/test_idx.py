@@ -302,7 +302,7 @@ def said() -> Iterator[list[str]]:
         logging.getLogger("vae_runner").removeHandler(handler)
 
 
-def test_other_content_than_was_published_is_taken_and_said(tmp_path: Path) -> None:
+def test_other_content_than_was_published_is_used_with_a_warning(tmp_path: Path) -> None:
     published, others = idx_parts(7), idx_parts(7) | {"test_images": np.full((1, 8, 9), 6, np.uint8)}
     for parts in (published, others):
         with said() as words:

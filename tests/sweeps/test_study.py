@@ -1,4 +1,4 @@
-"""A search that was stopped goes on, with stand-ins for what its trials compute."""
+"""Continuing a search that was stopped, with stand-ins for what its trials compute."""
 
 import signal
 from pathlib import Path
@@ -49,7 +49,9 @@ def test_a_trial_that_waits_is_not_queued_again_at_every_start(config: DictConfi
         assert start(config) == [TrialState.FAIL, TrialState.WAITING]
 
 
-def test_all_trials_whose_process_is_gone_are_told_of_also_those_that_are_not_done_again(config: DictConfig) -> None:
+def test_all_trials_whose_process_is_gone_are_marked_failed_also_those_that_are_not_repeated(
+    config: DictConfig,
+) -> None:
     killed(config, 5)
     assert start(config) == [TrialState.FAIL] * 5 + [TrialState.WAITING] * 3
 

@@ -88,7 +88,7 @@ def test_two_commands_do_not_work_in_one_sweep(sweep: SweepDirectory, processes:
 KILLED = -9
 
 
-def test_runs_that_were_dead_before_are_neither_blamed_nor_a_reason_to_go_on_for_ever(
+def test_runs_that_were_dead_before_are_neither_blamed_nor_a_reason_to_continue_for_ever(
     sweep: SweepDirectory, processes: Callable[..., list[int]]
 ) -> None:
     old = add_run(sweep, "old", "running")
@@ -256,7 +256,7 @@ def test_a_refused_command_changes_nothing_of_a_sweep(
 
 
 @pytest.mark.parametrize("how", ["sweep=resume", "sweep.resume=true"])
-def test_the_newest_sweep_of_a_command_is_gone_on_with_past_a_damaged_one(
+def test_the_newest_sweep_of_a_command_is_continued_past_a_damaged_one(
     sweep: SweepDirectory, how: str, processes: Callable[..., list[int]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     good, damaged = (SweepDirectory(Path("outputs/2020-01-01") / name) for name in ("10-00-00", "11-00-00"))

@@ -96,31 +96,33 @@ def _walk(root: Path) -> Found:
             continue
         read.append(folder)
         for entry in entries:
-            path = folder / entry.name
-            suffix = path.suffix.lower()
-            if _is_folder(entry):
-                if entry.name.startswith("."):
-                    found.pass_over("hidden folders", path, root)
-                elif entry.name in SYSTEM_FOLDERS:
-                    found.pass_over("folders of thumbnails and the like", path, root)
-                else:
-                    (links if entry.is_symlink() else folders).append(path)
-            elif entry.name.startswith("."):
-                found.pass_over("hidden files", path, root)
-            elif entry.is_symlink() and not path.exists():
-                found.pass_over("links that lead nowhere", path, root)
-            elif suffix in SUFFIXES:
+            path, is_folder = folder / entry.name, _is_folder(entry)
+            if kind := _passed_over_as(entry, is_folder):
+                found.pass_over(kind, path, root)
+            elif not is_folder:
                 found.files.append(path)
-            elif suffix in UNSUPPORTED:
-                found.pass_over(f"images in a format that is not read, {suffix}", path, root)
             else:
-                found.pass_over("other files", path, root)
+                (links if entry.is_symlink() else folders).append(path)
     found.files.sort()
     occupied.update(parent for path in found.files for parent in path.parents)
     for folder in sorted(read):
         if folder not in occupied and folder.parent in occupied:
             found.pass_over("folders without an image", folder, root)
     return found
+
+
+def _passed_over_as(entry: os.DirEntry[str], is_folder: bool) -> str | None:
+    """Return as what kind a folder or file is passed over; None for a folder to read, or an image."""
+    suffix = Path(entry.name).suffix.lower()
+    if entry.name.startswith("."):
+        return "hidden folders" if is_folder else "hidden files"
+    if is_folder:
+        return "folders of thumbnails and the like" if entry.name in SYSTEM_FOLDERS else None
+    if entry.is_symlink() and not Path(entry.path).exists():
+        return "links that lead nowhere"
+    if suffix in SUFFIXES:
+        return None
+    return f"images in a format that is not read, {suffix}" if suffix in UNSUPPORTED else "other files"
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
