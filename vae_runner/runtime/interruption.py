@@ -8,7 +8,7 @@ import _thread
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -27,6 +27,18 @@ def handled_signals() -> list[signal.Signals]:
     return [n for n in STOP_SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
 
 
+@contextmanager
+def handling(numbers: Iterable[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle these signals while inside; earlier handlers return at the end, where no others were installed since."""
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            if signal.getsignal(number) == handler:
+                signal.signal(number, earlier)
+
+
 def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()  # Python lets no other set signal handlers.
 
@@ -38,15 +50,12 @@ def signals_raise() -> Iterator[None]:
         yield
         return
     _raised.clear()
-    before = {number: signal.signal(number, _raise) for number in handled_signals()}
     hook_before, sys.unraisablehook = sys.unraisablehook, _report_unraisable
     try:
-        yield
+        with handling(handled_signals(), _raise):
+            yield
     finally:
         sys.unraisablehook = hook_before
-        for number, handler in before.items():
-            if signal.getsignal(number) == _raise:  # Another handler, installed since, stays until the process ends.
-                signal.signal(number, handler)
 
 
 def ignore_signals() -> None:
@@ -105,16 +114,14 @@ class StopRequest:
             yield
             return
         foreign = [number for number in SCHEDULER_SIGNALS if callable(signal.getsignal(number))]
-        before = {number: signal.signal(number, self._handle) for number in (*handled_signals(), *foreign)}
         left = threading.Event()
-        if self._poll is not None:
-            threading.Thread(target=self._poll_until, args=(self._poll, left), daemon=True).start()
-        try:
-            yield
-        finally:
-            left.set()
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        with handling((*handled_signals(), *foreign), self._handle):
+            if self._poll is not None:
+                threading.Thread(target=self._poll_until, args=(self._poll, left), daemon=True).start()
+            try:
+                yield
+            finally:
+                left.set()
         if self._signal:
             raise Interrupted(self._signal, "interrupted when the run had finished")
 

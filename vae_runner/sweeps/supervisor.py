@@ -11,8 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import FrameType
 
 from hydra.core.override_parser.types import Override
@@ -21,7 +21,7 @@ from vae_runner.config.choices import parsed
 from vae_runner.errors import Interrupted, UnwritableError, UserError
 from vae_runner.files.folders import remove_empty, writing
 from vae_runner.runtime import environment
-from vae_runner.runtime.interruption import STOP_SIGNALS, handled_signals
+from vae_runner.runtime.interruption import STOP_SIGNALS, handled_signals, handling
 from vae_runner.storage.run_directory import OUTDATED, RunDirectory
 from vae_runner.sweeps.choosing import check_extras, choose_directory, own_overrides
 from vae_runner.sweeps.directory import SweepDirectory
@@ -122,7 +122,7 @@ class _Launching:
     def run(self) -> None:
         """Launch, and launch again after a process was lost, until nothing is left to do or the sweep is to stop."""
         losses = 0  # since a run has ended or died
-        with self._signals_forwarded():
+        with handling(handled_signals(), self._handle):
             while not self.stop_signal:
                 before, ended = self._directory.run_versions(), self._count_ended()
                 status = self._run_process()
@@ -192,20 +192,9 @@ class _Launching:
             _end_group(process.pid, SECONDS_AT_ONCE if self.stop_signal else SECONDS_TO_END)
         return status
 
-    @contextmanager
-    def _signals_forwarded(self) -> Iterator[None]:
-        """Forward stop signals to the launching process while inside."""
-
-        def handle(number: int, frame: FrameType | None) -> None:
-            self.stop_signal = self.stop_signal or number
-            self._forward(number)
-
-        before = {number: signal.signal(number, handle) for number in handled_signals()}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.stop_signal = self.stop_signal or number
+        self._forward(number)
 
     def _forward(self, number: int) -> None:
         if self._process is not None:

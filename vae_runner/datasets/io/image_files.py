@@ -76,7 +76,7 @@ def find_images(root: Path) -> Found:
 def _walk(root: Path) -> Found:
     found = Found()
     real_root = Path(os.path.realpath(root))
-    seen = {str(path) for path in (real_root, *real_root.parents)}  # real paths
+    seen = {str(path) for path in (real_root, *real_root.parents)}
     read: list[Path] = []
     occupied: set[Path] = set()
     folders = [root]
