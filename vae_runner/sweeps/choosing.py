@@ -94,9 +94,7 @@ def _check(overrides: Sequence[Override]) -> None:
         if key in COUNTS and isinstance(count := override.value(), int) and count < 1:
             raise UserError(f"{key}={count}: must be at least 1")
         if key == "hydra.sweep.subdir":
-            raise UserError(
-                f"{line}: runs are found again by the names of their folders, which say what they compute; leave it out"
-            )
+            raise UserError(f"{line}: runs are found again by their folders, which say what they compute; leave it out")
         if key in ("sweep.dir", "hydra.sweep.dir") and override.is_sweep_override():
             raise UserError(f"{line}: a sweep has one directory; give one, in quotes if it has a comma")
         if key == "sweep" and (word := str(override.value())) not in KINDS:
