@@ -406,7 +406,7 @@ FILES: dict[str, dict[str, Any]] = {
         "hydra.sweeper.study_name": "vae-run",
         "hydra.sweeper.storage": "sqlite:///${hydra.sweep.dir}/study.db",
         "hydra.sweeper.max_failure_rate": 1.0,
-        "hydra.callbacks.study._target_": "vae_runner.sweeps.study.GoOn",
+        "hydra.callbacks.study._target_": "vae_runner.sweeps.study.ResumeStudy",
     },
     "config": {
         "defaults": [

@@ -22,7 +22,7 @@ from vae_runner.experiment import Experiment, check_same_on_all_workers
 from vae_runner.figures.trained import Trained
 from vae_runner.files.folders import remove_empty
 from vae_runner.runtime.cluster import Cluster, find
-from vae_runner.runtime.console import LOG_ONLY, silence_native_messages
+from vae_runner.runtime.console import LOG_ONLY, silence_native_stderr
 from vae_runner.runtime.hardware import LOST_ERRORS, Hardware
 from vae_runner.runtime.interruption import StopRequest
 from vae_runner.storage.resume import check_checkpoint_config
@@ -77,7 +77,7 @@ class Session:
         shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
         cluster = find(config.hardware)
         if cluster:
-            silence_native_messages()
+            silence_native_stderr()
         opened: AbstractContextManager[RunDirectory]
         if cluster is None or cluster.is_chief:
             resume_hint = f"vae-run {shlex.quote(f'resume={shown}')} goes on"
@@ -147,7 +147,7 @@ class Session:
 
     def stopped_together(self, machine: Hardware) -> AbstractContextManager[None]:
         """Inside, the workers of a run answer a stop request at the same step, whichever has it."""
-        return self.stop.agreed(machine.all_reduce_max) if self.cluster else nullcontext()
+        return self.stop.synchronized(machine.all_reduce_max) if self.cluster else nullcontext()
 
     def _check_origin(self, checkpoint: Checkpoint, experiment: Experiment) -> None:
         check_checkpoint_config(self.config, checkpoint.config, self.directory.path)

@@ -168,7 +168,7 @@ class Nothing:
 def test_any_overrides_make_a_checked_configuration_or_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given_: list[str]
 ) -> None:
-    monkeypatch.setattr(cli, "_import", lambda name, last_words=None: Nothing)
+    monkeypatch.setattr(cli, "_import", lambda name, crash_file=None: Nothing)
     run([*given_, "hydra.run.dir=run"], tmp_path)
 
 

@@ -95,7 +95,7 @@ def end(process: subprocess.Popen[str], number: int, *, launcher: bool = False, 
     _, stderr = process.communicate(timeout=30)
     said = [line for line in stderr.splitlines() if not re.match(r"\S+ \S+\t(INFO|WARNING) ", line)]  # Ray's
     assert len(said) == 1
-    line = r"vae-run: interrupted( \(\d+ not begun\))?: the same command with sweep\.dir=sweep goes on"
+    line = r"vae-run: interrupted( \(\d+ not begun\))?: the same command with sweep\.dir=sweep continues it"
     assert re.fullmatch(line, said[0])
     return process.returncode
 

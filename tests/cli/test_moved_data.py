@@ -159,7 +159,7 @@ def test_a_sweep_calls_finished_runs_of_other_images_outdated_and_the_others_go_
     assert code == 2
     assert said.count("was trained on other images (train: 16 images then, 17 now") == 1
     assert "is finished already" not in said
-    assert "(1 of 2 runs did not finish; the same command with sweep.dir=sweep goes on then)" in told
+    assert "(1 of 2 runs did not finish; the same command with sweep.dir=sweep continues it then)" in told
     assert len(told.splitlines()) == 1
     assert statuses() == {"2": "outdated", "3": "finished"}
 

@@ -222,7 +222,7 @@ def test_a_finished_run_whose_configuration_is_damaged_is_told_of(
     result = copied("latent=2,3", "seed=0,1")
     assert result.returncode == 2
     assert "config.yaml has changed since the run wrote it" in result.stderr
-    assert "1 of 4 runs did not finish; the same command with sweep.dir=sweep goes on then" in result.stderr
+    assert "1 of 4 runs did not finish; the same command with sweep.dir=sweep continues it then" in result.stderr
 
 
 def test_an_interrupted_sweep_says_how_many_of_its_runs_have_not_begun(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_an_interrupted_sweep_says_how_many_of_its_runs_have_not_begun(tmp_path:
     process.send_signal(signal.SIGHUP)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGHUP
-    assert stderr == "vae-run: interrupted (2 not begun): the same command with sweep.dir=sweep goes on\n"
+    assert stderr == "vae-run: interrupted (2 not begun): the same command with sweep.dir=sweep continues it\n"
     assert states(tmp_path / "sweep") == {"interrupted": 1}
 
 
@@ -254,7 +254,7 @@ def test_a_killed_process_of_the_sweep_is_replaced(tmp_path: Path) -> None:
         (["-m", "seed=0,1", "sweep=resume"], "sweep=resume: there is no sweep of seed in outputs/"),
         (["-m", "seed=0,1", "sweep=resme"], "sweep=resme: must be one of new, resume. Did you mean 'resume'?"),
         (["-m", "seed=0,1", "sweep.dir=a,b"], "sweep.dir=a,b: a sweep has one directory"),
-        (["-m", "seed=0,1", "sweep=resume", "sweep.dir=v77"], "sweep=resume: v77 is no sweep's directory"),
+        (["-m", "seed=0,1", "sweep=resume", "sweep.dir=v77"], "sweep=resume: v77 is not a sweep's directory"),
         (["-m", "seed=0,1", "sweep.dir=exp(1)"], "sweep.dir=exp(1) cannot be read: a name with such letters needs"),
         (["-m", "seed=0,1", "hardware=multi_worker"], "hardware=multi_worker is for one run"),
         (["-m", "seed=0,1", "sweep.metric=tst/loss"], "sweep.metric=tst/loss: there is no such metric. Did you mean"),

@@ -106,9 +106,7 @@ def test_a_leftover_of_another_file_as_long_or_longer_is_thrown_away(
     assert target.read_bytes() == CONTENT
 
 
-def test_a_leftover_that_goes_on_after_the_end_of_the_file_is_thrown_away(
-    url: str, target: Path, server: FileServer
-) -> None:
+def test_a_leftover_that_is_longer_than_the_file_is_deleted(url: str, target: Path, server: FileServer) -> None:
     target.parent.mkdir()
     target.with_name("file.gz.part").write_bytes(CONTENT + b"x")
     fetch(url, target)
@@ -132,7 +130,7 @@ download(sys.argv[1], pathlib.Path(sys.argv[2]), lambda _: None, "")
 
 
 def test_of_several_processes_one_fetches_the_file(url: str, target: Path, server: FileServer) -> None:
-    server.breaks = 2  # while the first goes on where it broke off, the others are there
+    server.breaks = 2  # while the first continues where it broke off, the others are there
     processes = [subprocess.Popen([sys.executable, "-c", DOWNLOAD, url, str(target)]) for _ in range(4)]
     assert [process.wait(timeout=60) for process in processes] == [0] * 4
     assert target.read_bytes() == CONTENT
@@ -140,7 +138,7 @@ def test_of_several_processes_one_fetches_the_file(url: str, target: Path, serve
     assert len(server.requests) == 3
 
 
-def test_who_waits_for_another_process_is_told_and_finds_its_file(
+def test_waiting_for_another_process_is_logged_and_its_file_is_found(
     url: str, target: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(download_module, "PATIENCE", 0.05)
@@ -179,7 +177,7 @@ def test_a_server_that_always_breaks_is_given_up(url: str, target: Path, server:
     assert len(server.requests) == ATTEMPTS
     assert tree(target.parent) == {"file.gz.part"}
 
-    server.breaks = 0  # the next run goes on from there
+    server.breaks = 0  # the next run continues from there
     fetch(url, target)
     assert server.requests[-1].range is not None
     assert target.read_bytes() == CONTENT

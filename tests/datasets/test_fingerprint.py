@@ -57,7 +57,7 @@ def test_another_order_or_shape_is_other_content(small_dataset: Dataset, make: A
     assert data_changes(small_dataset.fingerprint, other.fingerprint) == "train: the same number, 50, of other content"
 
 
-def test_another_split_of_the_same_images_is_told_split_by_split(small_dataset: Dataset) -> None:
+def test_another_split_of_the_same_images_is_described_split_by_split(small_dataset: Dataset) -> None:
     train = small_dataset.train
     assert train.labels is not None
     validation = Split(train.images[40:], train.labels[40:])
@@ -110,7 +110,7 @@ def test_of_images_that_are_not_in_memory_at_most_a_sample_is_read(monkeypatch: 
     assert many.asked == 10
 
 
-def test_images_in_a_file_of_which_no_digests_are_known_are_told_from_others(tmp_path: Path) -> None:
+def test_images_in_a_file_without_digests_are_distinguished_from_others(tmp_path: Path) -> None:
     array = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), np.uint8)
     found = []
     for value in (array, array, array[::-1]):

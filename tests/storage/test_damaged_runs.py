@@ -93,11 +93,11 @@ def test_a_sweep_json_is_as_it_was_or_refused(tmp_path: Path, damage: Damage) ->
     sweep = SweepDirectory(tmp_path)
     sweep.delete_own_files()
     sweep.begin(["latent=2,8", "seed=0"], ["latent", "seed"])
-    told = (sweep.command, sweep.keys, sweep.begun)
+    before = sweep.info
     file = tmp_path / "sweep.json"
     file.write_bytes(damage(file.read_bytes()))
     with contextlib.suppress(UserError):
-        assert (sweep.command, sweep.keys, sweep.begun) == told
+        assert sweep.info == before
 
 
 @settings(FUZZED, max_examples=30 * ROUNDS)

@@ -15,7 +15,7 @@ from vae_runner.sweeps.directory import SweepDirectory
 
 
 @pytest.mark.parametrize("problem", ["held", "unwritable"])
-def test_a_failure_that_cannot_be_noted_is_told_and_ends_nothing(
+def test_a_failure_that_cannot_be_recorded_is_logged_and_ends_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, problem: str
 ) -> None:
     directory, other = (RunDirectory(tmp_path / "run") for _ in range(2))
@@ -25,8 +25,8 @@ def test_a_failure_that_cannot_be_noted_is_told_and_ends_nothing(
     else:
         directory.path.write_text("a file")
     with caplog.at_level(logging.ERROR):
-        job._note_failure(directory, OmegaConf.create(), None, "a fault")
-    assert "run does not tell of its failure" in caplog.text
+        job._record_failure(directory, OmegaConf.create(), None, "a fault")
+    assert "The failure of run cannot be recorded" in caplog.text
     other.release()
 
 

@@ -49,8 +49,8 @@ def report(tmp_path: Path) -> Report:
             info = {"status": status, "seconds": seconds, "metrics": dict(zip(METRICS, metrics, strict=False))}
             # A choice is kept of the user's own YAML alone, which has a target of ours: the others are of before.
             own = {CHOICES: {"optimizer": optimizer, "model": "conv"}} if optimizer == "mine" else {}
-            told = {"error": error} if error else {}
-            run.write_info(info | own | told | ({} if epoch is None else {"epoch": epoch}))
+            reason = {"error": error} if error else {}
+            run.write_info(info | own | reason | ({} if epoch is None else {"epoch": epoch}))
     sweep.begin(["latent=2,8,16,32", "optimizer=adam,adamw,mine"], ["latent", "optimizer"])
     report = Report(sweep)
     report.write()

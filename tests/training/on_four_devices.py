@@ -53,7 +53,9 @@ Make = Callable[[], Made]
 def machine(replicas: int, synchronized: bool | None = None) -> Hardware:
     if replicas == 1:
         return Hardware(tf.distribute.OneDeviceStrategy("CPU:0"), False, {})
-    return Hardware(_mirrored("CPU", replicas), False, {}, True if synchronized is None else synchronized)
+    return Hardware(
+        _mirrored(*[f"CPU:{i}" for i in range(replicas)]), False, {}, True if synchronized is None else synchronized
+    )
 
 
 def an_epoch(hardware: Hardware, make: Make, images: object = IMAGES) -> tuple[Sums, Sums, list[np.ndarray]]:

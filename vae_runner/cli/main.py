@@ -46,7 +46,7 @@ from vae_runner.schema import register_schemas
 from vae_runner.storage import resume
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
-from vae_runner.sweeps.job import CHDIR, CHILD, WORKER_LOST, check_stop, install_launcher_handlers, sweep_job
+from vae_runner.sweeps.job import CHDIR, LAUNCHING, WORKER_LOST, check_stop, install_launcher_handlers, sweep_job
 from vae_runner.sweeps.names import register_resolver
 
 log = logging.getLogger(__name__)
@@ -115,8 +115,8 @@ def compare() -> None:
 # --- what the commands share -----------------------------------------------------------------------------------
 
 
-def _import(name: str, last_words: Path | None = None) -> ModuleType:
-    """Return a module of ours that needs TensorFlow; should the import end the process, `last_words` will tell of it.
+def _import(name: str, crash_file: Path | None = None) -> ModuleType:
+    """Return a module of ours that needs TensorFlow; should the import end the process, `crash_file` will tell of it.
 
     Raises:
         UserError: TensorFlow would not work with what the environment says.
@@ -126,9 +126,9 @@ def _import(name: str, last_words: Path | None = None) -> ModuleType:
     if full_name in sys.modules:  # the later runs of a sweep
         return sys.modules[full_name]
     _choose_temporary_folder()
-    from vae_runner.runtime.console import native_messages_to_log
+    from vae_runner.runtime.console import native_stderr_to_log
 
-    with native_messages_to_log(last_words), _garbage_uncollected(), keras_internals.without_settings_file():
+    with native_stderr_to_log(crash_file), _garbage_uncollected(), keras_internals.without_settings_file():
         module = importlib.import_module(full_name)
         import matplotlib
         import tensorflow as tf
@@ -203,9 +203,9 @@ def run() -> None:
     sys.argv[1:] = resume_command.rewritten(arguments)
     if not is_sweep:
         _with_hydra(None)
-    elif CHILD in os.environ:
-        sweep = SweepDirectory(Path(os.environ[CHILD]))
-        os.environ[CHILD] = str(os.getpid())
+    elif LAUNCHING in os.environ:
+        sweep = SweepDirectory(Path(os.environ[LAUNCHING]))
+        os.environ[LAUNCHING] = str(os.getpid())
         install_launcher_handlers(sweep)
         try:
             _with_hydra(sweep)
@@ -288,10 +288,10 @@ class _Jobs:
 
         def runner() -> ModuleType:
             compiling.begin(cfg.hardware)  # takes longer than the import
-            return _import("run", last_words)
+            return _import("run", crash_file)
 
         in_sweep = hydra.mode == RunMode.MULTIRUN
-        last_words = SweepDirectory(path.parent).last_words_file if in_sweep else None
+        crash_file = SweepDirectory(path.parent).crash_file if in_sweep else None
         if in_sweep:
             return sweep_job(cfg, hydra, path, runner)
         try:

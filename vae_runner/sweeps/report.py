@@ -1,16 +1,16 @@
-"""What a sweep has come to: a table on the terminal, sweep.csv, and sweep.html."""
+"""The results of a sweep: a table on the terminal, sweep.csv, and sweep.html."""
 
 import base64
 import html
 import io
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import Any
 from urllib.parse import quote
 
 import yaml
@@ -29,19 +29,19 @@ from vae_runner.storage.stored_run import StoredRun
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.plots import scatter
 
-SECONDS_BETWEEN = 5.0  # from one writing of the files to the next, at least,
-SHARE_OF_TIME = 20  # and so many times as long as it took
+SECONDS_BETWEEN = 5.0  # from one writing of the files to the next, at least;
+TIMES_AS_LONG = 20  # and so many times the duration of the writing
 THUMBNAIL = 220  # pixels
 MAX_PIXELS = 50_000_000
 
 
 @dataclass(frozen=True)
 class Run:
-    """What is told of a run."""
+    """What the report shows of a run."""
 
     name: str
     status: str
-    config: Mapping[str, Any]  # by dotted keys; of a part that is built, what it is called
+    config: Mapping[str, object]  # by dotted keys; a part's name in place of its _target_
     epoch: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     seconds: float | None = None
@@ -50,18 +50,18 @@ class Run:
 
 
 class Report:
-    """Reads the runs of a sweep, and writes what they have come to."""
+    """Reads the runs of a sweep, and writes and shows their results."""
 
     def __init__(self, directory: SweepDirectory) -> None:
         self.runs: list[Run] = []
         self._directory = directory
-        self._configs: dict[str, Mapping[str, Any]] = {}  # they do not change
-        self._thumbnails: dict[tuple[str, float], str] = {}
+        self._configs: dict[str, Mapping[str, object]] = {}  # by name; they do not change
+        self._thumbnails: dict[tuple[str, float], str] = {}  # by name and time
         self._seen: list[tuple[str, float]] = []
         self._next = 0.0
 
     def keep_current(self) -> None:
-        """Write again if a run has something new to tell, and the last time is long enough ago."""
+        """Write again if a run.json has changed, and the last writing is long enough ago."""
         if time.monotonic() < self._next:
             return
         now = [(file.parent.name, file.stat().st_mtime) for file in sorted(self._directory.path.glob("*/run.json"))]
@@ -69,7 +69,7 @@ class Report:
         if now != self._seen:
             self._seen = now
             self.write()
-        self._next = time.monotonic() + max(SECONDS_BETWEEN, SHARE_OF_TIME * (time.monotonic() - start))
+        self._next = time.monotonic() + max(SECONDS_BETWEEN, TIMES_AS_LONG * (time.monotonic() - start))
 
     def write(self) -> None:
         """Read all runs, and replace sweep.csv and sweep.html."""
@@ -80,10 +80,10 @@ class Report:
             {
                 "run": run.name,
                 "status": run.status,
-                "epoch": _known(run.epoch),
-                **{key: _known(run.config.get(key)) for key in varied},
-                **{name: _known(run.metrics.get(name)) for name in metrics},
-                "seconds": _known(run.seconds),
+                "epoch": _or_empty(run.epoch),
+                **{key: _or_empty(run.config.get(key)) for key in varied},
+                **{name: _or_empty(run.metrics.get(name)) for name in metrics},
+                "seconds": _or_empty(run.seconds),
                 "error": run.error,
             }
             for run in self.runs
@@ -118,14 +118,12 @@ class Report:
             if name not in self._configs:
                 with reading():
                     content = yaml.load(run.config_text, Loader=YAML_LOADER)
-                self._configs[name] = _named(content, info.get(CHOICES, {}), self._directory.keys)
-            # Its "seconds" are those of the last epoch: here they are those of the whole run.
+                self._configs[name] = _named(content, info.get(CHOICES, {}), self._directory.info.keys)
+            # The metric "seconds" is of the last epoch; the column of this name is of the run.
             metrics = {str(k): float(v) for k, v in info.get("metrics", {}).items() if k != "seconds"}
-            outdated = info.get(OUTDATED, "")
-            status = OUTDATED if outdated else run.status
             return Run(
-                name, status, self._configs[name], info.get("epoch"), metrics, info.get("seconds"),
-                info.get("error") or outdated, run.sample_picture,
+                name, OUTDATED if OUTDATED in info else run.status, self._configs[name], info.get("epoch"), metrics,
+                info.get("seconds"), info.get("error") or info.get(OUTDATED, ""), run.sample_picture,
             )  # fmt: skip
         except UnreadableError as error:
             return Run(name, "unreadable", {}, error=str(error))
@@ -135,7 +133,10 @@ class Report:
             return Run(name, "damaged", {}, error=str(error))
 
     def _varied(self) -> list[str]:
-        """Return the keys in which the runs differ, those that were swept first."""
+        """Return the keys in which the runs differ, the swept ones first.
+
+        A key whose value follows from a swept choice of a group (`model=mlp`) is left out, unless it is swept itself.
+        """
         configs = [run.config for run in self.runs if run.config]
         keys = dict.fromkeys(key for config in configs for key in config)
         differing = [
@@ -143,11 +144,9 @@ class Report:
             for key in keys
             if not key.startswith(NOT_COMPUTED) and len({str(config.get(key)) for config in configs}) > 1
         ]
-        swept = self._directory.keys
-        choices = [key for key in differing if key in swept and key in GROUPS]
-        shown = [
-            key for key in differing if key in swept or not any(_follows(key, group, configs) for group in choices)
-        ]
+        swept = self._directory.info.keys
+        groups = [key for key in differing if key in swept and key in GROUPS]
+        shown = [key for key in differing if key in swept or not any(_follows(key, group, configs) for group in groups)]
         return sorted(shown, key=lambda key: key not in swept)
 
     # --- the page -------------------------------------------------------------------------------------------------
@@ -155,12 +154,10 @@ class Report:
     def _page(self, varied: Sequence[str], metrics: Sequence[str]) -> str:
         columns = ["run", "status", *varied, "epoch", *metrics, "seconds"]
         template = Template(resources.files("vae_runner.sweeps").joinpath("page.html").read_text(encoding="utf-8"))
-        counts: dict[str, int] = {}
-        for run in self.runs:
-            counts[run.status] = counts.get(run.status, 0) + 1
+        counts = Counter(run.status for run in self.runs)
         return template.substitute(
             title=html.escape(str(self._directory.path)),
-            command=html.escape("vae-run -m " + " ".join(self._directory.command)),
+            command=html.escape("vae-run -m " + " ".join(self._directory.info.command)),
             counts=html.escape(", ".join(f"{count} {status}" for status, count in sorted(counts.items()))),
             head="".join(f"<th>{html.escape(column)}</th>" for column in ("", *columns)),
             rows="\n".join(self._row(run, varied, metrics) for run in self.runs),
@@ -170,46 +167,43 @@ class Report:
     def _row(self, run: Run, varied: Sequence[str], metrics: Sequence[str]) -> str:
         link = f'<a href="{quote(os.fsencode(run.name))}/">{html.escape(run.name)}</a>'
         title = f' title="{html.escape(run.error, quote=True)}"' if run.error else ""
-        told = (run.epoch, *(run.metrics.get(name) for name in metrics), run.seconds)
-        values = [*(run.config.get(key) for key in varied), *told]
+        measured = (run.epoch, *(run.metrics.get(name) for name in metrics), run.seconds)
+        values = (*(run.config.get(key) for key in varied), *measured)
         cells = "".join(f"<td>{html.escape(_shown(value))}</td>" for value in values)
         status = f'<td class="{html.escape(run.status, quote=True)}"{title}>{html.escape(run.status)}</td>'
         return f"<tr><td>{self._thumbnail(run)}</td><td>{link}</td>{status}{cells}</tr>"
 
-    def _plots(self, varied: Sequence[str]) -> Iterable[str]:
-        """One plot a varied key: the metric of each finished run against it."""
-        for key in varied:
-            points = [
-                (run.config.get(key), run.metrics[MAIN_METRIC], run.name)
-                for run in self.runs
-                if MAIN_METRIC in run.metrics and run.status == "finished"
-            ]
-            if len(points) > 1:
+    def _plots(self, varied: Sequence[str]) -> Iterator[str]:
+        """Yield a plot for each varied key: the metric of the finished runs over it."""
+        finished = [run for run in self.runs if MAIN_METRIC in run.metrics and run.status == "finished"]
+        if len(finished) > 1:
+            for key in varied:
+                points = [(run.config.get(key), run.metrics[MAIN_METRIC], run.name) for run in finished]
                 yield scatter(key, MAIN_METRIC, points)
 
     def _thumbnail(self, run: Run) -> str:
         if run.picture is None:
             return ""
         try:
-            known = (run.name, run.picture.stat().st_mtime)
-            if known not in self._thumbnails:
-                self._thumbnails[known] = _small(run.picture)
+            key = (run.name, run.picture.stat().st_mtime)
+            if key not in self._thumbnails:
+                self._thumbnails[key] = _small(run.picture)
         except (*READERS_ERRORS, SyntaxError, Image.DecompressionBombError):
             return ""
-        return f'<img src="data:image/jpeg;base64,{self._thumbnails[known]}" alt="samples" loading="lazy">'
+        return f'<img src="data:image/jpeg;base64,{self._thumbnails[key]}" alt="samples" loading="lazy">'
 
 
-def _follows(key: str, group: str, configs: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether what is chosen in a group decides the value of a key."""
+def _follows(key: str, group: str, configs: Sequence[Mapping[str, object]]) -> bool:
+    """Return whether the choice in a group decides the value of a key."""
     values: dict[str, set[str]] = {}
     for config in configs:
         values.setdefault(str(config.get(group)), set()).add(str(config.get(key)))
-    return all(len(of_choice) == 1 for of_choice in values.values())
+    return all(len(distinct) == 1 for distinct in values.values())
 
 
 def _small(picture: Path) -> str:
     """Return a picture as a small JPEG in base64."""
-    with Image.open(picture, formats=["PNG"]) as image:  # others would be handed to other programs
+    with Image.open(picture, formats=["PNG"]) as image:  # Pillow hands some formats to other programs.
         if image.width * image.height > MAX_PIXELS:
             raise ValueError("too large")
         small = image.convert("RGB")
@@ -220,7 +214,7 @@ def _small(picture: Path) -> str:
 
 
 def counted(runs: Sequence[object]) -> str:
-    """How many runs, in words."""
+    """Return `1 run`, `2 runs`, …."""
     return f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
 
 
@@ -230,21 +224,21 @@ def _short(keys: Sequence[str]) -> list[str]:
     return [word if last.count(word) == 1 else key for word, key in zip(last, keys, strict=True)]
 
 
-def _named(content: Any, chosen: Mapping[str, str], varied: Sequence[str]) -> dict[str, Any]:
+def _named(content: object, chosen: Mapping[str, str], varied: Sequence[str]) -> dict[str, object]:
     """Return a configuration by its dotted keys, with a part's name in place of its `_target_`.
 
-    What has been chosen in a group that is no part, like a preset, is named where the sweep varies it.
+    The choice in a group that is no part, like a preset, is among them where the sweep varies it.
     """
-    settings: dict[str, Any] = {group: chosen[group] for group in varied if group in chosen}
+    settings: dict[str, object] = {group: chosen[group] for group in varied if group in chosen}
     for key, value in leaves(content, into_lists=False):
         part, _, last = key.rpartition(".")
         settings |= {part: part_name(part, value, chosen)} if last == "_target_" else {key: value}
     return settings
 
 
-def _known(value: Any) -> Any:
+def _or_empty(value: object) -> object:
     return "" if value is None else value
 
 
-def _shown(value: Any, digits: int = 5) -> str:
-    return f"{value:.{digits}g}" if isinstance(value, float) else str(_known(value))
+def _shown(value: object, digits: int = 5) -> str:
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(_or_empty(value))
