@@ -252,18 +252,13 @@ class RunDirectory:
 
         The weights are what `experiment.load` reads. Of the decoder's outputs the model for others gives the image.
         """
-        import keras
-
         from vae_runner.models.variables import Variables
 
         buffer = io.BytesIO()
         weights = {"image_shape": np.array(autoencoder.image_shape), **Variables(autoencoder.parts).values()}
         np.savez(buffer, allow_pickle=False, **weights)
         write_whole(self._weights_file, buffer.getvalue())
-        decoder = autoencoder.decoder
-        images = autoencoder.likelihood.distribution(decoder.output).mean
-        models = {"encoder": autoencoder.encoder, "decoder": keras.Model(decoder.input, images, name="decoder")}
-        for part, model in models.items():
+        for part, model in (("encoder", autoencoder.encoder), ("decoder", autoencoder.image_decoder())):
             file = self.path / "models" / f"{part}.keras"
             unfinished = file.with_name(f"unfinished.{file.name}")
             with writing(file):

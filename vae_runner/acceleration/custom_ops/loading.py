@@ -28,7 +28,7 @@ def load_for(hardware: HardwareConfig) -> Any:
         return None
     try:
         if not possible:
-            raise UnavailableError("custom operations are for float32 on a CPU")
+            raise UnavailableError("custom operations are for fused layers in float32 on a CPU")
         return load()
     except UnavailableError as error:
         if hardware.custom_ops is True:
