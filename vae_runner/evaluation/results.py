@@ -1,15 +1,13 @@
 """What is kept of a finished run's test split, to compare it with other runs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vae_runner.datasets.dataset import Split
+from vae_runner.models.variables import Arrays
 
 KEPT_TEST_IMAGES = 16
-
-Arrays = Mapping[str, NDArray[np.generic]]
 
 
 def final_arrays(

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-Arrays = dict[str, NDArray[np.generic]]
+Arrays = Mapping[str, NDArray[np.generic]]
 
 
 class HasVariables(Protocol):
@@ -32,11 +32,11 @@ class Variables:
             self._variables |= {f"{name}/{number}": variable for number, variable in enumerate(own)}
             seen |= {id(variable) for variable in own}
 
-    def values(self) -> Arrays:
+    def values(self) -> dict[str, NDArray[np.generic]]:
         """Return the current value of each, in the variable's shape and dtype."""
         return {name: np.asarray(variable) for name, variable in self._variables.items()}
 
-    def mismatch(self, values: Mapping[str, NDArray[np.generic]]) -> str:
+    def mismatch(self, values: Arrays) -> str:
         """Return in words how `values` differ in name, shape or dtype from these variables; "" where they fit."""
         expected = {name: (str(v.dtype), tuple(v.shape)) for name, v in self._variables.items()}
         found = {name: (str(value.dtype), value.shape) for name, value in values.items()}
@@ -46,7 +46,7 @@ class Variables:
         ours, theirs = (" ".join(map(str, kinds.get(name, ("not there",)))) for kinds in (expected, found))
         return f"{name} is {theirs}, where the configuration makes it {ours}"
 
-    def assign(self, values: Mapping[str, NDArray[np.generic]]) -> None:
+    def assign(self, values: Arrays) -> None:
         """Assign `values`, of which `mismatch` says nothing."""
         for name, variable in self._variables.items():
             variable.assign(values[name])
