@@ -14,7 +14,7 @@ class _FusedUpdate(keras.optimizers.Adam):
     def update_step(
         self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable, learning_rate: tf.Tensor
     ) -> None:
-        """Update `variable` (and its moments) against its gradient (Kingma & Ba, 2015, end of section 2, with ε as Keras places it)."""
+        """Update `variable` and its moments (Kingma & Ba, 2015, end of section 2, with ε as Keras places it)."""
         if self.amsgrad or not isinstance(gradient, tf.Tensor):
             super().update_step(gradient, variable, learning_rate)
             return

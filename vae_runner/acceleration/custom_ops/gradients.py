@@ -1,7 +1,8 @@
 """The gradients of the custom operations.
 
 Most first gradients are operations too. Their gradients, and that of the patches' sums, which no usual loss asks for,
-are those of the same formulas in TensorFlow's own operations. Means and variances have none: they are for moving averages.
+are those of the same formulas in TensorFlow's own operations. Means and variances have none: they are for moving
+averages.
 """
 
 from collections.abc import Callable, Sequence
