@@ -49,7 +49,7 @@ class Experiment:
     machine: Hardware
     dataset: Dataset
     autoencoder: Autoencoder
-    fused: Autoencoder  # the same for training and for looking at it, computed faster
+    fused: Autoencoder  # the same for training and for looking at it, computed faster unless hardware.fuse=false
     trainer: Trainer
     state: TrainingState
 
@@ -90,12 +90,12 @@ def build_experiment(
             autoencoder = build_autoencoder(config, dataset.image_shape)
             _check_memory(autoencoder, min(config.batch_size, len(dataset.train)), machine)
         _check_fit(loss, autoencoder.posterior)
+        autoencoder.image_decoder()  # A likelihood whose mean cannot be saved is refused before training, not after.
         synchronize_normalization(autoencoder, machine.synchronized)
-        fused = replace(
-            autoencoder,
-            encoder=fuse(autoencoder.encoder, machine.custom_ops),
-            decoder=fuse(autoencoder.decoder, machine.custom_ops),
-        )
+        fused = autoencoder
+        if config.hardware.fuse:
+            encoder, decoder = (fuse(net, machine.custom_ops) for net in (autoencoder.encoder, autoencoder.decoder))
+            fused = replace(autoencoder, encoder=encoder, decoder=decoder)
         players = build_players(config, loss, autoencoder, train.steps, machine.replicas)
     inner = InnerLoop(fused, loss, players, machine, config.seed, train.steps)
     metrics = [f"{split}/{name}" for split in dataset.splits for name in inner.names]
@@ -104,7 +104,7 @@ def build_experiment(
     trainer = Trainer(inner, train, evaluated, players[AUTOENCODER].learning_rate, stopwatch, shielded)
     optimizers = {f"optimizer/{name}": player.optimizer for name, player in players.items()}
     opponents = {f"player/{name}": player for name, player in players.items() if name != AUTOENCODER}
-    variables = Variables({**autoencoder.parts, **opponents, **optimizers})
+    variables = Variables({**autoencoder.parts, **opponents, "loss": loss, **optimizers})
     content: Any = OmegaConf.to_container(config, resolve=True)
     state = TrainingState(trainer, variables, stopwatch, content, dataset.fingerprint)
     return Experiment(config, machine, dataset, autoencoder, fused, trainer, state)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -18,6 +17,7 @@ from omegaconf import DictConfig
 from vae_runner.config.composition import without_output
 from vae_runner.datasets.dataset import data_changes
 from vae_runner.errors import Interrupted, UnwritableError, UserError, first_line, not_permitted
+from vae_runner.evaluation.results import final_arrays
 from vae_runner.experiment import Experiment, check_same_on_all_workers
 from vae_runner.figures.trained import Trained
 from vae_runner.files.folders import remove_empty
@@ -38,8 +38,6 @@ from vae_runner.training.outer import EpochResult
 from vae_runner.training.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
-
-KEPT_TEST_IMAGES = 16  # in the run directory, for vae-compare
 
 
 @dataclass(frozen=True)
@@ -160,14 +158,8 @@ class Session:
     def save_results(self, experiment: Experiment, trained: Trained) -> None:
         """Write the trained models, and what comparing runs needs of the test split: embeddings, and a few images."""
         self.directory.save_models(experiment.autoencoder)
-        labels: dict[str, Any] = {}
-        if trained.embedded.labels is not None:
-            labels = {"labels": trained.embedded.labels}
-        self.directory.save_arrays("embeddings", {**trained.posterior, **labels})
-        images = np.asarray(trained.test.first(KEPT_TEST_IMAGES).images)
-        names = np.array(trained.label_names, dtype=np.str_)
-        count = np.array(len(trained.test))
-        self.directory.save_arrays("test_images", {"images": images, "label_names": names, "count": count})
+        for name, arrays in final_arrays(trained.posterior, trained.embedded, trained.test, trained.label_names):
+            self.directory.save_arrays(name, arrays)
 
 
 @contextmanager

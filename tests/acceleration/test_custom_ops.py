@@ -238,6 +238,7 @@ def test_without_a_compiler_there_are_no_custom_operations(monkeypatch: pytest.M
         ({}, True),
         ({"device": "cpu", "custom_ops": True, "xla": False}, True),
         ({"custom_ops": False}, False),
+        ({"fuse": False}, False),
         ({"device": "gpu"}, False),
         ({"xla": True}, False),
         ({"precision": "mixed_float16"}, False),
@@ -279,10 +280,10 @@ def test_where_there_are_none_asking_for_them_is_refused_and_refusing_them_is_si
     assert not caplog.records
 
 
-@pytest.mark.parametrize("config", [{"xla": True}, {"precision": "mixed_bfloat16"}])
-def test_xla_and_half_precision_go_without(config: dict[str, Any]) -> None:
+@pytest.mark.parametrize("config", [{"xla": True}, {"precision": "mixed_bfloat16"}, {"fuse": False}])
+def test_xla_half_precision_and_networks_as_they_are_written_go_without(config: dict[str, Any]) -> None:
     assert loading.load_for(HardwareConfig(device="cpu", **config)) is None
-    with pytest.raises(UserError, match=r"hardware\.custom_ops=true: custom operations are for float32 on a CPU"):
+    with pytest.raises(UserError, match=r"custom_ops=true: custom operations are for fused layers in float32 on a CPU"):
         loading.load_for(HardwareConfig(device="cpu", custom_ops=True, **config))
 
 

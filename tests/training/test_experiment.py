@@ -14,6 +14,7 @@ from vae_runner.acceleration.optimizers import Adam
 from vae_runner.config.checks import check
 from vae_runner.datasets.digits import load
 from vae_runner.datasets.pipeline import Batches
+from vae_runner.errors import UserError
 from vae_runner.experiment import build_experiment
 from vae_runner.losses.base import AUTOENCODER
 from vae_runner.losses.elbo import Elbo
@@ -31,14 +32,14 @@ SEED = 5
 CLOCK = ("seconds", "train/images_per_second")
 
 
-def configured(*overrides: str) -> DictConfig:
+def configured(*overrides: str, model: tuple[str, ...] = ("model=mlp", "model.width=8")) -> DictConfig:
     register_schemas()
     with initialize_config_module("vae_runner.conf", version_base="1.3"):
         config = compose(
             "config",
             [
                 *("dataset=digits", "dataset.limit=50", "dataset.validation_fraction=0.2", f"batch_size={BATCH}"),
-                *("epochs=3", f"seed={SEED}", "latent=3", "model=mlp", "model.width=8", "hardware.device=cpu"),
+                *("epochs=3", f"seed={SEED}", "latent=3", *model, "hardware.device=cpu"),
                 *("schedule=cosine", "loss.kl_warmup_epochs=2", "loss.kl_weight=3", *overrides),
             ],
         )
@@ -77,6 +78,24 @@ def test_a_run_trains_and_is_measured_as_configured() -> None:
         assert ours == pytest.approx(theirs, rel=1e-6)
     trained = experiment.trained()
     assert (trained.epoch, trained.seed, len(trained.test)) == (2, SEED, len(dataset.test))
+
+
+def test_the_networks_as_they_are_written_train_to_the_same_losses() -> None:
+    rows = {}
+    for fuse in (True, False):
+        config = configured(f"hardware.fuse={fuse}", model=("model=conv", "model.filters=16"))
+        experiment = build_experiment(config, setup(config.hardware, config.seed), Stopwatch())
+        assert (experiment.fused.encoder is experiment.autoencoder.encoder) != fuse
+        rows[fuse] = results(experiment.trainer)
+    for fused, plain in zip(rows[True], rows[False], strict=True):
+        assert fused == pytest.approx(plain, rel=1e-4)
+
+
+def test_a_likelihood_whose_image_cannot_be_saved_is_refused_before_training() -> None:
+    config = configured()
+    config.likelihood._target_ = "tests.models.test_plain_keras.WithTensorFlow"
+    with pytest.raises(UserError, match="WithTensorFlow cannot be saved"):
+        build_experiment(config, setup(config.hardware, config.seed), Stopwatch())
 
 
 def test_a_run_goes_on_where_its_checkpoint_was_with_the_seconds_spent_before(tmp_path: Path) -> None:

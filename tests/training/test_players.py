@@ -30,10 +30,11 @@ class Opposed(Loss):
 
     terms = ("reconstruction", "kl", "wrong")
 
-    def players(self, autoencoder: Autoencoder) -> dict[str, list[Any]]:
+    def players(self, autoencoder: Autoencoder) -> dict[str, list[tf.Variable]]:
         """Make the opponent."""
         images = keras.Input(autoencoder.image_shape)
-        x = keras.layers.Dense(8, "tanh")(keras.layers.Flatten()(images))
+        x = keras.layers.Dense(8, "tanh", use_bias=False)(keras.layers.Flatten()(images))
+        x = keras.layers.BatchNormalization(momentum=0.5)(x)
         self.network = keras.Model(images, keras.layers.Dense(1)(x))
         return {**super().players(autoencoder), "opponent": self.network.trainable_variables}
 
@@ -41,7 +42,8 @@ class Opposed(Loss):
         """Return what each of them minimises."""
         loss, terms = Elbo()(autoencoder, batch, training)
         made = autoencoder.decode(batch.noise.normal([2]), batch.labels, training).mean
-        wrong = tf.reduce_mean(tf.nn.softplus(-self.network(batch.images)) + tf.nn.softplus(self.network(made)))
+        real, false = (self.network(images, training=training) for images in (batch.images, made))
+        wrong = tf.reduce_mean(tf.nn.softplus(-real) + tf.nn.softplus(false))
         return {AUTOENCODER: loss - 100 * wrong, "opponent": wrong}, {**terms, "wrong": wrong}
 
 
@@ -109,7 +111,10 @@ def test_a_run_of_two_players_goes_on_from_a_checkpoint_to_the_last_bit() -> Non
     expected = reference.trainer.run_epoch(id)
 
     names = {name.rpartition("/")[0] for name in checkpoint.variables}
-    assert {"encoder", "decoder", "player/opponent", "optimizer/autoencoder", "optimizer/opponent"} == names
+    assert {"encoder", "decoder", "player/opponent", "loss", "optimizer/autoencoder", "optimizer/opponent"} == names
+    moving = [value for name, value in checkpoint.variables.items() if name.startswith("loss/")]
+    assert [value.shape for value in moving] == [(8,), (8,)]  # what no player trains: a mean and a variance
+    assert not np.allclose(moving[1], 1)
     resumed = experiment(config)
     resumed.state.restore(checkpoint)
     assert without_clock(resumed.trainer.run_epoch(id).metrics) == without_clock(expected.metrics)

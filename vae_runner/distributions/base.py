@@ -1,4 +1,4 @@
-"""What the rest of the program asks of a distribution, and of the random numbers it is drawn with."""
+"""The interfaces of a distribution, and of the random numbers that it is drawn with."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -7,9 +7,9 @@ import tensorflow as tf
 
 
 class Noise(Protocol):
-    """A source of random numbers for the images of a batch.
+    """A source of random numbers for the images of a batch; every call is another draw.
 
-    Every call is another draw, which belongs to the images: that of an image does not depend on who else computes.
+    The numbers of an image do not depend on how a batch is shared by replicas.
     """
 
     def normal(self, shape: Sequence[int]) -> tf.Tensor:
@@ -20,17 +20,21 @@ class Noise(Protocol):
 
 
 class Distribution(Protocol):
-    """A distribution for each image of a batch. Names are those of TensorFlow Probability, whose distributions fit.
+    """A distribution for each image of a batch, with the names of TensorFlow Probability.
 
     Values are float32 `[batch, …]`. Those that have them offer `entropy()` `[batch]` in nats and `mode` too.
     """
 
     @property
     def mean(self) -> tf.Tensor:
-        """The mean, of a value's shape."""
+        """Return the mean, of a value's shape."""
 
     def sample(self, noise: Noise) -> tf.Tensor:
         """Return one draw for each image, differentiable with respect to the parameters where it can be."""
 
     def log_prob(self, value: tf.Tensor) -> tf.Tensor:
-        """Return the log-density of `value` `[batch, …]`: `[batch]`, in nats."""
+        """Return the log-density of `value` `[batch, …]`: `[batch]`, in nats.
+
+        Raises:
+            NotImplementedError: the distribution has no density.
+        """

@@ -33,17 +33,17 @@ class DiagonalGaussian:
 
 @dataclass(frozen=True)
 class StandardNormal:
-    """N(0, I) in so many dimensions: the same for every image."""
+    """N(0, I): the same for every image."""
 
     dimensions: int
 
     @property
     def mean(self) -> tf.Tensor:
-        """Zeros, `[1, dimensions]`."""
+        """Return zeros, float32 `[1, dimensions]`."""
         return tf.zeros([1, self.dimensions])
 
     def sample(self, noise: Noise) -> tf.Tensor:
-        """Return ε, `[images, dimensions]`."""
+        """Return ε, float32 `[images, dimensions]`."""
         return noise.normal([self.dimensions])
 
     def log_prob(self, value: tf.Tensor) -> tf.Tensor:

@@ -1,11 +1,13 @@
-"""What a loss is given, and what the trainer asks of it."""
+"""The interface of a loss."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
+import keras
 import tensorflow as tf
 
 from vae_runner.distributions.base import Noise
+from vae_runner.likelihoods.base import ImageDistribution
 from vae_runner.models.autoencoder import Autoencoder
 
 AUTOENCODER = "autoencoder"  # the player that every loss has
@@ -24,15 +26,24 @@ class Loss:
     """An objective: a pure function. What changes over time comes in with the batch.
 
     A *player* is a list of variables, the scalar that it minimises, and an optimizer. The autoencoder is one; a loss
-    with opponents names them too, and returns a scalar for each.
+    with opponents names them too, and returns a scalar for each. Their networks are attributes of the loss.
     """
 
     terms: ClassVar[tuple[str, ...]]  # the names of what it is made of
     needs_density: ClassVar[bool] = False  # whether it takes the posterior's log_prob or KL divergence
 
-    def players(self, autoencoder: Autoencoder) -> dict[str, list[Any]]:
-        """Return the variables of each player by its name, the autoencoder's first."""
+    def players(self, autoencoder: Autoencoder) -> dict[str, list[tf.Variable]]:
+        """Return the variables that each player trains, by its name, the autoencoder's first."""
         return {AUTOENCODER: autoencoder.trainable_variables}
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """Return the variables of the Keras layers that are attributes of the loss, or in its lists and dictionaries.
+
+        They are checkpointed: those that no player trains, like moving averages, decide how training continues too.
+        """
+        layers = [value for value in keras.tree.flatten(vars(self)) if isinstance(value, keras.layers.Layer)]
+        return list({id(variable): variable for layer in layers for variable in layer.variables}.values())
 
     def __call__(
         self, autoencoder: Autoencoder, batch: Batch, training: bool
@@ -44,7 +55,9 @@ class Loss:
         raise NotImplementedError
 
 
-def reconstruction_term(autoencoder: Autoencoder, batch: Batch, likelihood: Any, weight: float | None) -> tf.Tensor:
+def reconstruction_term(
+    autoencoder: Autoencoder, batch: Batch, likelihood: ImageDistribution, weight: float | None
+) -> tf.Tensor:
     """Return weight × the mean over the batch of −log p(x|z), or of a pseudo-likelihood's error.
 
     Without a weight it is the likelihood's own.

@@ -1,7 +1,6 @@
-"""What several networks are made of, in Keras's own layers."""
+"""Layers that several networks share, all of them Keras's own."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import keras
 
@@ -13,11 +12,11 @@ def normalization(kind: str, momentum: float, name: str) -> list[keras.layers.La
     return [keras.layers.LayerNormalization(name=name)] if kind == "layer" else []
 
 
-def heads(features: Any, parameters: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+def heads(features: keras.KerasTensor, parameters: Mapping[str, tuple[int, ...]]) -> dict[str, keras.KerasTensor]:
     """Return a linear map of features `[batch, n]` for each parameter of the posterior, by name.
 
-    They are in float32 also where the network is not: a log_var is exponentiated. They are made in the order in which
-    Keras keeps a dictionary of outputs, so that first weights do not depend on who names the parameters first.
+    They are in float32 also where the network is not, because a log_var is exponentiated; and made in sorted order, as
+    Keras keeps a dictionary of outputs, so that a seed gives the same first weights in any order of the parameters.
     """
     return {
         name: keras.layers.Dense(*shape, dtype="float32", name=name)(features)

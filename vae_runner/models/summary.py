@@ -1,4 +1,4 @@
-"""What a network consists of, and what it costs."""
+"""The layers of a network, and the arithmetic and memory that they take."""
 
 import math
 from collections.abc import Iterable
@@ -37,15 +37,15 @@ def summarize(model: keras.Model) -> list[LayerSummary]:
 
 
 def training_flops(layers: Iterable[LayerSummary]) -> int:
-    """Arithmetic of one image in one training step, forward and backward, of the matrix products and convolutions."""
+    """Return the FLOP of matrix products and convolutions, forward and backward, for one image in a training step."""
     return (1 + BACKWARD) * sum(layer.flops for layer in layers)
 
 
 def training_bytes(models: Iterable[keras.Model], images: int) -> int:
-    """Return the least memory that training takes on so many images a step; the optimizer is taken to be Adam.
+    """Return the least number of bytes that training with Adam takes on so many images a step.
 
-    The weights, their gradients and two averages of these, and what goes into the layers that have weights, once where
-    several take the same: the backward pass needs it again.
+    These are the weights, their gradients and two averages of these, and the inputs of the layers that have weights,
+    which the backward pass needs again; an input of several layers counts once.
     """
     layers = [layer for model in models for layer in model.layers if layer.weights]
     weights = sum(layer.count_params() for layer in layers)
@@ -57,7 +57,7 @@ def training_bytes(models: Iterable[keras.Model], images: int) -> int:
 
 
 def forward_flops(layer: keras.layers.Layer) -> int:
-    """Arithmetic of a layer's matrix product or convolution for one image; 0 for the other layers."""
+    """Return the FLOP of a layer's matrix product or convolution for one image; 0 for other layers."""
     if isinstance(layer, keras.layers.Dense):
         return 2 * math.prod(layer.kernel.shape)
     # A transposed convolution scatters each pixel of its input; a convolution gathers for each pixel of its output.

@@ -173,18 +173,13 @@ class RunDirectory(StoredRun):
 
         The weights are what `experiment.load` reads. Of the decoder's outputs the model for others gives the image.
         """
-        import keras
-
         from vae_runner.models.variables import Variables
 
         buffer = io.BytesIO()
         weights = {"image_shape": np.array(autoencoder.image_shape), **Variables(autoencoder.parts).values()}
         np.savez(buffer, allow_pickle=False, **weights)
         write_atomic(self.weights_file, buffer.getvalue())
-        decoder = autoencoder.decoder
-        images = autoencoder.likelihood.distribution(decoder.output).mean
-        models = {"encoder": autoencoder.encoder, "decoder": keras.Model(decoder.input, images, name="decoder")}
-        for name, model in models.items():
+        for name, model in (("encoder", autoencoder.encoder), ("decoder", autoencoder.image_decoder())):
             with replacing(self.network_file(name)) as part:
                 model.save(part)
 
