@@ -39,8 +39,10 @@ NOT_RUN = {
     ],
     "runs these tests": [
         "pytest",
-        "VAE_RUNNER_TEST_ROUNDS=20 pytest tests/cli tests/datasets tests/training tests/test_run_directory.py "
-        "tests/test_damaged_runs.py",
+        "pytest -m ''",
+        "pytest -m '' -n 0 tests/cli/test_resume.py -k signal",
+        "HYPOTHESIS_PROFILE=ci VAE_RUNNER_TEST_ROUNDS=20 pytest -m '' tests/cli tests/datasets tests/training "
+        "tests/test_run_directory.py tests/test_damaged_runs.py",
     ],
     "measures for minutes, with libraries that the tests do without; see tests/benchmarks": [
         "python -m benchmarks.training",
@@ -319,7 +321,12 @@ def expected_runs(command: str) -> int:
     return 8 if latent is None else 2 * len(latent[1].split(","))
 
 
-@pytest.mark.parametrize("story", STORIES)
+QUICK = "the tutorial"
+
+
+@pytest.mark.parametrize(
+    "story", [QUICK, *(pytest.param(story, marks=pytest.mark.slow) for story in STORIES if story != QUICK)]
+)
 def test_documented_commands_work(story: str, home: Path, tmp_path: Path) -> None:
     ports = free_ports(2)
     if story == "one's own parts":
@@ -396,6 +403,7 @@ def test_every_piece_of_code_is_run_here() -> None:
     assert pieces == {"README.md": 1, "runs.md": 1, "extending.md": 8}
 
 
+@pytest.mark.slow
 def test_documented_parts_of_ones_own_work(home: Path, tmp_path: Path) -> None:
     for text in blocks(EXTENDING, "yaml"):
         name = re.search(r"^# (my_conf/\S+)$", text, re.MULTILINE)

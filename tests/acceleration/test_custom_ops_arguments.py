@@ -20,7 +20,9 @@ def ops() -> Any:
     return load_custom_ops()
 
 
-@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize(
+    "name", ["image_head", *(pytest.param(name, marks=pytest.mark.slow) for name in RIGHT if name != "image_head")]
+)
 @pytest.mark.usefixtures("ops")
 def test_wrong_ranks_sizes_and_strides_are_refused(name: str) -> None:
     calls = subprocess.run(

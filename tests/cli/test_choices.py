@@ -17,6 +17,8 @@ from tests.cli.test_sweep import SMALL, rows
 from tests.conftest import command
 from vae_runner.storage.run_directory import CHOICES, RunDirectory
 
+pytestmark = pytest.mark.slow  # tests/sweeps/test_report.py and tests/trackers show it of runs that are made up
+
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -107,6 +107,7 @@ def test_a_table_of_the_users_next_to_the_picture_is_kept(tmp_path: Path, refusa
     assert (tmp_path / "scores.csv").read_text() == "name,score\n"
 
 
+@pytest.mark.slow
 def test_pictures_may_have_capital_suffixes_and_the_table_is_written_again(finished_run: Path, tmp_path: Path) -> None:
     result = command("vae-sample", finished_run, "-n", 2, "--out", "S.PNG", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -162,18 +163,23 @@ def ordinary() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("closed", ["run", "run/run.json", "run/config.yaml", "run/checkpoints"])
-@pytest.mark.parametrize("name", ["vae-sample", "vae-compare", "vae-run"])
+@pytest.mark.parametrize(
+    ("name", "closed"),
+    [
+        (name, closed)
+        for name in ("vae-sample", "vae-compare", "vae-run")
+        for closed in ("run", "run/run.json", "run/config.yaml", "run/checkpoints")
+        if (name, closed) != ("vae-run", "run/run.json")  # which it reads after a configuration of more than this
+    ],
+)
 def test_a_run_that_may_not_be_read_is_not_called_damaged(
-    closed: str, name: str, ordinary: Path, refusal: Refusal
+    name: str, closed: str, ordinary: Path, refusal: Refusal
 ) -> None:
     config = OmegaConf.create({"latent": 2})
     with RunDirectory.create(ordinary / "run", config) as run:
         run.save_checkpoint(1, b"")
         run.write_info({"status": "finished", "epoch": 1, "metrics": {"test/loss": 1.0}})
     (ordinary / closed).chmod(0)
-    if (name, closed) == ("vae-run", "run/run.json"):  # which it reads after a configuration of more than this
-        pytest.skip("as the other commands")
     said = refusal(name, f"resume={ordinary / 'run'}" if name == "vae-run" else ordinary / "run", cwd=ordinary)
     assert "cannot be read (Permission denied)" in said
     assert closed in said
@@ -286,7 +292,7 @@ def test_without_locks_nothing_is_locked_and_it_is_said_once(
     with locks.taken(tmp_path / "b"):
         pass
     assert caplog.text.count("without locks") == 1
-    assert share._slot(SweepDirectory(tmp_path), 1000_000) == os.getpid()
+    assert share._slot(SweepDirectory(tmp_path), 100) == os.getpid() % 100
     os.environ.pop(locks.WARNED)
 
 
@@ -353,14 +359,14 @@ def test_a_home_that_is_not_there_is_refused_by_the_key_that_needs_it(
 
 @pytest.mark.parametrize("in_yaml", [False, True])
 @pytest.mark.parametrize("arguments", [[], ["-m", "seed=0,1"], ["-m", "seed=0,1", "hydra/launcher=joblib"]])
-def test_another_folder_for_each_run_is_refused(arguments: list[str], in_yaml: bool, tmp_path: Path) -> None:
+def test_another_folder_for_each_run_is_refused(
+    arguments: list[str], in_yaml: bool, tmp_path: Path, refusal: Refusal
+) -> None:
     (tmp_path / "conf" / "mine").mkdir(parents=True)
     (tmp_path / "conf" / "mine" / "here.yaml").write_text("# @package _global_\nhydra: {job: {chdir: true}}\n")
     if "hydra/launcher=joblib" in arguments:
         pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs the extra 'sweep'")
     given = ["--config-dir", "conf", "+mine=here"] if in_yaml else ["hydra.job.chdir=true"]
-    result = command("vae-run", *SMALL, *given, *arguments, cwd=tmp_path)
-    assert result.returncode == 2
-    assert result.stderr.startswith("vae-run: hydra.job.chdir: a run stays in the folder it is begun in")
-    assert len(result.stderr.splitlines()) == 1
+    said = refusal("vae-run", *SMALL, *given, *arguments, cwd=tmp_path)
+    assert said.startswith("vae-run: hydra.job.chdir: a run stays in the folder it is begun in")
     assert not list(tmp_path.glob("outputs/*/*"))

@@ -94,6 +94,7 @@ def test_without_a_terminal_there_is_one_line_an_epoch_and_the_summary(finished_
     assert lines[-1] == "Run directory: run"
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_run(finished_run: Path, tmp_path: Path) -> None:
     arguments = ("epochs=2", "figures=none", "hardware.deterministic=true", "dataset.limit=200")
     tables = []
@@ -180,6 +181,7 @@ def test_a_loss_that_stops_being_finite_ends_the_run_with_status_failed(tmp_path
     assert "stopped being finite" in info["error"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_in_one_line_and_run_json_says_so(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [COMMANDS / "vae-run", "epochs=1000", "figures=none", "hydra.run.dir=run"],
@@ -254,6 +256,7 @@ def test_help_lists_the_config_groups_only_where_a_help_text_has_a_place_for_the
     assert "listed True" in listing
 
 
+@pytest.mark.slow
 def test_a_sweep_keeps_nothing_of_its_runs(tmp_path: Path) -> None:
     script = (
         "import gc, sys\n"
@@ -297,6 +300,7 @@ def test_fashion_mnist_trains_from_the_real_files(real_data: Path, tmp_path: Pat
     assert (tmp_path / "run" / "figures" / "reconstructions" / "epoch_0001.png").exists()
 
 
+@pytest.mark.slow
 def test_the_cartoon_set_trains_from_the_real_files(real_data: Path, tmp_path: Path) -> None:
     arguments = (
         *("dataset=cartoon", f"dataset.root={real_data / 'cartoonset'}", "latent=20", "epochs=1", "batch_size=8"),
