@@ -63,6 +63,16 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 compiler = pytest.fixture(comparing.compiler)
 
 
+@pytest.mark.usefixtures("ops")
+def test_their_bits_do_not_depend_on_the_number_of_threads() -> None:
+    one, two = (
+        subprocess.run([sys.executable, "-c", USE, threads], capture_output=True, check=True).stdout
+        for threads in ("1", "2")
+    )
+    assert len(one) > 1e6
+    assert one == two
+
+
 @pytest.mark.slow
 def test_processes_at_once_compile_once_and_compute_the_same_bits_with_any_number_of_threads(
     cache: Path, compiler: list[str]

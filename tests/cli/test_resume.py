@@ -245,6 +245,7 @@ def test_closed_output_takes_no_file_of_the_run(tmp_path: Path) -> None:
     assert events(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_run_of_which_the_output_has_no_room_goes_on_and_tells_at_the_end(tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:
         result = subprocess.run(

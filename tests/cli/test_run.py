@@ -3,10 +3,8 @@
 import csv
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import COMMANDS, command
+from tests.conftest import command
 
 FINAL_FIGURES = {
     "latent_space",
@@ -179,28 +177,6 @@ def test_a_loss_that_stops_being_finite_ends_the_run_with_status_failed(tmp_path
     info = json.loads((tmp_path / "run" / "run.json").read_text())
     assert info["status"] == "failed"
     assert "stopped being finite" in info["error"]
-
-
-@pytest.mark.slow
-def test_ctrl_c_ends_in_one_line_and_run_json_says_so(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [COMMANDS / "vae-run", "epochs=1000", "figures=none", "hydra.run.dir=run"],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
-    )
-    table = tmp_path / "run" / "metrics.csv"
-    deadline = time.monotonic() + 120
-    while not (table.exists() and table.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert stderr.startswith("vae-run: interrupted at step ")
-    assert stderr.endswith(": vae-run resume=run goes on\n")
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
 
 
 @pytest.mark.parametrize("option", [["--help"], ["--cfg", "job"], ["--info", "defaults-tree"]])
