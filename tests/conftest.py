@@ -87,16 +87,26 @@ def small_dataset() -> Dataset:
 
 
 @pytest.fixture
-def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Runs a command in this process, which must refuse: one line on standard error, which it returns, and status 2."""
+def in_process(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Runs a command in this process, where TensorFlow is imported already."""
 
-    def run(name: str, *arguments: object, cwd: Path) -> str:
+    def run(name: str, *arguments: object, cwd: Path) -> None:
         # Hydra's logging set-up closes every handler there is, and absl's closes with it the file pytest captures into.
         monkeypatch.setattr("logging.config._clearExistingHandlers", lambda: None)
         monkeypatch.chdir(cwd)
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        getattr(commands, name.removeprefix("vae-"))()
+
+    return run
+
+
+@pytest.fixture
+def refusal(in_process: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command in this process, which must refuse: one line on standard error, which it returns, and status 2."""
+
+    def run(name: str, *arguments: object, cwd: Path) -> str:
         with pytest.raises(SystemExit) as end:
-            getattr(commands, name.removeprefix("vae-"))()
+            in_process(name, *arguments, cwd=cwd)
         said = capsys.readouterr().err
         assert end.value.code == 2, said
         assert said.startswith(f"{name}: ")
