@@ -13,6 +13,8 @@ from tests.cli.test_search import trials
 from tests.cli.test_sweep import rows, states
 from tests.conftest import command
 
+pytestmark = pytest.mark.slow  # the tutorial of test_documented_commands.py is of real images, too
+
 SHORT = ("epochs=1", "batch_size=16", "model.filters=4", "figures=none")
 FOLDERS = {"fashion": "fashion-mnist", "cartoon": "cartoonset", "folder": "photos"}
 SIZE = {"fashion": 28, "cartoon": 16, "folder": 16}
@@ -40,10 +42,7 @@ class Case:
         return sorted(file.parent for file in self.folder.glob("sweep/*/run.json"))
 
 
-@pytest.fixture(
-    scope="module",
-    params=["folder", *(pytest.param(name, marks=pytest.mark.slow) for name in FOLDERS if name != "folder")],
-)
+@pytest.fixture(scope="module", params=list(FOLDERS))
 def case(request: pytest.FixtureRequest, real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Case:
     """A dataset with a finished sweep of two in sweep/."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -67,7 +66,6 @@ def test_a_sweep_finishes_with_the_paths_of_its_configuration_written_out(case: 
         assert "metric: test/loss\n" in config
 
 
-@pytest.mark.slow
 def test_the_same_command_does_nothing_again_and_new_values_join(case: Case) -> None:
     said = case.vae_run("latent=2,3,4", "sweep.dir=sweep", "early_stopping.metric=${sweep.metric}")
     assert said.count("is finished already") == 2
@@ -75,7 +73,6 @@ def test_the_same_command_does_nothing_again_and_new_values_join(case: Case) -> 
     assert [row["latent"] for row in rows(case.folder / "sweep")] == ["2", "3", "4"]
 
 
-@pytest.mark.slow
 def test_a_run_of_a_sweep_goes_on(case: Case) -> None:
     copied = case.folder / "copied"
     shutil.copytree(case.runs[0], copied)
@@ -91,7 +88,6 @@ def test_samples_are_drawn_from_a_run_of_a_sweep(case: Case) -> None:
     assert np.load(case.folder / "samples.npy").shape == (2, size, size, 1 if case.name == "fashion" else 3)
 
 
-@pytest.mark.slow
 def test_the_runs_of_a_sweep_are_compared(case: Case) -> None:
     result = command("vae-compare", *case.runs[:2], "--out", "both.png", cwd=case.folder)
     assert result.returncode == 0, result.stderr
@@ -99,7 +95,6 @@ def test_the_runs_of_a_sweep_are_compared(case: Case) -> None:
         assert [(row["dataset"], row["latent"]) for row in csv.DictReader(file)] == [(case.name, "2"), (case.name, "3")]
 
 
-@pytest.mark.slow
 def test_a_search_in_a_launchers_processes_has_the_data(case: Case) -> None:
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs the extra 'sweep'")
     launcher = "submitit_local" if case.name == "fashion" else "joblib"

@@ -210,6 +210,7 @@ def test_a_refusal_imports_nothing_heavy_either(tmp_path: Path) -> None:
     assert result.stdout == "set()\n"
 
 
+@pytest.mark.slow
 def test_help_lists_the_config_groups_only_where_a_help_text_has_a_place_for_them(tmp_path: Path) -> None:
     counted = (
         "import sys; from hydra._internal.hydra import Hydra\n"
@@ -264,6 +265,7 @@ def _layers(model: Path) -> list[dict[str, str]]:
         return [layer["config"] for layer in json.loads(file.read("config.json"))["config"]["layers"]]
 
 
+@pytest.mark.slow
 def test_fashion_mnist_trains_from_the_real_files(real_data: Path, tmp_path: Path) -> None:
     result = command(
         "vae-run",
