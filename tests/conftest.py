@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +24,20 @@ settings.register_profile("ci", max_examples=100, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 ROUNDS = int(os.environ.get("VAE_RUNNER_TEST_ROUNDS", "1"))
 
-LONGEST = ("test_distributed.py", "test_documented_commands.py", "test_resume.py", "test_sweep.py", "test_fuzz.py")
+LONGEST = (
+    *("test_documented_commands.py", "test_sweep.py", "test_distributed.py", "test_resume.py", "test_real_data.py"),
+    *("test_launchers.py", "test_environment.py", "test_hostile.py", "test_multi_worker.py"),
+)
 
 
 def examples(count: int) -> int:
     """How many examples a test of Hypothesis makes that is to make `count` in CI."""
     return ROUNDS * max(count * settings().max_examples // 100, 1)
+
+
+def mostly_slow(values: Iterable[object], quick: int = 1) -> list[object]:
+    """Return the values of a parameter, with all but the first `quick` ones marked slow."""
+    return [value if n < quick else pytest.param(value, marks=pytest.mark.slow) for n, value in enumerate(values)]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from tests.conftest import COMMANDS, REPOSITORY
+from tests.conftest import COMMANDS, REPOSITORY, mostly_slow
 
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 PROGRAMS = r"(?:vae-run|vae-sample|vae-compare|tensorboard|pip|pytest|python|srun|sbatch|nohup)"
@@ -321,12 +321,7 @@ def expected_runs(command: str) -> int:
     return 8 if latent is None else 2 * len(latent[1].split(","))
 
 
-QUICK = "the tutorial"
-
-
-@pytest.mark.parametrize(
-    "story", [QUICK, *(pytest.param(story, marks=pytest.mark.slow) for story in STORIES if story != QUICK)]
-)
+@pytest.mark.parametrize("story", mostly_slow(STORIES))  # the first is the tutorial
 def test_documented_commands_work(story: str, home: Path, tmp_path: Path) -> None:
     ports = free_ports(2)
     if story == "one's own parts":

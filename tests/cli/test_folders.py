@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from tests.conftest import command
+from tests.conftest import command, mostly_slow
 from vae_runner.datasets import fashion
 from vae_runner.errors import UnreadableError, UnwritableError, UserError
 from vae_runner.files import locks
@@ -356,7 +356,7 @@ def test_a_home_that_is_not_there_is_refused_by_the_key_that_needs_it(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("in_yaml", [False, True])
+@pytest.mark.parametrize("in_yaml", mostly_slow([False, True]))
 @pytest.mark.parametrize("arguments", [[], ["-m", "seed=0,1"], ["-m", "seed=0,1", "hydra/launcher=joblib"]])
 def test_another_folder_for_each_run_is_refused(
     arguments: list[str], in_yaml: bool, tmp_path: Path, refusal: Refusal

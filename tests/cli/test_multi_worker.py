@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from tests.cli.test_resume import start, status, table, variables, wait_for
-from tests.conftest import command
+from tests.conftest import command, mostly_slow
 from tests.datasets.conftest import write_numbered
 
 SMALL = ("dataset.limit=200", "model.filters=4", "batch_size=32", "figures=none", "hardware.deterministic=true")
@@ -135,10 +135,7 @@ def test_a_signal_to_any_machine_ends_all_of_them_in_a_checkpoint_and_another_nu
     assert_close(tmp_path / "run", alone(tmp_path, *SMALL, epochs))
 
 
-@pytest.mark.parametrize(
-    "other",
-    ["seed=5", *(pytest.param(other, marks=pytest.mark.slow) for other in ("latent=3", "dataset.limit=100"))],
-)
+@pytest.mark.parametrize("other", mostly_slow(["seed=5", "latent=3", "dataset.limit=100"]))
 def test_machines_with_other_commands_or_images_are_refused_on_all_of_them(other: str, tmp_path: Path) -> None:
     both = addresses(2)
     common = ("hardware=multi_worker", f"hardware.workers=[{','.join(both)}]", *SMALL)

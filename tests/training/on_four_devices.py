@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 
 from tests.acceleration.comparing import load_custom_ops
+from tests.conftest import mostly_slow
 from tests.networks import build, one_player
 from vae_runner.acceleration.fuse import fuse
 from vae_runner.acceleration.optimizers import Adam, AdamW
@@ -121,9 +122,7 @@ MAKES: dict[str, Make] = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", ["noisy", *(pytest.param(name, marks=pytest.mark.slow) for name in MAKES if name != "noisy")]
-)
+@pytest.mark.parametrize("name", mostly_slow(MAKES))
 def test_replicas_compute_what_one_computes_over_an_epoch(name: str) -> None:
     ours, theirs = (an_epoch(machine(n), MAKES[name]) for n in (REPLICAS, 1))
     for a, b in zip(ours[:2], theirs[:2], strict=True):
