@@ -18,13 +18,13 @@ from vae_runner.training.inner import InnerLoop
 
 
 def measure(images: np.ndarray, setting: Setting) -> float:
-    """Images a second."""
+    """Train on images `[count, 28, 28, 1]`, and return images a second."""
     train, inner, _ = prepare(images, setting)
     return images_per_second(taker(train, inner), setting)
 
 
 def taker(train: Batches, inner: InnerLoop) -> Callable[[int], None]:
-    """A function that takes a number of steps, from epoch to epoch."""
+    """Return a function that takes a number of training steps, across epochs."""
     step, shares = 0, train.shares()
 
     def take(steps: int) -> None:
@@ -38,7 +38,10 @@ def taker(train: Batches, inner: InnerLoop) -> Callable[[int], None]:
 def prepare(
     images: np.ndarray, setting: Setting, overrides: Sequence[str] = ()
 ) -> tuple[Batches, InnerLoop, Autoencoder]:
-    """The training batches, inner loop and networks of `vae-run dataset=fashion` for these images."""
+    """Build the training batches, inner loop and autoencoder of `vae-run dataset=fashion` for these images.
+
+    `images` are uint8 `[count, height, width, channels]`.
+    """
     register_schemas()
     with initialize_config_module("vae_runner.conf", version_base="1.3"):
         config = compose(

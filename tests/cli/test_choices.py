@@ -18,6 +18,8 @@ from tests.conftest import command
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.storage.run_info import CHOICES
 
+pytestmark = pytest.mark.slow  # tests/sweeps/test_report.py and tests/trackers show it of runs that are made up
+
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:

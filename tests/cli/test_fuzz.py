@@ -5,7 +5,6 @@ The overrides are made from the real configuration: every key of every group, wi
 
 import contextlib
 import io
-import os
 import re
 import shutil
 import sys
@@ -21,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig
 
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, examples
 from vae_runner.cli import commands
 from vae_runner.cli import main as cli
 from vae_runner.config import registry
@@ -29,9 +28,8 @@ from vae_runner.config.keys import leaves
 from vae_runner.schema import Config
 from vae_runner.storage.run_directory import RunDirectory
 
-ROUNDS = int(os.environ.get("VAE_RUNNER_TEST_ROUNDS", "1"))  # docs/reliability.md
-COMPOSED = 120 * ROUNDS
-TRAINED = 12 * ROUNDS
+COMPOSED = examples(120)
+TRAINED = examples(12)
 CONF = REPOSITORY / "conf"
 
 GROUPS = {

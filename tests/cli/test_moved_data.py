@@ -110,6 +110,7 @@ def test_other_images_are_refused_by_name_and_the_run_stays_as_it_was(
     assert (info(folder / "run")["status"], info(folder / "run")["data"]) == ("finished", known)
 
 
+@pytest.mark.slow
 def test_a_run_from_before_images_were_known_goes_on_and_knows_them_from_then(folder: Path) -> None:
     newest = max((folder / "run" / "checkpoints").iterdir())
     checkpoint = Checkpoint.from_bytes(newest.read_bytes())
@@ -124,6 +125,7 @@ def test_a_run_from_before_images_were_known_goes_on_and_knows_them_from_then(fo
     assert Checkpoint.from_bytes(newest.read_bytes()).data == info(folder / "run")["data"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "lies_in"), [("fashion", "fashion-mnist"), ("mnist", "mnist"), ("cartoon", "cartoonset")]
 )
@@ -141,6 +143,7 @@ def test_every_dataset_goes_on_with_its_files_elsewhere(
     assert f"root: {tmp_path / 'there'}\n" in (tmp_path / "run" / "config.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_a_sweep_calls_finished_runs_of_other_images_outdated_and_the_others_go_on(tmp_path: Path) -> None:
     write_numbered(tmp_path / "photos", PICTURES)
 

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import examples
 from tests.datasets.conftest import FileServer, damage, full_disk, fuzzed, measured, refused, tree
 from vae_runner.datasets.io import download as download_module
 from vae_runner.datasets.io.download import ATTEMPTS, BLOCK, download, one_process, unpack
@@ -536,7 +537,7 @@ NOISE_TGZ = tgz(*(member(name, content) for name, content in NOISE.items()))
 
 
 @given(st.integers(0, len(NOISE_TGZ) - 1), st.integers(1, 255), st.booleans())
-@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@settings(max_examples=examples(100), deadline=None, derandomize=True, database=None)
 def test_damage_anywhere_is_refused_or_does_not_matter(
     tmp_path_factory: pytest.TempPathFactory, position: int, change: int, cut: bool
 ) -> None:

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tests.conftest import examples
 from tests.datasets.conftest import (
     IDX_NAMES,
     FileServer,
@@ -35,7 +36,7 @@ from vae_runner.datasets.io import idx
 from vae_runner.datasets.io.idx import IdxDataset, IdxFile, read_idx
 
 arrays = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=6))
-quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+quick = settings(max_examples=examples(60), deadline=None, derandomize=True, database=None)
 LABEL_NAMES = list("abcde")
 
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.conftest import examples
 from tests.datasets.conftest import refused, write_image, write_numbered
 from vae_runner.datasets.dataset import Dataset, Split
 from vae_runner.datasets.io.preprocessing import MAX_PIXELS, Preprocessing
@@ -361,7 +362,7 @@ WHOLE = {
 
 
 @given(st.sampled_from(sorted(WHOLE)), st.integers(1, 4), st.booleans(), st.integers(0, 2**32))
-@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@settings(max_examples=examples(200), deadline=None, derandomize=True, database=None)
 def test_damage_gives_an_image_or_one_line(
     tmp_path_factory: pytest.TempPathFactory, kind: str, changes: int, near_the_start: bool, seed: int
 ) -> None:

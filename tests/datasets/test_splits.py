@@ -6,12 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
+from tests.conftest import examples
 from tests.datasets.conftest import refused
 from vae_runner.datasets import digits
 from vae_runner.datasets.dataset import Dataset, Split, fixed_order, make_dataset, split_sizes
 from vae_runner.errors import UserError
 
-quick = settings(max_examples=100, deadline=None, derandomize=True, database=None)
+quick = settings(max_examples=examples(100), deadline=None, derandomize=True, database=None)
 
 
 def numbered(count: int, start: int = 0) -> Split:

@@ -148,6 +148,7 @@ def draw(trained):
 """
 
 
+@pytest.mark.slow
 def test_a_run_on_classes_of_any_name_says_nothing_of_fonts_on_the_terminal(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("_background_", "$x_1$", "一", "two\nlines"):

@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 import time
@@ -8,12 +7,13 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from tests.conftest import examples
 from vae_runner.errors import UserError
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.training.checkpoints import Checkpoint
 from vae_runner.training.outer import Position
 
-KILLS = 10 * int(os.environ.get("VAE_RUNNER_TEST_ROUNDS", "1"))  # docs/reliability.md
+KILLS = examples(10)
 
 
 def test_a_second_run_in_the_same_directory_is_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 
 from tests.acceleration.comparing import load_custom_ops
+from tests.conftest import mostly_slow
 from tests.networks import build, one_player
 from vae_runner.acceleration.fuse import fuse
 from vae_runner.acceleration.optimizers import Adam, AdamW
@@ -123,7 +124,7 @@ MAKES: dict[str, Make] = {
 }
 
 
-@pytest.mark.parametrize("name", MAKES)
+@pytest.mark.parametrize("name", mostly_slow(MAKES))
 def test_replicas_compute_what_one_computes_over_an_epoch(name: str) -> None:
     ours, theirs = (an_epoch(machine(n), MAKES[name]) for n in (REPLICAS, 1))
     for a, b in zip(ours[:2], theirs[:2], strict=True):
@@ -134,6 +135,7 @@ def test_replicas_compute_what_one_computes_over_an_epoch(name: str) -> None:
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=3e-5)
 
 
+@pytest.mark.slow
 def test_without_synchronized_batch_normalization_it_is_another_computation_and_finite() -> None:
     apart, together = (an_epoch(machine(REPLICAS, synchronized), vae()) for synchronized in (False, True))
     assert not np.allclose(apart[0].terms, together[0].terms, rtol=1e-3)
