@@ -29,7 +29,7 @@ class Compared:
     name: str
     about: str
     embeddings: NDArray[np.float32]  # [n, latent]
-    labels: NDArray[np.int64] | None  # [n]
+    labels: NDArray[np.integer] | None  # [n]
     reconstructions: NDArray[np.float32]  # of the images that all runs share, [n, height, width, channels]
     samples: NDArray[np.float32]  # [n, height, width, channels]
     prior: str  # the formula of the prior that the samples are of

@@ -47,7 +47,7 @@ def plane(embeddings: NDArray[np.float32]) -> tuple[NDArray[np.floating], tuple[
     return tsne.fit_transform(embeddings), ("t-SNE 1", "t-SNE 2")
 
 
-def scatter(axes: Axes, points: NDArray[np.floating], labels: NDArray[np.int64] | None, names: Sequence[str]) -> None:
+def scatter(axes: Axes, points: NDArray[np.floating], labels: NDArray[np.integer] | None, names: Sequence[str]) -> None:
     """Draw points `[n, 2]`, coloured by their classes, `labels`; with a legend unless there are too many classes."""
     style: dict[str, Any] = {
         "s": float(np.clip(12_000 / len(points), 4, 24)),

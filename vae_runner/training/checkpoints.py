@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vae_runner.datasets.dataset import is_fingerprint
+from vae_runner.datasets.dataset import Fingerprint, is_fingerprint
 from vae_runner.errors import UserError
 from vae_runner.files.untrusted import DamagedError, are_numbers, arrays, json_object, reading
 from vae_runner.models.variables import Variables
@@ -41,7 +41,7 @@ class Checkpoint:
     seconds: dict[str, float]  # of the stopwatch
     config: dict[str, object]
     variables: dict[str, NDArray[np.generic]]
-    data: dict[str, object] = field(default_factory=dict)  # the dataset's fingerprint; older checkpoints have none
+    data: Fingerprint = field(default_factory=dict)  # the dataset's fingerprint; older checkpoints have none
 
     def to_bytes(self) -> bytes:
         """Return the content of a checkpoint's file."""
@@ -110,7 +110,7 @@ class TrainingState:
     variables: Variables
     stopwatch: Stopwatch
     config: dict[str, object]  # resolved
-    data: dict[str, object]  # the dataset's fingerprint
+    data: Fingerprint  # the dataset's fingerprint
 
     def capture(self) -> tuple[int, Checkpoint]:
         """Return the current step and checkpoint, without the row of an epoch whose figures are not drawn yet."""
