@@ -6,7 +6,9 @@ from typing import Any, ClassVar, NamedTuple
 import tensorflow as tf
 
 from vae_runner.distributions.base import Noise
+from vae_runner.errors import UserError
 from vae_runner.models.autoencoder import Autoencoder
+from vae_runner.posteriors.base import Posterior
 
 AUTOENCODER = "autoencoder"  # the player that every loss has
 
@@ -51,3 +53,9 @@ def reconstruction_term(autoencoder: Autoencoder, batch: Batch, likelihood: Any,
     """
     weight = autoencoder.likelihood.weight if weight is None else weight
     return weight * tf.reduce_mean(likelihood.error(batch.images))
+
+
+def check_fit(loss: Loss, posterior: Posterior) -> None:
+    """Refuse a loss that takes a density of a posterior which has none."""
+    if loss.needs_density and not posterior.has_density:
+        raise UserError("loss has a KL term, and this posterior has none: choose posterior=gaussian, or loss=ae")

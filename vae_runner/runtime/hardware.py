@@ -3,6 +3,7 @@
 import logging
 import os
 import platform
+import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -203,3 +204,13 @@ def _describe(config: HardwareConfig, gpus: list[Any], jit_compile: bool) -> dic
         "precision": config.precision,
         "deterministic": config.deterministic,
     }
+
+
+def check_same_on_all_workers(machine: Hardware, what: str) -> None:
+    """Refuse to train with workers that do not all describe by the same text what they begin with."""
+    number = zlib.crc32(what.encode())
+    if machine.all_reduce_max(number) != -machine.all_reduce_max(-number):
+        raise UserError(
+            "the machines of this run were started differently: give all of them the same command, but for "
+            "hardware.worker, the same images, and to go on, the same run directory"
+        )

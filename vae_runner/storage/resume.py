@@ -4,7 +4,7 @@ A run directory may come from anyone, so its configuration is data: it may name 
 that the user names on the command line.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vae_runner.config import registry
-from vae_runner.config.keys import leaves
+from vae_runner.config.keys import Content, leaves
 from vae_runner.errors import DAMAGED, UserError
 from vae_runner.storage.run_directory import RunDirectory
 
@@ -127,9 +127,9 @@ def check_targets(content: Any, trust: Sequence[str], where: str, advice: str) -
             )
 
 
-def check_same_past(config: DictConfig, past: Mapping[str, Any], path: Path) -> None:
+def check_same_past(config: Content, past: Content, path: Path) -> None:
     """Refuse to go on from a checkpoint that another configuration has led to."""
-    now, then = (dict(leaves(part)) for part in (OmegaConf.to_container(config, resolve=True), past))
+    now, then = (dict(leaves(part)) for part in (config, past))
     for key in sorted(now.keys() | then.keys()):
         if not may_change(key) and now.get(key) != then.get(key):
             raise UserError(

@@ -35,8 +35,8 @@ import numpy as np
 from filelock import BaseFileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
-from vae_runner.config.choices import chosen_in
-from vae_runner.config.keys import leaves
+from vae_runner.config.composition import HydraJob
+from vae_runner.config.keys import Content, leaves
 from vae_runner.datasets.dataset import is_fingerprint
 from vae_runner.errors import DAMAGED, UnwritableError, UserError
 from vae_runner.files import locks
@@ -120,7 +120,7 @@ class RunDirectory:
     # --- while it runs ------------------------------------------------------------------------------------------------
 
     @classmethod
-    def create(cls, path: Path, config: DictConfig, hydra: DictConfig | None = None) -> "RunDirectory":
+    def create(cls, path: Path, config: Content, job: HydraJob | None = None) -> "RunDirectory":
         """A new run's directory, with its configuration, and Hydra's as Hydra keeps it.
 
         Raises:
@@ -136,9 +136,9 @@ class RunDirectory:
                 raise UserError(
                     f"{path} holds a run already: continue it with resume={path}, or give another hydra.run.dir"
                 )
-            if hydra is not None:
-                directory._choices = chosen_in(hydra)
-                parts = {"config": config, "hydra": {"hydra": hydra}, "overrides": hydra.overrides.task}
+            if job is not None:
+                directory._choices = job.choices
+                parts = {"config": config, "hydra": {"hydra": job.config}, "overrides": job.overrides}
                 for name, part in parts.items():
                     write_whole(path / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(part).encode())
             directory.write_config(config)
@@ -159,7 +159,7 @@ class RunDirectory:
 
     @classmethod
     @contextmanager
-    def scratch(cls, config: DictConfig, resumed: Path | None) -> "Iterator[RunDirectory]":
+    def scratch(cls, config: Content, resumed: Path | None) -> "Iterator[RunDirectory]":
         """A directory that is deleted at the end, for a machine whose part of a run another one writes.
 
         With `resumed` it has that run's configuration and checkpoints.
@@ -205,9 +205,9 @@ class RunDirectory:
             self._lock.release()
             self._lock = None
 
-    def write_config(self, config: DictConfig) -> None:
+    def write_config(self, config: Content) -> None:
         """Keep the configuration, resolved."""
-        content = OmegaConf.to_yaml(config, resolve=True).encode()
+        content = OmegaConf.to_yaml(config).encode()
         checksum = hashlib.sha256(content).hexdigest()
         if self.has_run:  # a kill between the two files leaves either of them right
             self._config_checksums = [hashlib.sha256(self.config_text).hexdigest(), checksum]

@@ -12,16 +12,18 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from vae_runner.config.checks import check
-from vae_runner.config.composition import of_the_run
+from vae_runner.config.composition import HydraJob, content_of
 from vae_runner.config.instantiation import build
+from vae_runner.config.keys import Content
 from vae_runner.datasets.dataset import data_changes
 from vae_runner.errors import Interrupted, UserError
 from vae_runner.runtime.interruption import SCHEDULER_SIGNALS, STOP_SIGNALS, handled_signals
 from vae_runner.runtime.streams import best_effort_output
+from vae_runner.schema import Config
 from vae_runner.storage.run_directory import OUTDATED, RunDirectory, timestamp
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.share import take_share
@@ -78,7 +80,7 @@ def sweep_job(cfg: DictConfig, hydra: Any, path: Path, runner: Callable[[], Any]
 
     What goes wrong is noted in the run's directory and told; the sweep goes on.
     """
-    own = of_the_run(cfg)
+    own, job = content_of(cfg), HydraJob.of(hydra)
     directory = RunDirectory(path)
     sweep = SweepDirectory(path.parent)
     try:
@@ -88,7 +90,7 @@ def sweep_job(cfg: DictConfig, hydra: Any, path: Path, runner: Callable[[], Any]
         with best_effort_output():  # in processes of a launcher's
             return _bring_to_end(cfg, own, hydra, directory, runner)
     except UserError as error:
-        _note_failure(directory, own, hydra, str(error))
+        _note_failure(directory, own, job, str(error))
         log.error("%s", error)
     except KeyboardInterrupt as interrupt:
         number = interrupt.signal_number if isinstance(interrupt, Interrupted) else signal.SIGINT
@@ -100,13 +102,13 @@ def sweep_job(cfg: DictConfig, hydra: Any, path: Path, runner: Callable[[], Any]
         else:  # the process that this one works for ends when all of its processes have
             _stop_signals.append(number)
     except Exception as error:
-        _note_failure(directory, own, hydra, f"{type(error).__name__}: {error}")
+        _note_failure(directory, own, job, f"{type(error).__name__}: {error}")
         log.exception("%s failed", path.name)
     return None
 
 
 def _bring_to_end(
-    cfg: DictConfig, own: DictConfig, hydra: Any, directory: RunDirectory, runner: Callable[[], Any]
+    cfg: DictConfig, own: Content, hydra: Any, directory: RunDirectory, runner: Callable[[], Any]
 ) -> float | None:
     status = directory.status if directory.has_run else None
     sweep = SweepDirectory(directory.path.parent)
@@ -128,28 +130,30 @@ def _bring_to_end(
     if os.environ.get(CHILD) != str(os.getpid()):
         os.environ["TTY_COMPATIBLE"] = "0"  # no progress bar: others write to the same terminal
     take_share(hydra.launcher, sweep, gpus=cfg.hardware.gpus is None)
-    module = runner()
+    module, run_config = runner(), Config.of(cfg)
     from vae_runner.experiment import known_metrics  # which imports TensorFlow, as `runner` has
 
-    if known := known_metrics(own):
+    if known := known_metrics(run_config):
         _check_metric(sweep, cfg.sweep.metric, known)
     suspected = directory.has_run and directory.info.get(SUSPECTED)
     with sweep.only_suspect(directory.path.name) if suspected else nullcontext(True) as may_run:
         check_stop(sweep)
         if not may_run:  # this process is about to be ended
             return None
-        module.run(own, hydra, resumed=status is not None, stop_requested=lambda: sweep.stop_requested)
+        module.run(
+            run_config, HydraJob.of(hydra), resumed=status is not None, stop_requested=lambda: sweep.stop_requested
+        )
     _check_metric(sweep, cfg.sweep.metric, list(directory.info["metrics"]))
     return _metric(directory, cfg.sweep.metric)
 
 
-def _is_current(directory: RunDirectory, own: DictConfig) -> bool:
+def _is_current(directory: RunDirectory, own: Content) -> bool:
     """Say whether a finished run was trained on the images that there are now; if not, that is noted in it.
 
     Where these cannot be had any more, or the run does not tell what its images were, it is.
     """
     info = directory.info
-    dataset = json.dumps(OmegaConf.to_container(own.dataset, resolve=True))
+    dataset = json.dumps(own["dataset"])
     try:
         changes = data_changes(info["data"], _fingerprint(dataset)) if "data" in info else ""
     except (UserError, OSError):  # the latter of a dataset of the user's own
@@ -167,7 +171,7 @@ def _is_current(directory: RunDirectory, own: DictConfig) -> bool:
 def _fingerprint(dataset: str) -> dict[str, dict[str, Any]]:
     """Return that of the dataset with this configuration, in JSON: many runs of a sweep have the same."""
     fingerprint: dict[str, dict[str, Any]]
-    fingerprint = build(OmegaConf.create({"dataset": json.loads(dataset)}).dataset).fingerprint
+    fingerprint = build(json.loads(dataset), "dataset").fingerprint
     return fingerprint
 
 
@@ -209,7 +213,7 @@ def _refused(sweep: SweepDirectory, reason: str) -> Interrupted:
     return Interrupted(signal.SIGTERM)
 
 
-def _note_failure(directory: RunDirectory, own: DictConfig, hydra: Any, error: str) -> None:
+def _note_failure(directory: RunDirectory, own: Content, job: HydraJob | None, error: str) -> None:
     """See that the directory tells of a failure, also of one that came before there was a run in it.
 
     A run that was there and could not go on is touched: so it counts as one of this command, not of another before it.
@@ -219,7 +223,7 @@ def _note_failure(directory: RunDirectory, own: DictConfig, hydra: Any, error: s
         if directory.has_run:
             directory.touch()
         else:
-            with RunDirectory.create(directory.path, own, hydra) as created:
+            with RunDirectory.create(directory.path, own, job) as created:
                 created.write_info({"status": "failed", "ended": timestamp(time.time()), "error": error})
     except (UserError, OmegaConfBaseException) as problem:  # no room, or a configuration that cannot be resolved
         log.error("%s does not tell of its failure: %s", directory.path.name, problem)

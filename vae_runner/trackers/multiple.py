@@ -6,8 +6,8 @@ from types import TracebackType
 from typing import Self
 
 from matplotlib.figure import Figure
-from omegaconf import DictConfig
 
+from vae_runner.config.keys import Content
 from vae_runner.trackers.interface import Tracker
 from vae_runner.training.outer import EpochResult, Progress
 
@@ -31,7 +31,7 @@ class Trackers(Tracker):
     ) -> None:
         self._entered.__exit__(kind, error, traceback)
 
-    def configuration(self, config: DictConfig, run: str) -> None:
+    def configuration(self, config: Content, run: str) -> None:
         """Hand on the configuration."""
         for tracker in self._trackers:
             tracker.configuration(config, run)
