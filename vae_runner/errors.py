@@ -2,7 +2,8 @@
 
 import difflib
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 YAML_WORDS = "In YAML, yes and on are true, no and off are false; quotes make them words."
 DAMAGED = "the run directory is damaged; bring it back from a copy, or delete it and do the run again"
@@ -39,9 +40,15 @@ class Interrupted(KeyboardInterrupt):
         self.status = 128 + signal_number  # as shells have it: 130 for SIGINT, 143 for SIGTERM
 
 
-def not_permitted(error: PermissionError) -> UserError:
-    """Return the refusal of a file that this user may not use."""
-    return UserError(f"{error.filename} cannot be read or written ({error.strerror}): give another place")
+@contextmanager
+def permissions_explained() -> Iterator[None]:
+    """Raise a UserError for a file that what is inside has come across, and may not use."""
+    try:
+        yield
+    except PermissionError as error:
+        if error.filename is None:
+            raise
+        raise UserError(f"{error.filename} cannot be read or written ({error.strerror}): give another place") from error
 
 
 def first_line(error: BaseException) -> str:

@@ -8,23 +8,21 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tensorflow as tf
-from hydra.types import RunMode
-from omegaconf import DictConfig
 
-from vae_runner.config.composition import without_output
+from vae_runner.config.composition import HydraJob
 from vae_runner.datasets.dataset import data_changes
-from vae_runner.errors import Interrupted, UnwritableError, UserError, first_line, not_permitted
+from vae_runner.errors import Interrupted, UnwritableError, UserError, first_line, permissions_explained
 from vae_runner.evaluation.results import final_arrays
-from vae_runner.experiment import Experiment, check_same_on_all_workers
+from vae_runner.experiment import Experiment
 from vae_runner.figures.trained import Trained
 from vae_runner.files.folders import remove_empty
 from vae_runner.runtime.cluster import Cluster, find
 from vae_runner.runtime.console import LOG_ONLY, silence_native_stderr
-from vae_runner.runtime.hardware import LOST_ERRORS, Hardware
+from vae_runner.runtime.hardware import LOST_ERRORS, Hardware, check_same_on_all_workers
 from vae_runner.runtime.interruption import StopRequest
+from vae_runner.schema import Config
 from vae_runner.storage.resume import check_checkpoint_config
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.trackers.figure_files import FigureFiles
@@ -44,7 +42,7 @@ log = logging.getLogger(__name__)
 class Session:
     """A run under way in this process."""
 
-    config: DictConfig  # as this worker follows it
+    config: Config  # as this worker follows it
     directory: RunDirectory
     record: Record
     stopwatch: Stopwatch
@@ -56,8 +54,8 @@ class Session:
     @contextmanager
     def open(
         cls,
-        config: DictConfig,
-        hydra: DictConfig,
+        config: Config,
+        job: HydraJob,
         *,
         resumed: bool = False,
         stop_requested: Callable[[], object] | None = None,
@@ -71,7 +69,7 @@ class Session:
             UserError: the directory cannot be used, or what is inside raised something the user can mend.
             Interrupted: a stop was requested; its text is the resume hint.
         """
-        path = Path(hydra.runtime.output_dir)
+        path = job.directory
         shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
         cluster = find(config.hardware)
         if cluster:
@@ -81,18 +79,18 @@ class Session:
             resume_hint = f"vae-run {shlex.quote(f'resume={shown}')} goes on"
             if cluster:
                 resume_hint += ", with hardware=auto also on one machine"
-            opened = RunDirectory.open_to_resume(path) if resumed else RunDirectory.create(path, config, hydra)
+            opened = RunDirectory.open_to_resume(path) if resumed else RunDirectory.create(path, config.content, job)
         else:
             resume_hint = "the first machine says how to go on"
             _leave_output_to_the_chief(path)
-            config = without_output(config)
-            opened = RunDirectory.scratch(config, path if resumed else None)
+            config = config.without_output()
+            opened = RunDirectory.scratch(config.content, path if resumed else None)
         stop = StopRequest(stop_requested)
         with stop.handlers_installed(), opened as directory:
             stopwatch = Stopwatch()
             record = Record(directory.write_info, stopwatch.seconds, directory.info if resumed else None)
-            with _recorded_end(record, directory, cluster, resume_hint):
-                yield cls(config, directory, record, stopwatch, stop, cluster, hydra.mode == RunMode.MULTIRUN)
+            with _recorded_end(record, directory, cluster, resume_hint), permissions_explained():
+                yield cls(config, directory, record, stopwatch, stop, cluster, job.in_sweep)
         log.info("Run directory: %s", shown)
 
     @property
@@ -116,7 +114,7 @@ class Session:
         if not self.in_sweep:  # The configuration is that of the directory, which may have been damaged.
             self.directory.check_config()
         if checkpoint is not None:
-            self.directory.write_config(self.config)
+            self.directory.write_config(self.config.content)
             experiment.state.restore(checkpoint)
             log.info("Resumed in epoch %d, at step %d", checkpoint.position.epoch, experiment.trainer.step)
         elif self.record.was_finished:
@@ -148,7 +146,7 @@ class Session:
         return self.stop.synchronized(machine.all_reduce_max) if self.cluster else nullcontext()
 
     def _check_origin(self, checkpoint: Checkpoint, experiment: Experiment) -> None:
-        check_checkpoint_config(self.config, checkpoint.config, self.directory.path)
+        check_checkpoint_config(self.config.content, checkpoint.config, self.directory.path)
         if changes := data_changes(checkpoint.data, experiment.dataset.fingerprint):
             raise UserError(
                 f"{self.directory.path} was trained on other images ({changes}): bring those back, say with "
@@ -166,7 +164,7 @@ class Session:
 def _recorded_end(record: Record, directory: RunDirectory, cluster: Cluster | None, resume_hint: str) -> Iterator[None]:
     """Record in run.json how what is inside ends, and say, also in the log, what the user can do about it."""
 
-    def end(status: str, **entries: Any) -> None:
+    def end(status: str, **entries: object) -> None:
         with suppress(UnwritableError):  # Where there is no room, the user is still told what has happened.
             record.end(status, **entries)
 
@@ -194,8 +192,6 @@ def _recorded_end(record: Record, directory: RunDirectory, cluster: Cluster | No
     except BaseException as error:
         if cluster and isinstance(error, LOST_ERRORS) and (lost := cluster.named_in(str(error))):
             raise failure(f"{lost} is gone, and this run with it", f": {resume_hint}") from error
-        if isinstance(error, PermissionError) and error.filename is not None:
-            raise failure(str(not_permitted(error))) from error
         end("failed", error=f"{type(error).__name__}: {error}")
         raise
     record.end("finished")

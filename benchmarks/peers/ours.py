@@ -9,11 +9,12 @@ from hydra import compose, initialize_config_module
 from benchmarks.peers import Setting, images_per_second
 from vae_runner.acceleration.fuse import fuse
 from vae_runner.datasets.pipeline import Batches
-from vae_runner.experiment import build_autoencoder, build_loss, build_players, synchronize_normalization
+from vae_runner.experiment import build_autoencoder, build_loss, build_players
 from vae_runner.models.autoencoder import Autoencoder
+from vae_runner.models.layers import synchronize_normalization
 from vae_runner.runtime import hardware
 from vae_runner.runtime.cluster import find
-from vae_runner.schema import register_schemas
+from vae_runner.schema import Config, register_schemas
 from vae_runner.training.inner import InnerLoop
 
 
@@ -53,13 +54,14 @@ def prepare(
                 *overrides,
             ],
         )
+    config = Config.of(config)
     machine = hardware.setup(config.hardware, config.seed, find(config.hardware))
     train = Batches(images, config.batch_size, config.seed, strategy=machine.strategy)
     with machine.strategy.scope():
         autoencoder = build_autoencoder(config, images.shape[1:])
-        synchronize_normalization(autoencoder, machine.synchronized)
+        synchronize_normalization((autoencoder.encoder, autoencoder.decoder), machine.synchronized)
         encoder, decoder = (fuse(n, machine.custom_ops) for n in (autoencoder.encoder, autoencoder.decoder))
-        loss = build_loss(config)
+        loss = build_loss(config.loss)
         players = build_players(config, loss, autoencoder, train.steps, machine.replicas)
     fused = replace(autoencoder, encoder=encoder, decoder=decoder)
     inner = InnerLoop(fused, loss, players, machine, config.seed, train.steps)

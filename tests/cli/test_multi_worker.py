@@ -144,7 +144,7 @@ def test_machines_with_other_commands_or_images_are_refused_on_all_of_them(other
     second = start(*common, "hardware.worker=1", other, cwd=tmp_path / "other")
     for code, said in ends([first, second]):
         assert code == 2, said
-        assert "the machines of this run do not begin alike" in said
+        assert "the machines of this run were started differently" in said
         assert len(said.splitlines()) == 1
 
 
@@ -165,7 +165,7 @@ def test_machines_may_have_the_same_images_elsewhere_and_not_others(tmp_path: Pa
     shutil.copyfile(pictures[0], pictures[1])  # the same number
     for code, said in both("hydra.run.dir=other"):
         assert code == 2, said
-        assert "the machines of this run do not begin alike" in said
+        assert "the machines of this run were started differently" in said
 
 
 def test_a_signal_is_heard_while_others_are_waited_for(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from vae_runner.config.keys import leaves
 from vae_runner.errors import UserError
 from vae_runner.figures.schema import FiguresConfig
 from vae_runner.runtime.schema import HardwareConfig
-from vae_runner.schema import Config
+from vae_runner.schema import CommandConfig
 from vae_runner.storage.resume import check_checkpoint_config
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.training.schema import CheckpointConfig, EarlyStoppingConfig
@@ -428,7 +428,7 @@ MAY_CHANGE |= {"dataset.data_dir", "dataset.root", "dataset.url"}
 
 def all_keys() -> list[str]:
     """Every key that any of the parts has, and the parts themselves."""
-    given = [field.name for field in dataclasses.fields(Config) if field.name not in COMMAND_KEYS]
+    given = [field.name for field in dataclasses.fields(CommandConfig) if field.name not in COMMAND_KEYS]
     nested = [("hardware", HardwareConfig), ("early_stopping", EarlyStoppingConfig), ("checkpoint", CheckpointConfig)]
     nested += [
         ("figures", FiguresConfig),
@@ -460,10 +460,10 @@ def test_a_checkpoint_of_any_other_configuration_is_refused_but_for_the_keys_tha
         other = config.copy()
         OmegaConf.update(other, key, f"{value}_", force_add=True)
         if may_change(key):
-            check_checkpoint_config(other, OmegaConf.to_container(config), short_run)
+            check_checkpoint_config(OmegaConf.to_container(other), OmegaConf.to_container(config), short_run)
             continue
         with pytest.raises(UserError, match=f"has {re.escape(key)}={re.escape(str(value))}_, but its checkpoint"):
-            check_checkpoint_config(other, OmegaConf.to_container(config), short_run)
+            check_checkpoint_config(OmegaConf.to_container(other), OmegaConf.to_container(config), short_run)
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
 
 from vae_runner.errors import UserError
 from vae_runner.storage.run_directory import RunDirectory
@@ -25,7 +24,7 @@ def test_a_failure_that_cannot_be_recorded_is_logged_and_ends_nothing(
     else:
         directory.path.write_text("a file")
     with caplog.at_level(logging.ERROR):
-        job._record_failure(directory, OmegaConf.create(), None, "a fault")
+        job._record_failure(directory, {}, None, "a fault")
     assert "The failure of run cannot be recorded" in caplog.text
     other.release()
 
@@ -49,7 +48,7 @@ def test_a_finished_run_whose_images_are_gone_stays_finished(
         raise error
 
     monkeypatch.setattr(job, "_fingerprint", gone)
-    config = OmegaConf.create({"dataset": {"path": "x.npy"}})
+    config = {"dataset": {"path": "x.npy"}}
     with RunDirectory.create(tmp_path / "run", config) as directory:
         directory.write_info({"status": "finished", "data": {"train": {"images": 1, "content": "a"}}})
     assert job._is_current(directory, config)

@@ -22,13 +22,13 @@ from vae_runner.acceleration.optimizers import Adam, AdamW
 from vae_runner.datasets.io.stored import StoredImages
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.errors import UserError
-from vae_runner.experiment import synchronize_normalization
 from vae_runner.likelihoods.mse import MeanSquaredError
 from vae_runner.losses.base import Batch, Loss
 from vae_runner.losses.elbo import Elbo
 from vae_runner.losses.reconstruction import Reconstruction
 from vae_runner.models import mlp
 from vae_runner.models.autoencoder import Autoencoder
+from vae_runner.models.layers import synchronize_normalization
 from vae_runner.posteriors.point import Point
 from vae_runner.priors.normal import Normal
 from vae_runner.runtime.hardware import Hardware, _mirrored, setup
@@ -64,7 +64,7 @@ def an_epoch(hardware: Hardware, make: Make, images: object = IMAGES) -> tuple[S
     keras.utils.set_random_seed(SEED)
     with hardware.strategy.scope():
         autoencoder, loss, optimizer = make()
-        synchronize_normalization(autoencoder, hardware.synchronized)
+        synchronize_normalization((autoencoder.encoder, autoencoder.decoder), hardware.synchronized)
         encoder, decoder = (fuse(n, hardware.custom_ops) for n in (autoencoder.encoder, autoencoder.decoder))
         players = one_player(autoencoder, optimizer)
     batches = Batches(images, BATCH, SEED, hardware.strategy)

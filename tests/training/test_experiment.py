@@ -7,7 +7,6 @@ import keras
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_module
-from omegaconf import DictConfig
 
 from tests.networks import build, one_player
 from vae_runner.acceleration.optimizers import Adam
@@ -20,7 +19,7 @@ from vae_runner.losses.base import AUTOENCODER
 from vae_runner.losses.elbo import Elbo
 from vae_runner.models import mlp
 from vae_runner.runtime.hardware import setup
-from vae_runner.schema import register_schemas
+from vae_runner.schema import Config, register_schemas
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.training.inner import InnerLoop
 from vae_runner.training.outer import Position, Trainer
@@ -32,7 +31,7 @@ SEED = 5
 CLOCK = ("seconds", "train/images_per_second")
 
 
-def configured(*overrides: str, model: tuple[str, ...] = ("model=mlp", "model.width=8")) -> DictConfig:
+def configured(*overrides: str, model: tuple[str, ...] = ("model=mlp", "model.width=8")) -> Config:
     register_schemas()
     with initialize_config_module("vae_runner.conf", version_base="1.3"):
         config = compose(
@@ -44,7 +43,7 @@ def configured(*overrides: str, model: tuple[str, ...] = ("model=mlp", "model.wi
             ],
         )
     check(config)
-    return config
+    return Config.of(config)
 
 
 def results(trainer: Trainer) -> list[dict[str, float]]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from hydra import compose, initialize_config_module
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import open_dict
 
 from vae_runner.config.checks import check
 from vae_runner.datasets.digits import load
@@ -17,7 +17,7 @@ from vae_runner.losses.base import AUTOENCODER, Batch, Loss
 from vae_runner.losses.elbo import Elbo
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.runtime.hardware import setup
-from vae_runner.schema import register_schemas
+from vae_runner.schema import Config, register_schemas
 from vae_runner.training.noise import GivenNoise
 from vae_runner.training.stopwatch import Stopwatch
 
@@ -47,7 +47,7 @@ class Opposed(Loss):
         return {AUTOENCODER: loss - 100 * wrong, "opponent": wrong}, {**terms, "wrong": wrong}
 
 
-def configured(target: str = "SGD", **loss: Any) -> DictConfig:
+def configured(target: str = "SGD", **loss: Any) -> Config:
     register_schemas()
     with initialize_config_module("vae_runner.conf", version_base="1.3"):
         config = compose(
@@ -64,10 +64,10 @@ def configured(target: str = "SGD", **loss: Any) -> DictConfig:
         config.loss = {"_target_": f"{__name__}.Opposed", "players": {"opponent": optimizers["opponent"]}, **loss}
         config.optimizer = optimizers[AUTOENCODER]
     check(config)
-    return config
+    return Config.of(config)
 
 
-def experiment(config: DictConfig) -> Experiment:
+def experiment(config: Config) -> Experiment:
     return build_experiment(config, setup(config.hardware, config.seed), Stopwatch())
 
 
@@ -124,8 +124,7 @@ def test_a_run_of_two_players_goes_on_from_a_checkpoint_to_the_last_bit() -> Non
 
 def test_a_player_without_an_optimizer_of_its_own_has_one_like_the_runs() -> None:
     config = configured("Adam")
-    with open_dict(config):
-        del config.loss["players"]
+    del config.loss["players"]
     players = experiment(config).trainer._inner._players
     ours, theirs = (players[name].optimizer for name in (AUTOENCODER, "opponent"))
     assert ours is not theirs
@@ -135,13 +134,11 @@ def test_a_player_without_an_optimizer_of_its_own_has_one_like_the_runs() -> Non
 
 def test_a_player_whose_optimizer_has_no_learning_rate_is_named() -> None:
     config = configured()
-    with open_dict(config):
-        del config.loss.players.opponent["learning_rate"]
+    del config.loss["players"]["opponent"]["learning_rate"]
     with pytest.raises(UserError, match=r"loss\.players\.opponent has no learning_rate"):
         experiment(config)
 
 
 def test_what_is_no_loss_is_refused() -> None:
-    config = OmegaConf.create({"loss": {"_target_": "vae_runner.likelihoods.mse.MeanSquaredError"}})
     with pytest.raises(UserError, match=r"MeanSquaredError is no loss: derive it from vae_runner\.losses\.base\.Loss"):
-        build_loss(config)
+        build_loss({"_target_": "vae_runner.likelihoods.mse.MeanSquaredError"})

@@ -164,3 +164,21 @@ def make_dataset(
         train, test = train.first(limit), test.first(limit)
         validation = None if validation is None else validation.first(limit)
     return Dataset(train, test, validation, label_names)
+
+
+def check_dataset(dataset: Dataset) -> None:
+    """Refuse images of a kind, shape or size that cannot be trained on, and labels that are not theirs."""
+    for name, split in dataset.splits.items():
+        shape, kind = split.images.shape, split.images.dtype
+        if kind != np.uint8 or len(shape) != 4 or len(split) == 0 or shape[1:] != dataset.train.images.shape[1:]:
+            raise UserError(
+                f"the dataset's {name} images are {kind} of shape {shape}: they must be uint8, "
+                "[n, height, width, channels], at least one, and of the same size in every split"
+            )
+        if split.labels is not None and len(split.labels) != len(split):
+            raise UserError(f"the dataset has {len(split)} {name} images and {len(split.labels)} labels of them")
+    height, width, channels = dataset.image_shape
+    if min(height, width) < 8 or channels not in (1, 3):
+        raise UserError(
+            f"the dataset's images are {height}×{width}×{channels}: they must be at least 8×8, with 1 or 3 channels"
+        )

@@ -3,19 +3,21 @@
 from collections.abc import Iterator
 
 from matplotlib.figure import Figure
-from omegaconf import DictConfig
 
 from vae_runner.config.instantiation import build
+from vae_runner.figures.schema import FiguresConfig
 from vae_runner.figures.trained import Trained
 
 
 class Pictures:
     """The figures that a configuration names; those that do not apply are left out."""
 
-    def __init__(self, config: DictConfig) -> None:
+    def __init__(self, config: FiguresConfig) -> None:
         self._every = config.every
-        self._periodic = {str(name): build(node) for name, node in config.periodic.items() if node is not None}
-        self._final = {str(name): build(node) for name, node in config.final.items() if node is not None}
+        self._periodic, self._final = (
+            {name: build(part, f"figures.{when}.{name}") for name, part in parts.items() if part is not None}
+            for when, parts in (("periodic", config.periodic), ("final", config.final))
+        )
 
     def periodic(self, trained: Trained, *, is_last: bool) -> Iterator[tuple[str, Figure]]:
         """Yield the periodic figures with their names, if they are due after this epoch or it is the last."""

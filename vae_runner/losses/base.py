@@ -7,8 +7,10 @@ import keras
 import tensorflow as tf
 
 from vae_runner.distributions.base import Noise
+from vae_runner.errors import UserError
 from vae_runner.likelihoods.base import ImageDistribution
 from vae_runner.models.autoencoder import Autoencoder
+from vae_runner.posteriors.base import Posterior
 
 AUTOENCODER = "autoencoder"  # the player that every loss has
 
@@ -64,3 +66,9 @@ def reconstruction_term(
     """
     weight = autoencoder.likelihood.weight if weight is None else weight
     return weight * tf.reduce_mean(likelihood.error(batch.images))
+
+
+def check_fit(loss: Loss, posterior: Posterior) -> None:
+    """Refuse a loss that takes a density of a posterior which has none."""
+    if loss.needs_density and not posterior.has_density:
+        raise UserError("loss has a KL term, and this posterior has none: choose posterior=gaussian, or loss=ae")

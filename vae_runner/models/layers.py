@@ -1,6 +1,7 @@
 """Layers that several networks share, all of them Keras's own."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import keras
 
@@ -22,3 +23,17 @@ def heads(features: keras.KerasTensor, parameters: Mapping[str, tuple[int, ...]]
         name: keras.layers.Dense(*shape, dtype="float32", name=name)(features)
         for name, shape in sorted(parameters.items())
     }
+
+
+def synchronize_normalization(networks: Iterable[keras.Model], synchronized: bool) -> None:
+    """Let batch normalisation take its moments over the images of all replicas, or of each replica alone."""
+    for network in networks:
+        for layer in _layers(network):
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = synchronized
+
+
+def _layers(network: keras.Model) -> list[Any]:
+    """Return the layers of a network, those of networks in it too."""
+    nested = (_layers(layer) if isinstance(layer, keras.Model) else [layer] for layer in network.layers)
+    return [layer for layers in nested for layer in layers]

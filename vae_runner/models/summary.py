@@ -1,11 +1,14 @@
 """The layers of a network, and the arithmetic and memory that they take."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
+
+from vae_runner.errors import UserError
+from vae_runner.runtime.hardware import memory
 
 WEIGHT_BYTES = 4  # float32, also in mixed precision
 BACKWARD = 2  # the backward pass of a product takes two products: one for the weights' gradient, one for the inputs'
@@ -72,3 +75,13 @@ def _kind(layer: keras.layers.Layer) -> str:
     strides = getattr(layer, "strides", (1, 1))
     name = type(layer).__name__
     return f"{name} /{strides[0]}" if strides[0] > 1 else name
+
+
+def check_memory(networks: Sequence[keras.Model], images: int) -> None:
+    """Refuse networks whose training on so many images a step takes more than the machine's main memory."""
+    needed, available = training_bytes(networks, images), memory()
+    if needed > available:
+        raise UserError(
+            f"training these networks on {images} images a step takes more than {needed / 1e9:,.0f} GB of memory, and "
+            f"this machine has {available / 1e9:,.0f} GB: choose a smaller model, latent, batch_size or image size"
+        )

@@ -3,6 +3,7 @@
 import logging
 import os
 import platform
+import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -192,3 +193,13 @@ def _choose_gpus(config: HardwareConfig) -> list[tf.config.PhysicalDevice]:
     if unknown := [number for number in wanted if not 0 <= number < len(present)]:
         raise UserError(f"{where}: there is no GPU {unknown[0]}; TensorFlow finds 0 to {len(present) - 1}")
     return [present[number] for number in wanted]
+
+
+def check_same_on_all_workers(machine: Hardware, what: str) -> None:
+    """Refuse to train with workers that do not all describe by the same text what they begin with."""
+    number = zlib.crc32(what.encode())
+    if machine.all_reduce_max(number) != -machine.all_reduce_max(-number):
+        raise UserError(
+            "the machines of this run were started differently: give all of them the same command, but for "
+            "hardware.worker, the same images, and to go on, the same run directory"
+        )

@@ -4,7 +4,7 @@ A run directory may come from anyone, so its configuration is data: it may name 
 that the user names on the command line.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vae_runner.config import registry
-from vae_runner.config.keys import leaves
+from vae_runner.config.keys import Content, leaves
 from vae_runner.errors import DAMAGED, UserError
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.storage.stored_run import StoredRun
@@ -132,13 +132,13 @@ def _check_targets(
             )
 
 
-def check_checkpoint_config(config: DictConfig, checkpoint: Mapping[str, object], path: Path) -> None:
+def check_checkpoint_config(config: Content, checkpoint: Content, path: Path) -> None:
     """Refuse to continue from a checkpoint that was made with another configuration, as far as that decides the past.
 
     Raises:
         UserError: a key that may not change has another value.
     """
-    now, then = (dict(leaves(part)) for part in (OmegaConf.to_container(config, resolve=True), checkpoint))
+    now, then = (dict(leaves(part)) for part in (config, checkpoint))
     for key in sorted(now.keys() | then.keys()):
         if not may_change(key) and now.get(key) != then.get(key):
             raise UserError(

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from vae_runner.config.choices import chosen_in
+from vae_runner.config.composition import HydraJob
+from vae_runner.config.keys import Content
 from vae_runner.errors import UserError
 from vae_runner.files.atomic import UNFINISHED, replacing, write_atomic, writing
 from vae_runner.files.folders import RUN_FILE, check_own
@@ -48,7 +49,7 @@ class RunDirectory(StoredRun):
         self.release()
 
     @classmethod
-    def create(cls, path: Path, config: DictConfig, hydra: DictConfig | None = None) -> Self:
+    def create(cls, path: Path, config: Content, job: HydraJob | None = None) -> Self:
         """Return a new run's directory, locked, with its configuration, and Hydra's as Hydra keeps it.
 
         Raises:
@@ -64,9 +65,9 @@ class RunDirectory(StoredRun):
                 raise UserError(
                     f"{path} holds a run already: continue it with resume={path}, or give another hydra.run.dir"
                 )
-            if hydra is not None:
-                directory._choices = chosen_in(hydra)
-                parts = {"config": config, "hydra": {"hydra": hydra}, "overrides": hydra.overrides.task}
+            if job is not None:
+                directory._choices = job.choices
+                parts = {"config": config, "hydra": {"hydra": job.config}, "overrides": job.overrides}
                 for name, part in parts.items():
                     write_atomic(path / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(part).encode())
             directory.write_config(config)
@@ -93,7 +94,7 @@ class RunDirectory(StoredRun):
 
     @classmethod
     @contextmanager
-    def scratch(cls, config: DictConfig, resumed: Path | None) -> Iterator[Self]:
+    def scratch(cls, config: Content, resumed: Path | None) -> Iterator[Self]:
         """Yield a directory that is deleted at the end, for a machine whose part of a run another one writes.
 
         With `resumed` it has that run's configuration and checkpoints.
@@ -141,9 +142,9 @@ class RunDirectory(StoredRun):
             process = None
         return f"process {process.get('pid')} on {process.get('host')}" if process else "another process"
 
-    def write_config(self, config: DictConfig) -> None:
+    def write_config(self, config: Content) -> None:
         """Write the configuration, resolved."""
-        content = OmegaConf.to_yaml(config, resolve=True).encode()
+        content = OmegaConf.to_yaml(config).encode()
         checksum = hashlib.sha256(content).hexdigest()
         if self.has_run:  # A kill between the two files leaves either of them right.
             self._config_checksums = [hashlib.sha256(self.config_text).hexdigest(), checksum]

@@ -15,16 +15,18 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from vae_runner.config.checks import check
-from vae_runner.config.composition import of_the_run
+from vae_runner.config.composition import HydraJob, content_of
 from vae_runner.config.instantiation import build
+from vae_runner.config.keys import Content
 from vae_runner.datasets.dataset import Fingerprint, data_changes
 from vae_runner.errors import Interrupted, UserError
 from vae_runner.runtime.interruption import SCHEDULER_SIGNALS, STOP_SIGNALS, handled_signals
 from vae_runner.runtime.streams import best_effort_output
+from vae_runner.schema import Config
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.storage.run_info import OUTDATED, timestamp
 from vae_runner.sweeps.directory import SweepDirectory
@@ -87,7 +89,7 @@ def sweep_job(config: DictConfig, hydra: Hydra, path: Path, import_run: Callable
     Raises:
         Interrupted: in the launching process, the sweep is to stop.
     """
-    own = of_the_run(config)
+    own, job = content_of(config), HydraJob.of(hydra)
     directory, sweep = RunDirectory(path), SweepDirectory(path.parent)
     try:
         check_stop(sweep)
@@ -96,7 +98,7 @@ def sweep_job(config: DictConfig, hydra: Hydra, path: Path, import_run: Callable
         with best_effort_output():  # A launcher's processes have not entered it.
             return _bring_to_end(config, own, hydra, directory, import_run)
     except UserError as error:
-        _record_failure(directory, own, hydra, str(error))
+        _record_failure(directory, own, job, str(error))
         log.error("%s", error)
     except KeyboardInterrupt as interrupt:
         number = interrupt.signal_number if isinstance(interrupt, Interrupted) else signal.SIGINT
@@ -108,7 +110,7 @@ def sweep_job(config: DictConfig, hydra: Hydra, path: Path, import_run: Callable
         else:  # The launching process ends when all of its launcher's processes have.
             _stop_signals.append(number)
     except Exception as error:
-        _record_failure(directory, own, hydra, f"{type(error).__name__}: {error}")
+        _record_failure(directory, own, job, f"{type(error).__name__}: {error}")
         log.exception("%s failed", path.name)
     return None
 
@@ -119,7 +121,7 @@ def _is_launching_process() -> bool:
 
 def _bring_to_end(
     config: DictConfig,
-    own: DictConfig,
+    own: Content,
     hydra: Hydra,
     directory: RunDirectory,
     import_run: Callable[[], ModuleType],
@@ -144,28 +146,28 @@ def _bring_to_end(
     if not _is_launching_process():
         os.environ["TTY_COMPATIBLE"] = "0"  # no progress bar: others write to the same terminal
     take_share(hydra.launcher, sweep, gpus=config.hardware.gpus is None)
-    run = import_run()
+    run, run_config = import_run(), Config.of(config)
     from vae_runner.experiment import known_metrics  # It imports TensorFlow, as `import_run` has.
 
-    if known := known_metrics(own):
+    if known := known_metrics(run_config):
         _check_metric(sweep, metric, known)
     quarantined = directory.has_run and directory.info.get(QUARANTINED)
     with sweep.quarantine(name) if quarantined else nullcontext(True) as may_run:
         check_stop(sweep)
         if not may_run:  # This process is about to be ended.
             return None
-        run.run(own, hydra, resumed=status is not None, stop_requested=lambda: sweep.stop_requested)
+        run.run(run_config, HydraJob.of(hydra), resumed=status is not None, stop_requested=lambda: sweep.stop_requested)
     _check_metric(sweep, metric, list(directory.info["metrics"]))
     return _metric(directory, metric)
 
 
-def _is_current(directory: RunDirectory, own: DictConfig) -> bool:
+def _is_current(directory: RunDirectory, own: Content) -> bool:
     """Return whether a finished run was trained on the images that there are now; record in it if not.
 
     It was, where these images are not available any more, or the run has not recorded what its images were.
     """
     info = directory.info
-    dataset = json.dumps(OmegaConf.to_container(own.dataset, resolve=True))
+    dataset = json.dumps(own["dataset"])
     try:
         changes = data_changes(info["data"], _fingerprint(dataset)) if "data" in info else ""
     except (UserError, OSError):  # A dataset of the user's own may raise the latter.
@@ -182,7 +184,7 @@ def _is_current(directory: RunDirectory, own: DictConfig) -> bool:
 @cache  # Many runs of a sweep have the same dataset.
 def _fingerprint(dataset: str) -> Fingerprint:
     """Return the fingerprint of the dataset with this configuration, in JSON."""
-    fingerprint: Fingerprint = build(OmegaConf.create({"dataset": json.loads(dataset)}).dataset).fingerprint
+    fingerprint: Fingerprint = build(json.loads(dataset), "dataset").fingerprint
     return fingerprint
 
 
@@ -224,7 +226,7 @@ def _refused(sweep: SweepDirectory, reason: str) -> Interrupted:
     return Interrupted(signal.SIGTERM)
 
 
-def _record_failure(directory: RunDirectory, own: DictConfig, hydra: Hydra | None, error: str) -> None:
+def _record_failure(directory: RunDirectory, own: Content, job: HydraJob | None, error: str) -> None:
     """Record a failure in the run's directory, which is made if it failed before that; log it where that fails too.
 
     A directory with a run that could not continue is only touched, which counts the run among those of this command.
@@ -233,7 +235,7 @@ def _record_failure(directory: RunDirectory, own: DictConfig, hydra: Hydra | Non
         if directory.has_run:
             directory.touch()
         else:
-            with RunDirectory.create(directory.path, own, hydra) as created:
+            with RunDirectory.create(directory.path, own, job) as created:
                 created.write_info({"status": "failed", "ended": timestamp(time.time()), "error": error})
     except (UserError, OmegaConfBaseException) as problem:  # no room, or a configuration that cannot be resolved
         log.error("The failure of %s cannot be recorded: %s", directory.path.name, problem)

@@ -7,6 +7,7 @@ from pathlib import Path
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from vae_runner.config.composition import content_of
 from vae_runner.config.fingerprint import fingerprint
 from vae_runner.sweeps.directory import SweepDirectory
 
@@ -20,7 +21,7 @@ def register_resolver() -> None:
 
 
 def _run_name(*, _root_: DictConfig) -> str:
-    own = fingerprint(_root_)
+    own = fingerprint(content_of(_root_))
     sweep = SweepDirectory(Path(_root_.hydra.sweep.dir))
     searched = _root_.hydra.sweeper.get("params") or {}
     keys = dict.fromkeys([*sweep.info.keys, *map(str, searched)])
@@ -30,7 +31,7 @@ def _run_name(*, _root_: DictConfig) -> str:
 
 
 def _run_prefix(*, _root_: DictConfig) -> str:
-    return f"{fingerprint(_root_)}  " if _root_.hydra.mode == RunMode.MULTIRUN else ""
+    return f"{fingerprint(content_of(_root_))}  " if _root_.hydra.mode == RunMode.MULTIRUN else ""
 
 
 def _readable(settings: Iterable[tuple[str, object]]) -> list[str]:

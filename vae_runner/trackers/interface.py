@@ -3,8 +3,8 @@
 from typing import Self
 
 from matplotlib.figure import Figure
-from omegaconf import DictConfig
 
+from vae_runner.config.keys import Content
 from vae_runner.training.outer import EpochResult, Progress
 
 
@@ -17,7 +17,7 @@ class Tracker:
     def __exit__(self, *error: object) -> None:
         """Write what is left; training is over, however it ended."""
 
-    def configuration(self, config: DictConfig, run: str) -> None:
+    def configuration(self, config: Content, run: str) -> None:
         """Take the configuration of a run of this name, which begins."""
 
     def progress(self, progress: Progress) -> None:

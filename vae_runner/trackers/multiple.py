@@ -5,8 +5,8 @@ from contextlib import ExitStack
 from typing import Self
 
 from matplotlib.figure import Figure
-from omegaconf import DictConfig
 
+from vae_runner.config.keys import Content
 from vae_runner.trackers.interface import Tracker
 from vae_runner.training.outer import EpochResult, Progress
 
@@ -28,7 +28,7 @@ class Trackers(Tracker):
     def __exit__(self, *error: object) -> None:
         self._entered.close()
 
-    def configuration(self, config: DictConfig, run: str) -> None:
+    def configuration(self, config: Content, run: str) -> None:
         """Hand on the configuration."""
         for tracker in self._trackers:
             tracker.configuration(config, run)

@@ -8,11 +8,11 @@ import numpy as np
 import tensorflow as tf
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.hparams import api as hparams
 
-from vae_runner.config.keys import leaves
+from vae_runner.config.keys import Content, leaves
 from vae_runner.config.registry import number_keys
 from vae_runner.errors import UnwritableError
 from vae_runner.files.atomic import replacing, writing
@@ -43,9 +43,9 @@ class TensorBoard(Tracker):
         except tf.errors.OpError as error:
             raise UnwritableError(f"{self._folder} cannot be written ({error.message.splitlines()[0]})") from error
 
-    def configuration(self, config: DictConfig, run: str) -> None:
+    def configuration(self, config: Content, run: str) -> None:
         """Write the configuration as text, and its values as hyperparameters."""
-        yaml = OmegaConf.to_yaml(config, resolve=True)
+        yaml = OmegaConf.to_yaml(config)
         with self._refusing(), self._writer.as_default(step=0):
             tf.summary.text("config", f"```yaml\n{yaml}\n```")
             hparams.hparams(_hyperparameters(config), trial_id=run)
@@ -81,7 +81,7 @@ def _cut(file: Path, last_step: int) -> None:
                 writer.write(record.numpy())
 
 
-def _hyperparameters(config: DictConfig) -> dict[str, float | str]:
+def _hyperparameters(config: Content) -> dict[str, float | str]:
     """Return the values of the configuration by their dotted keys, as TensorBoard takes them; without the figures.
 
     Of one key they have one type, whatever the run, or TensorBoard would hide some of the runs. So the schemas decide:
@@ -89,11 +89,11 @@ def _hyperparameters(config: DictConfig) -> dict[str, float | str]:
     """
     numbers = number_keys()
     values: dict[str, float | str] = {}
-    for key, value in leaves(OmegaConf.to_container(config, resolve=True), into_lists=False):
+    for key, value in leaves(config, into_lists=False):
         if key.startswith("figures."):
             continue
         if key not in numbers:
             values[key] = "null" if value is None else str(value)
-        elif type(value) in (int, float):
+        elif isinstance(value, int | float) and not isinstance(value, bool):
             values[key] = value
     return values
