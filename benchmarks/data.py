@@ -1,4 +1,4 @@
-"""Images on their way into the step: `python -m benchmarks.data`.
+"""How fast images reach the training step: `python -m benchmarks.data`.
 
 A folder of PNGs (500×500 with transparency, made here, or your own with `--folder`) is prepared once and then read by
 every run; Keras's `image_dataset_from_directory` decodes it anew in every epoch. Both hand 256×256 batches of 128 to a
@@ -90,7 +90,10 @@ def tables(results: dict[str, list[Figures]], rounds: int) -> None:
 
 
 def make_faces(folder: Path) -> Path:
-    """A thousand PNGs like the Cartoon Set's: 500×500, RGBA, large areas of one colour, smooth edges and shades."""
+    """Draw a thousand PNGs like the Cartoon Set's and return their folder.
+
+    Each has 500×500 RGBA pixels, large areas of one colour, smooth edges and shades.
+    """
     (folder / "all").mkdir(parents=True)
 
     def draw(number: int) -> None:
@@ -112,7 +115,11 @@ def make_faces(folder: Path) -> Path:
 
 
 def make_stored(work: Path) -> None:
-    """The larger of the arrays; the smaller one is its beginning."""
+    """Write the larger of the stored arrays; the smaller one is its beginning.
+
+    Raises:
+        SystemExit: the disk has too little room.
+    """
     size = max(STORED) * SIDE * SIDE * CHANNELS
     if shutil.disk_usage(work).free < 1.2 * size:
         sys.exit(f"benchmarks.data: {work} needs {size / 1e9:.1f} GB: give another folder with --work")
@@ -126,7 +133,7 @@ def make_stored(work: Path) -> None:
 
 
 def prepare(folder: Path, work: Path) -> Figures:
-    """Decoding, compositing, resizing and writing every image, once."""
+    """Measure one preparation of every image: decoding, compositing, resizing and writing."""
     from vae_runner.datasets import folder as source
 
     fresh = tempfile.mkdtemp(dir=work)
@@ -139,7 +146,7 @@ def prepare(folder: Path, work: Path) -> Figures:
 
 
 def prepared(folder: Path, work: Path) -> Figures:
-    """An epoch over the prepared folder, after a first one."""
+    """Measure an epoch over the prepared folder, after a first one."""
     import tensorflow as tf
 
     from vae_runner.datasets import folder as source
@@ -160,7 +167,7 @@ def prepared(folder: Path, work: Path) -> Figures:
 
 
 def keras(folder: Path, work: Path) -> Figures:
-    """An epoch of `image_dataset_from_directory`, after a first one, as its documentation has it."""
+    """Measure an epoch of `image_dataset_from_directory`, used as its documentation shows, after a first one."""
     import keras
     import tensorflow as tf
 
@@ -183,7 +190,10 @@ def keras(folder: Path, work: Path) -> Figures:
 
 
 def private(count: int) -> Callable[[Path, Path], Figures]:
-    """The memory nobody shares with this process, from `/proc`, after reading in an epoch's order."""
+    """Return a measurement of the memory this process shares with no other, in MiB.
+
+    It is read from `/proc`, after batches of `count` prepared images were read in an epoch's order.
+    """
 
     def measure(folder: Path, work: Path) -> Figures:
         from vae_runner.datasets.io.stored import StoredImages
@@ -203,10 +213,10 @@ def private(count: int) -> Callable[[Path, Path], Figures]:
 
 
 def waiting(folder: Path, work: Path) -> Figures:
-    """The share of training's time in which the next batch is not there yet.
+    """Measure the share of training time that is spent waiting for the next batch.
 
-    The compiled gradient step of `vae-run dataset=cartoon latent=200`; each batch is asked for before its step, outside
-    of it. What that takes is the waiting: a batch that has been read ahead comes at once.
+    The compiled gradient step of `vae-run dataset=cartoon latent=200` is timed. Each batch is requested before its step
+    and outside of it; the time until it arrives is the wait. A batch that has been read ahead arrives at once.
     """
     import tensorflow as tf
 
@@ -220,7 +230,7 @@ def waiting(folder: Path, work: Path) -> Figures:
     shares = train.shares(0)
     waited = start = 0.0
     for step in range(WAITING_STEPS):
-        if step == 2:  # everything has happened once
+        if step == 2:  # everything has been traced and allocated
             waited, start = 0.0, time.perf_counter()
         asked = time.perf_counter()
         images = train.images(next(shares))

@@ -25,7 +25,7 @@ SECONDS = 4.0  # timed of a point
 
 @dataclass(frozen=True)
 class Point:
-    """What is trained."""
+    """One configuration that is trained and measured."""
 
     batch_size: int = 128
     depth: int = 4
@@ -35,7 +35,7 @@ class Point:
 
     @property
     def name(self) -> str:
-        """Unique among the points."""
+        """Return a name that is unique among the points."""
         return json.dumps(asdict(self))
 
 
@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def measure(point: Point) -> dict[str, float]:
-    """Speed, arithmetic rate and peak resident memory of training one point, in this process."""
+    """Train one point in this process, and return its images/s, GFLOP/s and peak resident memory in MiB."""
     from benchmarks.peers import Setting, images_per_second, ours
     from vae_runner.models.summary import summarize, training_flops
 
@@ -102,7 +102,7 @@ def measure(point: Point) -> dict[str, float]:
 
 
 def draw(results: Results) -> Figure:
-    """A column a series: images a second above, peak memory below."""
+    """Draw one column a series: images a second above, peak memory below."""
     figure = Figure(figsize=(3.2 * len(SERIES), 5.6), layout="constrained")
     axes = figure.subplots(2, len(SERIES), sharex="col", sharey="row", squeeze=False)
     for column, (key, (label, points)) in enumerate(SERIES.items()):
@@ -121,7 +121,7 @@ def _line(axes: Axes, x: list[int], measured: list[list[float]]) -> None:
     above = [max(m) - middle for middle, m in zip(median, measured, strict=True)]
     axes.errorbar(x, median, [below, above], marker="o", capsize=3)
     axes.set(xscale="log", yscale="log")
-    apart = [x[0], *(after for before, after in pairwise(x) if after > 1.1 * before)]  # their labels do not overlap
+    apart = [x[0], *(after for before, after in pairwise(x) if after > 1.1 * before)]  # labels that do not overlap
     axes.set_xticks(apart, [_short(value) for value in apart])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -131,7 +131,7 @@ def _line(axes: Axes, x: list[int], measured: list[list[float]]) -> None:
 
 
 def _short(value: int) -> str:
-    """`200k` for 200,000."""
+    """Abbreviate a number: `200k` for 200,000."""
     for unit, letter in ((1_000_000, "M"), (1_000, "k")):
         if value >= unit and value % unit == 0:
             return f"{value // unit}{letter}"

@@ -1,9 +1,9 @@
 """What the fashion network's layers cost in training, against their arithmetic: `python -m benchmarks.layers`.
 
-As a run on this machine computes them: what is computed together is one row. Forward pass, and the gradients of inputs
-(but not of the images) and weights, each compiled, many times in one call; the limit is the arithmetic of the
-convolutions and dense layers at the rate of a large float32 matrix product, measured before and after. The
-normalisations and the activations have no matrix product: of them the milliseconds are all there is to say.
+The layers are fused as in a run on this machine: what is computed together is one row. The forward pass and the
+gradients of inputs (but not of the images) and weights are compiled, and repeated many times in one call. The limit is
+the arithmetic of the convolutions and dense layers at the rate of a large float32 matrix product, measured before and
+after. Normalisations and activations contain no matrix product, so only their milliseconds are given.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def measure(layer: keras.layers.Layer, batch: int) -> tuple[float, float]:
-    """Milliseconds of the forward pass, and of the gradients, in training."""
+    """Return the milliseconds of the forward pass, and of the gradients, in training."""
     x = tf.random.stateless_normal((batch, *layer.input.shape[1:]), [0, 0])
     dy = tf.random.stateless_normal((batch, *layer.output.shape[1:]), [0, 1])
     inputs = [] if layer.input.shape[-1] == 1 else [x]
@@ -82,7 +82,7 @@ def measure(layer: keras.layers.Layer, batch: int) -> tuple[float, float]:
 
 
 def milliseconds(work: Callable[[], list[tf.Tensor]]) -> float:
-    """Of one execution, in a compiled loop of many; the median of several loops."""
+    """Return the milliseconds of one execution of `work`: the median of several compiled loops of many executions."""
 
     @tf.function
     def loop() -> tf.Tensor:

@@ -1,7 +1,7 @@
 """How much memory a run takes, and whether a sweep keeps any of it: `python -m benchmarks.memory`.
 
-Peaks are the kernel's, of the whole process (`ru_maxrss`); what of them is TensorFlow itself is shown too. A sweep's
-growth is that of its process from its fifth run on, when everything has happened once.
+Peaks are the kernel's, of the whole process (`ru_maxrss`); the peak of importing TensorFlow alone is shown beside them.
+A sweep's growth is that of its process from its fifth run on, when nothing happens for the first time any more.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from benchmarks.rounds import Contestant, Figures, interleave, python, ratios, s
 
 VAE_RUN = str(Path(sys.executable).with_name("vae-run"))
 MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024  # the unit of ru_maxrss
-SETTLED = 5  # runs of a sweep
+SETTLED = 5  # runs of a sweep, after which its memory should not grow
 
 
 def main() -> None:
@@ -53,7 +53,11 @@ def main() -> None:
 
 
 def peak(*words: str) -> Figures:
-    """The peak of a command's memory."""
+    """Run a command, and return the peak of its resident memory in GB.
+
+    Raises:
+        SystemExit: the command failed; its error output is shown.
+    """
     with tempfile.TemporaryDirectory() as folder:
         result = subprocess.run(
             [word.format(folder=folder) for word in words], capture_output=True, text=True, check=False
@@ -64,7 +68,11 @@ def peak(*words: str) -> Figures:
 
 
 def sweep(runs: int) -> Figures:
-    """The memory of a sweep's process, which tells it after each of its runs."""
+    """Run a sweep of one-epoch runs, and return the memory of its process after the settled and the last run, in MB.
+
+    Raises:
+        SystemExit: the sweep failed; its error output is shown.
+    """
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "bytes.txt")
         command = [
@@ -83,13 +91,13 @@ def sweep(runs: int) -> Figures:
 
 
 class AfterEachRun(Callback):
-    """A Hydra callback that writes down the resident memory of this process; on Linux."""
+    """A Hydra callback that logs the resident memory of this process after each run; Linux only."""
 
     def __init__(self, log: str) -> None:
         self._log = Path(log)
 
     def on_job_end(self, *_: Any, **__: Any) -> None:
-        """A run is over."""
+        """Append the resident memory, in bytes, to the log."""
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         with self._log.open("a") as file:
             file.write(f"{pages * resource.getpagesize()}\n")

@@ -1,4 +1,4 @@
-"""Contestants, each in a process of its own, in interleaved rounds, and the table of what they reached.
+"""Runs contestants, each in a process of its own, in interleaved rounds, and prints the table of their results.
 
 Machines are noisy: what one contestant reaches is compared with what another reaches in the same round, and the tables
 give the median of those ratios, the lowest and the highest.
@@ -25,7 +25,7 @@ class Contestant:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def run(self) -> Figures:
-        """The figures.
+        """Run the command, and return its figures.
 
         Raises:
             SystemExit: the command failed; the end of its output is shown.
@@ -39,7 +39,7 @@ class Contestant:
 
 
 def python(module: str, *arguments: object) -> list[str]:
-    """The command that runs a module in a process of its own."""
+    """Return the command that runs a module in a process of its own."""
     return [sys.executable, "-m", module, *map(str, arguments)]
 
 
@@ -57,22 +57,22 @@ def interleave(contestants: Sequence[Contestant], rounds: int) -> Results:
 
 
 def values(results: Results, name: str, figure: str) -> list[float]:
-    """One figure of one contestant, round by round."""
+    """Return one figure of one contestant, round by round."""
     return [figures[figure] for figures in results[name]]
 
 
 def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
-    """Round by round."""
+    """Divide round by round."""
     return [a / b for a, b in zip(numerators, denominators, strict=True)]
 
 
 def spread(values: Sequence[float], form: str = ".2f") -> str:
-    """`1.85 (1.80–1.91)`: the median, the lowest and the highest."""
+    """Format the median, the lowest and the highest: `1.85 (1.80–1.91)`."""
     return f"{statistics.median(values):{form}} ({min(values):{form}}–{max(values):{form}})"
 
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table in Markdown, to be put into a document as it is."""
+    """Print a table in Markdown, ready for a document."""
     cells = [columns, *rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
     rule = ["-" * width for width in widths]

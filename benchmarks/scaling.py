@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def measured(options: argparse.Namespace) -> Results:
-    """By this command, or by an earlier one that kept its results."""
+    """Measure all points, or read the results that an earlier command kept."""
     if options.results and options.results.exists():
         kept: Results = json.loads(options.results.read_text())
         return kept
@@ -83,14 +83,14 @@ def measured(options: argparse.Namespace) -> Results:
 
 
 def contestants(options: argparse.Namespace) -> list[Contestant]:
-    """One a point."""
+    """Return one contestant for each point."""
     points = dict.fromkeys([*PIECES.values(), *SHARED.values()])
     settings = ["--steps", options.steps, "--patience", options.patience]
     return [Contestant(p.name, python("benchmarks.scaling_points", p.name, *settings)) for p in points]
 
 
 def predicted(results: Results, point: Point) -> list[float]:
-    """Milliseconds of a shared step, round by round, from its pieces.
+    """Predict the milliseconds of a shared step, round by round, from its pieces.
 
     More devices than cores take turns.
     """
@@ -102,7 +102,7 @@ def predicted(results: Results, point: Point) -> list[float]:
 
 
 def print_measured(results: Results) -> None:
-    """Speeds, the pieces, and what the model makes of them."""
+    """Print speeds, the pieces of a step, and the predictions that the model makes from them."""
     alone = values(results, ALONE.name, "images_per_second")
     rows = [
         [name, spread(speeds, ",.0f"), spread(ratios(speeds, alone)) + " ×"]
@@ -153,7 +153,7 @@ PUBLISHED = Published(
 
 
 def networks() -> list[Network]:
-    """Both of the tutorial's, and a larger one of the same family; built without memory for their weights."""
+    """Describe both of the tutorial's networks and a larger one of the family, without memory for their weights."""
     import keras
 
     made = [
@@ -166,7 +166,7 @@ def networks() -> list[Network]:
 
 
 def network(name: str, image_shape: tuple[int, int, int], latent: int, filters: list[int] | None = None) -> Network:
-    """What the time of a step depends on, of `vae-run latent=… model.filters=…` on such images."""
+    """Describe the network of `vae-run latent=… model.filters=…` by what the time of a step depends on."""
     import keras
 
     from vae_runner.likelihoods.mse import MeanSquaredError
@@ -187,7 +187,7 @@ def network(name: str, image_shape: tuple[int, int, int], latent: int, filters: 
 
 
 def print_paper(on_paper: Sequence[Network], given: Assumptions, batch_size: int) -> None:
-    """The networks, their speed-ups, from where on more GPUs do not pay, and a published measurement."""
+    """Print the networks, their speed-ups, the number of GPUs up to which more pay, and a published measurement."""
     rows = []
     for one in on_paper:
         numbers = [f"{one.parameters:,}", f"{one.gradient_bytes / 1e6:,.1f}", f"{one.flops / 1e9:,.2f}"]
@@ -223,7 +223,7 @@ def _limit(speedup: Callable[[int], float], most: int) -> str:
 
 
 def curves(on_paper: Sequence[Network], given: Assumptions, batch_size: int) -> list[Curve]:
-    """The speed-up over GPUs, and up to how many: of each network with a shared batch, then with a batch a GPU."""
+    """Return the speed-up curve of each network with a shared batch, then of each with a batch a GPU."""
     shared = [(lambda n, one=one: strong_speedup(one, n, batch_size, given), batch_size) for one in on_paper]
     own = [(lambda n, one=one: weak_speedup(one, n, batch_size, given), GPUS[-1]) for one in on_paper]
     return [*shared, *own]
@@ -233,7 +233,7 @@ def curves(on_paper: Sequence[Network], given: Assumptions, batch_size: int) -> 
 
 
 def draw(results: Results, on_paper: Sequence[Network], given: Assumptions, batch_size: int) -> Figure:
-    """Measured and predicted speeds, where there are some; on paper a shared batch's speed-up, and a batch a GPU's."""
+    """Draw measured and predicted speeds, if there are any, and the speed-ups on paper."""
     columns = 3 if results else 2
     figure = Figure(figsize=(4.4 * columns, 4.0), layout="constrained")
     axes = figure.subplots(1, columns)

@@ -20,7 +20,7 @@ PAYS = 1.5  # what a doubling of the GPUs must bring at least
 
 
 def assumption(default: float, what: str) -> Any:
-    """A field with its unit and source, which is also the help of its command-line option."""
+    """Make a dataclass field with its unit and source, which is also the help of its command-line option."""
     return field(default=default, metadata={"what": what})
 
 
@@ -63,7 +63,7 @@ class Assumptions:
 
 @dataclass(frozen=True)
 class Network:
-    """What of an encoder and a decoder the time of a step depends on."""
+    """The properties of an encoder and a decoder on which the time of a step depends."""
 
     name: str
     parameters: int  # trainable ones
@@ -73,44 +73,45 @@ class Network:
 
     @property
     def gradient_bytes(self) -> int:
-        """What the GPUs have to sum."""
+        """Return the bytes of the gradients that the GPUs sum."""
         return FLOAT_BYTES * self.parameters
 
     @property
     def small_all_reduces(self) -> int:
-        """Of a step."""
+        """Return the number of small all-reduces in a step."""
         return REDUCES_A_NORMALIZATION * self.normalizations + REDUCES_A_STEP
 
 
 def step_seconds(computing: float, gradients: float, small: float, smalls: int) -> float:
-    """One step: computing, the all-reduce of the gradients, and so many small ones, one after the other."""
+    """Return the seconds of a step: computing, the all-reduce of the gradients, and the small ones, in sequence."""
     return computing + gradients + smalls * small
 
 
 def computing_seconds(network: Network, images: float, given: Assumptions) -> float:
-    """One GPU's share of a step: its kernels one after the other, and the arithmetic of so many images."""
+    """Return the seconds of one GPU's share of a step: its kernels in sequence, and the arithmetic of its images."""
     starting = given.kernels_per_layer * network.layers * given.kernel_seconds
     return starting + images * network.flops / (given.peak_flops * given.share_of_peak)
 
 
 def ring_seconds(count: int, size: float, bandwidth: float, hop: float) -> float:
-    """An all-reduce of `size` bytes around a ring of `count` (Patarasuk & Yuan, 2009, J. Parallel Distrib. Comput. 69).
+    """Return the seconds of an all-reduce of `size` bytes around a ring of `count`.
 
-    Each sends 2 (n − 1) parts of n, each to its neighbour; a single one sends nothing.
+    Each sends 2 (n − 1) parts of n, each to its neighbour; a single one sends nothing. After Patarasuk & Yuan, 2009,
+    J. Parallel Distrib. Comput. 69.
     """
     return 2 * (count - 1) * (size / count / bandwidth + hop)
 
 
 def tree_seconds(count: int, size: float, bandwidth: float, hop: float) -> float:
-    """The same up a binary tree and down again, the whole at each of its levels."""
+    """Return the seconds of an all-reduce up a binary tree and down again, with all bytes at each of its levels."""
     return 2 * math.ceil(math.log2(count)) * (size / bandwidth + hop)
 
 
 def all_reduce_seconds(gpus: int, size: float, given: Assumptions) -> float:
-    """Within the machines over NVLink, where each GPU then has a part of the sum, and these between the machines.
+    """Return the seconds of an all-reduce of `size` bytes: over NVLink within the machines, then between them.
 
-    The GPUs of a machine share its link. Between machines it is a ring, or, where that is faster (few bytes, many
-    machines), a tree: NCCL chooses too.
+    After the first, each GPU has a part of its machine's sum. The GPUs of a machine share its link. Between machines it
+    is a ring or, where that is faster (few bytes, many machines), a tree: NCCL chooses, too.
     """
     if gpus == 1:
         return 0.0
@@ -125,7 +126,7 @@ def all_reduce_seconds(gpus: int, size: float, given: Assumptions) -> float:
 
 
 def predicted_seconds(network: Network, gpus: int, images: float, given: Assumptions) -> float:
-    """A step with so many images on each of so many GPUs."""
+    """Predict the seconds of a step with `images` on each of `gpus` GPUs."""
     gradients = all_reduce_seconds(gpus, network.gradient_bytes, given)
     small = all_reduce_seconds(gpus, SMALL_BYTES, given)
     computing = computing_seconds(network, images, given)
@@ -133,18 +134,18 @@ def predicted_seconds(network: Network, gpus: int, images: float, given: Assumpt
 
 
 def strong_speedup(network: Network, gpus: int, batch_size: int, given: Assumptions) -> float:
-    """How many times as many images a second as one GPU: the batch is shared."""
+    """Return the speed-up over one GPU when the GPUs share a batch."""
     one = predicted_seconds(network, 1, batch_size, given)
     return one / predicted_seconds(network, gpus, batch_size / gpus, given)
 
 
 def weak_speedup(network: Network, gpus: int, images: int, given: Assumptions) -> float:
-    """The same, where each GPU has so many images and the batch grows with the GPUs."""
+    """Return the speed-up over one GPU when each GPU has `images`, and the batch grows with the GPUs."""
     return gpus * predicted_seconds(network, 1, images, given) / predicted_seconds(network, gpus, images, given)
 
 
 def pays_up_to(speedup: Callable[[int], float], most: int) -> int:
-    """The number of GPUs whose doubling is the first to bring less than 1.5 times as many images a second."""
+    """Return the number of GPUs whose doubling is the first to bring less than 1.5 times as many images a second."""
     gpus = 1
     while 2 * gpus <= most and speedup(2 * gpus) >= PAYS * speedup(gpus):
         gpus *= 2
@@ -152,7 +153,7 @@ def pays_up_to(speedup: Callable[[int], float], most: int) -> int:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """An option for each assumption."""
+    """Add an option for each assumption."""
     group = parser.add_argument_group("what is assumed of GPUs and links")
     for one in fields(Assumptions):
         kind = type(one.default)
@@ -160,5 +161,5 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def assumptions(options: argparse.Namespace) -> Assumptions:
-    """What the command line assumes."""
+    """Return the assumptions that the command line gives."""
     return Assumptions(**{name: getattr(options, name) for name in asdict(Assumptions())})

@@ -1,4 +1,4 @@
-"""What `benchmarks.scaling` measures: points, each in processes of its own."""
+"""The points that `benchmarks.scaling` measures, each in processes of its own."""
 
 import argparse
 import contextlib
@@ -31,7 +31,7 @@ CALLS = 5  # and calls
 
 @dataclass(frozen=True)
 class Point:
-    """What trains: processes of so many devices each, which share a batch if they are connected."""
+    """What is measured: processes with `replicas` devices each, which share a batch if they are connected."""
 
     batch_size: int = BATCH_SIZE
     replicas: int = 1
@@ -41,17 +41,17 @@ class Point:
 
     @property
     def name(self) -> str:
-        """Unique among the points."""
+        """Return a name that is unique among the points."""
         return json.dumps(asdict(self))
 
     @property
     def devices(self) -> int:
-        """That share a batch."""
+        """Return the number of devices that share a batch."""
         return self.replicas * (self.processes if self.connected else 1)
 
 
 def share(point: Point, at_once: int | None = None) -> Point:
-    """One device on the share of a batch that each device of `point` has; as many at once as there are cores for."""
+    """Return the point of one device on its share of the batch of `point`, with as many at once as there are cores."""
     at_once = at_once or min(point.devices, CORES)
     return Point(point.batch_size // point.devices, processes=at_once)
 
@@ -88,23 +88,23 @@ def main() -> None:
 
 
 def busy_cores(seconds: float) -> float:
-    """How many cores work, on the whole machine, in the next seconds."""
+    """Measure how many cores of the whole machine are busy in the next `seconds`."""
     start, before = time.perf_counter(), busy_seconds()
     time.sleep(seconds)
     return (busy_seconds() - before) / (time.perf_counter() - start)
 
 
 def busy_seconds() -> float:
-    """Of all cores since the machine started, those that its host took away included (man 5 proc_stat)."""
+    """Return the busy seconds of all cores since the machine started, with those its host took (man 5 proc_stat)."""
     user, nice, system, _idle, _waiting, *interrupts_and_stolen = Path("/proc/stat").read_text().split()[1:9]
     ticks = sum(map(int, (user, nice, system, *interrupts_and_stolen)))
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def run(point: Point, options: argparse.Namespace) -> Figures:
-    """Let the processes of a point train, all in the same seconds, and take the means of their figures.
+    """Let the processes of a point train at the same time, and return the means of their figures.
 
-    Of several tries those in which other programs did least.
+    Of several tries, the one in which other programs were least busy counts.
     """
     addresses = free_addresses(point.processes) if point.connected else []
     arguments = [point.name, "--steps", options.steps, "--addresses", *addresses]
@@ -112,7 +112,7 @@ def run(point: Point, options: argparse.Namespace) -> Figures:
     with contextlib.ExitStack() as stack:
         processes = [stack.enter_context(part(arguments, worker)) for worker in range(point.processes)]
         for process in processes:
-            answer(process)  # it is ready
+            answer(process)  # "ready"
         while not tried or (tried[-1]["others"] > OTHERS and len(tried) <= options.patience):
             if options.patience:
                 wait_for_peace()
@@ -126,7 +126,11 @@ def run(point: Point, options: argparse.Namespace) -> Figures:
 
 
 def answer(process: subprocess.Popen[str]) -> str:
-    """What it says next."""
+    """Read the next line of a process.
+
+    Raises:
+        SystemExit: it ended without one.
+    """
     said = process.stdout.readline()
     if not said:
         sys.exit("a process of the point ended before its time")
@@ -134,7 +138,7 @@ def answer(process: subprocess.Popen[str]) -> str:
 
 
 def wait_for_peace() -> None:
-    """Wait until other programs do little, but not for ever."""
+    """Wait until other programs are nearly idle, but two minutes at most."""
     end = time.monotonic() + SECONDS_OF_PATIENCE
     while busy_cores(SECONDS_OF_PEACE) > OTHERS and time.monotonic() < end:
         pass
@@ -142,7 +146,7 @@ def wait_for_peace() -> None:
 
 @contextlib.contextmanager
 def part(arguments: Sequence[object], worker: int) -> Iterator[subprocess.Popen[str]]:
-    """One process of a point, which ends with what is inside."""
+    """Start one process of a point, and end it with the context."""
     command = python("benchmarks.scaling_points", *arguments, "--worker", worker)
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
@@ -154,27 +158,27 @@ def part(arguments: Sequence[object], worker: int) -> Iterator[subprocess.Popen[
 
 
 def free_addresses(count: int) -> list[str]:
-    """On loopback."""
+    """Return free addresses on loopback."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
 
 
 def measure(point: Point, options: argparse.Namespace) -> None:
-    """This process's part of a point: its figures, a line each time it is told to go."""
+    """Measure this process's part of a point: print its figures, one line for each line of standard input."""
     from benchmarks.peers import Setting, ours
 
     images = np.random.default_rng(0).integers(0, 256, (IMAGES, 28, 28, 1), np.uint8)
     train, inner, autoencoder = ours.prepare(images, Setting(point.batch_size), overrides(point, options))
     take = ours.taker(train, inner)
-    take(3)  # traced, and everything allocated
+    take(3)  # the step is traced, and everything allocated
     print("ready", flush=True)
-    for _ in sys.stdin:  # told to go
+    for _ in sys.stdin:
         print(json.dumps(timed(take, point, options.steps) | all_reduces(inner, autoencoder, point)), flush=True)
 
 
 def timed(take: Callable[[int], None], point: Point, steps: int) -> Figures:
-    """The speed, and who was at work."""
+    """Take the steps, and return their speed and how many cores this process and the machine used."""
     start, worked, busy = time.perf_counter(), time.process_time(), busy_seconds()
     take(steps)
     seconds, worked, busy = time.perf_counter() - start, time.process_time() - worked, busy_seconds() - busy
@@ -187,7 +191,7 @@ def timed(take: Callable[[int], None], point: Point, steps: int) -> Figures:
 
 
 def all_reduces(inner: Any, autoencoder: Any, point: Point) -> Figures:
-    """How many there are in a step, and how long they take, in ms."""
+    """Return how many all-reduces there are in a step, and how many ms they take."""
     if point.devices == 1:
         return {}
     shapes = [variable.shape for variable in autoencoder.trainable_variables]
@@ -200,7 +204,7 @@ def all_reduces(inner: Any, autoencoder: Any, point: Point) -> Figures:
 
 
 def overrides(point: Point, options: argparse.Namespace) -> list[str]:
-    """The configuration of this process: a core a device, as far as there are cores."""
+    """Return the overrides of this process: one core a device, as far as there are cores."""
     cores = [
         "hardware.intra_op_threads=1",
         f"hardware.inter_op_threads={min(point.replicas, CORES)}",
@@ -216,7 +220,7 @@ def overrides(point: Point, options: argparse.Namespace) -> list[str]:
 
 
 def all_reduce(strategy: Any, shapes: Sequence[Sequence[int]], times: int) -> float:
-    """Seconds of one all-reduce of tensors of these shapes, with nothing else to do."""
+    """Measure the seconds of one all-reduce of tensors of these shapes, with nothing else to do."""
     import tensorflow as tf
 
     def chain() -> list[tf.Tensor]:
@@ -239,7 +243,7 @@ def all_reduce(strategy: Any, shapes: Sequence[Sequence[int]], times: int) -> fl
 
 
 def count_all_reduces(inner: Any, replicas: int) -> float:
-    """Of one step, as TensorFlow's graph has them; there is no public way to it."""
+    """Count the all-reduces of one step in TensorFlow's graph, to which there is no public way."""
     (traced,) = inner._compiled_train._list_all_concrete_functions()
     functions = traced.graph.as_graph_def().library.function
     return sum(node.op.startswith("CollectiveReduce") for one in functions for node in one.node_def) / replicas

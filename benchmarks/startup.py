@@ -1,4 +1,4 @@
-"""How long before it trains: `python -m benchmarks.startup`.
+"""How long a command takes before it trains: `python -m benchmarks.startup`.
 
 The commands are timed as a user runs them, each in a process of its own, next to what they are built on: a bare Hydra
 command, and the import of TensorFlow and Keras. The first training step is that of `vae-run dataset=fashion`, which is
@@ -60,12 +60,12 @@ def _against(name: str, seconds: dict[str, list[float]]) -> str:
 
 
 def command(*words: str) -> Callable[[], Figures]:
-    """Times a command from its start to its end."""
+    """Return a measurement that times a command from its start to its end."""
     return lambda: {"seconds": _seconds(words)}
 
 
 def bare_hydra() -> Figures:
-    """`--cfg job` of a command that is Hydra, one key, and nothing else."""
+    """Time `--cfg job` of a command that is Hydra, one key, and nothing else."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "config.yaml").write_text("latent: 2\n")
         script = Path(folder, "main.py")
@@ -74,14 +74,14 @@ def bare_hydra() -> Figures:
 
 
 def first_run_step() -> Figures:
-    """The same in the first of all runs, which compiles the custom operations."""
+    """Time the first step of the first of all runs, which also compiles the custom operations."""
     with tempfile.TemporaryDirectory() as cache:
         os.environ["XDG_CACHE_HOME"] = cache
         return first_step()
 
 
 def first_step() -> Figures:
-    """From the command to the end of the first training step, and what of that was what."""
+    """Time a run from the command to the end of its first training step, and return the seconds of each part, too."""
     python_itself = _seconds([sys.executable, "-c", "import vae_runner"])  # the run counts from there
     with tempfile.TemporaryDirectory() as folder:
         _seconds([VAE_RUN, "dataset=fashion", "epochs=1", "figures=none", f"hydra.run.dir={folder}/run"])
@@ -92,7 +92,7 @@ def first_step() -> Figures:
 
 
 def sweep_run() -> Figures:
-    """What a further run of a sweep takes beyond its steps and evaluations, once those are compiled."""
+    """Time what a further run of a sweep takes beyond its steps and evaluations, once those are compiled."""
     with tempfile.TemporaryDirectory() as folder:
         seeds = ",".join(map(str, range(SWEEP_RUNS)))
         arguments = ["-m", "dataset=digits", f"epochs={SWEEP_EPOCHS}", f"seed={seeds}", f"hydra.sweep.dir={folder}"]
@@ -104,7 +104,7 @@ def sweep_run() -> Figures:
         starts = [began[run] for run in runs]
         whole = [after - before for before, after in itertools.pairwise(starts)]
         trained = [SWEEP_EPOCHS * _last_epoch(run) for run in runs[:-1]]
-    # The first run is left out: it comes with the first time of everything.
+    # The first run is left out, because it imports, traces and compiles.
     beyond = [a - b for a, b in zip(whole[1:], trained[1:], strict=True)]
     return {"seconds": statistics.median(beyond), "whole": statistics.median(whole[1:])}
 

@@ -1,4 +1,4 @@
-"""Training speed against what one would otherwise run: `python -m benchmarks.training`.
+"""Training speed compared with the alternatives: `python -m benchmarks.training`.
 
 Fashion-MNIST, the tutorial's network. Every contestant is a process of its own; see `benchmarks/peers`. Those of
 PyTorch need `pip install -e '.[bench]'`.
@@ -18,7 +18,7 @@ FIGURE = "images_per_second"
 
 
 def main() -> None:
-    """Measure, and print the table."""
+    """Measure the contestants, and print the table."""
     arguments = parser(__doc__)
     arguments.add_argument("--rounds", type=int, default=5, help="how often each contestant runs")
     arguments.add_argument("--only", nargs="+", choices=list(NAMES), default=list(NAMES), help="these contestants")
@@ -38,19 +38,19 @@ def main() -> None:
 
 
 def available(name: str) -> bool:
-    """Whether what the contestant needs is installed."""
+    """Return whether the libraries that a contestant needs are installed."""
     needed = {"torch_eager": ["torch"], "torch_compile": ["torch"], "pythae_trainer": ["torch", "pythae"]}
     return all(importlib.util.find_spec(module) for module in needed.get(name, []))
 
 
 def has_gpu() -> bool:
-    """Asked in another process, so that this one holds no GPU memory."""
+    """Return whether TensorFlow finds a GPU; ask in another process, so that this one holds no GPU memory."""
     ask = "import sys, tensorflow as tf; sys.exit(not tf.config.list_physical_devices('GPU'))"
     return subprocess.run([sys.executable, "-c", ask], capture_output=True, check=False).returncode == 0
 
 
 def print_table(results: Results, setting: Setting, rounds: int) -> None:
-    """Absolute speeds, and ours as a multiple of each."""
+    """Print absolute speeds, and ours as a multiple of each."""
     ours = values(results, "ours", FIGURE)
     rows = []
     for name in results:

@@ -48,7 +48,11 @@ def main() -> None:
 
 
 def run(epochs: int) -> Figures:
-    """Images a second of one run: in the calls of the compiled loop, and over everything but evaluation."""
+    """Return the images a second of one run: in the calls of the compiled loop, and over everything but evaluation.
+
+    Raises:
+        SystemExit: the run failed; its error output is shown.
+    """
     with tempfile.TemporaryDirectory() as folder:
         command = ["vae-run", "dataset=fashion", f"epochs={epochs}", f"hydra.run.dir={folder}/run"]
         command[0] = str(Path(sys.executable).with_name(command[0]))

@@ -3,22 +3,52 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
+from tests.skips import pytest_addoption, pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 (hooks)
 from vae_runner.cli import commands
 from vae_runner.datasets.dataset import Dataset, Split
 
 REPOSITORY = Path(__file__).parents[1]
 COMMANDS = Path(sys.executable).parent
 
+# How much chance is given: HYPOTHESIS_PROFILE=ci makes five times as many examples, VAE_RUNNER_TEST_ROUNDS repeats them
+# and the kills so many times over (docs/reliability.md).
+settings.register_profile("quick", max_examples=20, deadline=None)
+settings.register_profile("ci", max_examples=100, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+ROUNDS = int(os.environ.get("VAE_RUNNER_TEST_ROUNDS", "1"))
+
+LONGEST = (
+    *("test_documented_commands.py", "test_sweep.py", "test_distributed.py", "test_resume.py", "test_real_data.py"),
+    *("test_launchers.py", "test_environment.py", "test_hostile.py", "test_multi_worker.py"),
+)
+
+
+def examples(count: int) -> int:
+    """How many examples a test of Hypothesis makes that is to make `count` in CI."""
+    return ROUNDS * max(count * settings().max_examples // 100, 1)
+
+
+def mostly_slow(values: Iterable[object], quick: int = 1) -> list[object]:
+    """Return the values of a parameter, with all but the first `quick` ones marked slow."""
+    return [value if n < quick else pytest.param(value, marks=pytest.mark.slow) for n, value in enumerate(values)]
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The file that takes longest comes first: a process that took it last would keep the others waiting."""
-    items.sort(key=lambda item: item.path.name != "test_distributed.py")
+    """Put the files that take longest first: a process that took one last would keep the others waiting."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Run the tests of a single file, which one process would have to itself, in this process."""
+    files = {argument.partition("::")[0] for argument in config.args}
+    return 0 if len(files) == 1 and files.pop().endswith(".py") else None
 
 
 @pytest.fixture(scope="session")
@@ -65,16 +95,26 @@ def small_dataset() -> Dataset:
 
 
 @pytest.fixture
-def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Runs a command in this process, which must refuse: one line on standard error, which it returns, and status 2."""
+def in_process(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Runs a command in this process, where TensorFlow is imported already."""
 
-    def run(name: str, *arguments: object, cwd: Path) -> str:
+    def run(name: str, *arguments: object, cwd: Path) -> None:
         # Hydra's logging set-up closes every handler there is, and absl's closes with it the file pytest captures into.
         monkeypatch.setattr("logging.config._clearExistingHandlers", lambda: None)
         monkeypatch.chdir(cwd)
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        getattr(commands, name.removeprefix("vae-"))()
+
+    return run
+
+
+@pytest.fixture
+def refusal(in_process: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command in this process, which must refuse: one line on standard error, which it returns, and status 2."""
+
+    def run(name: str, *arguments: object, cwd: Path) -> str:
         with pytest.raises(SystemExit) as end:
-            getattr(commands, name.removeprefix("vae-"))()
+            in_process(name, *arguments, cwd=cwd)
         said = capsys.readouterr().err
         assert end.value.code == 2, said
         assert said.startswith(f"{name}: ")

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from vae_runner.likelihoods.base import Likelihood
 from vae_runner.likelihoods.mse import MeanSquaredError
 from vae_runner.losses.base import AUTOENCODER, Loss
 from vae_runner.models import conv
@@ -21,10 +22,11 @@ def build(
     latent: int = 2,
     posterior: Posterior | None = None,
     model: ModuleType = conv,
+    likelihood: Likelihood | None = None,
     **keys: Any,
 ) -> Autoencoder:
     """A model's networks between a posterior, by default a Gaussian one, the normal prior and the tutorial's error."""
-    posterior, likelihood = posterior or Gaussian(), MeanSquaredError()
+    posterior, likelihood = posterior or Gaussian(), likelihood or MeanSquaredError()
     encoder, decoder = model.build(image_shape, latent, posterior, likelihood, **keys)
     return Autoencoder(encoder, decoder, posterior, Normal(), likelihood)
 

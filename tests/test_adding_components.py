@@ -7,7 +7,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from tests.conftest import REPOSITORY, command
+from tests.conftest import REPOSITORY, command, mostly_slow
 
 # What each is made of: its room, the module and the name of what it wraps, and the schema that it adds a key to.
 ADDED = {
@@ -93,7 +93,7 @@ def test_help_names_them_and_their_most_used_keys(folder: Path) -> None:
     assert len(re.findall(r"added:\s+\.strength", text)) == len(PARTS)
 
 
-@pytest.mark.parametrize("group", PARTS)
+@pytest.mark.parametrize("group", mostly_slow(PARTS, quick=2))
 def test_the_checks_know_their_keys_and_bounds(group: str, folder: Path) -> None:
     result = ask(folder, "vae-run", f"{group}=added", f"{group}.strength=9")
     assert (result.returncode, result.stderr) == (2, f"vae-run: {group}.strength=9.0: must be less than 9\n")

@@ -64,17 +64,21 @@ def test_a_machine_is_found_in_what_tensorflow_says() -> None:
     ("keys", "environment", "message"),
     [
         ({}, {}, r"which machines\? Give hardware\.workers="),
-        ({"workers": ["node-1"], "worker": 0}, {}, r"hardware\.workers: node-1 is no address: write host:port"),
-        ({"workers": [*TWO, TWO[0]], "worker": 0}, {}, "each address must be there once"),
-        ({"workers": TWO}, {}, r"hardware\.worker=None: of 2 workers this machine must be one of 0 to 1"),
-        ({"workers": TWO, "worker": 2}, {}, r"hardware\.worker=2: of 2 workers"),
+        ({"workers": ["node-1"], "worker": 0}, {}, r"hardware\.workers: node-1 is not an address: write host:port"),
+        ({"workers": [*TWO, TWO[0]], "worker": 0}, {}, "give each address once"),
+        ({"workers": TWO}, {}, r"hardware\.worker=None: give this machine.s number among the 2 workers, 0 to 1"),
+        ({"workers": TWO, "worker": 2}, {}, r"hardware\.worker=2: give this machine.s number among the 2 workers"),
         ({}, {"TF_CONFIG": "{"}, "TF_CONFIG={ cannot be read"),
         ({}, {"TF_CONFIG": "[]"}, "cannot be read"),
         ({}, tf_config(cluster={"worker": TWO}, task={"type": "worker", "index": 7}), "TF_CONFIG's task index=7"),
         ({}, tf_config(cluster={"worker": TWO}, task={"type": "evaluator", "index": 0}), "cannot be read"),
         ({}, slurm(STEP_NODELIST="a,b"), r"SLURM's variables cannot be read \(KeyError: 'SLURM_NODEID'\)"),
         ({}, slurm(STEP_NODELIST="a,b", NODEID="0", STEP_TASKS_PER_NODE="x"), "SLURM's variables cannot be read"),
-        ({}, slurm(STEP_NODELIST="a,b", NODEID="1", LOCALID="3"), "SLURM's task=4: of 2 workers"),
+        (
+            {},
+            slurm(STEP_NODELIST="a,b", NODEID="1", LOCALID="3"),
+            "SLURM's task=4: give this machine.s number among the 2 workers",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused(keys: dict[str, object], environment: dict[str, str], message: str) -> None:

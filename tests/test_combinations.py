@@ -12,6 +12,7 @@ from tests.conftest import REPOSITORY
 from vae_runner.config.checks import check
 from vae_runner.experiment import Experiment, build_experiment
 from vae_runner.runtime.hardware import setup
+from vae_runner.schema import Config
 from vae_runner.training.stopwatch import Stopwatch
 
 SMALL = (
@@ -46,7 +47,8 @@ def built(*overrides: str) -> Experiment:
     with initialize_config_module("vae_runner.conf", version_base="1.3"):
         config = compose("config", [*SMALL, *overrides, *few])
     check(config)
-    return build_experiment(config, setup(config.hardware, config.seed), Stopwatch())
+    made = Config.of(config)
+    return build_experiment(made, setup(made.hardware, made.seed), Stopwatch())
 
 
 @pytest.mark.parametrize(("posterior", "prior", "likelihood", "loss"), list(combinations()))

@@ -7,13 +7,16 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
+from vae_runner.config import registry
 from vae_runner.config.checks import check
 from vae_runner.config.choices import help_text
-from vae_runner.config.composition import of_the_run, without_output
+from vae_runner.config.composition import content_of, of_the_run
 from vae_runner.config.fingerprint import fingerprint
 from vae_runner.config.instantiation import build
+from vae_runner.config.registry import Built
 from vae_runner.errors import UserError
-from vae_runner.schema import register_schemas
+from vae_runner.figures.pictures import Pictures
+from vae_runner.schema import Config, register_schemas
 
 CONF = Path(__file__).parents[1] / "conf"
 EXPERIMENTS = [path.stem for path in (CONF / "experiment").glob("*.yaml")]
@@ -106,9 +109,9 @@ def test_numbers_that_no_machine_reckons_with_and_figures_that_are_none_are_refu
 
 def test_a_target_that_takes_a_whole_number_is_given_nothing_else() -> None:
     for value in ("x", 2.5, True):
-        node = OmegaConf.create({"_target_": "vae_runner.figures.manifold.manifold", "_partial_": True, "side": value})
-        with pytest.raises(UserError, match=f"side={value}: must be a whole number"):
-            build(node)
+        part = {"_target_": "vae_runner.figures.manifold.manifold", "_partial_": True, "side": value}
+        with pytest.raises(UserError, match=f"manifold.side={value}: must be a whole number"):
+            build(part, "manifold")
 
 
 @pytest.mark.parametrize(
@@ -135,7 +138,7 @@ def test_two_ways_of_clipping_are_refused() -> None:
 
 def test_a_partial_with_a_key_it_does_not_take_is_refused() -> None:
     with pytest.raises(UserError, match=r"figures\.final\.manifold: .* 'sides'"):
-        build(composed("+figures.final.manifold.sides=3").figures.final.manifold)
+        Pictures(Config.of(composed("+figures.final.manifold.sides=3")).figures)
 
 
 def test_gpus_without_a_gpu_device_are_refused() -> None:
@@ -154,17 +157,13 @@ def made(**keys: Any) -> dict[str, Any]:
     return keys
 
 
-def build_node(**node: Any) -> Any:
-    return OmegaConf.create({"part": node}).part
-
-
 def test_build_calls_the_target_with_its_keys_and_the_arguments() -> None:
-    assert build(build_node(_target_=f"{__name__}.made", a=1, b=[2]), c=(3,)) == {"a": 1, "b": [2], "c": (3,)}
+    assert build({"_target_": f"{__name__}.made", "a": 1, "b": [2]}, "part", c=(3,)) == {"a": 1, "b": [2], "c": (3,)}
 
 
 def test_build_of_a_partial_gives_the_target_or_fills_its_keys_in() -> None:
-    assert build(build_node(_target_=f"{__name__}.made", _partial_=True)) is made
-    assert build(build_node(_target_=f"{__name__}.made", _partial_=True, a=1))(b=2) == {"a": 1, "b": 2}
+    assert build({"_target_": f"{__name__}.made", "_partial_": True}, "part") is made
+    assert build({"_target_": f"{__name__}.made", "_partial_": True, "a": 1}, "part")(b=2) == {"a": 1, "b": 2}
 
 
 @pytest.mark.parametrize(
@@ -178,7 +177,7 @@ def test_build_of_a_partial_gives_the_target_or_fills_its_keys_in() -> None:
 )
 def test_build_refuses_what_it_cannot_build(node: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        build(build_node(**node))
+        build(node, "part")
 
 
 @pytest.mark.parametrize(
@@ -195,8 +194,27 @@ def test_keys_of_distributed_training_need_it(override: str, message: str) -> No
 
 
 def test_a_machine_that_does_not_write_draws_nothing_and_computes_the_same() -> None:
-    config = composed("seed=3")
-    other = without_output(config)
-    assert (other.figures.every, dict(other.figures.periodic), dict(other.figures.final)) == (0, {}, {})
+    config = Config.of(composed("seed=3"))
+    other = config.without_output()
+    assert (other.figures.every, other.figures.periodic, other.figures.final) == (0, {}, {})
+    assert (other.checkpoint.every, other.checkpoint.every_minutes, other.checkpoint.metric) == (0, 0, None)
     assert config.figures.final  # the original stays
-    assert fingerprint(other) == fingerprint(config)
+    assert fingerprint(other.content) == fingerprint(config.content)
+
+
+@pytest.mark.parametrize("choice", [f"{file.parent.name}={file.stem}" for file in CONF.glob("*/*.yaml")])
+def test_the_objects_have_the_content_of_the_composed_configuration_to_the_order_of_its_keys(choice: str) -> None:
+    config = composed(choice, *(["dataset.root=photos", "dataset.image_size=32"] if choice == "dataset=folder" else []))
+    made = Config.of(config)
+    assert (
+        OmegaConf.to_yaml(made.content)
+        == OmegaConf.to_yaml(content_of(config))
+        == OmegaConf.to_yaml(of_the_run(config))
+    )
+    assert all(isinstance(getattr(made, part), Built) for part in registry.parts())
+
+
+def test_a_part_without_a_schema_is_a_dictionary() -> None:
+    made = Config.of(composed("~loss", f"+loss={{_target_: {__name__}.made, weight: 3}}"))
+    assert made.loss == {"_target_": f"{__name__}.made", "weight": 3}
+    assert made.content["loss"] == made.loss

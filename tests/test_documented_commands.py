@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from tests.conftest import COMMANDS, REPOSITORY
+from tests.conftest import COMMANDS, REPOSITORY, mostly_slow
 
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 PROGRAMS = r"(?:vae-run|vae-sample|vae-compare|tensorboard|pip|pytest|python|srun|sbatch|nohup)"
@@ -39,8 +39,10 @@ NOT_RUN = {
     ],
     "runs these tests": [
         "pytest",
-        "VAE_RUNNER_TEST_ROUNDS=20 pytest tests/cli tests/datasets tests/training tests/test_run_directory.py "
-        "tests/test_damaged_runs.py",
+        "pytest -m ''",
+        "pytest -m '' -n 0 tests/cli/test_resume.py -k signal",
+        "HYPOTHESIS_PROFILE=ci VAE_RUNNER_TEST_ROUNDS=20 pytest -m '' tests/cli tests/datasets tests/training tests/"
+        "storage",
     ],
     "measures for minutes, with libraries that the tests do without; see tests/benchmarks": [
         "python -m benchmarks.training",
@@ -319,7 +321,7 @@ def expected_runs(command: str) -> int:
     return 8 if latent is None else 2 * len(latent[1].split(","))
 
 
-@pytest.mark.parametrize("story", STORIES)
+@pytest.mark.parametrize("story", mostly_slow(STORIES))  # the first is the tutorial
 def test_documented_commands_work(story: str, home: Path, tmp_path: Path) -> None:
     ports = free_ports(2)
     if story == "one's own parts":
@@ -396,6 +398,7 @@ def test_every_piece_of_code_is_run_here() -> None:
     assert pieces == {"README.md": 1, "runs.md": 1, "extending.md": 8}
 
 
+@pytest.mark.slow
 def test_documented_parts_of_ones_own_work(home: Path, tmp_path: Path) -> None:
     for text in blocks(EXTENDING, "yaml"):
         name = re.search(r"^# (my_conf/\S+)$", text, re.MULTILINE)

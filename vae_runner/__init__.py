@@ -13,4 +13,4 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 # default (those without AVX-512 VNNI). TensorFlow reads this when it is first imported.
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = os.environ.get("TF_ENABLE_ONEDNN_OPTS") or "1"
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,8 +1,9 @@
-"""What a user did wrong, said in one line."""
+"""What the user can mend, in one line, and what else ends a command."""
 
 import difflib
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 YAML_WORDS = "In YAML, yes and on are true, no and off are false; quotes make them words."
 DAMAGED = "the run directory is damaged; bring it back from a copy, or delete it and do the run again"
@@ -23,11 +24,15 @@ class UnwritableError(UserError):
 
 
 class UnreadableError(UserError):
-    """A file or folder cannot be read: no permission, a disk that fails. Of what is in it nothing is known."""
+    """A file or folder cannot be read: no permission, a disk that fails. It need not be damaged."""
+
+
+class FormatError(UserError):
+    """A run directory is of a format that this version does not read."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asked the command to end. Its text, if any, says how to go on later; `status` is the exit status."""
+    """A signal asked the command to end. Its text, if any, is the resume hint; `status` is the exit status."""
 
     def __init__(self, signal_number: int, advice: str = "") -> None:
         super().__init__(advice)
@@ -35,13 +40,19 @@ class Interrupted(KeyboardInterrupt):
         self.status = 128 + signal_number  # as shells have it: 130 for SIGINT, 143 for SIGTERM
 
 
-def not_permitted(error: PermissionError) -> UserError:
-    """Return what to say of a file that something of ours has come across, and may not use."""
-    return UserError(f"{error.filename} cannot be read or written ({error.strerror}): give another place")
+@contextmanager
+def permissions_explained() -> Iterator[None]:
+    """Raise a UserError for a file that what is inside has come across, and may not use."""
+    try:
+        yield
+    except PermissionError as error:
+        if error.filename is None:
+            raise
+        raise UserError(f"{error.filename} cannot be read or written ({error.strerror}): give another place") from error
 
 
 def first_line(error: BaseException) -> str:
-    """Of what an error says; its name where it says nothing."""
+    """Return the first line of what an error says, or its name where it says nothing."""
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
@@ -51,7 +62,7 @@ def exit_status(interrupt: KeyboardInterrupt) -> int:
 
 
 def printable(text: str) -> str:
-    """`text` with what a terminal would obey, or could not show, written out: a file name may hold anything."""
+    """Return `text` with what a terminal would obey, or could not show, written out: a file name may hold anything."""
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -68,6 +79,6 @@ def check_name(text: str) -> None:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`" Did you mean 'latent'?"` for the known word closest to `word`, or `""` where none is close."""
+    """Return `" Did you mean 'latent'?"` for the known word closest to `word`, or `""` where none is close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" Did you mean '{close[0]}'?" if close else ""

@@ -2,21 +2,21 @@
 
 from collections.abc import Callable
 
-from omegaconf import DictConfig
-
 from vae_runner.acceleration.custom_ops.loading import load_for
-from vae_runner.compat import tensorflow as custom_gradients
+from vae_runner.compat.tensorflow import custom_gradients_scoped
+from vae_runner.config.composition import HydraJob
 from vae_runner.experiment import build_experiment
 from vae_runner.figures.pictures import Pictures
 from vae_runner.runtime import hardware
+from vae_runner.schema import Config
 from vae_runner.session import Session
 from vae_runner.trackers.summary import show_summary
 from vae_runner.training.outer import Progress
 
 
 def run(
-    config: DictConfig,
-    hydra: DictConfig,
+    config: Config,
+    job: HydraJob,
     *,
     resumed: bool = False,
     stop_requested: Callable[[], object] | None = None,
@@ -31,8 +31,8 @@ def run(
         Interrupted: a stop was requested; the run is in a checkpoint.
     """
     with (
-        Session.open(config, hydra, resumed=resumed, stop_requested=stop_requested) as session,
-        custom_gradients.forgotten(),
+        Session.open(config, job, resumed=resumed, stop_requested=stop_requested) as session,
+        custom_gradients_scoped(),
     ):
         _run(session)
 
@@ -64,7 +64,7 @@ def _run(session: Session) -> None:
 
         pictures = Pictures(config.figures)
         if not trainer.history:
-            trackers.configuration(config, str(session.directory.path))
+            trackers.configuration(config.content, str(session.directory.path))
         stopwatch.since_start("preparation")
         session.record.training_begins()
         with checkpoints.when_interrupted(), session.stopped_together(machine):

@@ -1,17 +1,19 @@
 """The configuration of a run, put together from the schemas of the rooms."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Self
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.plugins import Plugins
-from omegaconf import MISSING
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from vae_runner.acceleration import schema as acceleration
 from vae_runner.acceleration.schema import check_clipping
+from vae_runner.compat.hydra import rename_plugin_presets
 from vae_runner.config import registry
-from vae_runner.config.keys import key
-from vae_runner.config.registry import Component, Keys, register
+from vae_runner.config.composition import of_the_run
+from vae_runner.config.instantiation import keys_of
+from vae_runner.config.keys import Content, Mixed, key
+from vae_runner.config.registry import Built, Component, Keys, register
 from vae_runner.datasets import schema as datasets
 from vae_runner.figures import schema as figures
 from vae_runner.figures.schema import FiguresConfig
@@ -27,14 +29,7 @@ from vae_runner.training.schema import CheckpointConfig, EarlyStoppingConfig
 
 MAX_SEED = 2**32 - 1  # what NumPy's legacy seeding, and so Keras's, accepts
 
-
-@dataclass
-class SweepConfig(Keys):
-    """What a sweep goes on with, and what it is judged by."""
-
-    resume: bool = False
-    dir: str | None = None
-    metric: str = "test/loss"
+Part = Mixed[Built | dict[str, object]]  # of the schema of a component of ours; as its YAML has it, of any other
 
 
 @dataclass
@@ -46,25 +41,57 @@ class Config(Keys):
     batch_size: int = key(128, minimum=1, unit="images")
     seed: int = key(0, minimum=0, maximum=MAX_SEED)
     data_dir: str = MISSING
-    dataset: Any = MISSING
-    model: Any = MISSING
-    posterior: Any = MISSING
-    prior: Any = MISSING
-    likelihood: Any = MISSING
-    loss: Any = MISSING
-    optimizer: Any = MISSING
-    schedule: Any = MISSING
+    dataset: Part = MISSING
+    model: Part = MISSING
+    posterior: Part = MISSING
+    prior: Part = MISSING
+    likelihood: Part = MISSING
+    loss: Part = MISSING
+    optimizer: Part = MISSING
+    schedule: Part = MISSING
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     figures: FiguresConfig = field(default_factory=FiguresConfig)
-    resume: str | None = None
-    trust: list[str] = field(default_factory=list)
-    sweep: SweepConfig = field(default_factory=SweepConfig)
+
+    @classmethod
+    def of(cls, config: DictConfig) -> Self:
+        """Return what a checked configuration says of the run, as objects: a part without a schema is a dictionary."""
+        parts = OmegaConf.to_object(of_the_run(config))
+        assert isinstance(parts, dict)
+        return cls(**{str(name): part for name, part in parts.items()})
+
+    @property
+    def content(self) -> Content:
+        """The configuration in plain dictionaries, as config.yaml has it."""
+        return asdict(self)
 
     def check(self) -> None:
         """Refuse what no optimizer takes, whichever of Keras's it is."""
-        check_clipping(self.optimizer if isinstance(self.optimizer, dict) else vars(self.optimizer))
+        check_clipping(keys_of(self.optimizer))
+
+    def without_output(self) -> Self:
+        """Return the configuration for a machine that takes part in a run of which another one writes."""
+        checkpoint = replace(self.checkpoint, every=0, every_minutes=0.0, metric=None)
+        return replace(self, figures=FiguresConfig(every=0), checkpoint=checkpoint)
+
+
+@dataclass
+class SweepConfig(Keys):
+    """Which sweep is continued, and what it is judged by."""
+
+    resume: bool = False
+    dir: str | None = None
+    metric: str = "test/loss"
+
+
+@dataclass
+class CommandConfig(Config):
+    """The keys of a command: those of a run, and what is to be done with it."""
+
+    resume: str | None = None
+    trust: list[str] = field(default_factory=list)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
 
 
 register(
@@ -79,7 +106,7 @@ register(
     *runtime.COMPONENTS,
     *figures.COMPONENTS,
     Component("sweep", "new", None, SweepConfig, ("dir", "metric")),
-    Component("", "config", None, Config),
+    Component("", "config", None, CommandConfig),
 )
 
 
@@ -88,14 +115,6 @@ def register_schemas() -> None:
     store = ConfigStore.instance()
     for component in registry.components():
         store.store(group=f"schema/{component.group}".rstrip("/"), name=component.name, node=component.node)
-    Plugins.instance()  # stores the presets of Hydra's plugins
-    for kind, name in (
-        ("launcher", "joblib"),
-        ("launcher", "ray"),
-        ("launcher", "submitit_local"),
-        ("sweeper", "optuna"),
-    ):
-        # Of the same name as ours, which are built on them.
-        stored = store.repo.get("hydra", {}).get(kind, {})
-        if preset := stored.pop(f"{name}.yaml", None):
-            stored[f"{name}_plugin.yaml"] = preset
+    # They have the same names as ours, which are built on them.
+    plugins = [("launcher", "joblib"), ("launcher", "ray"), ("launcher", "submitit_local"), ("sweeper", "optuna")]
+    rename_plugin_presets(plugins, "_plugin")

@@ -8,24 +8,22 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import tensorflow as tf
-from hydra.types import RunMode
-from omegaconf import DictConfig
 
-from vae_runner.config.composition import without_output
+from vae_runner.config.composition import HydraJob
 from vae_runner.datasets.dataset import data_changes
-from vae_runner.errors import Interrupted, UnwritableError, UserError, first_line, not_permitted
-from vae_runner.experiment import Experiment, check_same_on_all_workers
+from vae_runner.errors import Interrupted, UnwritableError, UserError, first_line, permissions_explained
+from vae_runner.evaluation.results import final_arrays
+from vae_runner.experiment import Experiment
 from vae_runner.figures.trained import Trained
 from vae_runner.files.folders import remove_empty
 from vae_runner.runtime.cluster import Cluster, find
-from vae_runner.runtime.console import LOG_ONLY, silence_native_messages
-from vae_runner.runtime.hardware import LOST_ERRORS, Hardware
+from vae_runner.runtime.console import LOG_ONLY, silence_native_stderr
+from vae_runner.runtime.hardware import LOST_ERRORS, Hardware, check_same_on_all_workers
 from vae_runner.runtime.interruption import StopRequest
-from vae_runner.storage.resume import check_same_past
+from vae_runner.schema import Config
+from vae_runner.storage.resume import check_checkpoint_config
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.trackers.figure_files import FigureFiles
 from vae_runner.trackers.metrics_table import MetricsTable
@@ -39,14 +37,12 @@ from vae_runner.training.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
 
-KEPT_TEST_IMAGES = 16  # in the run directory, for vae-compare
-
 
 @dataclass(frozen=True)
 class Session:
     """A run under way in this process."""
 
-    config: DictConfig  # as this worker follows it
+    config: Config  # as this worker follows it
     directory: RunDirectory
     record: Record
     stopwatch: Stopwatch
@@ -58,8 +54,8 @@ class Session:
     @contextmanager
     def open(
         cls,
-        config: DictConfig,
-        hydra: DictConfig,
+        config: Config,
+        job: HydraJob,
         *,
         resumed: bool = False,
         stop_requested: Callable[[], object] | None = None,
@@ -73,28 +69,28 @@ class Session:
             UserError: the directory cannot be used, or what is inside raised something the user can mend.
             Interrupted: a stop was requested; its text is the resume hint.
         """
-        path = Path(hydra.runtime.output_dir)
+        path = job.directory
         shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
         cluster = find(config.hardware)
         if cluster:
-            silence_native_messages()
+            silence_native_stderr()
         opened: AbstractContextManager[RunDirectory]
         if cluster is None or cluster.is_chief:
             resume_hint = f"vae-run {shlex.quote(f'resume={shown}')} goes on"
             if cluster:
                 resume_hint += ", with hardware=auto also on one machine"
-            opened = RunDirectory.open_to_resume(path) if resumed else RunDirectory.create(path, config, hydra)
+            opened = RunDirectory.open_to_resume(path) if resumed else RunDirectory.create(path, config.content, job)
         else:
             resume_hint = "the first machine says how to go on"
             _leave_output_to_the_chief(path)
-            config = without_output(config)
-            opened = RunDirectory.scratch(config, path if resumed else None)
+            config = config.without_output()
+            opened = RunDirectory.scratch(config.content, path if resumed else None)
         stop = StopRequest(stop_requested)
         with stop.handlers_installed(), opened as directory:
             stopwatch = Stopwatch()
             record = Record(directory.write_info, stopwatch.seconds, directory.info if resumed else None)
-            with _recorded_end(record, directory, cluster, resume_hint):
-                yield cls(config, directory, record, stopwatch, stop, cluster, hydra.mode == RunMode.MULTIRUN)
+            with _recorded_end(record, directory, cluster, resume_hint), permissions_explained():
+                yield cls(config, directory, record, stopwatch, stop, cluster, job.in_sweep)
         log.info("Run directory: %s", shown)
 
     @property
@@ -104,7 +100,7 @@ class Session:
 
     def checkpoints(self, experiment: Experiment) -> Checkpoints:
         """Return what writes the experiment's checkpoints into the run's directory."""
-        return Checkpoints(self.config.checkpoint, self.directory, experiment.state.capture)
+        return Checkpoints(self.config.checkpoint, self.directory.checkpoints, experiment.state.capture)
 
     def restore(self, experiment: Experiment) -> bool:
         """Put the experiment where the run's newest checkpoint is, if there is one; return whether there is.
@@ -112,13 +108,13 @@ class Session:
         Raises:
             UserError: the checkpoint is of another configuration, of other images, or not that of all workers.
         """
-        checkpoint = self.directory.newest_checkpoint()
+        checkpoint = self.directory.checkpoints.newest()
         if checkpoint is not None:
             self._check_origin(checkpoint, experiment)
         if not self.in_sweep:  # The configuration is that of the directory, which may have been damaged.
             self.directory.check_config()
         if checkpoint is not None:
-            self.directory.write_config(self.config)
+            self.directory.write_config(self.config.content)
             experiment.state.restore(checkpoint)
             log.info("Resumed in epoch %d, at step %d", checkpoint.position.epoch, experiment.trainer.step)
         elif self.record.was_finished:
@@ -147,10 +143,10 @@ class Session:
 
     def stopped_together(self, machine: Hardware) -> AbstractContextManager[None]:
         """Inside, the workers of a run answer a stop request at the same step, whichever has it."""
-        return self.stop.agreed(machine.all_reduce_max) if self.cluster else nullcontext()
+        return self.stop.synchronized(machine.all_reduce_max) if self.cluster else nullcontext()
 
     def _check_origin(self, checkpoint: Checkpoint, experiment: Experiment) -> None:
-        check_same_past(self.config, checkpoint.config, self.directory.path)
+        check_checkpoint_config(self.config.content, checkpoint.config, self.directory.path)
         if changes := data_changes(checkpoint.data, experiment.dataset.fingerprint):
             raise UserError(
                 f"{self.directory.path} was trained on other images ({changes}): bring those back, say with "
@@ -160,21 +156,15 @@ class Session:
     def save_results(self, experiment: Experiment, trained: Trained) -> None:
         """Write the trained models, and what comparing runs needs of the test split: embeddings, and a few images."""
         self.directory.save_models(experiment.autoencoder)
-        labels: dict[str, Any] = {}
-        if trained.embedded.labels is not None:
-            labels = {"labels": trained.embedded.labels}
-        self.directory.save_arrays("embeddings", {**trained.posterior, **labels})
-        images = np.asarray(trained.test.first(KEPT_TEST_IMAGES).images)
-        names = np.array(trained.label_names, dtype=np.str_)
-        count = np.array(len(trained.test))
-        self.directory.save_arrays("test_images", {"images": images, "label_names": names, "count": count})
+        for name, arrays in final_arrays(trained.posterior, trained.embedded, trained.test, trained.label_names):
+            self.directory.save_arrays(name, arrays)
 
 
 @contextmanager
 def _recorded_end(record: Record, directory: RunDirectory, cluster: Cluster | None, resume_hint: str) -> Iterator[None]:
     """Record in run.json how what is inside ends, and say, also in the log, what the user can do about it."""
 
-    def end(status: str, **entries: Any) -> None:
+    def end(status: str, **entries: object) -> None:
         with suppress(UnwritableError):  # Where there is no room, the user is still told what has happened.
             record.end(status, **entries)
 
@@ -187,9 +177,9 @@ def _recorded_end(record: Record, directory: RunDirectory, cluster: Cluster | No
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        end("interrupted", step=directory.newest_step)
+        end("interrupted", step=directory.checkpoints.newest_step)
         number = interrupt.signal_number if isinstance(interrupt, Interrupted) else signal.SIGINT
-        interrupted = Interrupted(number, f"interrupted at step {directory.newest_step}: {resume_hint}")
+        interrupted = Interrupted(number, f"interrupted at step {directory.checkpoints.newest_step}: {resume_hint}")
         log.info("%s", interrupted, extra=LOG_ONLY)
         raise interrupted from interrupt
     except UnwritableError as error:
@@ -202,8 +192,6 @@ def _recorded_end(record: Record, directory: RunDirectory, cluster: Cluster | No
     except BaseException as error:
         if cluster and isinstance(error, LOST_ERRORS) and (lost := cluster.named_in(str(error))):
             raise failure(f"{lost} is gone, and this run with it", f": {resume_hint}") from error
-        if isinstance(error, PermissionError) and error.filename is not None:
-            raise failure(str(not_permitted(error))) from error
         end("failed", error=f"{type(error).__name__}: {error}")
         raise
     record.end("finished")

@@ -1,6 +1,6 @@
-"""Who is measured: each module has a `measure(images, setting)`, which trains and returns images a second.
+"""The contestants: each module has a `measure(images, setting)`, which trains and returns images a second.
 
-Each is written as its own documentation writes it, with the network of the tutorial (its layers are listed in
+Each is written as its own documentation shows, with the network of the tutorial (its layers are listed in
 `vae_runner.models.conv`), the same batch, float32, Adam, and the same images.
 """
 
@@ -30,7 +30,7 @@ NAMES = {  # of the modules, as tables have them
 
 @dataclass(frozen=True)
 class Setting:
-    """What all of a table's contestants are measured at."""
+    """The setting that all contestants of a table share."""
 
     batch_size: int = 128
     steps: int = 60  # timed, after
@@ -38,14 +38,14 @@ class Setting:
     device: str = "cpu"
 
     def options(self) -> list[str]:
-        """As command-line options, which `parser` reads."""
+        """Return the setting as command-line options, which `parser` reads."""
         return [
             f"--{name.replace('_', '-')}={getattr(self, name)}" for name in ("batch_size", "steps", "warmup", "device")
         ]
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """A command line with the setting's options."""
+    """Make a command-line parser with the options of `Setting`."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     made.add_argument("--batch-size", type=int, default=Setting.batch_size, help="images of a step")
     made.add_argument("--steps", type=int, default=Setting.steps, help="steps that are timed")
@@ -55,7 +55,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def images_per_second(take: Callable[[int], None], setting: Setting) -> float:
-    """The speed of `take`, which takes a number of steps and returns when they are done."""
+    """Measure the speed of `take`, which takes a number of steps and returns when they are done."""
     take(setting.warmup)
     start = time.perf_counter()
     take(setting.steps)
@@ -63,7 +63,7 @@ def images_per_second(take: Callable[[int], None], setting: Setting) -> float:
 
 
 class Stopwatch:
-    """The same for a trainer that keeps the loop to itself, and calls back after each step."""
+    """Measures the speed of a trainer that owns its loop and calls back after each step."""
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
@@ -71,7 +71,7 @@ class Stopwatch:
         self._start = self._end = 0.0
 
     def step_done(self) -> None:
-        """To be called when a step is over."""
+        """Count a step; called at the end of each."""
         self._steps += 1
         if self._steps == self._setting.warmup:
             self._start = time.perf_counter()
@@ -80,5 +80,5 @@ class Stopwatch:
 
     @property
     def images_per_second(self) -> float:
-        """Over the timed steps."""
+        """Return the speed over the timed steps."""
         return self._setting.steps * self._setting.batch_size / (self._end - self._start)

@@ -13,7 +13,7 @@ from vae_runner.datasets import fashion
 
 
 def main() -> None:
-    """Train as the command line says."""
+    """Train the contestant that the command line names, and print its speed."""
     arguments = parser(__doc__)
     arguments.add_argument("contestant", choices=NAMES)
     options = vars(arguments.parse_args())
@@ -23,7 +23,7 @@ def main() -> None:
 
 
 def images() -> np.ndarray:
-    """The training images of Fashion-MNIST, uint8 `[60000, 28, 28, 1]`; downloaded where they are not there yet."""
+    """Return Fashion-MNIST's training images, uint8 `[60000, 28, 28, 1]`; download them where they are missing."""
     folder = os.environ.get("VAE_RUNNER_DATA", "~/.cache/vae-runner")
     url = OmegaConf.load(files("vae_runner.conf") / "dataset" / "fashion.yaml").dataset.url
     return np.asarray(fashion.load(root=None, data_dir=folder, url=url).train.images)

@@ -16,13 +16,13 @@ SECONDS = 3.0
 
 
 def measure(images: np.ndarray, setting: Setting) -> float:
-    """Images a second, if the matrix products and convolutions of the plain network were all there is."""
+    """Return images a second if training cost only the plain network's matrix products and convolutions."""
     encoder, decoder = conv.build(images.shape[1:], LATENT, Gaussian(), MeanSquaredError())
     return matrix_product_rate() / training_flops(summarize(encoder) + summarize(decoder))
 
 
 def matrix_product_rate() -> float:
-    """Floating-point operations a second, median over 3 s, of a product of two 2048×2048 float32 matrices."""
+    """Return the FLOP/s of a product of two 2048×2048 float32 matrices: the median over 3 s."""
     a, b = (tf.random.stateless_normal([SIDE, SIDE], [0, i]) for i in range(2))
     product = tf.function(lambda: tf.reduce_sum(tf.matmul(a, b)[0]))
     product()

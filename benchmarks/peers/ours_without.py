@@ -7,6 +7,6 @@ from benchmarks.peers.ours import prepare, taker
 
 
 def measure(images: np.ndarray, setting: Setting) -> float:
-    """Images a second."""
+    """Train on images `[count, 28, 28, 1]`, and return images a second."""
     train, inner, _ = prepare(images, setting, ["hardware.custom_ops=false"])
     return images_per_second(taker(train, inner), setting)

@@ -16,32 +16,32 @@ from benchmarks.peers import LATENT, LEARNING_RATE, Setting, Stopwatch, torch_ea
 
 
 class Encoder(BaseEncoder):
-    """The network of `torch_eager`, as pythae wants it."""
+    """The network of `torch_eager`, behind pythae's interface."""
 
     def __init__(self) -> None:
         super().__init__()
         self.network = torch_eager.Encoder()
 
     def forward(self, images: torch.Tensor) -> ModelOutput:
-        """Mean and log-variance."""
+        """Return mean and log-variance, each `[batch, 2]`."""
         mean, log_var = self.network(images)
         return ModelOutput(embedding=mean, log_covariance=log_var)
 
 
 class Decoder(BaseDecoder):
-    """The network of `torch_eager`, as pythae wants it."""
+    """The network of `torch_eager`, behind pythae's interface."""
 
     def __init__(self) -> None:
         super().__init__()
         self.network = torch_eager.Decoder()
 
     def forward(self, z: torch.Tensor) -> ModelOutput:
-        """Images."""
+        """Return images `[batch, 1, 28, 28]`."""
         return ModelOutput(reconstruction=self.network(z))
 
 
 def measure(images: np.ndarray, setting: Setting) -> float:
-    """Images a second."""
+    """Train on images `[count, 28, 28, 1]`, and return images a second."""
     logging.getLogger("pythae").setLevel(logging.ERROR)
     stopwatch = Stopwatch(setting)
 

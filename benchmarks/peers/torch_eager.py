@@ -24,7 +24,7 @@ class Encoder(nn.Module):
         self.log_var = nn.Linear(7 * 7 * 64, LATENT)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and log-variance, each `[batch, 2]`."""
+        """Return mean and log-variance, each `[batch, 2]`."""
         features = self.features(images)
         return self.mean(features), self.log_var(features)
 
@@ -45,7 +45,7 @@ class Decoder(nn.Module):
         self.images = nn.Sequential(*layers, nn.ConvTranspose2d(32, 1, 3, padding=1), nn.Sigmoid())
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        """Images `[batch, 1, 28, 28]`."""
+        """Return images `[batch, 1, 28, 28]`."""
         return self.images(self.dense(z).reshape(-1, 64, 7, 7).contiguous(memory_format=torch.channels_last))
 
 
@@ -55,7 +55,7 @@ def _norm(filters: int) -> list[nn.Module]:
 
 
 class Vae(nn.Module):
-    """The loss of a batch."""
+    """Encoder, decoder, and the loss of a batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Vae(nn.Module):
         self.decoder = Decoder()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """The mean loss of images `[batch, 1, 28, 28]`."""
+        """Return the mean loss of images `[batch, 1, 28, 28]`."""
         mean, log_var = self.encoder(images)
         z = mean + torch.exp(log_var / 2) * torch.randn_like(mean)
         error = functional.mse_loss(self.decoder(z), images)
@@ -72,7 +72,7 @@ class Vae(nn.Module):
 
 
 def measure(images: np.ndarray, setting: Setting, *, compiled: bool = False) -> float:
-    """Images a second."""
+    """Train on images `[count, 28, 28, 1]`, and return images a second."""
     device = "cuda" if setting.device == "gpu" else "cpu"
     vae = Vae().to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(vae.parameters(), LEARNING_RATE)

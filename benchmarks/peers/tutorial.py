@@ -12,7 +12,7 @@ from benchmarks.peers import images_per_second as timed
 
 
 def encoder() -> keras.Model:
-    """Images to mean and log-variance."""
+    """Build the network from images `[batch, 28, 28, 1]` to mean and log-variance, each `[batch, 2]`."""
     images = x = keras.Input((28, 28, 1))
     for filters, strides in ((32, 1), (64, 2), (64, 2), (64, 1)):
         x = keras.layers.Conv2D(filters, 3, strides, padding="same")(x)
@@ -23,7 +23,7 @@ def encoder() -> keras.Model:
 
 
 def decoder() -> keras.Model:
-    """Latents to images."""
+    """Build the network from latents `[batch, 2]` to images `[batch, 28, 28, 1]`."""
     z = keras.Input((LATENT,))
     x = keras.layers.Reshape((7, 7, 64))(keras.layers.Dense(7 * 7 * 64)(z))
     for filters, strides in ((64, 1), (64, 2), (32, 2)):
@@ -34,14 +34,14 @@ def decoder() -> keras.Model:
 
 
 def losses(images: tf.Tensor, decoded: tf.Tensor, mean: tf.Tensor, log_var: tf.Tensor) -> tf.Tensor:
-    """The loss of each image: weighted mean squared error and KL divergence."""
+    """Return the loss of each image, `[batch]`: weighted mean squared error plus KL divergence."""
     error = tf.reduce_mean(tf.square(images - decoded), axis=(1, 2, 3))
     kl = -0.5 * tf.reduce_sum(1 + log_var - tf.square(mean) - tf.exp(log_var), axis=1)
     return RECONSTRUCTION_WEIGHT * error + kl
 
 
 def measure(images: np.ndarray, setting: Setting) -> float:
-    """Images a second."""
+    """Train on images `[count, 28, 28, 1]`, and return images a second."""
     encode, decode = encoder(), decoder()
     encoder_optimizer = keras.optimizers.Adam(LEARNING_RATE)
     decoder_optimizer = keras.optimizers.Adam(LEARNING_RATE)

@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.acceleration import comparing
+from tests.conftest import examples
 from vae_runner.acceleration.custom_ops import compiling, loading
 from vae_runner.acceleration.custom_ops.compiling import UnavailableError
 from vae_runner.errors import UserError
@@ -62,6 +63,17 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 compiler = pytest.fixture(comparing.compiler)
 
 
+@pytest.mark.usefixtures("ops")
+def test_their_bits_do_not_depend_on_the_number_of_threads() -> None:
+    one, two = (
+        subprocess.run([sys.executable, "-c", USE, threads], capture_output=True, check=True).stdout
+        for threads in ("1", "2")
+    )
+    assert len(one) > 1e6
+    assert one == two
+
+
+@pytest.mark.slow
 def test_processes_at_once_compile_once_and_compute_the_same_bits_with_any_number_of_threads(
     cache: Path, compiler: list[str]
 ) -> None:
@@ -238,6 +250,7 @@ def test_without_a_compiler_there_are_no_custom_operations(monkeypatch: pytest.M
         ({}, True),
         ({"device": "cpu", "custom_ops": True, "xla": False}, True),
         ({"custom_ops": False}, False),
+        ({"fuse": False}, False),
         ({"device": "gpu"}, False),
         ({"xla": True}, False),
         ({"precision": "mixed_float16"}, False),
@@ -279,10 +292,10 @@ def test_where_there_are_none_asking_for_them_is_refused_and_refusing_them_is_si
     assert not caplog.records
 
 
-@pytest.mark.parametrize("config", [{"xla": True}, {"precision": "mixed_bfloat16"}])
-def test_xla_and_half_precision_go_without(config: dict[str, Any]) -> None:
+@pytest.mark.parametrize("config", [{"xla": True}, {"precision": "mixed_bfloat16"}, {"fuse": False}])
+def test_xla_half_precision_and_networks_as_they_are_written_go_without(config: dict[str, Any]) -> None:
     assert loading.load_for(HardwareConfig(device="cpu", **config)) is None
-    with pytest.raises(UserError, match=r"hardware\.custom_ops=true: custom operations are for float32 on a CPU"):
+    with pytest.raises(UserError, match=r"custom_ops=true: custom operations are for fused layers in float32 on a CPU"):
         loading.load_for(HardwareConfig(device="cpu", custom_ops=True, **config))
 
 
@@ -291,7 +304,7 @@ def ops() -> Any:
     return comparing.load_custom_ops()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(
     shape=st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 40)),
     groups=st.integers(1, 7),

@@ -10,6 +10,7 @@ import pytest
 
 from tests.acceleration.comparing import load_custom_ops
 from tests.acceleration.wrong_arguments import RIGHT
+from tests.conftest import mostly_slow
 from vae_runner.acceleration.custom_ops import reference
 
 REFUSED = (["InvalidArgumentError"], ["ValueError", "none"], ["InvalidArgumentError", "ValueError"])
@@ -20,7 +21,7 @@ def ops() -> Any:
     return load_custom_ops()
 
 
-@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize("name", mostly_slow(RIGHT))
 @pytest.mark.usefixtures("ops")
 def test_wrong_ranks_sizes_and_strides_are_refused(name: str) -> None:
     calls = subprocess.run(

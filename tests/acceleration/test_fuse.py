@@ -17,6 +17,7 @@ from tests.acceleration.comparing import (
     network,
     step,
 )
+from tests.conftest import examples
 from vae_runner.acceleration.chains import MAX_SPANNING_LATENT
 from vae_runner.acceleration.fuse import fuse
 
@@ -302,7 +303,7 @@ def test_a_view_shares_the_variables_and_leaves_the_network_as_it_is() -> None:
 KINDS = ["conv", "strided", "transpose", "strided transpose", "norm", "leaky", "relu", "to image", "crop"]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=examples(25))
 @given(kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=7), channels=st.sampled_from([1, 3, 16]))
 def test_any_row_of_layers_computes_the_same(kinds: list[str], channels: int, ops: Any) -> None:
     makes: dict[str, Callable[[], L.Layer]] = {

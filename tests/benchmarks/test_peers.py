@@ -29,7 +29,7 @@ def test_the_keras_peers_have_our_network() -> None:
 
 
 def test_the_pytorch_peers_have_our_network() -> None:
-    pytest.importorskip("torch")
+    pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[bench]'")
     from benchmarks.peers import torch_eager
 
     networks = (torch_eager.Encoder(), torch_eager.Decoder())

@@ -15,7 +15,10 @@ from tensorboard.plugins.hparams.list_session_groups import Handler
 
 from tests.cli.test_sweep import SMALL, rows
 from tests.conftest import command
-from vae_runner.storage.run_directory import CHOICES, RunDirectory
+from vae_runner.storage.run_directory import RunDirectory
+from vae_runner.storage.run_info import CHOICES
+
+pytestmark = pytest.mark.slow  # tests/sweeps/test_report.py and tests/trackers show it of runs that are made up
 
 
 @pytest.fixture(scope="module")

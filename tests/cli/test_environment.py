@@ -78,7 +78,7 @@ def test_a_flag_that_tensorflow_does_not_know_is_named(tmp_path: Path) -> None:
     [
         ("abort", "basic", "of signal SIGABRT"),
         ("exit", "basic", "with status 1"),
-        ("abort", "joblib", "with a process of its launcher"),
+        pytest.param("abort", "joblib", "with a process of its launcher", marks=pytest.mark.slow),
     ],
 )
 def test_a_sweep_ends_with_the_last_words_of_its_process_and_leaves_nothing(
@@ -147,6 +147,7 @@ def test_settings_of_other_programs_change_nothing_of_a_run(runs: tuple[Path, di
             assert (folder / "set" / name).read_bytes() == (folder / "plain" / name).read_bytes(), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "more"), [("vae-sample", ["-n", "4"]), ("vae-compare", [])])
 def test_nor_do_they_keep_the_other_commands_from_working(
     name: str, more: list[str], runs: tuple[Path, dict[str, str]]

@@ -1,6 +1,5 @@
 """What folders hold that is not ours, what may not be read, and what file systems and machines lack."""
 
-import errno
 import importlib
 import os
 import shutil
@@ -12,13 +11,11 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from tests.conftest import command
+from tests.conftest import command, mostly_slow
 from vae_runner.datasets import fashion
-from vae_runner.errors import UnreadableError, UnwritableError, UserError
-from vae_runner.files import locks
-from vae_runner.files.folders import make_next_folder, write_whole
+from vae_runner.errors import UnreadableError, UserError
+from vae_runner.files.folders import make_next_folder
 from vae_runner.storage.run_directory import RunDirectory
-from vae_runner.sweeps import share
 from vae_runner.sweeps.directory import SweepDirectory
 
 Refusal = Callable[..., str]
@@ -73,7 +70,7 @@ def test_a_sweep_is_refused_a_folder_with_something_of_the_users(name: str, tmp_
     "left",
     [
         [],
-        [".lock", ".hydra/config.yaml", ".config.yaml.123.part", "vae-run.log"],
+        [".lock", ".hydra/config.yaml", ".part-123-config.yaml", "vae-run.log"],
         ["config.yaml", "checkpoints/step_0000000460.npz", "metrics.csv", "tensorboard/x", "models/x", "figures/x"],
         [".DS_Store"],
     ],
@@ -107,12 +104,12 @@ def test_a_table_of_the_users_next_to_the_picture_is_kept(tmp_path: Path, refusa
     assert (tmp_path / "scores.csv").read_text() == "name,score\n"
 
 
-def test_pictures_may_have_capital_suffixes_and_the_table_is_written_again(finished_run: Path, tmp_path: Path) -> None:
-    result = command("vae-sample", finished_run, "-n", 2, "--out", "S.PNG", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
+def test_pictures_may_have_capital_suffixes_and_the_table_is_written_again(
+    finished_run: Path, tmp_path: Path, in_process: Callable[..., None]
+) -> None:
+    in_process("vae-sample", finished_run, "-n", 2, "--out", "S.PNG", cwd=tmp_path)
     for _ in range(2):
-        result = command("vae-compare", finished_run, "--out", "C.PNG", cwd=tmp_path)
-        assert result.returncode == 0, result.stderr
+        in_process("vae-compare", finished_run, "--out", "C.PNG", cwd=tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"S.PNG", "C.PNG", "C.csv"}
 
 
@@ -133,7 +130,7 @@ def test_the_next_free_name_is_taken(tmp_path: Path) -> None:
 
 def test_what_is_locked_is_in_use_and_not_damaged(tmp_path: Path, refusal: Refusal) -> None:
     live = RunDirectory(tmp_path)
-    live.hold()  # a run that has come no further
+    live.acquire()  # a run that has come no further
     with live:
         said = refusal("vae-run", *SMALL, f"hydra.run.dir={tmp_path}", cwd=tmp_path.parent)
     assert "is in use: another process runs in it; wait for its end, or stop it" in said
@@ -165,15 +162,13 @@ def ordinary() -> Iterator[Path]:
 @pytest.mark.parametrize("closed", ["run", "run/run.json", "run/config.yaml", "run/checkpoints"])
 @pytest.mark.parametrize("name", ["vae-sample", "vae-compare", "vae-run"])
 def test_a_run_that_may_not_be_read_is_not_called_damaged(
-    closed: str, name: str, ordinary: Path, refusal: Refusal
+    name: str, closed: str, ordinary: Path, refusal: Refusal
 ) -> None:
     config = OmegaConf.create({"latent": 2})
     with RunDirectory.create(ordinary / "run", config) as run:
-        run.save_checkpoint(1, b"")
+        run.checkpoints.save(1, b"")
         run.write_info({"status": "finished", "epoch": 1, "metrics": {"test/loss": 1.0}})
     (ordinary / closed).chmod(0)
-    if (name, closed) == ("vae-run", "run/run.json"):  # which it reads after a configuration of more than this
-        pytest.skip("as the other commands")
     said = refusal(name, f"resume={ordinary / 'run'}" if name == "vae-run" else ordinary / "run", cwd=ordinary)
     assert "cannot be read (Permission denied)" in said
     assert closed in said
@@ -210,11 +205,11 @@ def test_a_run_that_may_not_be_read_is_in_its_sweeps_table(ordinary: Path) -> No
 
 def test_a_checkpoint_that_may_not_be_read_is_not_set_aside(ordinary: Path) -> None:
     run = RunDirectory(ordinary)
-    run.save_checkpoint(1, b"")
+    run.checkpoints.save(1, b"")
     checkpoint = ordinary / "checkpoints" / "step_0000000001.npz"
     checkpoint.chmod(0)
     with pytest.raises(UnreadableError, match=r"step_0000000001\.npz cannot be read \(Permission denied\)"):
-        run.newest_checkpoint()
+        run.checkpoints.newest()
     assert checkpoint.exists()
 
 
@@ -271,45 +266,6 @@ def test_a_run_does_without_locks_syncing_a_home_and_temporary_folders(tmp_path:
     assert '"finished"' in (run / "run.json").read_text()
 
 
-def test_without_locks_nothing_is_locked_and_it_is_said_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def flock(file: int, how: int) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr("fcntl.flock", flock)
-    monkeypatch.delenv(locks.WARNED, raising=False)
-    monkeypatch.setenv(locks.WARNED + "_", "")  # so that the other is taken back, too
-    first, second = locks.take(tmp_path / "a", 0), locks.take(tmp_path / "a", 0)
-    assert not first.is_locked
-    assert not second.is_locked
-    with locks.taken(tmp_path / "b"):
-        pass
-    assert caplog.text.count("without locks") == 1
-    assert share._slot(SweepDirectory(tmp_path), 1000_000) == os.getpid()
-    os.environ.pop(locks.WARNED)
-
-
-@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EIO])
-def test_a_folder_that_cannot_be_synced_is_let_pass_and_a_disk_that_fails_is_not(
-    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sync = os.fsync
-
-    def fsync(file: int) -> None:
-        if os.path.isdir(f"/proc/self/fd/{file}"):  # noqa: PTH112 (of a descriptor)
-            raise OSError(number, os.strerror(number))
-        sync(file)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    if number == errno.EIO:
-        with pytest.raises(UnwritableError):
-            write_whole(tmp_path / "a", b"content")
-    else:
-        write_whole(tmp_path / "a", b"content")
-    assert (tmp_path / "a").read_bytes() == b"content"
-
-
 # --- names --------------------------------------------------------------------------------------------------------
 
 
@@ -351,16 +307,16 @@ def test_a_home_that_is_not_there_is_refused_by_the_key_that_needs_it(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("in_yaml", [False, True])
+@pytest.mark.parametrize("in_yaml", mostly_slow([False, True]))
 @pytest.mark.parametrize("arguments", [[], ["-m", "seed=0,1"], ["-m", "seed=0,1", "hydra/launcher=joblib"]])
-def test_another_folder_for_each_run_is_refused(arguments: list[str], in_yaml: bool, tmp_path: Path) -> None:
+def test_another_folder_for_each_run_is_refused(
+    arguments: list[str], in_yaml: bool, tmp_path: Path, refusal: Refusal
+) -> None:
     (tmp_path / "conf" / "mine").mkdir(parents=True)
     (tmp_path / "conf" / "mine" / "here.yaml").write_text("# @package _global_\nhydra: {job: {chdir: true}}\n")
     if "hydra/launcher=joblib" in arguments:
         pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs the extra 'sweep'")
     given = ["--config-dir", "conf", "+mine=here"] if in_yaml else ["hydra.job.chdir=true"]
-    result = command("vae-run", *SMALL, *given, *arguments, cwd=tmp_path)
-    assert result.returncode == 2
-    assert result.stderr.startswith("vae-run: hydra.job.chdir: a run stays in the folder it is begun in")
-    assert len(result.stderr.splitlines()) == 1
+    said = refusal("vae-run", *SMALL, *given, *arguments, cwd=tmp_path)
+    assert said.startswith("vae-run: hydra.job.chdir: a run stays in the folder it is begun in")
     assert not list(tmp_path.glob("outputs/*/*"))

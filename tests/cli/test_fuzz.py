@@ -5,7 +5,6 @@ The overrides are made from the real configuration: every key of every group, wi
 
 import contextlib
 import io
-import os
 import re
 import shutil
 import sys
@@ -16,22 +15,20 @@ from typing import Any
 
 import pytest
 import yaml
-from hydra.core.hydra_config import HydraConfig
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from omegaconf import DictConfig
 
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, examples
 from vae_runner.cli import commands
 from vae_runner.cli import main as cli
 from vae_runner.config import registry
+from vae_runner.config.composition import HydraJob
 from vae_runner.config.keys import leaves
-from vae_runner.schema import Config
+from vae_runner.schema import CommandConfig, Config
 from vae_runner.storage.run_directory import RunDirectory
 
-ROUNDS = int(os.environ.get("VAE_RUNNER_TEST_ROUNDS", "1"))  # docs/reliability.md
-COMPOSED = 120 * ROUNDS
-TRAINED = 12 * ROUNDS
+COMPOSED = examples(120)
+TRAINED = examples(12)
 CONF = REPOSITORY / "conf"
 
 GROUPS = {
@@ -54,7 +51,7 @@ def all_keys() -> dict[str, list[str]]:
     """Every key of the schemas and of the YAML files, and the words that it may be."""
     keys: dict[str, list[str]] = {}
     schemas = [(component.group, component.schema) for component in registry.components()]
-    schemas += [(field.name, field.type) for field in fields(Config) if is_dataclass(field.type)]
+    schemas += [(field.name, field.type) for field in fields(CommandConfig) if is_dataclass(field.type)]
     for prefix, schema in schemas:
         for field in fields(schema):
             allowed = [str(choice).lower() for choice in field.metadata.get("choices", ())]
@@ -158,9 +155,9 @@ class Nothing:
     """In place of `vae_runner.run`: the configuration is all that is looked at."""
 
     @staticmethod
-    def run(cfg: DictConfig, hydra: DictConfig, *, resumed: bool) -> None:
+    def run(config: Config, job: HydraJob, *, resumed: bool) -> None:
         assert not resumed
-        assert HydraConfig.get().runtime.output_dir
+        assert job.directory
 
 
 @settings(max_examples=COMPOSED, **SETTINGS)
@@ -168,7 +165,7 @@ class Nothing:
 def test_any_overrides_make_a_checked_configuration_or_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given_: list[str]
 ) -> None:
-    monkeypatch.setattr(cli, "_import", lambda name, last_words=None: Nothing)
+    monkeypatch.setattr(cli, "_import", lambda name, crash_file=None: Nothing)
     run([*given_, "hydra.run.dir=run"], tmp_path)
 
 
@@ -209,10 +206,10 @@ EDGES = {
     for component in registry.components()
     if component.group in registry.parts()
     for field in fields(component.schema)
-} | {field.name: edges(field) for field in fields(Config) if not is_dataclass(field.type)}
+} | {field.name: edges(field) for field in fields(CommandConfig) if not is_dataclass(field.type)}
 EDGES |= {
     f"{part.name}.{field.name}": edges(field)
-    for part in fields(Config)
+    for part in fields(CommandConfig)
     if is_dataclass(part.type)
     for field in fields(part.type)
 }

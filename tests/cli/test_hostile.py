@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -19,9 +20,10 @@ import pytest
 import yaml
 
 from vae_runner.cli import commands
-from vae_runner.files.untrusted import sealed
+from vae_runner.files.sealed import seal
 from vae_runner.runtime.console import console
 from vae_runner.storage.run_directory import RunDirectory
+from vae_runner.storage.run_info import FORMAT
 from vae_runner.training.checkpoints import Checkpoint
 
 Refusal = Callable[..., str]
@@ -63,7 +65,7 @@ def resumed(run: Path, refusal: Refusal, *more: str) -> str:
 
 def change_info(run: Path, **entries: Any) -> None:
     """As someone would who knows how runs tell that they are whole."""
-    (run / "run.json").write_text(json.dumps(sealed(RunDirectory(run).info | entries)))
+    (run / "run.json").write_text(json.dumps(seal(RunDirectory(run).info | entries)))
 
 
 def change_config(run: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -86,7 +88,7 @@ def test_a_pickle_in_a_checkpoint_with_the_right_checksum_is_set_aside(run: Path
     count = len(list((run / "checkpoints").iterdir()))
     for file in (run / "checkpoints").iterdir():
         file.write_bytes(buffer.getvalue() + hashlib.sha256(buffer.getvalue()).digest())
-    assert RunDirectory.open(run).newest_checkpoint() is None
+    assert RunDirectory.open(run).checkpoints.newest() is None
     assert len(list((run / "checkpoints").glob("damaged.*"))) == count
 
 
@@ -148,25 +150,37 @@ def test_a_pipe_is_not_waited_for(run: Path, refusal: Refusal, name: str) -> Non
 NESTED = 100_000
 
 
+def finished(**entries: Any) -> bytes:
+    """A run.json with the right checksum."""
+    info = {"format": FORMAT, "status": "finished", "epoch": 3, "metrics": {"test/loss": 1}, **entries}
+    return json.dumps(seal(info)).replace("Infinity", "1e999").encode()
+
+
 @pytest.mark.parametrize(
-    "content",
+    ("content", "message"),
     [
-        b"[" * NESTED,
-        b'{"metrics":' * NESTED,
-        b'{"status": "finished", "epoch": ' + b"9" * 5000 + b', "metrics": {}}',
-        b'{"status": "finished", "epoch": 1e3, "metrics": {"test/loss": 1}}',
-        b'{"status": "finished", "epoch": true, "metrics": {"test/loss": 1}}',
-        b'{"status": "finished", "epoch": 3, "metrics": {"test/loss": "1"}}',
-        b'{"status": "finished", "epoch": 3, "metrics": {"test/loss": NaN}}',
-        b'{"status": "finished", "epoch": 3, "metrics": {"test/loss": 1e999}}',
-        b'{"status": "finished", "epoch": 3, "metrics": {"train/loss": 1}}',
-        b'{"status": "finished", "epoch": 3, "metrics": {"test/loss": 1}}' + b" " * (4 << 20),
+        (b"[" * NESTED, "cannot be used"),
+        (b'{"metrics":' * NESTED, "cannot be used"),
+        (b'{"status": "finished", "epoch": ' + b"9" * 5000 + b', "metrics": {}}', "Exceeds the limit"),
+        (finished(epoch=1e3), "epoch is 1000.0"),
+        (finished(epoch=True), "epoch is True"),
+        (finished(metrics={"test/loss": "1"}), "metrics is"),
+        (finished(metrics={"test/loss": math.nan}), "NaN is no number"),
+        (finished(metrics={"test/loss": math.inf}), "metrics is"),
+        (finished(metrics={"train/loss": 1}), "has no metrics"),
+        (finished() + b" " * (4 << 20), "are more than"),
+        (finished().replace(b"3", b"4"), "does not have the checksum"),
+        (b'{"status": "finished", "epoch": 3, "metrics": {"test/loss": 1}}', "it has no checksum"),
+        (b'{"format": %d, "status": "finished", "epoch": 3}' % FORMAT, "it has no checksum"),
+        *((finished(format=value), "format is") for value in ("2", -1, 0, True, 2.0, None, [2])),
     ],
-    ids=["lists", "objects", "digits", "float", "bool", "text", "nan", "infinite", "other", "large"],
+    ids=lambda value: repr(value)[:40],
 )
-def test_a_run_json_that_is_none_of_ours_is_refused(run: Path, refusal: Refusal, content: bytes) -> None:
+def test_a_run_json_that_is_none_of_ours_is_refused(run: Path, refusal: Refusal, content: bytes, message: str) -> None:
     (run / "run.json").write_bytes(content)
-    for said in looked_at(run, refusal):
+    resumable = message == "has no metrics"  # A resumed run measures anew.
+    for said in [*looked_at(run, refusal), *([] if resumable else [resumed(run, refusal)])]:
+        assert message in said
         assert "the run directory is damaged" in said
 
 
@@ -472,17 +486,6 @@ def test_a_link_out_of_a_run_directory_is_followed_by_no_command(
     assert (outside.read_bytes() if outside.is_file() else outside.exists()) == before
 
 
-def test_a_file_that_is_written_under_a_link_leaves_what_the_link_leads_to(run: Path) -> None:
-    from vae_runner.files.folders import write_whole
-
-    mine = run.parents[1] / "mine"
-    mine.write_text("mine")
-    (run / f".metrics.csv.{os.getpid()}.part").symlink_to(mine)
-    write_whole(run / "metrics.csv", b"new")
-    assert mine.read_text() == "mine"
-    assert (run / "metrics.csv").read_text() == "new"
-
-
 LOOKED_UP = "which Hydra would look up: rename it"
 DONE = "has done epoch 3 already"
 
@@ -518,7 +521,7 @@ def sweep(run: Path) -> Path:
     """A sweep of a good run and of hostile ones."""
     folder = run.parent
     (folder / "sweep.json").write_text(
-        json.dumps(sealed({"command": [SCRIPT, ESCAPES], "keys": [SCRIPT, "latent"], "begun": 1}))
+        json.dumps(seal({"command": [SCRIPT, ESCAPES], "keys": [SCRIPT, "latent"], "begun": 1}))
     )
     told = json.loads((run / "run.json").read_text())["metrics"]
     for name in (SCRIPT.replace("/", "\\"), "javascript:alert(1)<!--", "=cmd()", ESCAPES.replace("/", "")):
@@ -527,7 +530,7 @@ def sweep(run: Path) -> Path:
         change_config(folder / name, lambda config: config.update({"seed": SCRIPT + ESCAPES, SCRIPT: "=1", "-x": "+1"}))
     for name in ("failed", SCRIPT):
         (folder / "bad").mkdir(exist_ok=True)
-        (folder / "bad" / "run.json").write_text(json.dumps({"status": name, "error": SCRIPT}))
+        (folder / "bad" / "run.json").write_text(json.dumps(seal({"format": FORMAT, "status": name, "error": SCRIPT})))
     return folder
 
 

@@ -42,6 +42,7 @@ def test_joblib_shares_cores_and_gpus_out_among_its_processes(mine: Path) -> Non
     assert sorted(str(process["CUDA_VISIBLE_DEVICES"]) for process in told) == ["0,2", "1"]
 
 
+@pytest.mark.slow
 def test_joblib_loses_one_run_with_a_process(mine: Path) -> None:
     arguments = ("--config-dir", "conf", "-m", "loss=mine", "loss.behaviour=a,dies,fails,b", *SMALL)
     more = ("hydra/launcher=joblib", "sweep.dir=sweep")
@@ -56,6 +57,7 @@ def test_joblib_loses_one_run_with_a_process(mine: Path) -> None:
     }, result.stdout
 
 
+@pytest.mark.slow
 def test_joblibs_runs_go_on_when_nobody_reads_what_they_say_any_more(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [COMMANDS / "vae-run", "-m", "seed=0,1", *SMALL, "hydra/launcher=joblib", "sweep.dir=sweep"],
@@ -95,7 +97,7 @@ def end(process: subprocess.Popen[str], number: int, *, launcher: bool = False, 
     _, stderr = process.communicate(timeout=30)
     said = [line for line in stderr.splitlines() if not re.match(r"\S+ \S+\t(INFO|WARNING) ", line)]  # Ray's
     assert len(said) == 1
-    line = r"vae-run: interrupted( \(\d+ not begun\))?: the same command with sweep\.dir=sweep goes on"
+    line = r"vae-run: interrupted( \(\d+ not begun\))?: the same command with sweep\.dir=sweep continues it"
     assert re.fullmatch(line, said[0])
     return process.returncode
 
@@ -106,6 +108,7 @@ def kill_launcher(process: subprocess.Popen[str]) -> int:
     return process.wait(120)
 
 
+@pytest.mark.slow
 def test_joblib_lets_all_its_runs_write_checkpoints_on_ctrl_c(tmp_path: Path) -> None:
     arguments = ("-m", "seed=0,1,2", *SMALL, "epochs=150", "hydra/launcher=joblib", "sweep.dir=sweep")
     process = start(*arguments, cwd=tmp_path)
@@ -128,6 +131,7 @@ def test_joblib_lets_all_its_runs_write_checkpoints_on_ctrl_c(tmp_path: Path) ->
     assert {len(table(run.parent)) for run in tmp_path.glob("sweep/*/run.json")} == {150}
 
 
+@pytest.mark.slow
 def test_what_a_killed_launcher_leaves_running_is_ended_and_done_again(tmp_path: Path) -> None:
     arguments = ("-m", "seed=0,1,2", *SMALL, "epochs=100", "hydra/launcher=joblib", "sweep.dir=sweep")
     process = start(*arguments, cwd=tmp_path)
@@ -139,6 +143,7 @@ def test_what_a_killed_launcher_leaves_running_is_ended_and_done_again(tmp_path:
 # --- SLURM, through submitit's executor for the machine it is on ------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_preempted_job_is_queued_again_and_goes_on_where_it_was(tmp_path: Path) -> None:
     small = ("-m", "seed=0,1", *SMALL, "epochs=150", "hardware.deterministic=true")
     result = command("vae-run", *small, "sweep.dir=reference", cwd=tmp_path)
@@ -248,7 +253,7 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
         head.wait(60)
 
 
-@pytest.mark.parametrize("scheme", ["", "ray://"])
+@pytest.mark.parametrize("scheme", ["", pytest.param("ray://", marks=pytest.mark.slow)])
 def test_a_ray_address_that_nobody_answers_is_refused(scheme: str, mine: Path, refusal: Callable[..., str]) -> None:
     pytest.importorskip("ray", reason="needs the extra 'sweep'")
     with socket.socket() as bound:  # and not listening
@@ -263,6 +268,7 @@ def test_a_ray_address_that_nobody_answers_is_refused(scheme: str, mine: Path, r
     assert not (mine / "sweep").exists()
 
 
+@pytest.mark.slow
 def test_a_ray_address_at_which_something_else_answers_is_refused_within_a_minute(mine: Path) -> None:
     pytest.importorskip("ray", reason="needs the extra 'sweep'")
     with socket.create_server(("127.0.0.1", 0)) as other:  # accepts, and says nothing
@@ -277,6 +283,7 @@ def test_a_ray_address_at_which_something_else_answers_is_refused_within_a_minut
     assert not (mine / "sweep").exists()
 
 
+@pytest.mark.slow
 def test_ray_runs_a_sweep_on_a_cluster_and_begins_a_lost_run_again(mine: Path, ray_cluster: str) -> None:
     arguments = ("-m", "seed=0,1,2", *SMALL, "epochs=100", "hydra/launcher=ray", "sweep.dir=sweep")
     process = start(*arguments, f"hydra.launcher.ray.init.address={ray_cluster}", cwd=mine)
@@ -289,6 +296,7 @@ def test_ray_runs_a_sweep_on_a_cluster_and_begins_a_lost_run_again(mine: Path, r
     assert len(json.loads(lost.read_text())["resumed"]) == 1
 
 
+@pytest.mark.slow
 def test_ray_lets_all_its_runs_write_checkpoints_on_ctrl_c_and_sigterm(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="needs the extra 'sweep'")
     arguments = ("-m", "seed=0,1,2", *SMALL, "epochs=10000", "hydra/launcher=ray", "sweep.dir=sweep")

@@ -13,7 +13,7 @@ import pytest
 from tests.cli.test_sweep import rows
 from tests.conftest import command
 from tests.datasets.conftest import write_numbered
-from vae_runner.files.folders import write_whole
+from vae_runner.files.atomic import write_atomic
 from vae_runner.training.checkpoints import Checkpoint
 
 SHORT = ("batch_size=8", "model.filters=4", "figures=none", "latent=2")
@@ -110,11 +110,12 @@ def test_other_images_are_refused_by_name_and_the_run_stays_as_it_was(
     assert (info(folder / "run")["status"], info(folder / "run")["data"]) == ("finished", known)
 
 
+@pytest.mark.slow
 def test_a_run_from_before_images_were_known_goes_on_and_knows_them_from_then(folder: Path) -> None:
     newest = max((folder / "run" / "checkpoints").iterdir())
     checkpoint = Checkpoint.from_bytes(newest.read_bytes())
     checkpoint.data.clear()
-    write_whole(newest, checkpoint.to_bytes())
+    write_atomic(newest, checkpoint.to_bytes())
     add(folder / "photos")
     result = command("vae-run", "resume=run", "epochs=2", "dataset.root=photos", cwd=folder)
     assert result.returncode == 0, result.stderr
@@ -124,6 +125,7 @@ def test_a_run_from_before_images_were_known_goes_on_and_knows_them_from_then(fo
     assert Checkpoint.from_bytes(newest.read_bytes()).data == info(folder / "run")["data"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "lies_in"), [("fashion", "fashion-mnist"), ("mnist", "mnist"), ("cartoon", "cartoonset")]
 )
@@ -141,6 +143,7 @@ def test_every_dataset_goes_on_with_its_files_elsewhere(
     assert f"root: {tmp_path / 'there'}\n" in (tmp_path / "run" / "config.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_a_sweep_calls_finished_runs_of_other_images_outdated_and_the_others_go_on(tmp_path: Path) -> None:
     write_numbered(tmp_path / "photos", PICTURES)
 
@@ -159,7 +162,7 @@ def test_a_sweep_calls_finished_runs_of_other_images_outdated_and_the_others_go_
     assert code == 2
     assert said.count("was trained on other images (train: 16 images then, 17 now") == 1
     assert "is finished already" not in said
-    assert "(1 of 2 runs did not finish; the same command with sweep.dir=sweep goes on then)" in told
+    assert "(1 of 2 runs did not finish; the same command with sweep.dir=sweep continues it then)" in told
     assert len(told.splitlines()) == 1
     assert statuses() == {"2": "outdated", "3": "finished"}
 

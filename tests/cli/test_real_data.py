@@ -13,6 +13,8 @@ from tests.cli.test_search import trials
 from tests.cli.test_sweep import rows, states
 from tests.conftest import command
 
+pytestmark = pytest.mark.slow  # the tutorial of test_documented_commands.py is of real images, too
+
 SHORT = ("epochs=1", "batch_size=16", "model.filters=4", "figures=none")
 FOLDERS = {"fashion": "fashion-mnist", "cartoon": "cartoonset", "folder": "photos"}
 SIZE = {"fashion": 28, "cartoon": 16, "folder": 16}

@@ -55,7 +55,10 @@ REFUSALS = [
     (["-m", "seed=0,1", "hydra/launcher=[joblib,basic]"], "one hydra/launcher is chosen, and no list; write"),
     (["-m", "dataset=[fashion,mnist],digits"], "a run with each is -m dataset=fashion,mnist"),
     (["dataset=null"], "dataset=null: dataset is chosen by a name; give the name of one, or leave it out"),
-    (["-m", "experiment=null,tutorial_fashion"], "experiment=null: experiment is chosen by a name; leave it out"),
+    (
+        ["-m", "experiment=null,tutorial_fashion"],
+        "experiment=null: experiment is chosen by a name; give the name of one, or leave it out",
+    ),
     (["\u2013m", "latent=2,3"], "\u2013m begins with a dash that is no hyphen, as text programs put it: type -m"),
     (["\u2014help"], "\u2014help begins with a dash that is no hyphen, as text programs put it: type --help"),
     (["latent=2", "\u2013cfg", "job"], "type --cfg"),

@@ -3,10 +3,8 @@
 import csv
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import COMMANDS, command
+from tests.conftest import command
 
 FINAL_FIGURES = {
     "latent_space",
@@ -94,6 +92,7 @@ def test_without_a_terminal_there_is_one_line_an_epoch_and_the_summary(finished_
     assert lines[-1] == "Run directory: run"
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_run(finished_run: Path, tmp_path: Path) -> None:
     arguments = ("epochs=2", "figures=none", "hardware.deterministic=true", "dataset.limit=200")
     tables = []
@@ -180,27 +179,6 @@ def test_a_loss_that_stops_being_finite_ends_the_run_with_status_failed(tmp_path
     assert "stopped being finite" in info["error"]
 
 
-def test_ctrl_c_ends_in_one_line_and_run_json_says_so(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [COMMANDS / "vae-run", "epochs=1000", "figures=none", "hydra.run.dir=run"],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
-    )
-    table = tmp_path / "run" / "metrics.csv"
-    deadline = time.monotonic() + 120
-    while not (table.exists() and table.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert stderr.startswith("vae-run: interrupted at step ")
-    assert stderr.endswith(": vae-run resume=run goes on\n")
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
-
-
 @pytest.mark.parametrize("option", [["--help"], ["--cfg", "job"], ["--info", "defaults-tree"]])
 def test_questions_are_answered_without_importing_tensorflow(option: list[str], tmp_path: Path) -> None:
     script = (
@@ -232,6 +210,7 @@ def test_a_refusal_imports_nothing_heavy_either(tmp_path: Path) -> None:
     assert result.stdout == "set()\n"
 
 
+@pytest.mark.slow
 def test_help_lists_the_config_groups_only_where_a_help_text_has_a_place_for_them(tmp_path: Path) -> None:
     counted = (
         "import sys; from hydra._internal.hydra import Hydra\n"
@@ -254,6 +233,7 @@ def test_help_lists_the_config_groups_only_where_a_help_text_has_a_place_for_the
     assert "listed True" in listing
 
 
+@pytest.mark.slow
 def test_a_sweep_keeps_nothing_of_its_runs(tmp_path: Path) -> None:
     script = (
         "import gc, sys\n"
@@ -285,6 +265,7 @@ def _layers(model: Path) -> list[dict[str, str]]:
         return [layer["config"] for layer in json.loads(file.read("config.json"))["config"]["layers"]]
 
 
+@pytest.mark.slow
 def test_fashion_mnist_trains_from_the_real_files(real_data: Path, tmp_path: Path) -> None:
     result = command(
         "vae-run",
@@ -297,6 +278,7 @@ def test_fashion_mnist_trains_from_the_real_files(real_data: Path, tmp_path: Pat
     assert (tmp_path / "run" / "figures" / "reconstructions" / "epoch_0001.png").exists()
 
 
+@pytest.mark.slow
 def test_the_cartoon_set_trains_from_the_real_files(real_data: Path, tmp_path: Path) -> None:
     arguments = (
         *("dataset=cartoon", f"dataset.root={real_data / 'cartoonset'}", "latent=20", "epochs=1", "batch_size=8"),

@@ -14,13 +14,15 @@ from vae_runner.evaluation.embeddings import decode, reconstruct
 from vae_runner.experiment import load
 from vae_runner.figures.comparison import comparison
 from vae_runner.storage.run_directory import RunDirectory
+from vae_runner.storage.run_info import write_info
 
 
-def test_samples_are_a_picture_or_an_array_decided_by_the_seed(finished_run: Path, tmp_path: Path) -> None:
+def test_samples_are_a_picture_or_an_array_decided_by_the_seed(
+    finished_run: Path, tmp_path: Path, in_process: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        result = command("vae-sample", finished_run, "-n", 5, "--out", f"{name}.npy", "--seed", seed, cwd=tmp_path)
-        assert result.returncode == 0, result.stderr
-        assert result.stdout == f"5 images in {name}.npy\n"
+        in_process("vae-sample", finished_run, "-n", 5, "--out", f"{name}.npy", "--seed", seed, cwd=tmp_path)
+        assert capsys.readouterr().out == f"5 images in {name}.npy\n"
     a, b, c = (np.load(tmp_path / f"{name}.npy") for name in "abc")
     assert a.dtype == np.uint8
     assert a.shape == (5, 8, 8, 1)
@@ -75,10 +77,12 @@ def check_what_is_drawn(paths: list[Path], out: Path, monkeypatch: pytest.Monkey
         np.testing.assert_allclose(column.samples, decode(autoencoder, z), atol=1e-5)
 
 
-def test_a_run_directory_alone_is_enough(finished_run: Path, tmp_path: Path) -> None:
+def test_a_run_directory_alone_is_enough(
+    finished_run: Path, tmp_path: Path, in_process: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(finished_run, tmp_path / "moved")
-    result = command("vae-compare", "moved", cwd=tmp_path, VAE_RUNNER_DATA="/nowhere")
-    assert result.returncode == 0, result.stderr
+    monkeypatch.setenv("VAE_RUNNER_DATA", "/nowhere")
+    in_process("vae-compare", "moved", cwd=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -100,8 +104,7 @@ def test_a_run_directory_alone_is_enough(finished_run: Path, tmp_path: Path) -> 
 def test_bad_input_is_refused_in_one_line(
     name: str, arguments: list[str], message: str, finished_run: Path, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:
-    (tmp_path / "failed").mkdir()
-    (tmp_path / "failed" / "run.json").write_text('{"status": "failed"}')
+    write_info(tmp_path / "failed" / "run.json", {"status": "failed"})
     shutil.copytree(finished_run, tmp_path / "damaged")
     (tmp_path / "damaged" / "models" / "weights.npz").write_bytes(b"damaged")
     shutil.copytree(finished_run, tmp_path / "other")

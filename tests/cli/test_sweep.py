@@ -42,7 +42,9 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished sweep of four, with pictures."""
     folder = tmp_path_factory.mktemp("sweep")
     arguments = ("-m", "latent=2,3", "seed=0,1", "epochs=1", "dataset.limit=64", "sweep.dir=sweep")
-    result = command("vae-run", *arguments, "figures.final={}", cwd=folder)
+    picture = ("figures.periodic.samples.rows=2", "figures.periodic.samples.columns=2")
+    few = (*picture, "figures.periodic.reconstructions=null", "figures.final={}")
+    result = command("vae-run", *arguments, *few, cwd=folder)
     assert result.returncode == 0, result.stderr
     (folder / "console.txt").write_text(result.stdout)
     return folder / "sweep"
@@ -114,6 +116,7 @@ def test_values_added_later_join_the_same_directory_and_nothing_is_done_twice(
     assert result.stdout.count("is finished already") == 4
 
 
+@pytest.mark.slow
 def test_a_failing_run_and_one_that_takes_its_process_with_it_do_not_stop_the_others(tmp_path: Path) -> None:
     (tmp_path / "conf" / "loss").mkdir(parents=True)
     (tmp_path / "conf" / "loss" / "mine.yaml").write_text("_target_: my_loss.Mine\nbehaviour: good\n")
@@ -166,6 +169,7 @@ def terminate_supervisor(process: subprocess.Popen[str]) -> None:
     assert process.wait(30) == 143
 
 
+@pytest.mark.slow
 def test_a_sweep_of_twelve_whose_plug_is_pulled_three_times_ends_with_twelve_right_runs(tmp_path: Path) -> None:
     arguments = ("-m", "latent=2,3,4", "seed=0,1,2,3", "epochs=3", *SMALL[1:], "hardware.deterministic=true")
     result = command("vae-run", *arguments, "sweep.dir=reference", cwd=tmp_path)
@@ -190,6 +194,7 @@ def test_a_sweep_of_twelve_whose_plug_is_pulled_three_times_ends_with_twelve_rig
         assert table(directory / name) == table(tmp_path / "reference" / name)
 
 
+@pytest.mark.slow
 def test_a_run_that_has_lost_its_run_json_goes_on_and_keeps_no_other_from_it(
     copied: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
@@ -205,6 +210,7 @@ def test_a_run_that_has_lost_its_run_json_goes_on_and_keeps_no_other_from_it(
     }
 
 
+@pytest.mark.slow
 def test_a_finished_run_without_the_metric_of_a_search_is_its_own_failure_alone(
     copied: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
@@ -215,6 +221,7 @@ def test_a_finished_run_without_the_metric_of_a_search_is_its_own_failure_alone(
     assert result.stdout.count("is finished already") == 4
 
 
+@pytest.mark.slow
 def test_a_finished_run_whose_configuration_is_damaged_is_told_of(
     copied: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
@@ -222,7 +229,7 @@ def test_a_finished_run_whose_configuration_is_damaged_is_told_of(
     result = copied("latent=2,3", "seed=0,1")
     assert result.returncode == 2
     assert "config.yaml has changed since the run wrote it" in result.stderr
-    assert "1 of 4 runs did not finish; the same command with sweep.dir=sweep goes on then" in result.stderr
+    assert "1 of 4 runs did not finish; the same command with sweep.dir=sweep continues it then" in result.stderr
 
 
 def test_an_interrupted_sweep_says_how_many_of_its_runs_have_not_begun(tmp_path: Path) -> None:
@@ -231,10 +238,11 @@ def test_an_interrupted_sweep_says_how_many_of_its_runs_have_not_begun(tmp_path:
     process.send_signal(signal.SIGHUP)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGHUP
-    assert stderr == "vae-run: interrupted (2 not begun): the same command with sweep.dir=sweep goes on\n"
+    assert stderr == "vae-run: interrupted (2 not begun): the same command with sweep.dir=sweep continues it\n"
     assert states(tmp_path / "sweep") == {"interrupted": 1}
 
 
+@pytest.mark.slow
 def test_a_killed_process_of_the_sweep_is_replaced(tmp_path: Path) -> None:
     process = start("-m", "seed=0,1,2", *SMALL, "epochs=20", "sweep.dir=sweep", cwd=tmp_path)
     sweep = tmp_path / "sweep"
@@ -250,22 +258,34 @@ def test_a_killed_process_of_the_sweep_is_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-m", "latnt=1,2"], "there is no key 'latnt'"),
         (["-m", "seed=0,1", "sweep=resume"], "sweep=resume: there is no sweep of seed in outputs/"),
         (["-m", "seed=0,1", "sweep=resme"], "sweep=resme: must be one of new, resume. Did you mean 'resume'?"),
         (["-m", "seed=0,1", "sweep.dir=a,b"], "sweep.dir=a,b: a sweep has one directory"),
-        (["-m", "seed=0,1", "sweep=resume", "sweep.dir=v77"], "sweep=resume: v77 is no sweep's directory"),
+        (["-m", "seed=0,1", "sweep=resume", "sweep.dir=v77"], "sweep=resume: v77 is not a sweep's directory"),
         (["-m", "seed=0,1", "sweep.dir=exp(1)"], "sweep.dir=exp(1) cannot be read: a name with such letters needs"),
         (["-m", "seed=0,1", "hardware=multi_worker"], "hardware=multi_worker is for one run"),
         (["-m", "seed=0,1", "sweep.metric=tst/loss"], "sweep.metric=tst/loss: there is no such metric. Did you mean"),
-        (["-m", "latent=2,0", "seed=0,1"], "latent=0: must be at least 1"),
-        (["-m", "latent=2,0", "hydra.sweeper.max_batch_size=1"], "latent=0: must be at least 1"),
         (["-m", "seed=0,1", "hydra.sweep.subdir=a"], "hydra.sweep.subdir=a: runs are found again by their folders"),
         (["-m", "sweep=resume"], "sweep=resume: of which sweep?"),
-        (["-m", "seed=0,1", "hydra/launcher=nothing"], "there is no such hydra/launcher"),
     ],
 )
 def test_a_sweep_that_makes_no_sense_is_refused_and_leaves_nothing(
+    arguments: list[str], message: str, tmp_path: Path, refusal: Callable[..., str]
+) -> None:
+    assert message in refusal("vae-run", *arguments, cwd=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-m", "latnt=1,2"], "there is no key 'latnt'"),
+        (["-m", "latent=2,0", "seed=0,1"], "latent=0: must be at least 1"),
+        (["-m", "latent=2,0", "hydra.sweeper.max_batch_size=1"], "latent=0: must be at least 1"),
+        (["-m", "seed=0,1", "hydra/launcher=nothing"], "there is no such hydra/launcher"),
+    ],
+)
+def test_so_is_one_of_which_the_process_of_its_runs_finds_that_it_makes_none(
     arguments: list[str], message: str, tmp_path: Path
 ) -> None:
     result = command("vae-run", *arguments, cwd=tmp_path)
@@ -299,6 +319,7 @@ def test_a_preset_without_its_extra_says_what_to_install(
     assert "hydra/launcher=joblib needs an extra: pip install 'vae-runner[sweep]'" in said
 
 
+@pytest.mark.slow
 def test_a_sweep_is_told_of_while_it_runs(tmp_path: Path) -> None:
     process = start("-m", "seed=0,1,2", *SMALL, "sweep.dir=sweep", cwd=tmp_path)
     page = tmp_path / "sweep" / "sweep.html"

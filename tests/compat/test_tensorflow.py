@@ -30,7 +30,7 @@ def _trace() -> "weakref.ref[tf.Graph]":
 
 
 def test_the_graph_of_a_custom_gradient_goes_with_its_function() -> None:
-    with compat.forgotten():
+    with compat.custom_gradients_scoped():
         graph = _trace()
     gc.collect()
     assert graph() is None
@@ -38,7 +38,7 @@ def test_the_graph_of_a_custom_gradient_goes_with_its_function() -> None:
 
 def test_gradients_registered_before_stay() -> None:
     graph = _trace()
-    with compat.forgotten():
+    with compat.custom_gradients_scoped():
         pass
     gc.collect()
     assert graph() is not None, "TensorFlow lets go of it by itself: custom_gradients is not needed any more"

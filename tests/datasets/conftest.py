@@ -20,14 +20,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.conftest import examples
 from vae_runner.errors import UserError
 
-ROUNDS = int(os.environ.get("VAE_RUNNER_TEST_ROUNDS", "1"))  # docs/reliability.md
 
-
-def fuzzed(examples: int) -> settings:
-    """So many examples a round, the same ones every time."""
-    return settings(max_examples=examples * ROUNDS, deadline=None, derandomize=True, database=None)
+def fuzzed(count: int) -> settings:
+    """So many examples in CI, the same ones every time."""
+    return settings(max_examples=examples(count), deadline=None, derandomize=True, database=None)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -130,7 +130,7 @@ def test_a_damaged_archive_gives_no_folder_of_faces(tmp_path: Path, server: File
         assert tree(tmp_path) == {"cartoonset10k.tgz"}
 
 
-def test_where_there_is_no_network_the_way_out_is_said(tmp_path: Path, server: FileServer) -> None:
+def test_where_there_is_no_network_the_message_names_the_way_out(tmp_path: Path, server: FileServer) -> None:
     with refused(
         f"{server.url}/cartoonset10k.tgz", tmp_path / "cartoonset10k.tgz", tmp_path / "cartoonset10k", "dataset=digits"
     ):

@@ -21,7 +21,7 @@ from PIL import Image, PngImagePlugin
 from tests.datasets.conftest import Outcome, damage, fuzzed, measured, refused, write_image
 from vae_runner.datasets import folder
 from vae_runner.datasets.io import containers
-from vae_runner.datasets.io.prepared import MAX_PIXELS, MAX_SIDE, Preprocessing
+from vae_runner.datasets.io.preprocessing import MAX_PIXELS, MAX_SIDE, Preprocessing
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 30, 4), np.uint8)
 TO_8 = Preprocessing.parse(8, 3, "white", crop=False)
@@ -179,7 +179,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
 
 
 PREPROCESSING = """
-from vae_runner.datasets.io.prepared import Preprocessing
+from vae_runner.datasets.io.preprocessing import Preprocessing
 TO_8 = Preprocessing.parse(8, 3, "white", False)
 """
 
@@ -294,10 +294,10 @@ def test_many_cores_take_no_more_memory_than_one_image_of_the_largest_size(tmp_p
     path.write_bytes(full_size()["LA"])
     imports = f"""
 import os
-from vae_runner.datasets.io import prepared
-prepared.MAX_PIXELS = {MEGAPIXELS * 1_000_000 + 1000}
+from vae_runner.datasets.io import prepared, preprocessing
+preprocessing.MAX_PIXELS = {MEGAPIXELS * 1_000_000 + 1000}
 os.cpu_count = lambda: 16
-to_8 = prepared.Preprocessing.parse(8, 3, "white", False)
+to_8 = preprocessing.Preprocessing.parse(8, 3, "white", False)
 """
     # Of what was given back, glibc keeps some for each thread: up to 64 MB, unless they share one arena.
     call = "len(list(prepared._decoded([path] * 16, to_8)))"

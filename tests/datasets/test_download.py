@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import examples
 from tests.datasets.conftest import FileServer, damage, full_disk, fuzzed, measured, refused, tree
 from vae_runner.datasets.io import download as download_module
 from vae_runner.datasets.io.download import ATTEMPTS, BLOCK, download, one_process, unpack
@@ -106,9 +107,7 @@ def test_a_leftover_of_another_file_as_long_or_longer_is_thrown_away(
     assert target.read_bytes() == CONTENT
 
 
-def test_a_leftover_that_goes_on_after_the_end_of_the_file_is_thrown_away(
-    url: str, target: Path, server: FileServer
-) -> None:
+def test_a_leftover_that_is_longer_than_the_file_is_deleted(url: str, target: Path, server: FileServer) -> None:
     target.parent.mkdir()
     target.with_name("file.gz.part").write_bytes(CONTENT + b"x")
     fetch(url, target)
@@ -132,7 +131,7 @@ download(sys.argv[1], pathlib.Path(sys.argv[2]), lambda _: None, "")
 
 
 def test_of_several_processes_one_fetches_the_file(url: str, target: Path, server: FileServer) -> None:
-    server.breaks = 2  # while the first goes on where it broke off, the others are there
+    server.breaks = 2  # while the first continues where it broke off, the others are there
     processes = [subprocess.Popen([sys.executable, "-c", DOWNLOAD, url, str(target)]) for _ in range(4)]
     assert [process.wait(timeout=60) for process in processes] == [0] * 4
     assert target.read_bytes() == CONTENT
@@ -140,7 +139,7 @@ def test_of_several_processes_one_fetches_the_file(url: str, target: Path, serve
     assert len(server.requests) == 3
 
 
-def test_who_waits_for_another_process_is_told_and_finds_its_file(
+def test_waiting_for_another_process_is_logged_and_its_file_is_found(
     url: str, target: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(download_module, "PATIENCE", 0.05)
@@ -179,7 +178,7 @@ def test_a_server_that_always_breaks_is_given_up(url: str, target: Path, server:
     assert len(server.requests) == ATTEMPTS
     assert tree(target.parent) == {"file.gz.part"}
 
-    server.breaks = 0  # the next run goes on from there
+    server.breaks = 0  # the next run continues from there
     fetch(url, target)
     assert server.requests[-1].range is not None
     assert target.read_bytes() == CONTENT
@@ -538,7 +537,7 @@ NOISE_TGZ = tgz(*(member(name, content) for name, content in NOISE.items()))
 
 
 @given(st.integers(0, len(NOISE_TGZ) - 1), st.integers(1, 255), st.booleans())
-@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@settings(max_examples=examples(100), deadline=None, derandomize=True, database=None)
 def test_damage_anywhere_is_refused_or_does_not_matter(
     tmp_path_factory: pytest.TempPathFactory, position: int, change: int, cut: bool
 ) -> None:

@@ -15,6 +15,7 @@ from vae_runner.datasets import folder
 from vae_runner.datasets.dataset import Dataset, Split, data_changes, is_fingerprint
 from vae_runner.datasets.io import prepared
 from vae_runner.datasets.io.stored import StoredImages
+from vae_runner.files.sealed import seal, unseal
 
 Fingerprint = dict[str, dict[str, Any]]
 
@@ -56,7 +57,7 @@ def test_another_order_or_shape_is_other_content(small_dataset: Dataset, make: A
     assert data_changes(small_dataset.fingerprint, other.fingerprint) == "train: the same number, 50, of other content"
 
 
-def test_another_split_of_the_same_images_is_told_split_by_split(small_dataset: Dataset) -> None:
+def test_another_split_of_the_same_images_is_described_split_by_split(small_dataset: Dataset) -> None:
     train = small_dataset.train
     assert train.labels is not None
     validation = Split(train.images[40:], train.labels[40:])
@@ -109,7 +110,7 @@ def test_of_images_that_are_not_in_memory_at_most_a_sample_is_read(monkeypatch: 
     assert many.asked == 10
 
 
-def test_images_in_a_file_of_which_no_digests_are_known_are_told_from_others(tmp_path: Path) -> None:
+def test_images_in_a_file_without_digests_are_distinguished_from_others(tmp_path: Path) -> None:
     array = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), np.uint8)
     found = []
     for value in (array, array, array[::-1]):
@@ -170,8 +171,7 @@ def test_what_was_prepared_without_digests_is_prepared_again(tmp_path: Path) -> 
     [manifest] = (tmp_path / "data").rglob("manifest.json")
     content = json.loads(manifest.read_text())
     for digests in (None, content["digests"][:-2], "x"):
-        lying = {**content, "digests": digests}
-        lying["sha256"] = prepared._digest(lying)
+        lying = seal({**unseal(content, prepared.CHECKSUM), "digests": digests}, prepared.CHECKSUM)
         manifest.write_text(json.dumps(lying))
         assert fingerprint(tmp_path / "a", tmp_path / "data") == first
         assert json.loads(manifest.read_text()) == content

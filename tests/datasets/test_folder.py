@@ -10,7 +10,7 @@ from tests.datasets.conftest import numbers, refused, tree, write_image, write_n
 from vae_runner.datasets.dataset import Dataset
 from vae_runner.datasets.folder import load
 from vae_runner.datasets.io.image_files import find_images
-from vae_runner.datasets.io.prepared import Preprocessing
+from vae_runner.datasets.io.preprocessing import Preprocessing
 
 
 def splits(dataset: Dataset) -> dict[str, list[int]]:
@@ -157,7 +157,7 @@ def test_limit_takes_the_first_of_each_split(photos: Path, data_dir: str) -> Non
     assert splits(limited) == {name: part[:3] for name, part in whole.items()}
 
 
-def test_of_a_split_smaller_than_the_limit_all_images_are_taken_and_that_is_said(
+def test_of_a_split_smaller_than_the_limit_all_images_are_taken_and_the_log_says_so(
     photos: Path, data_dir: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tests.conftest import examples
 from tests.datasets.conftest import (
     IDX_NAMES,
     FileServer,
@@ -32,10 +33,10 @@ from tests.datasets.conftest import (
 from vae_runner.datasets import fashion, mnist
 from vae_runner.datasets.dataset import Dataset
 from vae_runner.datasets.io import idx
-from vae_runner.datasets.io.idx import IdxFile, load_idx_dataset, read_idx
+from vae_runner.datasets.io.idx import IdxDataset, IdxFile, read_idx
 
 arrays = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=6))
-quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+quick = settings(max_examples=examples(60), deadline=None, derandomize=True, database=None)
 LABEL_NAMES = list("abcde")
 
 
@@ -56,7 +57,9 @@ def load(
     """A dataset whose official content is `parts`."""
     files = files_of(idx_parts(0) if parts is None else parts)
     given_root = None if root is None else str(root)
-    return load_idx_dataset(name, files, LABEL_NAMES, given_root, str(data_dir), url, limit, validation_fraction)
+    return IdxDataset(name, files, LABEL_NAMES).load(
+        root=given_root, data_dir=str(data_dir), url=url, limit=limit, validation_fraction=validation_fraction
+    )
 
 
 PARTS = {
@@ -300,7 +303,7 @@ def said() -> Iterator[list[str]]:
         logging.getLogger("vae_runner").removeHandler(handler)
 
 
-def test_other_content_than_was_published_is_taken_and_said(tmp_path: Path) -> None:
+def test_other_content_than_was_published_is_used_with_a_warning(tmp_path: Path) -> None:
     published, others = idx_parts(7), idx_parts(7) | {"test_images": np.full((1, 8, 9), 6, np.uint8)}
     for parts in (published, others):
         with said() as words:

@@ -1,4 +1,4 @@
-"""Which files of a folder become images, and what is said of the others."""
+"""Which files of a folder become images, and what is reported of the others."""
 
 import logging
 import os
@@ -101,7 +101,7 @@ def test_whatever_is_passed_over_is_counted_by_kind_in_one_line(photos: Path, ca
     assert "\n" not in said
 
 
-def test_nothing_is_said_where_nothing_is_passed_over(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_is_logged_where_nothing_is_passed_over(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         prepare(photos)
     assert "Passed over" not in caplog.text
@@ -231,7 +231,7 @@ def test_labels_of_a_flat_folder_are_refused(tmp_path: Path) -> None:
         prepare(tmp_path / "split", labels="folders")
 
 
-def test_the_class_of_images_beside_the_sub_folders_is_said(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_class_of_images_beside_the_sub_folders_is_logged(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_image(photos / "x.png", 50)
     with caplog.at_level(logging.INFO):
         dataset = prepare(photos, labels="folders")

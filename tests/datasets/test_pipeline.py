@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from vae_runner.datasets.dataset import pipeline
+from vae_runner.datasets import pipeline
 from vae_runner.datasets.io.stored import StoredImages
 from vae_runner.datasets.pipeline import Batches
 
@@ -144,7 +144,7 @@ def test_streaming_reads_a_few_batches_ahead_and_no_more() -> None:
     assert [len(chosen) for chosen in shelf.taken[:100]] == [10] * 100
 
 
-def test_one_iterator_goes_from_epoch_to_epoch_and_begins_where_it_is_told_to(images: Any) -> None:
+def test_one_iterator_goes_from_epoch_to_epoch_and_begins_where_asked(images: Any) -> None:
     batches = Batches(images, BATCH, 2)
     through = [batches.images(share).numpy() for share in islice(batches.shares(1, first=3), 2 + 2 * batches.steps)]
     expected = [*epoch_of(batches, 1)[3:], *epoch_of(batches, 2), *epoch_of(batches, 3)]

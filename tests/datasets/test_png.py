@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from tests.datasets.test_prepared import BROKEN, MODES, TRANSPARENT, a_patch, preprocessing, save
+from tests.datasets.test_preprocessing import BROKEN, MODES, TRANSPARENT, a_patch, preprocessing, save
 from vae_runner.datasets.io import png
 from vae_runner.errors import UserError
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.datasets.conftest import refused
-from tests.datasets.test_prepared import preprocessing
+from tests.datasets.test_preprocessing import preprocessing
 from vae_runner.datasets.io import png
 
 Pixels = np.ndarray[Any, Any]

@@ -6,12 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
+from tests.conftest import examples
 from tests.datasets.conftest import refused
 from vae_runner.datasets import digits
 from vae_runner.datasets.dataset import Dataset, Split, fixed_order, make_dataset, split_sizes
 from vae_runner.errors import UserError
 
-quick = settings(max_examples=100, deadline=None, derandomize=True, database=None)
+quick = settings(max_examples=examples(100), deadline=None, derandomize=True, database=None)
 
 
 def numbered(count: int, start: int = 0) -> Split:
@@ -73,7 +74,7 @@ def test_validation_images_are_the_same_every_time_and_not_the_first() -> None:
     assert first["validation"] != list(range(10))
 
 
-def test_of_a_split_smaller_than_the_limit_all_images_are_taken_and_that_is_said(
+def test_of_a_split_smaller_than_the_limit_all_images_are_taken_and_the_log_says_so(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.INFO):
@@ -83,7 +84,7 @@ def test_of_a_split_smaller_than_the_limit_all_images_are_taken_and_that_is_said
     assert said == "dataset.limit=9: there are only 8 training and 2 validation images, all of which are taken"
 
 
-def test_nothing_is_said_of_a_limit_that_every_split_reaches(caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_is_logged_of_a_limit_that_every_split_reaches(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         make_dataset(numbered(10), numbered(9), (), 8, 0)
         make_dataset(numbered(10), numbered(9), (), None, 0)

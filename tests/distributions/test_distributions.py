@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from tests.conftest import examples
 from vae_runner.distributions.divergence import kl_by_dimension, kl_divergence
 from vae_runner.distributions.gaussian import DiagonalGaussian, StandardNormal
 from vae_runner.distributions.point import Point
@@ -25,7 +26,7 @@ def gaussian(mean: Sequence[float], log_var: Sequence[float]) -> DiagonalGaussia
     return DiagonalGaussian(tf.constant([mean], tf.float32), tf.constant([log_var], tf.float32))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=examples(30))
 @given(parameters)
 def test_log_prob_and_entropy_of_a_gaussian_are_scipys(dimensions: list[tuple[float, float, float]]) -> None:
     mean, log_var, value = (list(column) for column in zip(*dimensions, strict=True))
@@ -46,7 +47,7 @@ def test_the_standard_normal_is_scipys() -> None:
     np.testing.assert_allclose(normal.quantile(tf.constant(probabilities)), stats.norm.ppf(probabilities), atol=1e-9)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=examples(30))
 @given(mean=st.floats(-3, 3), log_var=st.floats(-3, 2))
 def test_kl_equals_the_integral_of_q_log_q_over_p(mean: float, log_var: float) -> None:
     scale = np.exp(log_var / 2)

@@ -26,7 +26,7 @@ from vae_runner.models import mlp
 from vae_runner.posteriors.base import Posterior
 from vae_runner.posteriors.gaussian import Gaussian
 from vae_runner.posteriors.point import Point
-from vae_runner.storage.run_directory import save_figure
+from vae_runner.storage.pictures import save_figure
 
 NAMES = ("shirt", "shoe", "bag")
 

@@ -19,7 +19,7 @@ from tests.conftest import command
 from vae_runner.figures import labels
 from vae_runner.figures.grid import image_grid
 from vae_runner.figures.labels import plain_text
-from vae_runner.storage.run_directory import save_figure
+from vae_runner.storage.pictures import save_figure
 
 CHINESE = "一二三四五六七八九十"
 WIDE = "W" * 40
@@ -148,6 +148,7 @@ def draw(trained):
 """
 
 
+@pytest.mark.slow
 def test_a_run_on_classes_of_any_name_says_nothing_of_fonts_on_the_terminal(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name in ("_background_", "$x_1$", "一", "two\nlines"):

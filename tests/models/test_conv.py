@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import examples
 from tests.networks import build
 from vae_runner.errors import UserError
 from vae_runner.models.conv import block_strides, block_widths
@@ -97,7 +98,7 @@ def test_a_point_posterior_has_one_head() -> None:
     assert autoencoder.encoder.output_names == ["mean"]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(12), deadline=None)
 @given(height=st.integers(8, 45), width=st.integers(8, 45), kernel=st.integers(1, 5), depth=st.integers(1, 4))
 def test_any_size_from_8_up_comes_out_as_it_went_in(height: int, width: int, kernel: int, depth: int) -> None:
     shape = (height, width, 3)

@@ -2,13 +2,20 @@
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.networks import build
+from vae_runner.distributions.squared_error import SquaredError
+from vae_runner.errors import UserError
+from vae_runner.likelihoods.base import Likelihood, PixelParameter
 from vae_runner.models import conv, mlp
+from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.storage.run_directory import RunDirectory
 
 
@@ -24,6 +31,45 @@ def test_a_saved_model_loads_in_safe_mode_where_vae_runner_was_never_imported(tm
     autoencoder = build((9, 11, 3))
     images = np.random.default_rng(0).random((2, 9, 11, 3), np.float32)
     autoencoder.encode(images, training=True)  # so that the moving averages are not those of a new layer
+    assert_saved_models_load_elsewhere(autoencoder, images, tmp_path)
+
+
+class Scaled(Likelihood, keras.layers.Layer):
+    """Logits in, images out, with a weight of its own: nothing of it is known to Keras."""
+
+    measure = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = self.add_weight(shape=(), initializer=keras.initializers.Constant(0.5))
+
+    def parameters(self, channels: int) -> dict[str, PixelParameter]:
+        return {"logits": PixelParameter(channels)}
+
+    def distribution(self, parameters: Mapping[str, tf.Tensor]) -> SquaredError:
+        low = keras.ops.sigmoid(parameters["logits"]) * self.scale
+        return SquaredError(keras.ops.where(parameters["logits"] > 0, 2 * low, low))
+
+
+class WithTensorFlow(Scaled):
+    def distribution(self, parameters: Mapping[str, tf.Tensor]) -> SquaredError:
+        return SquaredError(tf.sigmoid(parameters["logits"]))
+
+
+def test_a_likelihoods_mean_is_part_of_the_saved_decoder(tmp_path: Path) -> None:
+    autoencoder = build((9, 11, 3), model=mlp, likelihood=Scaled())
+    autoencoder.likelihood.scale.assign(0.75)
+    images = np.random.default_rng(0).random((2, 9, 11, 3), np.float32)
+    assert_saved_models_load_elsewhere(autoencoder, images, tmp_path)
+
+
+def test_a_mean_that_no_keras_model_can_hold_is_refused() -> None:
+    with pytest.raises(UserError, match=r"the mean of WithTensorFlow cannot be saved .*write it with keras\.ops"):
+        build((9, 11, 3), model=mlp, likelihood=WithTensorFlow()).image_decoder()
+
+
+def assert_saved_models_load_elsewhere(autoencoder: Autoencoder, images: np.ndarray, tmp_path: Path) -> None:
+    """Saved, both give what the autoencoder gives, in a process that knows nothing of vae_runner."""
     RunDirectory(tmp_path).save_models(autoencoder)
     z = autoencoder.encode(images).mean
     np.savez(tmp_path / "expected.npz", images=images, z=z, decoded=autoencoder.decode(z).mean)

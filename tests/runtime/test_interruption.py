@@ -123,7 +123,7 @@ def test_machines_answer_the_signal_of_any_of_them_together_and_none_is_lost_whi
 
     def agree_while_a_signal_comes() -> None:
         nonlocal others
-        with stop.handlers_installed(), stop.agreed(all_reduce_max):
+        with stop.handlers_installed(), stop.synchronized(all_reduce_max):
             with stop.shielded():
                 pass
             others = -1
@@ -135,7 +135,7 @@ def test_machines_answer_the_signal_of_any_of_them_together_and_none_is_lost_whi
 
     def agree_after_one() -> None:
         nonlocal others
-        with stop.handlers_installed(), stop.agreed(all_reduce_max):
+        with stop.handlers_installed(), stop.synchronized(all_reduce_max):
             os.kill(os.getpid(), signal.SIGINT)  # not answered here, where the others do not know of it
             others = signal.SIGTERM
             answering.append("together")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
 
 from vae_runner.errors import UserError
 from vae_runner.storage.run_directory import RunDirectory
@@ -15,18 +14,18 @@ from vae_runner.sweeps.directory import SweepDirectory
 
 
 @pytest.mark.parametrize("problem", ["held", "unwritable"])
-def test_a_failure_that_cannot_be_noted_is_told_and_ends_nothing(
+def test_a_failure_that_cannot_be_recorded_is_logged_and_ends_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, problem: str
 ) -> None:
     directory, other = (RunDirectory(tmp_path / "run") for _ in range(2))
     if problem == "held":
         directory.path.mkdir()
-        other.hold()
+        other.acquire()
     else:
         directory.path.write_text("a file")
     with caplog.at_level(logging.ERROR):
-        job._note_failure(directory, OmegaConf.create(), None, "a fault")
-    assert "run does not tell of its failure" in caplog.text
+        job._record_failure(directory, {}, None, "a fault")
+    assert "The failure of run cannot be recorded" in caplog.text
     other.release()
 
 
@@ -49,7 +48,7 @@ def test_a_finished_run_whose_images_are_gone_stays_finished(
         raise error
 
     monkeypatch.setattr(job, "_fingerprint", gone)
-    config = OmegaConf.create({"dataset": {"path": "x.npy"}})
+    config = {"dataset": {"path": "x.npy"}}
     with RunDirectory.create(tmp_path / "run", config) as directory:
         directory.write_info({"status": "finished", "data": {"train": {"images": 1, "content": "a"}}})
     assert job._is_current(directory, config)

@@ -12,7 +12,8 @@ import vae_runner.schema  # noqa: F401 (registers our components)
 from vae_runner.config import registry
 from vae_runner.config.choices import CONF, part_name
 from vae_runner.runtime.console import console
-from vae_runner.storage.run_directory import CHOICES, RunDirectory
+from vae_runner.storage.run_directory import RunDirectory
+from vae_runner.storage.run_info import CHOICES
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.report import Report
 
@@ -48,8 +49,8 @@ def report(tmp_path: Path) -> Report:
             info = {"status": status, "seconds": seconds, "metrics": dict(zip(METRICS, metrics, strict=False))}
             # A choice is kept of the user's own YAML alone, which has a target of ours: the others are of before.
             own = {CHOICES: {"optimizer": optimizer, "model": "conv"}} if optimizer == "mine" else {}
-            told = {"error": error} if error else {}
-            run.write_info(info | own | told | ({} if epoch is None else {"epoch": epoch}))
+            reason = {"error": error} if error else {}
+            run.write_info(info | own | reason | ({} if epoch is None else {"epoch": epoch}))
     sweep.begin(["latent=2,8,16,32", "optimizer=adam,adamw,mine"], ["latent", "optimizer"])
     report = Report(sweep)
     report.write()

@@ -1,4 +1,4 @@
-"""A search that was stopped goes on, with stand-ins for what its trials compute."""
+"""Continuing a search that was stopped, with stand-ins for what its trials compute."""
 
 import signal
 from pathlib import Path
@@ -13,7 +13,7 @@ from optuna.trial import TrialState  # noqa: E402
 
 from vae_runner.errors import Interrupted  # noqa: E402
 from vae_runner.sweeps.directory import SweepDirectory  # noqa: E402
-from vae_runner.sweeps.study import GoOn  # noqa: E402
+from vae_runner.sweeps.study import ResumeStudy  # noqa: E402
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def killed(config: DictConfig, number: int) -> None:
 
 def start(config: DictConfig) -> list[TrialState]:
     """What becomes of the trials when the search is started."""
-    GoOn().on_multirun_start(config.copy())
+    ResumeStudy().on_multirun_start(config.copy())
     return [trial.state for trial in study(config).trials]
 
 
@@ -49,13 +49,15 @@ def test_a_trial_that_waits_is_not_queued_again_at_every_start(config: DictConfi
         assert start(config) == [TrialState.FAIL, TrialState.WAITING]
 
 
-def test_all_trials_whose_process_is_gone_are_told_of_also_those_that_are_not_done_again(config: DictConfig) -> None:
+def test_all_trials_whose_process_is_gone_are_marked_failed_also_those_that_are_not_repeated(
+    config: DictConfig,
+) -> None:
     killed(config, 5)
     assert start(config) == [TrialState.FAIL] * 5 + [TrialState.WAITING] * 3
 
 
 def test_a_search_that_is_to_end_chooses_no_more_runs(config: DictConfig, tmp_path: Path) -> None:
-    GoOn().on_multirun_start(config)
+    ResumeStudy().on_multirun_start(config)
     study(config).ask()
     SweepDirectory(tmp_path).request_stop(signal.SIGTERM)
     with pytest.raises(Interrupted):

@@ -53,15 +53,15 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
     return replace
 
 
-def test_a_suspect_of_a_command_that_was_killed_does_not_keep_others_from_being_run(
+def test_a_quarantined_run_of_a_command_that_was_killed_does_not_keep_others_from_being_run(
     sweep: SweepDirectory, processes: Callable[..., list[int]]
 ) -> None:
-    (sweep.path / ".suspect").write_text("old")
+    (sweep.path / ".quarantine").write_text("old")
     add_run(sweep, "a")
     may_run: list[bool] = []
 
     def run() -> int:
-        with sweep.only_suspect("a") as may:
+        with sweep.quarantine("a") as may:
             may_run.append(may)
         return 0
 
@@ -72,7 +72,7 @@ def test_a_suspect_of_a_command_that_was_killed_does_not_keep_others_from_being_
 
 def test_two_commands_do_not_work_in_one_sweep(sweep: SweepDirectory, processes: Callable[..., list[int]]) -> None:
     add_run(sweep, "a")
-    before = sweep.command
+    before = sweep.info.command
 
     def run() -> int:
         with pytest.raises(UserError, match="sweep is in use: another vae-run -m works in it; wait for its end"):
@@ -82,18 +82,18 @@ def test_two_commands_do_not_work_in_one_sweep(sweep: SweepDirectory, processes:
     processes(run, run)
     for _ in range(2):  # the lock is given back
         supervisor.supervise(["seed=0,1", "sweep.dir=sweep"])
-    assert sweep.command == before
+    assert sweep.info.command == before
 
 
 KILLED = -9
 
 
-def test_runs_that_were_dead_before_are_neither_blamed_nor_a_reason_to_go_on_for_ever(
+def test_runs_that_were_dead_before_are_neither_blamed_nor_a_reason_to_continue_for_ever(
     sweep: SweepDirectory, processes: Callable[..., list[int]]
 ) -> None:
     old = add_run(sweep, "old", "running")
     before = old.info
-    processes(*[lambda: KILLED] * supervisor.MAX_UNEXPLAINED)
+    processes(*[lambda: KILLED] * supervisor.MAX_LOSSES)
     with pytest.raises(UserError, match="died of signal SIGKILL, again and again"):
         supervisor.supervise(["seed=0,1", "sweep.dir=sweep"])
     assert old.info == before
@@ -130,7 +130,7 @@ def test_a_sweep_whose_process_dies_with_a_word_ends_with_its_table_and_that_wor
     add_run(sweep, "done")
 
     def die() -> int:
-        sweep.last_words_file.write_text(
+        sweep.crash_file.write_text(
             "I0000 00:00:1 port.cc:153] oneDNN is on.\n"
             "F0000 00:00:1 flags.cc:2] Unknown flag: --odd\n"
             "    @  0x7f  abort\n"
@@ -170,8 +170,8 @@ def test_a_signal_between_two_processes_ends_the_sweep_in_order(
 
     processes(dies)
     before = signal.getsignal(number)
-    monkeypatch.setattr(supervisor, "note_deaths", lambda *_: signal.raise_signal(number))
-    with pytest.raises(Interrupted, match=r"interrupted: the same command with sweep.dir=sweep goes on") as end:
+    monkeypatch.setattr(supervisor, "record_deaths", lambda *_: signal.raise_signal(number))
+    with pytest.raises(Interrupted, match=r"interrupted: the same command with sweep.dir=sweep continues it") as end:
         supervisor.supervise(["seed=0,1", "sweep.dir=sweep"])
     assert end.value.status == 128 + number
     assert signal.getsignal(number) is before
@@ -195,7 +195,7 @@ def test_a_report_that_cannot_be_written_does_not_end_the_sweep(
     assert len(asked) > 1
 
 
-def test_what_is_left_of_a_process_is_noticed_to_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_left_of_a_process_group_is_reaped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "POLL_SECONDS", 0.01)
     left = subprocess.Popen(["sleep", "100"], process_group=0)
     begun = time.monotonic()
@@ -203,7 +203,7 @@ def test_what_is_left_of_a_process_is_noticed_to_have_ended(monkeypatch: pytest.
     assert time.monotonic() - begun < supervisor.SECONDS_TO_END
 
 
-def test_what_nobody_notices_to_have_ended_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_nobody_reaps_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("POLL_SECONDS", "SECONDS_TO_BE_KILLED"):
         monkeypatch.setattr(supervisor, name, 0.05)
     sent: list[int] = []
@@ -241,7 +241,7 @@ def test_a_refused_command_changes_nothing_of_a_sweep(
     add_run(sweep, "a", "failed")
     (sweep.path / "multirun.yaml").write_text("the last command's")
     sweep.request_stop(signal.SIGTERM)
-    before = sweep.kept()
+    before = sweep.snapshot()
     assert len(before) == 3
 
     def refused() -> int:
@@ -251,12 +251,12 @@ def test_a_refused_command_changes_nothing_of_a_sweep(
     processes(refused)
     with pytest.raises(SystemExit):
         supervisor.supervise(["latnt=0,1", "sweep.dir=sweep"])
-    assert sweep.kept() == before
+    assert sweep.snapshot() == before
     assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("how", ["sweep=resume", "sweep.resume=true"])
-def test_the_newest_sweep_of_a_command_is_gone_on_with_past_a_damaged_one(
+def test_the_newest_sweep_of_a_command_is_continued_past_a_damaged_one(
     sweep: SweepDirectory, how: str, processes: Callable[..., list[int]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     good, damaged = (SweepDirectory(Path("outputs/2020-01-01") / name) for name in ("10-00-00", "11-00-00"))
@@ -267,7 +267,7 @@ def test_the_newest_sweep_of_a_command_is_gone_on_with_past_a_damaged_one(
     processes(lambda: 0)
     supervisor.supervise(["seed=0,1", how])
     said = capsys.readouterr()
-    assert f"Going on with {good.path}" in said.out
+    assert f"Continuing {good.path}" in said.out
     assert f"{damaged.path}/sweep.json cannot be used" in said.err
 
 
@@ -278,7 +278,7 @@ def test_what_is_for_a_sweep_is_refused_for_a_run(
     assert f"{override} is for a sweep: add -m" in refusal("vae-run", "latent=2", override, cwd=Path())
 
 
-def test_what_waits_in_a_queue_hears_of_the_interruption_when_it_begins(
+def test_a_queued_job_finds_the_stop_request_when_it_begins(
     sweep: SweepDirectory, processes: Callable[..., list[int]]
 ) -> None:
     def interrupted() -> int:
@@ -304,10 +304,10 @@ def test_a_run_that_is_touched_again_and_again_does_not_count_as_progress(
         run.touch()
         return -signal.SIGKILL
 
-    begun = processes(*[lost] * supervisor.MAX_UNEXPLAINED)
+    begun = processes(*[lost] * supervisor.MAX_LOSSES)
     with pytest.raises(UserError):
         supervisor.supervise(["seed=0,1", "sweep.dir=sweep"])
-    assert len(begun) == supervisor.MAX_UNEXPLAINED
+    assert len(begun) == supervisor.MAX_LOSSES
 
 
 def test_a_sweep_that_begins_in_the_second_of_another_has_a_folder_of_its_own(

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import tensorflow as tf
 from matplotlib.figure import Figure
-from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from vae_runner.figures.pictures import Pictures
+from vae_runner.figures.schema import FiguresConfig
 from vae_runner.figures.trained import Trained
 from vae_runner.runtime.console import ConsoleHandler, console
 from vae_runner.trackers.figure_files import FigureFiles
@@ -88,7 +88,7 @@ def test_a_finished_run_that_does_not_go_on_after_all_keeps_its_record() -> None
 def events(tmp_path: Path) -> EventAccumulator:
     with TensorBoard(tmp_path) as board:
         board.configuration(
-            OmegaConf.create(
+            (
                 {
                     "latent": 2,
                     "loss": {"kl_weight": 1.5, "mine": 1},
@@ -147,7 +147,7 @@ def test_tensorboard_has_the_hyperparameters(events: EventAccumulator) -> None:
 
 def test_tensorboard_goes_on_after_the_last_step_that_is_kept(tmp_path: Path) -> None:
     with TensorBoard(tmp_path) as board:
-        board.configuration(OmegaConf.create({"latent": 2}), "trial")
+        board.configuration({"latent": 2}, "trial")
         for result in RESULTS:
             board.epoch(result)
         board.figure("samples", Figure(figsize=(1, 1)), RESULTS[1])
@@ -175,7 +175,7 @@ def test_figures_are_drawn_when_they_are_due_and_saved_by_their_epoch() -> None:
         when: {name: {"_target_": f"{__name__}.{name}", "_partial_": True}}
         for when, name in (("periodic", "periodic"), ("final", "final"))
     }
-    pictures = Pictures(OmegaConf.create({"every": 2, **nodes}))
+    pictures = Pictures(FiguresConfig(2, **nodes))
     files = FigureFiles(lambda figure, name, epoch: saved.append((name, figure.get_label(), epoch)))
     stub: Any = None
     for epoch in (1, 2, 3):
@@ -202,7 +202,7 @@ def test_everything_goes_to_all_trackers_in_their_order_and_they_are_closed_what
 
     def fail() -> None:
         with Trackers([Taking("a"), Tracker(), Taking("b")]) as trackers:
-            trackers.configuration(OmegaConf.create(), "run")
+            trackers.configuration({}, "run")
             trackers.progress(Progress(1, 2, {}, 3.0))
             trackers.epoch(RESULTS[0])
             trackers.figure("samples", Figure())

@@ -15,19 +15,20 @@ import pytest
 import tensorflow as tf
 
 from tests.acceleration.comparing import load_custom_ops
+from tests.conftest import mostly_slow
 from tests.networks import build, one_player
 from vae_runner.acceleration.fuse import fuse
 from vae_runner.acceleration.optimizers import Adam, AdamW
 from vae_runner.datasets.io.stored import StoredImages
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.errors import UserError
-from vae_runner.experiment import synchronize_normalization
 from vae_runner.likelihoods.mse import MeanSquaredError
 from vae_runner.losses.base import Batch, Loss
 from vae_runner.losses.elbo import Elbo
 from vae_runner.losses.reconstruction import Reconstruction
 from vae_runner.models import mlp
 from vae_runner.models.autoencoder import Autoencoder
+from vae_runner.models.layers import synchronize_normalization
 from vae_runner.posteriors.point import Point
 from vae_runner.priors.normal import Normal
 from vae_runner.runtime.hardware import Hardware, _mirrored, setup
@@ -53,7 +54,9 @@ Make = Callable[[], Made]
 def machine(replicas: int, synchronized: bool | None = None) -> Hardware:
     if replicas == 1:
         return Hardware(tf.distribute.OneDeviceStrategy("CPU:0"), False, {})
-    return Hardware(_mirrored("CPU", replicas), False, {}, True if synchronized is None else synchronized)
+    return Hardware(
+        _mirrored(*[f"CPU:{i}" for i in range(replicas)]), False, {}, True if synchronized is None else synchronized
+    )
 
 
 def an_epoch(hardware: Hardware, make: Make, images: object = IMAGES) -> tuple[Sums, Sums, list[np.ndarray]]:
@@ -61,7 +64,7 @@ def an_epoch(hardware: Hardware, make: Make, images: object = IMAGES) -> tuple[S
     keras.utils.set_random_seed(SEED)
     with hardware.strategy.scope():
         autoencoder, loss, optimizer = make()
-        synchronize_normalization(autoencoder, hardware.synchronized)
+        synchronize_normalization((autoencoder.encoder, autoencoder.decoder), hardware.synchronized)
         encoder, decoder = (fuse(n, hardware.custom_ops) for n in (autoencoder.encoder, autoencoder.decoder))
         players = one_player(autoencoder, optimizer)
     batches = Batches(images, BATCH, SEED, hardware.strategy)
@@ -121,7 +124,7 @@ MAKES: dict[str, Make] = {
 }
 
 
-@pytest.mark.parametrize("name", MAKES)
+@pytest.mark.parametrize("name", mostly_slow(MAKES))
 def test_replicas_compute_what_one_computes_over_an_epoch(name: str) -> None:
     ours, theirs = (an_epoch(machine(n), MAKES[name]) for n in (REPLICAS, 1))
     for a, b in zip(ours[:2], theirs[:2], strict=True):
@@ -132,6 +135,7 @@ def test_replicas_compute_what_one_computes_over_an_epoch(name: str) -> None:
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=3e-5)
 
 
+@pytest.mark.slow
 def test_without_synchronized_batch_normalization_it_is_another_computation_and_finite() -> None:
     apart, together = (an_epoch(machine(REPLICAS, synchronized), vae()) for synchronized in (False, True))
     assert not np.allclose(apart[0].terms, together[0].terms, rtol=1e-3)

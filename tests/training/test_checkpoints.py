@@ -137,15 +137,15 @@ def test_variables_of_another_network_or_without_a_loss_scale_are_recognised() -
 
 
 class Kept:
-    """A keeper that writes down what it is told."""
+    """A store that records what is saved and what is kept."""
 
     def __init__(self) -> None:
         self.steps: list[int] = []
 
-    def save_checkpoint(self, step: int, content: bytes) -> None:
+    def save(self, step: int, content: bytes) -> None:
         self.steps.append(step)
 
-    def prune_checkpoints(self, newest: int, steps: Any) -> None:
+    def prune(self, newest: int, steps: Any) -> None:
         kept = sorted(self.steps, reverse=True)
         self.steps = [step for step in self.steps if step in kept[:newest] or step in steps]
 
@@ -153,14 +153,14 @@ class Kept:
 def run(config: CheckpointConfig, losses: list[float]) -> list[int]:
     """The steps, ten an epoch, of the checkpoints that are left of a run with these test losses."""
     rows: list[dict[str, float]] = []
-    keeper = Kept()
+    store = Kept()
     checkpoints = Checkpoints(
-        config, keeper, lambda: (len(rows) * 10, Checkpoint(Position(len(rows) + 1), rows, {}, {}, {}))
+        config, store, lambda: (len(rows) * 10, Checkpoint(Position(len(rows) + 1), rows, {}, {}, {}))
     )
     for epoch, loss in enumerate(losses, 1):
         rows.append({"epoch": epoch, "step": epoch * 10, "test/loss": loss})
         checkpoints.after_epoch(rows, last=epoch == len(losses))
-    return sorted(keeper.steps)
+    return sorted(store.steps)
 
 
 def test_the_newest_and_the_best_are_kept() -> None:
@@ -174,19 +174,19 @@ def test_they_come_every_so_many_epochs_for_the_best_and_at_the_end() -> None:
 
 
 def test_one_comes_when_a_signal_ends_what_is_inside_and_not_when_a_fault_does() -> None:
-    keeper = Kept()
-    checkpoints = Checkpoints(CheckpointConfig(), keeper, lambda: (7, make()))
+    store = Kept()
+    checkpoints = Checkpoints(CheckpointConfig(), store, lambda: (7, make()))
     for ending, steps in [(RuntimeError, []), (KeyboardInterrupt, [7])]:
         with pytest.raises(ending), checkpoints.when_interrupted():
             raise ending
-        assert keeper.steps == steps
+        assert store.steps == steps
 
 
 def test_within_an_epoch_they_come_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([1000, 1119, 1120, 1120, 1230, 1240, 1240])
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
-    keeper = Kept()
-    checkpoints = Checkpoints(CheckpointConfig(every_minutes=2), keeper, lambda: (7, make()))
+    store = Kept()
+    checkpoints = Checkpoints(CheckpointConfig(every_minutes=2), store, lambda: (7, make()))
     for count in (0, 1, 1, 2):  # the clock is asked, and asked again when one has been written
         checkpoints.within_epoch()
-        assert len(keeper.steps) == count
+        assert len(store.steps) == count

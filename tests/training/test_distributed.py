@@ -10,12 +10,19 @@ import pytest
 from tests.conftest import REPOSITORY
 
 
-@pytest.mark.parametrize("replicas", ["2", "4"])
-def test_many_devices_compute_what_one_computes(replicas: str) -> None:
-    """All of `on_four_devices.py`, in a process in which TensorFlow begins anew."""
+@pytest.mark.parametrize(
+    ("replicas", "marked"),
+    [
+        ("2", "not slow"),
+        pytest.param("2", "slow", marks=pytest.mark.slow),
+        pytest.param("4", "", marks=pytest.mark.slow),
+    ],
+)
+def test_many_devices_compute_what_one_computes(replicas: str, marked: str) -> None:
+    """Run `on_four_devices.py` in a process in which TensorFlow begins anew."""
     file = Path(__file__).with_name("on_four_devices.py")
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", file],
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", marked, "-p", "no:cacheprovider", file],
         cwd=REPOSITORY, env={**os.environ, "VAE_RUNNER_TEST_REPLICAS": replicas}, capture_output=True, text=True,
         timeout=600, check=False,
     )  # fmt: skip

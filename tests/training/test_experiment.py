@@ -7,19 +7,19 @@ import keras
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_module
-from omegaconf import DictConfig
 
 from tests.networks import build, one_player
 from vae_runner.acceleration.optimizers import Adam
 from vae_runner.config.checks import check
 from vae_runner.datasets.digits import load
 from vae_runner.datasets.pipeline import Batches
+from vae_runner.errors import UserError
 from vae_runner.experiment import build_experiment
 from vae_runner.losses.base import AUTOENCODER
 from vae_runner.losses.elbo import Elbo
 from vae_runner.models import mlp
 from vae_runner.runtime.hardware import setup
-from vae_runner.schema import register_schemas
+from vae_runner.schema import Config, register_schemas
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.training.inner import InnerLoop
 from vae_runner.training.outer import Position, Trainer
@@ -31,19 +31,19 @@ SEED = 5
 CLOCK = ("seconds", "train/images_per_second")
 
 
-def configured(*overrides: str) -> DictConfig:
+def configured(*overrides: str, model: tuple[str, ...] = ("model=mlp", "model.width=8")) -> Config:
     register_schemas()
     with initialize_config_module("vae_runner.conf", version_base="1.3"):
         config = compose(
             "config",
             [
                 *("dataset=digits", "dataset.limit=50", "dataset.validation_fraction=0.2", f"batch_size={BATCH}"),
-                *("epochs=3", f"seed={SEED}", "latent=3", "model=mlp", "model.width=8", "hardware.device=cpu"),
+                *("epochs=3", f"seed={SEED}", "latent=3", *model, "hardware.device=cpu"),
                 *("schedule=cosine", "loss.kl_warmup_epochs=2", "loss.kl_weight=3", *overrides),
             ],
         )
     check(config)
-    return config
+    return Config.of(config)
 
 
 def results(trainer: Trainer) -> list[dict[str, float]]:
@@ -79,6 +79,24 @@ def test_a_run_trains_and_is_measured_as_configured() -> None:
     assert (trained.epoch, trained.seed, len(trained.test)) == (2, SEED, len(dataset.test))
 
 
+def test_the_networks_as_they_are_written_train_to_the_same_losses() -> None:
+    rows = {}
+    for fuse in (True, False):
+        config = configured(f"hardware.fuse={fuse}", model=("model=conv", "model.filters=16"))
+        experiment = build_experiment(config, setup(config.hardware, config.seed), Stopwatch())
+        assert (experiment.fused.encoder is experiment.autoencoder.encoder) != fuse
+        rows[fuse] = results(experiment.trainer)
+    for fused, plain in zip(rows[True], rows[False], strict=True):
+        assert fused == pytest.approx(plain, rel=1e-4)
+
+
+def test_a_likelihood_whose_image_cannot_be_saved_is_refused_before_training() -> None:
+    config = configured()
+    config.likelihood._target_ = "tests.models.test_plain_keras.WithTensorFlow"
+    with pytest.raises(UserError, match="WithTensorFlow cannot be saved"):
+        build_experiment(config, setup(config.hardware, config.seed), Stopwatch())
+
+
 def test_a_run_goes_on_where_its_checkpoint_was_with_the_seconds_spent_before(tmp_path: Path) -> None:
     config = configured()
     machine = setup(config.hardware, config.seed)
@@ -88,9 +106,9 @@ def test_a_run_goes_on_where_its_checkpoint_was_with_the_seconds_spent_before(tm
     before.state.stopwatch.seconds["training"] = 1000.0
     before.trainer.position = Position(2, 1, seconds=7.0, images_per_second=8.0)
     step, checkpoint = before.state.capture()
-    directory.save_checkpoint(step, checkpoint.to_bytes())
+    directory.checkpoints.save(step, checkpoint.to_bytes())
 
-    stored = directory.newest_checkpoint()
+    stored = directory.checkpoints.newest()
     assert stored is not None
     after.state.restore(stored)
     assert after.trainer.history == [{"epoch": 1, "step": 3, "test/loss": 2.0}]  # epoch 2 is under way

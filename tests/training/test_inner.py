@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 
 from tests.acceleration.comparing import load_custom_ops
+from tests.conftest import mostly_slow
 from tests.networks import build, one_player
 from vae_runner.acceleration.fuse import fuse
 from vae_runner.acceleration.optimizers import Adam
@@ -93,7 +94,7 @@ def policy(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("custom", [False, True])
-@pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (19, 30, 3)])
+@pytest.mark.parametrize("shape", mostly_slow([(19, 30, 3), (8, 8, 1), (28, 28, 1)]))
 def test_the_compiled_loop_equals_a_plain_loop_of_kerass_own_layers_over_an_epoch(
     shape: tuple[int, int, int], custom: bool
 ) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from hydra import compose, initialize_config_module
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import open_dict
 
 from vae_runner.config.checks import check
 from vae_runner.datasets.digits import load
@@ -17,7 +17,7 @@ from vae_runner.losses.base import AUTOENCODER, Batch, Loss
 from vae_runner.losses.elbo import Elbo
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.runtime.hardware import setup
-from vae_runner.schema import register_schemas
+from vae_runner.schema import Config, register_schemas
 from vae_runner.training.noise import GivenNoise
 from vae_runner.training.stopwatch import Stopwatch
 
@@ -30,10 +30,11 @@ class Opposed(Loss):
 
     terms = ("reconstruction", "kl", "wrong")
 
-    def players(self, autoencoder: Autoencoder) -> dict[str, list[Any]]:
+    def players(self, autoencoder: Autoencoder) -> dict[str, list[tf.Variable]]:
         """Make the opponent."""
         images = keras.Input(autoencoder.image_shape)
-        x = keras.layers.Dense(8, "tanh")(keras.layers.Flatten()(images))
+        x = keras.layers.Dense(8, "tanh", use_bias=False)(keras.layers.Flatten()(images))
+        x = keras.layers.BatchNormalization(momentum=0.5)(x)
         self.network = keras.Model(images, keras.layers.Dense(1)(x))
         return {**super().players(autoencoder), "opponent": self.network.trainable_variables}
 
@@ -41,11 +42,12 @@ class Opposed(Loss):
         """Return what each of them minimises."""
         loss, terms = Elbo()(autoencoder, batch, training)
         made = autoencoder.decode(batch.noise.normal([2]), batch.labels, training).mean
-        wrong = tf.reduce_mean(tf.nn.softplus(-self.network(batch.images)) + tf.nn.softplus(self.network(made)))
+        real, false = (self.network(images, training=training) for images in (batch.images, made))
+        wrong = tf.reduce_mean(tf.nn.softplus(-real) + tf.nn.softplus(false))
         return {AUTOENCODER: loss - 100 * wrong, "opponent": wrong}, {**terms, "wrong": wrong}
 
 
-def configured(target: str = "SGD", **loss: Any) -> DictConfig:
+def configured(target: str = "SGD", **loss: Any) -> Config:
     register_schemas()
     with initialize_config_module("vae_runner.conf", version_base="1.3"):
         config = compose(
@@ -62,10 +64,10 @@ def configured(target: str = "SGD", **loss: Any) -> DictConfig:
         config.loss = {"_target_": f"{__name__}.Opposed", "players": {"opponent": optimizers["opponent"]}, **loss}
         config.optimizer = optimizers[AUTOENCODER]
     check(config)
-    return config
+    return Config.of(config)
 
 
-def experiment(config: DictConfig) -> Experiment:
+def experiment(config: Config) -> Experiment:
     return build_experiment(config, setup(config.hardware, config.seed), Stopwatch())
 
 
@@ -109,7 +111,10 @@ def test_a_run_of_two_players_goes_on_from_a_checkpoint_to_the_last_bit() -> Non
     expected = reference.trainer.run_epoch(id)
 
     names = {name.rpartition("/")[0] for name in checkpoint.variables}
-    assert {"encoder", "decoder", "player/opponent", "optimizer/autoencoder", "optimizer/opponent"} == names
+    assert {"encoder", "decoder", "player/opponent", "loss", "optimizer/autoencoder", "optimizer/opponent"} == names
+    moving = [value for name, value in checkpoint.variables.items() if name.startswith("loss/")]
+    assert [value.shape for value in moving] == [(8,), (8,)]  # what no player trains: a mean and a variance
+    assert not np.allclose(moving[1], 1)
     resumed = experiment(config)
     resumed.state.restore(checkpoint)
     assert without_clock(resumed.trainer.run_epoch(id).metrics) == without_clock(expected.metrics)
@@ -119,8 +124,7 @@ def test_a_run_of_two_players_goes_on_from_a_checkpoint_to_the_last_bit() -> Non
 
 def test_a_player_without_an_optimizer_of_its_own_has_one_like_the_runs() -> None:
     config = configured("Adam")
-    with open_dict(config):
-        del config.loss["players"]
+    del config.loss["players"]
     players = experiment(config).trainer._inner._players
     ours, theirs = (players[name].optimizer for name in (AUTOENCODER, "opponent"))
     assert ours is not theirs
@@ -130,13 +134,11 @@ def test_a_player_without_an_optimizer_of_its_own_has_one_like_the_runs() -> Non
 
 def test_a_player_whose_optimizer_has_no_learning_rate_is_named() -> None:
     config = configured()
-    with open_dict(config):
-        del config.loss.players.opponent["learning_rate"]
+    del config.loss["players"]["opponent"]["learning_rate"]
     with pytest.raises(UserError, match=r"loss\.players\.opponent has no learning_rate"):
         experiment(config)
 
 
 def test_what_is_no_loss_is_refused() -> None:
-    config = OmegaConf.create({"loss": {"_target_": "vae_runner.likelihoods.mse.MeanSquaredError"}})
     with pytest.raises(UserError, match=r"MeanSquaredError is no loss: derive it from vae_runner\.losses\.base\.Loss"):
-        build_loss(config)
+        build_loss({"_target_": "vae_runner.likelihoods.mse.MeanSquaredError"})

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from types import ModuleType
 
 import keras
 import tensorflow as tf
 
 from vae_runner.acceleration.custom_ops.limits import IMAGE_CHANNELS, LANES, SIDE
 from vae_runner.acceleration.custom_ops.reference import patch_sums
-from vae_runner.acceleration.fused import Fused, is_linear, is_normalized_by_replica, is_same_convolution
+from vae_runner.acceleration.fused import Fused, Gradient, is_linear, is_normalized_by_replica, is_same_convolution
 from vae_runner.acceleration.single_layers import accelerated, move_averages, scale_and_offset
 
 MAX_SPANNING_LATENT = 31  # up to here an affine map works on fewer rows than any usual batch has
@@ -20,27 +20,27 @@ AFFINE_LAYERS = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.Conv2DTra
 class Chain(Fused):
     """Layers in a row, computed together in training, else one by one."""
 
-    def __init__(self, layers: Sequence[keras.layers.Layer], custom_ops: Any = None) -> None:
+    def __init__(self, layers: Sequence[keras.layers.Layer], custom_ops: ModuleType | None = None) -> None:
         super().__init__(layers, custom_ops)
         self.steps = [accelerated(layer, custom_ops) for layer in layers]
 
     def one_by_one(self, x: tf.Tensor) -> tf.Tensor:
-        """Return what the layers make of `x`, one after the other; Keras says to each whether it is in training."""
+        """Return the output of the layers, one after the other; Keras passes on to each whether it is in training."""
         for step in self.steps:
             x = step(x)
         return x
 
 
 class NormalizedLeakyReLU(Chain):
-    """Batch normalisation and LeakyReLU, in training by a custom operation."""
+    """Batch normalisation and LeakyReLU, in training as one custom operation."""
 
     @classmethod
-    def match(cls, chain: Sequence[keras.layers.Layer], custom_ops: Any) -> int:
-        """Match a normalisation of as many channels as the operation takes, and LeakyReLU."""
+    def match(cls, chain: Sequence[keras.layers.Layer], custom_ops: ModuleType | None) -> int:
+        """Match batch normalisation of a multiple of 16 channels, and LeakyReLU."""
         return 2 * (custom_ops is not None and _begins_normalized_leaky_relu(chain))
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Return what both make of `inputs` `[batch, height, width, channels]`; in training, move the averages."""
+        """Return the output for maps `[batch, height, width, channels]`; in training, update the moving averages."""
         norm, activation = self.layers
         if not training:
             return self.one_by_one(inputs)
@@ -59,7 +59,7 @@ class ImageHead(Chain):
     """
 
     @classmethod
-    def match(cls, chain: Sequence[keras.layers.Layer], custom_ops: Any) -> int:
+    def match(cls, chain: Sequence[keras.layers.Layer], custom_ops: ModuleType | None) -> int:
         """Match a normalisation, LeakyReLU, and a transposed convolution to one or three channels."""
         if custom_ops is None or len(chain) < 3 or type(chain[2]) is not keras.layers.Conv2DTranspose:
             return 0
@@ -75,7 +75,7 @@ class ImageHead(Chain):
         return 3 * (makes_images and _begins_normalized_leaky_relu(chain))
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Return images, of maps `[batch, height, width, channels]`; in training, move the averages."""
+        """Return the images for maps `[batch, height, width, channels]`; in training, update the moving averages."""
         norm, activation, convolution = self.layers
         if not training:
             return self.one_by_one(inputs)
@@ -89,16 +89,15 @@ class ImageHead(Chain):
 
 
 class AffineMap(Chain):
-    """Layers that one after the other make an affine map f of z, computed from what they make of a few points.
+    """Layers that together are an affine map f of z, computed from its values at a few points.
 
-    f(z) = f(0) + Σᵢ zᵢ (f(eᵢ) − f(0)), with eᵢ the unit vectors: the layers work on latent + 1 rows, whatever the
-    batch, and their gradients too. For two latent dimensions that is nearly nothing. Only in float32: differences of
-    rounded numbers would be far off what the layers themselves make.
+    f(z) = f(0) + Σᵢ zᵢ (f(eᵢ) − f(0)), with eᵢ the unit vectors: the layers and their gradients work on latent + 1
+    rows, whatever the batch. Only in float32: with fewer bits the differences would be far from the layers' outputs.
     """
 
     @classmethod
-    def match(cls, chain: Sequence[keras.layers.Layer], custom_ops: Any) -> int:
-        """Match a dense layer of few inputs and what follows it, as far as it is affine, with a convolution in it."""
+    def match(cls, chain: Sequence[keras.layers.Layer], custom_ops: ModuleType | None) -> int:
+        """Match a dense layer of few inputs and the affine layers after it, if there is a convolution among them."""
         shape = chain[0].input.shape
         if type(chain[0]) is not keras.layers.Dense or len(shape) != 2 or shape[-1] > MAX_SPANNING_LATENT:
             return 0
@@ -107,7 +106,7 @@ class AffineMap(Chain):
         return count * (has_convolution and all(layer.compute_dtype == "float32" for layer in chain[:count]))
 
     def call(self, z: tf.Tensor) -> tf.Tensor:
-        """Return what the layers make of z `[batch, latent]`: `[batch, …]`."""
+        """Return the output for latents `[batch, latent]`: `[batch, …]`."""
         latent = z.shape[-1]
         points = tf.concat([tf.zeros([1, latent], z.dtype), tf.eye(latent, dtype=z.dtype)], axis=0)
         points = self.one_by_one(points)
@@ -118,13 +117,13 @@ class AffineMap(Chain):
 class FoldedConvolution(Chain):
     """A convolution of images, its batch normalisation and its LeakyReLU, in training as a single convolution.
 
-    The convolution is linear, so the moments of its outputs follow from those of the patches that it sees, which are
-    few numbers where images are grey: of y = w·p, the mean is w·⟨p⟩ and the variance wᵀ cov(p) w. With them
-    the normalisation goes into the kernel and a bias.
+    The convolution is linear, so the moments of its outputs y = w·p follow from those of the patches p, which are few
+    numbers where images are grey: the mean is w·⟨p⟩ and the variance wᵀ cov(p) w. With them the normalisation becomes
+    a factor of the kernel, and a bias.
     """
 
     @classmethod
-    def match(cls, chain: Sequence[keras.layers.Layer], custom_ops: Any) -> int:
+    def match(cls, chain: Sequence[keras.layers.Layer], custom_ops: ModuleType | None) -> int:
         """Match a convolution without a bias of few inputs a pixel, its normalisation, and LeakyReLU."""
         if len(chain) < 3 or type(chain[0]) is not keras.layers.Conv2D or not _is_normalized_leaky_relu(chain[1:3]):
             return 0
@@ -135,7 +134,7 @@ class FoldedConvolution(Chain):
         )
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Return the outputs for images `[batch, height, width, channels]`; in training, move the averages."""
+        """Return the output for images `[batch, height, width, channels]`; in training, update the moving averages."""
         convolution, norm, activation = self.layers
         if not training:
             return self.one_by_one(inputs)
@@ -157,11 +156,11 @@ class FoldedConvolution(Chain):
 
 
 def _patch_moments(
-    x: tf.Tensor, kernel: Sequence[int], strides: Sequence[int], ops: Any
+    x: tf.Tensor, kernel: Sequence[int], strides: Sequence[int], ops: ModuleType | None
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return mean `[n]` and covariance `[n, n]` of the patches of `x` that such a kernel sees, n numbers each."""
+    """Return mean `[n]` and covariance `[n, n]` of the patches, n numbers each, that such a kernel sees of `x`."""
     n = math.prod(kernel[:3])
-    # Without it the covariance would be a difference of large numbers where all pixels are alike.
+    # Without a pivot the covariance would be a difference of large numbers where all pixels are nearly equal.
     pivot = tf.reduce_mean(x)
     if ops is None:
         sums = patch_sums(x, pivot, kernel, strides)
@@ -173,25 +172,25 @@ def _patch_moments(
 
 
 def _convolved(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, strides: Sequence[int], slope: float) -> tf.Tensor:
-    """Return the LeakyReLU of a convolution with a bias: one operation, where nothing else needs what is between.
+    """Return the LeakyReLU of a convolution with a bias, which keeps only its outputs for the gradient.
 
-    So the gradient takes the sign from the outputs; and that of the bias comes with the kernel's, as that of a channel
-    of ones.
+    The gradient takes the sign from the outputs. That of the bias is computed with the kernel's, as that of an input
+    channel of ones.
     """
 
     @tf.custom_gradient
-    def convolved(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tuple[tf.Tensor, Any]:
+    def convolved(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
         y = tf.nn.leaky_relu(tf.nn.bias_add(tf.nn.conv2d(x, kernel, strides, "SAME"), bias), slope)
 
         def gradients(dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             dy = tf.raw_ops.LeakyReluGrad(gradients=dy, features=y, alpha=slope)
             rows, columns, channels, filters = kernel.shape
-            steps: dict[str, Any] = {"out_backprop": dy, "strides": [1, *strides, 1], "padding": "SAME"}
+            steps: dict[str, object] = {"out_backprop": dy, "strides": [1, *strides, 1], "padding": "SAME"}
             dx = tf.raw_ops.Conv2DBackpropInput(input_sizes=tf.shape(x), filter=kernel, **steps)
             with_ones = tf.concat([x, tf.ones_like(x[..., :1])], axis=-1)
             sizes = [rows, columns, channels + 1, filters]
             dkernel = tf.raw_ops.Conv2DBackpropFilter(input=with_ones, filter_sizes=sizes, **steps)
-            inside = (rows - 1) // 2, (columns - 1) // 2  # the tap of the kernel that never falls beside the image
+            inside = (rows - 1) // 2, (columns - 1) // 2  # the tap of the kernel that is never outside the image
             return dx, dkernel[:, :, :-1], dkernel[inside[0], inside[1], -1]
 
         return y, gradients
@@ -214,7 +213,7 @@ class ParallelDense(Fused):
         )
 
     def call(self, features: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Return what each layer makes of the features `[batch, n]`, by its name."""
+        """Return the outputs for features `[batch, n]`, by the layers' names."""
         kernel = tf.concat([layer.kernel for layer in self.layers], axis=1)
         bias = tf.concat([layer.bias for layer in self.layers], axis=0)
         outputs = tf.nn.bias_add(tf.matmul(features, kernel), bias)
@@ -222,13 +221,13 @@ class ParallelDense(Fused):
         return {layer.name: part for layer, part in zip(self.layers, parts, strict=True)}
 
 
-def _is_affine(layer: Any) -> bool:
+def _is_affine(layer: keras.layers.Layer) -> bool:
     if type(layer) in AFFINE_LAYERS:
         return is_linear(layer)
     return type(layer) in (keras.layers.Reshape, keras.layers.Flatten)
 
 
-def _is_normalized_leaky_relu(chain: Sequence[Any]) -> bool:
+def _is_normalized_leaky_relu(chain: Sequence[keras.layers.Layer]) -> bool:
     return (
         len(chain) >= 2
         and type(chain[0]) is keras.layers.BatchNormalization
@@ -240,8 +239,8 @@ def _is_normalized_leaky_relu(chain: Sequence[Any]) -> bool:
     )
 
 
-def _begins_normalized_leaky_relu(chain: Sequence[Any]) -> bool:
-    """Return whether the custom operations take the first two layers: for a multiple of so many channels."""
+def _begins_normalized_leaky_relu(chain: Sequence[keras.layers.Layer]) -> bool:
+    """Return whether the custom operations take the first two layers: for channels that are a multiple of `LANES`."""
     return _is_normalized_leaky_relu(chain) and chain[0].input.shape[-1] % LANES == 0
 
 

@@ -1,35 +1,38 @@
-"""The base of all fused layers: layers of a network, in a row, computed in another way than one by one."""
+"""The base of all fused layers, and what they ask of Keras's layers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any, Self
 
 import keras
 import tensorflow as tf
 
+Gradient = Callable[..., tuple[tf.Tensor, ...] | tf.Tensor]  # of a `tf.custom_gradient`
+
 
 class Fused(keras.layers.Layer):
     """Layers of a network, one after the other, computed together with the same result.
 
-    A fused layer owns no weights: it is a view of `layers`, which stay as they are. `custom_ops` are the operations of
-    `custom_ops.loading.load`, or None.
+    A fused layer owns no weights: it is a view of `layers`, which stay as they are. `custom_ops` are the operations
+    that `custom_ops.loading.load` returns; without them TensorFlow's own are used.
     """
 
-    def __init__(self, layers: Sequence[keras.layers.Layer], custom_ops: Any = None) -> None:
+    def __init__(self, layers: Sequence[keras.layers.Layer], custom_ops: ModuleType | None = None) -> None:
         super().__init__(name="_".join(layer.name for layer in layers), dtype=layers[0].dtype_policy)
         self.layers = list(layers)
-        self.custom_ops = custom_ops
+        self.custom_ops: Any = custom_ops  # a module whose functions TensorFlow gives no types
         self.built = True
 
     @classmethod
-    def match(cls, chain: Sequence[keras.layers.Layer], custom_ops: Any) -> int:
+    def match(cls, chain: Sequence[keras.layers.Layer], custom_ops: ModuleType | None) -> int:
         """Return how many of the first layers of a chain this class computes together; 0 for none.
 
-        In a chain each layer alone takes what the one before it gives.
+        In a chain the output of each layer is the input of the next, and of no other.
         """
         raise NotImplementedError
 
     @classmethod
-    def view(cls, chain: Sequence[keras.layers.Layer], custom_ops: Any) -> Self | None:
+    def view(cls, chain: Sequence[keras.layers.Layer], custom_ops: ModuleType | None) -> Self | None:
         """Return the view of as many of the first layers of a chain as match, or None."""
         count = cls.match(chain, custom_ops)
         return cls(chain[:count], custom_ops) if count else None
@@ -40,12 +43,12 @@ def is_normalized_by_replica(layer: keras.layers.BatchNormalization) -> bool:
     return layer.trainable and not layer.synchronized and layer.compute_dtype == "float32"
 
 
-def is_linear(layer: Any) -> bool:
+def is_linear(layer: keras.layers.Layer) -> bool:
     """Return whether a layer has no activation after its product or convolution."""
     return layer.activation is keras.activations.linear
 
 
-def is_same_convolution(layer: Any) -> bool:
+def is_same_convolution(layer: keras.layers.Layer) -> bool:
     """Return whether a convolution pads to the "same" size and has one stride, no dilation, no groups."""
     return (
         layer.padding == "same"
@@ -55,8 +58,3 @@ def is_same_convolution(layer: Any) -> bool:
         and getattr(layer, "groups", 1) == 1
         and getattr(layer, "output_padding", None) is None
     )
-
-
-def shape_of(tensor: tf.Tensor) -> tuple[int | None, ...]:
-    """Return the static shape of a tensor without its batch dimension."""
-    return tuple(tensor.shape[1:])

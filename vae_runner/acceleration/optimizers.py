@@ -1,7 +1,5 @@
 """Adam and AdamW with TensorFlow's fused update."""
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
@@ -9,12 +7,14 @@ import tensorflow as tf
 class _FusedUpdate(keras.optimizers.Adam):
     """Keras's Adam, whose update of a variable is one operation instead of a dozen.
 
-    The numbers are Keras's within float32 rounding, and so is everything around the update: schedules, clipping, weight
-    decay, saved state. What the operation does not cover (AMSGrad, sparse gradients) is left to Keras.
+    The numbers are Keras's within float32 rounding; schedules, clipping, weight decay and saved state are Keras's. What
+    the operation does not cover (AMSGrad, sparse gradients) is left to Keras too.
     """
 
-    def update_step(self, gradient: Any, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
-        """Move `variable` against its gradient (Kingma & Ba, 2015, end of section 2, with ε as Keras places it)."""
+    def update_step(
+        self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable, learning_rate: tf.Tensor
+    ) -> None:
+        """Update `variable` and its moments (Kingma & Ba, 2015, end of section 2, with ε as Keras places it)."""
         if self.amsgrad or not isinstance(gradient, tf.Tensor):
             super().update_step(gradient, variable, learning_rate)
             return

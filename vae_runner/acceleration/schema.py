@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from vae_runner.config.keys import key
 from vae_runner.config.registry import Built, Component
@@ -30,7 +29,7 @@ class AdamWConfig(AdamConfig):
     weight_decay: float = key(0.004, minimum=0)
 
 
-def check_clipping(optimizer: Mapping[str, Any]) -> None:
+def check_clipping(optimizer: Mapping[str, object]) -> None:
     """Refuse several ways of clipping the gradient, of which Keras's optimizers take one."""
     given = [name for name in ("clipnorm", "global_clipnorm", "clipvalue") if optimizer.get(name) is not None]
     if len(given) > 1:

@@ -1,13 +1,13 @@
-"""Single layers of Keras's, computed faster: normalisation, LeakyReLU and transposed convolutions."""
+"""Single layers of Keras's, computed faster: normalisation, LeakyReLU and convolutions."""
 
 from collections.abc import Sequence
-from typing import Any
+from types import ModuleType
 
 import keras
 import tensorflow as tf
 
 from vae_runner.acceleration.custom_ops.limits import LANES, SIDE
-from vae_runner.acceleration.fused import Fused, is_same_convolution
+from vae_runner.acceleration.fused import Fused, Gradient, is_same_convolution
 
 MAX_TAPPED_CHANNELS = 4  # of an image, to which a convolution is faster as one product and sums of shifted maps
 
@@ -15,19 +15,19 @@ MAX_TAPPED_CHANNELS = 4  # of an image, to which a convolution is faster as one 
 class FusedBatchNormalization(Fused):
     """Batch normalisation over the last axis of images, by TensorFlow's fused operation.
 
-    In training it is more than twice as fast on a CPU, because Keras 3 takes the moments and normalises in separate
+    In training it is more than twice as fast on a CPU as Keras 3, which takes the moments and normalises in separate
     operations.
     """
 
     @classmethod
-    def match(cls, chain: Sequence[keras.layers.Layer], custom_ops: Any) -> int:
+    def match(cls, chain: Sequence[keras.layers.Layer], custom_ops: ModuleType | None) -> int:
         """Match batch normalisation of maps `[batch, height, width, channels]`."""
         norm = chain[0]
         fits = type(norm) is keras.layers.BatchNormalization and norm.axis in (-1, 3)
         return int(fits and len(norm.input.shape) == 4)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-        """Return `inputs` normalised; in training, move the moving averages."""
+        """Return the normalised inputs; in training, update the moving averages."""
         (norm,) = self.layers
         if not (training and norm.trainable):
             return norm(inputs, training=training)
@@ -48,42 +48,41 @@ class FusedBatchNormalization(Fused):
         return outputs
 
 
-def scale_and_offset(norm: keras.layers.BatchNormalization, channels: int) -> tuple[Any, Any]:
-    """Return γ and β of a batch normalisation, each float32 `[channels]`, also where it has none."""
+def scale_and_offset(norm: keras.layers.BatchNormalization, channels: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return γ and β of a batch normalisation, float32 `[channels]`; ones and zeros where it has none."""
     gamma = norm.gamma if norm.scale else tf.ones([channels])
     beta = norm.beta if norm.center else tf.zeros([channels])
     return gamma, beta
 
 
 def move_averages(norm: keras.layers.BatchNormalization, mean: tf.Tensor, variance: tf.Tensor) -> None:
-    """Let the moving averages move towards the moments of a batch; the variance is the biased one."""
+    """Update the moving averages with the mean and the biased variance of a batch, each `[channels]`."""
     for average, value in ((norm.moving_mean, mean), (norm.moving_variance, variance)):
         average.assign(average * norm.momentum + value * (1 - norm.momentum))
 
 
 def _normalized_over_replicas(
-    inputs: tf.Tensor, gamma: Any, beta: Any, pivot: tf.Tensor, epsilon: float
+    inputs: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, pivot: tf.Tensor, epsilon: float
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Return normalised `inputs`, and the mean and biased variance over all replicas, by the fused operations.
 
-    In training these know one replica's moments only, so they give the moments, and normalise as if not training, with
-    those of all replicas. The gradient of that lacks what the moments owe to the inputs. With it, it is
+    In training these take one replica's moments only. So they compute these moments, and then normalise as outside
+    training, with the moments of all replicas. The gradient of that lacks the moments' dependence on the inputs; the
+    full one is (Ioffe & Szegedy, 2015, arXiv:1502.03167, section 3)
 
-        dx = γ/σ (dy − ⟨dy⟩ − x̂ ⟨dy · x̂⟩),    ⟨⟩: the mean over all replicas' images and pixels,
-
-    as Ioffe & Szegedy have it (2015, arXiv:1502.03167, section 3).
+        dx = γ/σ (dy − ⟨dy⟩ − x̂ ⟨dy · x̂⟩),    ⟨⟩: the mean over all replicas' images and pixels.
     """
     replicas = tf.distribute.get_replica_context()
     count = tf.cast(tf.size(inputs) // tf.shape(inputs)[-1], tf.float32)
 
     @tf.custom_gradient
-    def normalized(x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor) -> tuple[Any, Any]:
-        fused: dict[str, Any] = {"scale": scale, "offset": offset, "epsilon": epsilon}
+    def normalized(x: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], Gradient]:
+        fused: dict[str, object] = {"scale": scale, "offset": offset, "epsilon": epsilon}
         empty = tf.zeros([0])
         _, local, unbiased, *_ = tf.raw_ops.FusedBatchNormV3(
             x=x, mean=empty, variance=empty, exponential_avg_factor=1.0, is_training=True, **fused
         )
-        # Distances from a pivot near the mean, which all replicas know: sums of squares from 0 would cancel.
+        # Distances are from a pivot near the mean, the same on all replicas: sums of squares from 0 would cancel.
         distance = local - pivot
         square = unbiased * (count - 1) / count + tf.square(distance)
         sums = tf.stack([count * distance, count * square, tf.fill(tf.shape(distance), count)])
@@ -92,7 +91,7 @@ def _normalized_over_replicas(
         variance = tf.maximum(squares / total - tf.square(distances / total), 0.0)
         outputs = tf.raw_ops.FusedBatchNormV3(x=x, mean=mean, variance=variance, is_training=False, **fused).y
 
-        def gradients(dy: tf.Tensor, *_: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        def gradients(dy: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             dx, dscale, doffset, *_ = tf.raw_ops.FusedBatchNormGradV3(
                 y_backprop=dy, x=x, scale=scale, reserve_space_1=mean, reserve_space_2=variance, reserve_space_3=empty,
                 epsilon=epsilon, is_training=False,
@@ -114,21 +113,21 @@ def _normalized_over_replicas(
 class InPlaceLeakyReLU(Fused):
     """LeakyReLU, which may overwrite its input.
 
-    The gradient asks for the sign only, which the output has too: nothing needs the input any more, and TensorFlow
-    writes the output where the input was. Slopes below 0 would turn the sign; Keras refuses them.
+    The gradient needs the sign only, which the output has too. So nothing needs the input any more, and TensorFlow
+    writes the output into its memory. Slopes below 0 would turn the sign; Keras refuses them.
     """
 
     @classmethod
-    def match(cls, chain: Sequence[keras.layers.Layer], custom_ops: Any) -> int:
+    def match(cls, chain: Sequence[keras.layers.Layer], custom_ops: ModuleType | None) -> int:
         """Match LeakyReLU of maps."""
         return int(type(chain[0]) is keras.layers.LeakyReLU and len(chain[0].input.shape) == 4)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Return `inputs` where positive, else the slope times `inputs`."""
+        """Return the inputs where they are positive, else the slope times the inputs."""
         slope = self.layers[0].negative_slope
 
         @tf.custom_gradient
-        def leaky_relu(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        def leaky_relu(x: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
             y = tf.nn.leaky_relu(x, slope)
             return y, lambda dy: tf.raw_ops.LeakyReluGrad(gradients=dy, features=y, alpha=slope)
 
@@ -138,12 +137,12 @@ class InPlaceLeakyReLU(Fused):
 class TappedConv2DTranspose(Fused):
     """A transposed convolution of stride 1 to few channels, as one matrix product and sums of shifted maps.
 
-    A convolution spreads its work over the output channels, of which an image has one or three. The product computes
-    every tap of the kernel as a channel of its own; the gradients are those of the convolution.
+    A convolution distributes its work over the output channels, of which an image has one or three. The product has
+    every tap of the kernel as a channel of its own. The gradients are those of the convolution.
     """
 
     @classmethod
-    def match(cls, chain: Sequence[keras.layers.Layer], custom_ops: Any) -> int:
+    def match(cls, chain: Sequence[keras.layers.Layer], custom_ops: ModuleType | None) -> int:
         """Match transposed convolutions of stride 1 from many channels to few."""
         layer = chain[0]
         return int(
@@ -161,12 +160,12 @@ class TappedConv2DTranspose(Fused):
 
 
 @tf.custom_gradient
-def _tapped(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
+def _tapped(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
     """Return the transposed convolution of stride 1 and "same" padding; `kernel` is `[rows, columns, out, in]`."""
     rows, columns, out, _ = kernel.shape
     height, width = x.shape[1:3]
     taps = tf.tensordot(x, tf.reshape(kernel, [rows * columns * out, -1]), axes=[[3], [1]])
-    before = [rows // 2, columns // 2]  # how far the first tap moves a map down and to the right
+    before = [rows // 2, columns // 2]  # how far the first tap shifts a map down and to the right
     after = [(rows - 1) // 2, (columns - 1) // 2]
     taps = tf.pad(taps, [[0, 0], [before[0], after[0]], [before[1], after[1]], [0, 0]])
     maps = []
@@ -188,8 +187,8 @@ class StridedConv2D(Fused):
     """A convolution of stride 2 or more, whose gradient with respect to its inputs is a custom operation."""
 
     @classmethod
-    def match(cls, chain: Sequence[keras.layers.Layer], custom_ops: Any) -> int:
-        """Match what the custom transposed convolution can give the gradient of."""
+    def match(cls, chain: Sequence[keras.layers.Layer], custom_ops: ModuleType | None) -> int:
+        """Match convolutions of which the custom transposed convolution computes the gradient."""
         layer = chain[0]
         fits = type(layer) is keras.layers.Conv2D and custom_ops is not None
         return int(fits and _is_strided(layer, layer.input.shape[-1]))
@@ -200,7 +199,7 @@ class StridedConv2D(Fused):
         (stride, _), (height, width) = layer.strides, inputs.shape[1:3]
 
         @tf.custom_gradient
-        def convolution(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        def convolution(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
             def gradients(dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
                 dx = self.custom_ops.vae_runner_conv2d_transpose(
                     maps=dy, kernel=kernel, stride=stride, height=height, width=width
@@ -220,8 +219,8 @@ class StridedConv2DTranspose(Fused):
     """A transposed convolution of stride 2 or more, by a custom operation."""
 
     @classmethod
-    def match(cls, chain: Sequence[keras.layers.Layer], custom_ops: Any) -> int:
-        """Match what the custom operation computes."""
+    def match(cls, chain: Sequence[keras.layers.Layer], custom_ops: ModuleType | None) -> int:
+        """Match transposed convolutions that the custom operation computes."""
         layer = chain[0]
         fits = type(layer) is keras.layers.Conv2DTranspose and custom_ops is not None
         return int(fits and _is_strided(layer, layer.filters))
@@ -236,8 +235,8 @@ class StridedConv2DTranspose(Fused):
         return layer.activation(tf.nn.bias_add(outputs, layer.bias) if layer.use_bias else outputs)
 
 
-def _is_strided(layer: Any, channels: int) -> bool:
-    """Return whether the custom transposed convolution to so many channels computes what a strided layer needs."""
+def _is_strided(layer: keras.layers.Layer, channels: int) -> bool:
+    """Return whether the custom transposed convolution, to so many channels, serves a layer: it has a stride."""
     return (
         is_same_convolution(layer)
         and layer.strides[0] > 1
@@ -253,7 +252,7 @@ SINGLE_LAYERS = (
 )  # fmt: skip
 
 
-def accelerated(layer: keras.layers.Layer, custom_ops: Any) -> keras.layers.Layer:
+def accelerated(layer: keras.layers.Layer, custom_ops: ModuleType | None) -> keras.layers.Layer:
     """Return a faster view of one layer, or the layer itself."""
     views = (cls.view([layer], custom_ops) for cls in SINGLE_LAYERS)
     return next((view for view in views if view is not None), layer)

@@ -6,7 +6,7 @@ The work is in `cli`, and is imported where Ctrl-C is answered already: it takes
 
 import sys
 
-from vae_runner.errors import UserError, exit_status, not_permitted
+from vae_runner.errors import UserError, exit_status, permissions_explained
 from vae_runner.runtime.interruption import ignore_signals, signals_raise
 from vae_runner.runtime.streams import BestEffortStream, best_effort_output
 
@@ -46,11 +46,8 @@ def _work(name: str) -> None:
 
     check_hyphens(sys.argv[1:])
     try:
-        getattr(cli, name.removeprefix("vae-"))()
-    except PermissionError as error:
-        if error.filename is None:
-            raise
-        raise not_permitted(error) from error
+        with permissions_explained():
+            getattr(cli, name.removeprefix("vae-"))()
     except SystemExit as end:  # of Hydra's or argparse's, after a question is answered
         if end.code:
             raise

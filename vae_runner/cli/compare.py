@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
 from vae_runner.config.choices import part_name
@@ -14,9 +15,13 @@ from vae_runner.errors import DAMAGED, UserError
 from vae_runner.evaluation.embeddings import decode, reconstruct
 from vae_runner.experiment import load
 from vae_runner.figures.comparison import Compared, comparison, in_order
-from vae_runner.files.folders import csv_table, is_file, readable, write_whole
+from vae_runner.files.atomic import check_writable, write_atomic
+from vae_runner.files.csv_table import csv_table
+from vae_runner.files.untrusted import is_file, readable
 from vae_runner.runtime.console import console, plain
-from vae_runner.storage.run_directory import CHOICES, RunDirectory, check_writable, save_figure
+from vae_runner.storage.pictures import save_figure
+from vae_runner.storage.run_info import CHOICES
+from vae_runner.storage.stored_run import StoredRun
 from vae_runner.sweeps.report import counted
 from vae_runner.training.noise import NumpyNoise
 
@@ -25,6 +30,8 @@ ABOUT = ("run", *SHOWN_PARTS, "latent", "seed", "epoch")  # the first columns of
 SHOWN_IMAGES = 8
 SAMPLES = 32
 SEED = 0  # of the samples: every run decodes the same draws, as far as its latent space has their dimensions
+
+Row = dict[str, Any]  # of the table, by column: texts and numbers
 
 
 def compare(paths: Sequence[Path], out: Path, trust: Sequence[str]) -> None:
@@ -54,7 +61,7 @@ def compare(paths: Sequence[Path], out: Path, trust: Sequence[str]) -> None:
         ),
         out,
     )
-    write_whole(table_file, csv_table(rows))
+    write_atomic(table_file, csv_table(rows))
     _print(rows)
     print(f"{counted(runs)} in {out}, the metrics in {table_file}")
 
@@ -75,20 +82,20 @@ def _check_is_ours(table_file: Path) -> None:
 class _Run:
     """What is read of a run directory."""
 
-    directory: RunDirectory
-    info: dict[str, Any]
-    config: Any
-    images: np.ndarray[Any, Any]
+    directory: StoredRun
+    info: dict[str, Any]  # run.json
+    config: DictConfig
+    images: NDArray[np.uint8]
     count: int
     label_names: list[str]
 
     @classmethod
     def open(cls, path: Path) -> "_Run":
-        directory = RunDirectory.open_finished(path)
+        directory = StoredRun.open_finished(path)
         images, count, label_names = directory.test_images
         return cls(directory, directory.info, directory.config, images, count, label_names)
 
-    def computed(self, row: dict[str, Any], trust: Sequence[str]) -> Compared:
+    def computed(self, row: Row, trust: Sequence[str]) -> Compared:
         """Return what is drawn of the run."""
         autoencoder = load(self.directory, trust)
         if self.images.shape[1:] != autoencoder.image_shape:
@@ -110,9 +117,9 @@ class _Run:
         )
 
 
-def _table(runs: Sequence[_Run]) -> list[dict[str, Any]]:
-    """One row a run: what it is, and its final metrics; the same columns in every row."""
-    rows: list[dict[str, Any]] = []
+def _table(runs: Sequence[_Run]) -> list[Row]:
+    """Return one row a run: what it is, and its final metrics; the same columns in every row."""
+    rows: list[Row] = []
     for run in runs:
         config, chosen = run.config, run.info.get(CHOICES, {})
         rows.append(
@@ -129,8 +136,8 @@ def _table(runs: Sequence[_Run]) -> list[dict[str, Any]]:
     return [{key: row.get(key, "") for key in columns} for row in rows]
 
 
-def _print(rows: Sequence[dict[str, Any]]) -> None:
-    """The metrics, one column a run, under its name or, where the names are too long for the terminal, a number."""
+def _print(rows: Sequence[Row]) -> None:
+    """Print the metrics, one column a run, under its name, or a number where names are too long for the terminal."""
     names = [str(row["run"]) for row in rows]
     if max(map(len, names)) * len(names) > console.width / 2:
         for number, name in enumerate(names, 1):

@@ -16,7 +16,7 @@ import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import NoReturn
 
 import hydra
@@ -36,17 +36,17 @@ from vae_runner.compat import keras as keras_internals
 from vae_runner.config import refusals
 from vae_runner.config.checks import check, check_folder
 from vae_runner.config.choices import check_choices, help_text, without_nothing
-from vae_runner.config.composition import of_the_run
+from vae_runner.config.composition import HydraJob, content_of
 from vae_runner.config.fingerprint import fingerprint
 from vae_runner.errors import UserError, check_name, exit_status, first_line
 from vae_runner.files.folders import make_next_folder, remove_empty
 from vae_runner.runtime import environment
 from vae_runner.runtime.interruption import raise_if_swallowed
-from vae_runner.schema import register_schemas
+from vae_runner.schema import Config, register_schemas
 from vae_runner.storage import resume
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
-from vae_runner.sweeps.job import CHDIR, CHILD, WORKER_LOST, check_stop, install_launcher_handlers, sweep_job
+from vae_runner.sweeps.job import CHDIR, LAUNCHING, WORKER_LOST, check_stop, install_launcher_handlers, sweep_job
 from vae_runner.sweeps.names import register_resolver
 
 log = logging.getLogger(__name__)
@@ -115,8 +115,8 @@ def compare() -> None:
 # --- what the commands share -----------------------------------------------------------------------------------
 
 
-def _import(name: str, last_words: Path | None = None) -> ModuleType:
-    """Return a module of ours that needs TensorFlow; should the import end the process, `last_words` will tell of it.
+def _import(name: str, crash_file: Path | None = None) -> ModuleType:
+    """Return a module of ours that needs TensorFlow; should the import end the process, `crash_file` will tell of it.
 
     Raises:
         UserError: TensorFlow would not work with what the environment says.
@@ -126,9 +126,9 @@ def _import(name: str, last_words: Path | None = None) -> ModuleType:
     if full_name in sys.modules:  # the later runs of a sweep
         return sys.modules[full_name]
     _choose_temporary_folder()
-    from vae_runner.runtime.console import native_messages_to_log
+    from vae_runner.runtime.console import native_stderr_to_log
 
-    with native_messages_to_log(last_words), _garbage_uncollected(), keras_internals.without_settings_file():
+    with native_stderr_to_log(crash_file), _garbage_uncollected(), keras_internals.without_settings_file():
         module = importlib.import_module(full_name)
         import matplotlib
         import tensorflow as tf
@@ -178,7 +178,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _arguments() -> list[str]:
-    """The command line, without the carriage returns that a script with another system's ends of lines gives."""
+    """Return the command line, without the carriage returns that a script with another system's ends of lines gives."""
     return [argument.rstrip("\r") for argument in sys.argv[1:]]
 
 
@@ -203,9 +203,9 @@ def run() -> None:
     sys.argv[1:] = resume_command.rewritten(arguments)
     if not is_sweep:
         _with_hydra(None)
-    elif CHILD in os.environ:
-        sweep = SweepDirectory(Path(os.environ[CHILD]))
-        os.environ[CHILD] = str(os.getpid())
+    elif LAUNCHING in os.environ:
+        sweep = SweepDirectory(Path(os.environ[LAUNCHING]))
+        os.environ[LAUNCHING] = str(os.getpid())
         install_launcher_handlers(sweep)
         try:
             _with_hydra(sweep)
@@ -224,28 +224,37 @@ def _with_hydra(sweep: SweepDirectory | None) -> None:
     register_schemas()
     hydra_internals.check_batches_with(_check_batch)
     jobs = _Jobs()
-    try:
+    with _HydraErrors(sweep, jobs):
         hydra.main(config_path="pkg://vae_runner.conf", config_name="config", version_base="1.3")(jobs.run)()
-    except UserError:
-        raise
-    except Exception as error:
-        if sweep:
-            check_stop(sweep)  # whatever a launcher makes of it that its runs have ended
-        if type(error).__name__ in WORKER_LOST_ERRORS and sweep:
-            log.error("%s", first_line(error))
-            sys.exit(WORKER_LOST)
-        plugin = _plugin_in(error)
-        # Once a job has begun, the configuration has been composed: the command line is not at fault any more.
-        refused = REFUSALS if plugin else (*REFUSALS, *UNEXPLAINED)
-        if isinstance(error, refused) and not jobs.count:
-            raise UserError(refusals.explain(error)) from error
-        if plugin:
-            raise UserError(f"{plugin}: {type(error).__name__}: {error}") from error
-        raise
     if sweep:
         check_stop(sweep)
     if jobs.refusal is not None:
         raise jobs.refusal
+
+
+class _HydraErrors(contextlib.AbstractContextManager[None]):
+    """Makes a UserError of what Hydra, or a plugin of its, raises inside, if the user can mend it."""
+
+    def __init__(self, sweep: SweepDirectory | None, jobs: "_Jobs") -> None:
+        self._sweep, self._jobs = sweep, jobs
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback_: TracebackType | None
+    ) -> None:
+        if not isinstance(error, Exception) or isinstance(error, UserError):
+            return
+        if self._sweep:
+            check_stop(self._sweep)  # A launcher raises errors of its own when its runs were stopped.
+            if type(error).__name__ in WORKER_LOST_ERRORS:
+                log.error("%s", first_line(error))
+                sys.exit(WORKER_LOST)
+        plugin = _plugin_in(error)
+        # Once a job has begun, the configuration has been composed: the command line is not at fault any more.
+        refused = REFUSALS if plugin else (*REFUSALS, *UNEXPLAINED)
+        if isinstance(error, refused) and not self._jobs.count:
+            raise UserError(refusals.explain(error)) from error
+        if plugin:
+            raise UserError(f"{plugin}: {type(error).__name__}: {error}") from error
 
 
 def _check_batch(self: Sweeper, batch: Sequence[Sequence[str]]) -> None:
@@ -263,12 +272,12 @@ def _check_batch(self: Sweeper, batch: Sequence[Sequence[str]]) -> None:
         with read_write(composed), open_dict(composed):
             del composed["hydra"]  # as for a run
         check(composed)
-        identities.append(fingerprint(composed))
+        identities.append(fingerprint(content_of(composed)))
     SweepDirectory(Path(self.config.hydra.sweep.dir)).expect(identities)
 
 
 def _plugin_in(error: Exception) -> str | None:
-    """The plugin of Hydra's that an error comes from, if any: a launcher that cannot reach its cluster, or the like."""
+    """Return the plugin of Hydra's that an error comes from, if any: a launcher that cannot reach its cluster, say."""
     names = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__))
     return next((name.split(".")[1] for name in names if name.startswith("hydra_plugins.")), None)
 
@@ -288,10 +297,10 @@ class _Jobs:
 
         def runner() -> ModuleType:
             compiling.begin(cfg.hardware)  # takes longer than the import
-            return _import("run", last_words)
+            return _import("run", crash_file)
 
         in_sweep = hydra.mode == RunMode.MULTIRUN
-        last_words = SweepDirectory(path.parent).last_words_file if in_sweep else None
+        crash_file = SweepDirectory(path.parent).crash_file if in_sweep else None
         if in_sweep:
             return sweep_job(cfg, hydra, path, runner)
         try:
@@ -304,7 +313,7 @@ class _Jobs:
                 _check_is_outside(path)
                 RunDirectory(path).check_own()
             check(cfg)
-            runner().run(of_the_run(cfg), hydra, resumed=resumed)
+            runner().run(Config.of(cfg), HydraJob.of(hydra), resumed=resumed)
         except UserError as error:
             self.refusal = error
         finally:
@@ -325,7 +334,7 @@ def _check_is_outside(path: Path) -> None:
 
 
 def _as_hydra_reads(argument: str) -> str:
-    """`key=value` with the user's home in place of `~`, which the shell leaves there, and with quotes if it needs them.
+    """Return `key=value` with the home in place of a `~` that the shell leaves there, and with quotes if it needs them.
 
     Without quotes, Hydra reads only some of ASCII. What has syntax of its own, lists and sweeps, is left as it is.
     """
@@ -342,7 +351,7 @@ def _as_hydra_reads(argument: str) -> str:
 
 
 def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
-    """Refuse options that there are not; says whether these ask for a sweep, and puts them after the overrides."""
+    """Refuse unknown options; return whether these ask for a sweep, and the arguments with the options last."""
     arguments = without_nothing(arguments)
     parser = hydra_internals.arguments_parser()
 

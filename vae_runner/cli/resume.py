@@ -12,16 +12,16 @@ from hydra.errors import HydraException
 from vae_runner.config import refusals
 from vae_runner.config.composition import COMMAND_KEYS
 from vae_runner.errors import UserError, did_you_mean
-from vae_runner.schema import Config
+from vae_runner.schema import CommandConfig
 from vae_runner.storage.resume import MAY_CHANGE, may_change
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
 
-KNOWN = ("experiment", "hydra", *(field.name for field in dataclasses.fields(Config)))
+KNOWN = ("experiment", "hydra", *(field.name for field in dataclasses.fields(CommandConfig)))
 
 
 def rewritten(arguments: Sequence[str]) -> list[str]:
-    """The command line of `vae-run`; with `resume=RUN` among the overrides, Hydra is told to run in RUN.
+    """Return the command line of `vae-run`; with `resume=RUN` among the overrides, one that has Hydra run in RUN.
 
     Raises:
         UserError: RUN is no run directory, or an override would change what the run has done already.

@@ -10,8 +10,9 @@ from vae_runner.errors import UserError
 from vae_runner.evaluation.embeddings import decode
 from vae_runner.experiment import load
 from vae_runner.figures.grid import image_grid
-from vae_runner.files.folders import write_whole
-from vae_runner.storage.run_directory import RunDirectory, check_writable, save_figure
+from vae_runner.files.atomic import check_writable, write_atomic
+from vae_runner.storage.pictures import save_figure
+from vae_runner.storage.stored_run import StoredRun
 from vae_runner.training.noise import NumpyNoise
 
 MAX_PICTURE_PIXELS = 50_000_000
@@ -28,7 +29,7 @@ def sample(run: Path, number: int, out: Path, seed: int, trust: Sequence[str]) -
     if kind not in (".png", ".npy"):
         raise UserError(f"--out {out}: the name must end in .png (a picture) or .npy (an array)")
     check_writable(out)
-    autoencoder = load(RunDirectory.open_finished(run), trust)
+    autoencoder = load(StoredRun.open_finished(run), trust)
     height, width, _ = autoencoder.image_shape
     most = (MAX_PICTURE_PIXELS if kind == ".png" else MAX_ARRAY_PIXELS) // (height * width)
     if number > most:
@@ -38,7 +39,7 @@ def sample(run: Path, number: int, out: Path, seed: int, trust: Sequence[str]) -
     if kind == ".npy":
         buffer = io.BytesIO()
         np.save(buffer, np.round(images * 255).astype(np.uint8))
-        write_whole(out, buffer.getvalue())
+        write_atomic(out, buffer.getvalue())
     else:
         columns = int(np.ceil(np.sqrt(number)))
         save_figure(image_grid(images, columns, f"{number} samples, z ~ {autoencoder.prior.symbol}"), out)

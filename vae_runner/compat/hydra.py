@@ -30,7 +30,7 @@ def list_groups_on_demand() -> None:
     Hydra.get_help = _get_help  # type: ignore[method-assign]
 
 
-def _get_help(self: Hydra, help_cfg: DictConfig, cfg: DictConfig, args_parser: Any, resolve: bool) -> str:
+def _get_help(self: Hydra, help_cfg: DictConfig, cfg: DictConfig, args_parser: ArgumentParser, resolve: bool) -> str:
     if "_CONFIG_GROUPS" not in help_cfg.template:
         self.format_config_groups = lambda predicate, compact=True: ""  # type: ignore[method-assign]
     return _hydras_get_help(self, help_cfg, cfg, args_parser, resolve)
@@ -67,6 +67,6 @@ def rename_plugin_presets(names: Sequence[tuple[str, str]], suffix: str) -> None
     """
     Plugins.instance()  # stores them
     for kind, name in names:
-        stored: dict[str, Any] = ConfigStore.instance().repo.get("hydra", {}).get(kind, {})
+        stored: dict[str, object] = ConfigStore.instance().repo.get("hydra", {}).get(kind, {})
         if preset := stored.pop(f"{name}.yaml", None):
             stored[f"{name}{suffix}.yaml"] = preset

@@ -6,7 +6,10 @@ Nothing here imports Keras before it is needed: `without_settings_file` comes be
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import keras
 
 
 @contextmanager
@@ -27,7 +30,7 @@ def unallocated() -> Iterator[None]:
             raise
 
 
-def sums_no_gradients(optimizer: Any) -> None:
+def sums_no_gradients(optimizer: "keras.optimizers.Optimizer") -> None:
     """Let a Keras optimizer take gradients that are already sums over the replicas.
 
     Keras sums them itself, but only after it has clipped them and looked for numbers that are not finite: what it then

@@ -1,9 +1,10 @@
 """Optuna 2.10, which Hydra's sweeper asks for one trial after the other."""
 
 from collections.abc import Callable
-from typing import Any
 
+from optuna.distributions import BaseDistribution
 from optuna.study import Study
+from optuna.trial import Trial
 
 
 def before_each_trial(action: Callable[[], None]) -> None:
@@ -13,8 +14,8 @@ def before_each_trial(action: Callable[[], None]) -> None:
     """
     ask = Study.ask
 
-    def act_and_ask(self: Study, *arguments: Any, **named: Any) -> Any:
+    def act_and_ask(self: Study, fixed_distributions: dict[str, BaseDistribution] | None = None) -> Trial:
         action()
-        return ask(self, *arguments, **named)
+        return ask(self, fixed_distributions)
 
     Study.ask = act_and_ask  # type: ignore[method-assign]

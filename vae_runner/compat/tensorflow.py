@@ -9,7 +9,7 @@ from tensorflow.python.framework import config, ops
 
 
 @contextmanager
-def forgotten() -> Iterator[None]:
+def custom_gradients_scoped() -> Iterator[None]:
     """Forget, at the end, the custom gradients of what was traced inside.
 
     Each `tf.custom_gradient` in a traced function is registered by a name of its own for as long as the process lives,

@@ -4,7 +4,6 @@ import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -30,8 +29,7 @@ def check(config: DictConfig) -> None:
             (f"{key}={value}: " for key, value in _interpolations(config) if not _leads_somewhere(config, key)), ""
         )
         raise UserError(f"{where}{str(error).splitlines()[0]}: write a value") from error
-    for path, value, field in typed_keys(config, ""):
-        check_value(path, value, field)
+    _check_each(config)
     for name in registry.parts():
         if not isinstance(config[name], DictConfig) or "_target_" not in config[name]:
             raise UserError(f"{name} names nothing to build: its YAML needs keys, and among them a _target_")
@@ -46,8 +44,7 @@ def check_values(config: DictConfig) -> None:
     Raises:
         UserError: a number is out of its range, a word is none of those allowed, or values do not go together.
     """
-    for path, value, field in typed_keys(config, ""):
-        check_value(path, value, field)
+    _check_each(config)
     for name in registry.parts():
         component = registry.by_target(config[name]._target_)
         for field in dataclasses.fields(component.schema) if component else ():
@@ -56,9 +53,14 @@ def check_values(config: DictConfig) -> None:
     _check_together(config)
 
 
+def _check_each(config: DictConfig) -> None:
+    for path, value, field in typed_keys(config, ""):
+        check_value(path, value, field)
+
+
 def _check_together(config: DictConfig) -> None:
-    whole: Any = OmegaConf.to_object(config)
-    for keys in (*vars(whole).values(), whole):
+    root = OmegaConf.to_object(config)
+    for keys in (*vars(root).values(), root):
         if isinstance(keys, registry.Keys):
             keys.check()
 
@@ -77,7 +79,7 @@ def _check_folders(config: DictConfig) -> None:
             raise UserError(f"{name}={folder}: there is no home that ~ could stand for: give {name}=DIR") from error
 
 
-def check_folder(path: str, value: Any) -> None:
+def check_folder(path: str, value: object) -> None:
     """Refuse what the key `path` gives, if it can be no folder."""
     if value == "":
         raise UserError(f"{path}= is empty: give a folder, or leave it out")
@@ -86,7 +88,7 @@ def check_folder(path: str, value: Any) -> None:
 
 
 def _interpolations(config: DictConfig) -> Iterator[tuple[str, str]]:
-    """The keys whose values are to be looked up, and those values, like `${epochs}`."""
+    """Yield the keys whose values are to be looked up, and those values, like `${epochs}`."""
     for path, value in leaves(OmegaConf.to_container(config, resolve=False)):
         if isinstance(value, str) and "${" in value:
             yield path, value

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
+from hydra.conf import HydraConf
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
@@ -18,7 +18,6 @@ from vae_runner.errors import UserError
 
 CONF = Path(str(vae_runner.conf.__file__)).parent
 GROUPS = {file.parent.name for file in CONF.glob("*/*.yaml")}
-OPTIONAL = "experiment"  # the group in which nothing has to be chosen
 
 
 def help_text() -> str:
@@ -42,13 +41,13 @@ def _help_lines(group: str) -> Iterator[str]:
     yield from textwrap.wrap("; ".join(filter(None, keys)), 120, initial_indent=" " * 27, subsequent_indent=" " * 27)
 
 
-def part_name(part: str, target: Any, chosen: Mapping[str, str]) -> str:
+def part_name(part: str, target: object, chosen: Mapping[str, str]) -> str:
     """Return what a run's part is called: as it was chosen, where the run tells; else one of ours, or its target."""
     ours = registry.by_target(target)
     return chosen.get(part) or (ours.name if ours else str(target))
 
 
-def chosen_in(hydra: Any) -> dict[str, str]:
+def chosen_in(hydra: HydraConf) -> dict[str, str]:
     """Return what was chosen in each group, but for Hydra's own, and for a part whose `_target_` was given besides."""
     given = {override.key_or_group for override in parsed(hydra.overrides.task)}
     return {
@@ -70,7 +69,7 @@ def parsed(arguments: Iterable[str]) -> list[Override]:
 
 def without_nothing(overrides: Sequence[str]) -> list[str]:
     """Return the overrides without `experiment=null`, which is how it is anyway, and which Hydra does not take."""
-    return [override for override in overrides if override != f"{OPTIONAL}=null"]
+    return [override for override in overrides if override != "experiment=null"]
 
 
 def check_choices(overrides: Iterable[str]) -> None:
@@ -96,5 +95,4 @@ def check_choices(overrides: Iterable[str]) -> None:
                 advice = f"a run with each is -m {group}={several}" if is_of_runs else f"write {group}=NAME"
                 raise UserError(f"{group}=[{several}]: one {group} is chosen, and no list; {advice}")
             if choice is None and not override.is_delete():
-                advice = "" if group == OPTIONAL else "give the name of one, or "
-                raise UserError(f"{group}=null: {group} is chosen by a name; {advice}leave it out")
+                raise UserError(f"{group}=null: {group} is chosen by a name; give the name of one, or leave it out")

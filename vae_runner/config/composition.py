@@ -1,17 +1,26 @@
 """The configuration of one run, from what Hydra composes for a command."""
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
+from hydra.conf import HydraConf
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+
+from vae_runner.config.choices import chosen_in
+from vae_runner.config.keys import Content
 
 COMMAND_KEYS = ("resume", "trust", "sweep")  # what a command is to do, and no part of the run that it does
 FOLDER_KEYS = ("data_dir", "dataset.data_dir", "dataset.root")
 
 
 def of_the_run(config: DictConfig) -> DictConfig:
-    """Return a copy of the configuration without what only this command is told, its interpolations resolved.
+    """Return a copy of the configuration without the keys of the command, its interpolations resolved.
 
-    Only the configuration as a whole knows what they mean: they may name a key that is left out here, and a part that
+    Only the complete configuration knows what they mean: they may name a key that is left out here, and a part that
     is taken out of its tree would look them up in itself. Folders are absolute, so that they are found from anywhere.
     """
     own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
@@ -22,15 +31,36 @@ def of_the_run(config: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(own, [str(name) for name in own if name not in COMMAND_KEYS])
 
 
+def content_of(config: DictConfig) -> Content:
+    """Return the configuration of the run in plain dictionaries, as config.yaml has it."""
+    content = OmegaConf.to_container(of_the_run(config))
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
 def _absolute(folder: str) -> str:
     """Return the folder as it is called from anywhere; as it is, what has no home to begin with, or is an address."""
     folder = os.path.expanduser(folder)  # noqa: PTH111 (Path raises where there is no home, and collapses the // of ://)
     return folder if folder.startswith("~") or "://" in folder else os.path.abspath(folder)  # noqa: PTH100 (keeps links)
 
 
-def without_output(config: DictConfig) -> DictConfig:
-    """The configuration for a machine that takes part in a run of which another one writes."""
-    changed = config.copy()
-    changed.figures.every, changed.figures.periodic, changed.figures.final = 0, {}, {}
-    changed.checkpoint.every, changed.checkpoint.every_minutes, changed.checkpoint.metric = 0, 0, None
-    return changed
+@dataclass(frozen=True)
+class HydraJob:
+    """What Hydra says of the job that a run is: where it belongs, and which command asked for it."""
+
+    directory: Path
+    in_sweep: bool
+    choices: dict[str, str]  # by group
+    config: object  # Hydra's own
+    overrides: Sequence[str]
+
+    @classmethod
+    def of(cls, hydra: HydraConf) -> Self:
+        """Return what Hydra's own configuration says."""
+        return cls(
+            Path(hydra.runtime.output_dir),
+            hydra.mode == RunMode.MULTIRUN,
+            chosen_in(hydra),
+            OmegaConf.to_container(hydra),
+            list(hydra.overrides.task),
+        )

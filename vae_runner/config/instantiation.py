@@ -1,43 +1,52 @@
 """From a part of the configuration to the object that it describes."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
 
+from vae_runner.config.keys import Content
 from vae_runner.config.refusals import explain_target
+from vae_runner.config.registry import Built
 from vae_runner.errors import UserError, did_you_mean
 
 
-def build(node: DictConfig, **arguments: Any) -> Any:
-    """The object that `node` describes: its `_target_`, called with its keys and `arguments`.
+def build(part: Built | Mapping[str, object], path: str, /, **arguments: object) -> Any:
+    """Return the object that a part describes: its `_target_`, called with its keys, and `arguments`.
 
-    With `_partial_: true` it is not called: the target itself, or with the node's keys filled in.
+    With `_partial_: true` it is not called: the target itself, or with the part's keys filled in. `path` is the part's
+    dotted key, for messages.
 
     Raises:
         UserError: there is no such target, or it does not take these keys.
     """
-    where = str(node._get_full_key(None))
-    if "_target_" not in node:
-        raise UserError(f"{where} names nothing to build: its YAML needs a _target_")
+    keys = keys_of(part)
+    if "_target_" not in keys:
+        raise UserError(f"{path} names nothing to build: its YAML needs a _target_")
+    name = str(keys["_target_"])
     try:
-        target = instantiate(OmegaConf.to_container(node, resolve=True), _partial_=True, _convert_="all")
+        target = instantiate(keys, _partial_=True, _convert_="all")
     except InstantiationException as error:
-        raise UserError(f"{where}._target_={node._target_} {explain_target(node._target_, error)}") from error
-    partial = bool(node.get("_partial_"))
+        raise UserError(f"{path}._target_={name} {explain_target(name, error)}") from error
+    signature = inspect.signature(target.func)
     try:
-        signature = inspect.signature(target.func)
-        (signature.bind_partial if partial else signature.bind)(**(target.keywords | arguments))
+        bind = signature.bind_partial if keys.get("_partial_") else signature.bind
+        bind(**(target.keywords | arguments))
     except (TypeError, ValueError) as error:
-        unknown = next((name for name in target.keywords if f"'{name}'" in str(error)), "")
+        unknown = next((key for key in target.keywords if f"'{key}'" in str(error)), "")
         hint = did_you_mean(unknown, signature.parameters) if unknown else ""
-        raise UserError(f"{where}: {node._target_} does not fit its configuration: {error}.{hint}") from error
-    for name, value in target.keywords.items():
-        expected = signature.parameters[name].annotation if name in signature.parameters else None
+        raise UserError(f"{path}: {name} does not fit its configuration: {error}.{hint}") from error
+    for key, value in target.keywords.items():
+        expected = signature.parameters[key].annotation if key in signature.parameters else None
         if expected is int and type(value) is not int:
-            raise UserError(f"{where}.{name}={value}: must be a whole number")
-    if partial:
+            raise UserError(f"{path}.{key}={value}: must be a whole number")
+    if keys.get("_partial_"):
         return target if target.keywords else target.func
     return target(**arguments)
+
+
+def keys_of(part: Built | Mapping[str, object]) -> Content:
+    """Return the keys of a part of the configuration, and their values."""
+    return dict(part if isinstance(part, Mapping) else vars(part))

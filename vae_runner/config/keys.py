@@ -5,11 +5,28 @@ import math
 import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import field
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from vae_runner.errors import YAML_WORDS, UserError, did_you_mean
+
+Content = dict[str, Any]  # a configuration as YAML has it: nested dictionaries, lists and plain values
+
+if TYPE_CHECKING:
+    T = TypeVar("T")
+    Mixed = Annotated[T, "of several types"]
+else:
+
+    class Mixed:
+        """The type of a key that takes values of several, `Mixed[int | list[int]]`.
+
+        OmegaConf has no such unions, and takes it for Any: what it lets through, `choices` or a `check` refuses.
+        """
+
+        def __class_getitem__(cls, allowed: object) -> object:
+            return Any
+
 
 LARGEST_INT = 2**63 - 1
 SMALLEST_FLOAT, LARGEST_FLOAT = 1.2e-38, 3.4e38  # of float32, which losses and optimizers are computed in
@@ -22,23 +39,23 @@ COMPARISONS = {
 
 
 def key(
-    default: Any = MISSING,
+    default: object = MISSING,
     *,
     minimum: float | None = None,
     above: float | None = None,
     maximum: float | None = None,
     below: float | None = None,
-    choices: tuple[Any, ...] = (),
+    choices: tuple[object, ...] = (),
     unit: str = "",
 ) -> Any:
-    """A dataclass field and the values it allows: `minimum` and `maximum` themselves too, `above` and `below` not."""
+    """Return a dataclass field with the values it allows: from `minimum` to `maximum`, `above` and `below` others."""
     bounds = dict(zip(COMPARISONS, (minimum, above, maximum, below), strict=True))
     allowed = {"bounds": {word: bound for word, bound in bounds.items() if bound is not None}}
     metadata = allowed | {"choices": choices, "unit": unit}
     return field(default=default, metadata=metadata)
 
 
-def typed_keys(node: DictConfig, prefix: str) -> Iterator[tuple[str, Any, dataclasses.Field[Any]]]:
+def typed_keys(node: DictConfig, prefix: str) -> Iterator[tuple[str, object, dataclasses.Field[object]]]:
     """Yield each key below `node` that has a schema: its dotted path, value and dataclass field.
 
     Raises:
@@ -62,7 +79,7 @@ def typed_keys(node: DictConfig, prefix: str) -> Iterator[tuple[str, Any, datacl
             yield from typed_keys(value, f"{path}.")
 
 
-def check_value(path: str, value: Any, schema_field: dataclasses.Field[Any]) -> None:
+def check_value(path: str, value: object, schema_field: dataclasses.Field[object]) -> None:
     """Refuse a value that its field does not allow."""
     choices = schema_field.metadata.get("choices", ())
     if (
@@ -91,8 +108,8 @@ def _short(value: int) -> str:
     return str(value) if abs(value) < 10**24 else f"{str(value)[:20]}…"
 
 
-def leaves(node: Any, prefix: str = "", *, into_lists: bool = True) -> Iterator[tuple[str, Any]]:
-    """Each value in nested dictionaries, and in lists unless those are values, with its dotted key."""
+def leaves(node: object, prefix: str = "", *, into_lists: bool = True) -> Iterator[tuple[str, object]]:
+    """Yield each value in nested dictionaries, and in lists unless those are values, with its dotted key."""
     if isinstance(node, Mapping):
         for key, value in node.items():
             yield from leaves(value, f"{prefix}.{key}" if prefix else str(key), into_lists=into_lists)

@@ -8,11 +8,10 @@ import sysconfig
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 from hydra.errors import HydraException, InstantiationException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException, ValidationError
 
 from vae_runner.compat.hydra import local_variable
@@ -24,7 +23,7 @@ OTHER_GROUPS = " What another group chooses is changed by '- override /GROUP: NA
 
 
 def quoted(path: Path) -> str:
-    """A path as the value of an override.
+    """Return a path as the value of an override.
 
     Raises:
         UserError: Hydra would take it for something else.
@@ -47,7 +46,7 @@ def check_hyphens(arguments: Sequence[str]) -> None:
 
 
 def explain_option(parser: argparse.ArgumentParser, message: str) -> str:
-    """The parser's complaint about an option, with the closest real one."""
+    """Return the parser's complaint about an option, with the closest real one."""
     unknown = re.match(r"unrecognized arguments: (\S+)", message)
     if unknown is None:
         return message
@@ -56,7 +55,7 @@ def explain_option(parser: argparse.ArgumentParser, message: str) -> str:
 
 
 def explain(error: Exception) -> str:
-    """Hydra's or OmegaConf's complaint about the overrides, with the closest real name."""
+    """Return Hydra's or OmegaConf's complaint about the overrides, with the closest real name."""
     cause = error.__cause__ or error
     text = str(error) or str(cause)
     first = text.splitlines()[0] if text else type(error).__name__
@@ -104,7 +103,7 @@ def _explain_yaml(error: yaml.YAMLError) -> str:
 
 
 def _explain_file(error: Exception, config: str) -> str:
-    """What is wrong in the YAML file `config`, a group and a name, of the user's own."""
+    """Return what is wrong in the YAML file `config`, a group and a name, of the user's own."""
     file, cause = _file(error, config), error.__context__
     if not isinstance(cause, OmegaConfBaseException):
         return f"{file}: {error}"
@@ -118,7 +117,7 @@ def _explain_file(error: Exception, config: str) -> str:
 
 
 def _file(error: Exception, config: str) -> Path:
-    """The file that Hydra has read as `config`."""
+    """Return the file that Hydra has read as `config`."""
     repository = local_variable(error, "repo")
     sources = repository.get_sources() if repository else ()
     folder = next((source.path for source in sources if source.is_config(config)), "")
@@ -130,12 +129,12 @@ def _is_empty(file: Path) -> bool:
 
 
 def explain_target(target: str, error: InstantiationException) -> str:
-    """Why Hydra does not get `target`: there is none of that name, or the module it is in fails; then where."""
+    """Return why Hydra does not get `target`: there is none of that name, or the module it is in fails; then where."""
     causes: list[BaseException] = [error]
     while cause := causes[-1].__cause__:
         causes.append(cause)
-    problem, told = causes[-1], str(causes[-2] if len(causes) > 1 else error)
-    if isinstance(problem, AttributeError) and "is an attribute of" in told:
+    problem, complaint = causes[-1], str(causes[-2] if len(causes) > 1 else error)
+    if isinstance(problem, AttributeError) and "is an attribute of" in complaint:
         return f"cannot be found: {problem}"
     if isinstance(problem, ModuleNotFoundError) and f"{target}.".startswith(f"{problem.name}."):
         module, _, name = str(problem.name).rpartition(".")
@@ -146,12 +145,12 @@ def explain_target(target: str, error: InstantiationException) -> str:
         )
     if len(causes) < 2 or not isinstance(causes[-2], ImportError):
         return f"cannot be used: {problem}"
-    told = str(problem.msg) if isinstance(problem, SyntaxError) else first_line(problem)
-    return f"cannot be imported: {_place(problem)}: {type(problem).__name__}: {told}"
+    complaint = str(problem.msg) if isinstance(problem, SyntaxError) else first_line(problem)
+    return f"cannot be imported: {_place(problem)}: {type(problem).__name__}: {complaint}"
 
 
 def _place(problem: BaseException) -> str:
-    """The file and line of an error in a module: the last in code that is no library's."""
+    """Return the file and line of an error in a module: the last in code that is no library's."""
     if isinstance(problem, SyntaxError):
         return f"{problem.filename}, line {problem.lineno}"
     frames = [frame for frame in traceback.extract_tb(problem.__traceback__) if not frame.filename.startswith("<")]
@@ -199,9 +198,10 @@ def _missing(error: MissingConfigException, first: str) -> str:
     return f"{group}={name}: there is no such {group}.{did_you_mean(name, options)} Choose from {', '.join(options)}."
 
 
-def _unknown_key(wanted: str, parent: Any) -> str:
-    """There is no key `wanted`; what was meant: a neighbour spelt like it, or the same word elsewhere in the tree."""
+def _unknown_key(wanted: str, parent: Container | None) -> str:
+    """Return that there is no key `wanted`, and what was meant: a neighbour, or the same word elsewhere in the tree."""
     root = parent._get_root() if parent is not None else OmegaConf.create()
+    assert isinstance(root, DictConfig)
     known = [path for path in _key_paths(root) if not path.startswith("hydra.") or wanted.startswith("hydra.")]
     where, _, last = wanted.rpartition(".")
     neighbours = {path.rpartition(".")[2]: path for path in known if path.rpartition(".")[0] == where}
@@ -218,8 +218,8 @@ def _unknown_key(wanted: str, parent: Any) -> str:
     return f"there is no key '{wanted}'.{hint} vae-run --cfg {package} lists all keys."
 
 
-def _key_paths(node: Any, prefix: str = "") -> Iterator[str]:
-    for name in node:
+def _key_paths(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    for name in map(str, node):
         yield f"{prefix}{name}"
         child = node._get_node(name)
         if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():

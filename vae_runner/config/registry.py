@@ -7,7 +7,6 @@ store, the checks, the help text, the types of a resumed run and the question wh
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from omegaconf import MISSING
 
@@ -58,12 +57,12 @@ def components(group: str | None = None) -> list[Component]:
     return [component for component in _components.values() if group in (None, component.group)]
 
 
-def by_target(target: Any) -> Component | None:
+def by_target(target: object) -> Component | None:
     """Return the component that this `_target_` builds; None: it is none of ours."""
     return next((component for component in components() if target and component.target == target), None)
 
 
-def root() -> type[Any]:
+def root() -> type[Keys]:
     """Return the schema of the whole configuration."""
     return _components["", "config"].schema
 
@@ -77,13 +76,11 @@ def parts() -> list[str]:
 def number_keys() -> set[str]:
     """Return the dotted keys that are numbers, or null, in every schema that has them."""
     found: dict[str, bool] = {}
-    places: list[tuple[str, Any]] = [
-        (f"{component.group}.".lstrip("."), component.schema) for component in components()
-    ]
+    places = [(f"{component.group}.".lstrip("."), component.schema) for component in components()]
     for prefix, schema in places:
         for field in dataclasses.fields(schema):
             key = f"{prefix}{field.name}"
-            if dataclasses.is_dataclass(field.type):
+            if isinstance(field.type, type) and issubclass(field.type, Keys):
                 places.append((f"{key}.", field.type))
             found[key] = found.get(key, True) and field.type in (int, float, int | None, float | None)
     return {key for key, is_number in found.items() if is_number}

@@ -6,14 +6,14 @@ from typing import Any
 from vae_runner.datasets import folder
 from vae_runner.datasets.dataset import Dataset
 from vae_runner.datasets.io.download import UNREADABLE_ARCHIVE, download, one_process, open_archive, unpack
-from vae_runner.files.folders import readable
+from vae_runner.files.untrusted import readable
 
-MAX_BYTES = 20_000_000_000  # of an archive, packed and unpacked: several times what the larger variant has
+MAX_BYTES = 20_000_000_000  # of an archive, packed and unpacked: several times the larger variant
 MAX_MEMBERS = 1_000_000
 
 
 def load(*, variant: str, root: str | None, data_dir: str, url: str, **preprocessing: Any) -> Dataset:
-    """Return the faces in `root`, else in `data_dir`, downloaded if need be; the rest is `folder.load`'s."""
+    """Return the faces in `root`, else in `data_dir`, downloaded if need be; `preprocessing` is as in `folder.load`."""
     if root is None:
         root = str(_downloaded(f"cartoonset{variant}", Path(data_dir).expanduser(), url))
     return folder.load(root=root, data_dir=data_dir, **preprocessing)
@@ -25,7 +25,7 @@ def _downloaded(name: str, data_dir: Path, url: str) -> Path:
         if target.is_dir():
             return target
     with one_process(target):
-        if target.is_dir():  # another process made it while this one waited
+        if target.is_dir():  # Another process has made it meanwhile.
             return target
         archive = data_dir / f"{name}.tgz"
         if not archive.exists():

@@ -1,45 +1,60 @@
-"""Sources of images. Each file has a `load` that its YAML names, and returns a `Dataset`.
-
-To add one: a function that returns a `Dataset`, and a YAML whose `_target_` names it.
-"""
+"""What every source of images returns: a `Dataset`. A source is a function that its YAML's `_target_` names."""
 
 import hashlib
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Protocol, TypeGuard
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vae_runner.errors import UserError
 
 log = logging.getLogger(__name__)
 
-SPLIT_SEED = 0  # splits do not follow the run's seed: runs with other seeds are compared on the same test images
-# What is read of images that are not in memory and bring no digests, to know them again: at most so much.
-SAMPLE_IMAGES = 4096
-SAMPLE_BYTES = 64 << 20
+SPLIT_SEED = 0  # Splits do not follow the run's seed: runs with other seeds are compared on the same test images.
+SAMPLE_IMAGES, SAMPLE_BYTES = 4096, 64 << 20  # the most that is read to recognise images without digests
+
+Labels = NDArray[np.int64]
+Fingerprint = dict[str, dict[str, int | str]]  # by split: "images", their number, and "content", a digest
+
+
+class Images(Protocol):
+    """Images uint8 `[n, height, width, channels]`: an array, or indexed like one without being loaded as a whole."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return `(n, height, width, channels)`."""
+
+    @property
+    def dtype(self) -> object:
+        """Return NumPy's uint8."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: slice | NDArray[np.int64], /) -> "Images": ...
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images, and their classes where there are any.
+    """Images, and their classes `[n]` where there are any."""
 
-    `images` is uint8 `[n, height, width, channels]`: an array or anything indexed like one without being loaded whole.
-    `labels` is int64 `[n]`.
-    """
-
-    images: Any
-    labels: np.ndarray[Any, Any] | None = None
+    images: Images
+    labels: Labels | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
+    def select(self, key: slice | NDArray[np.int64]) -> "Split":
+        """Return a split of some of the images, chosen as NumPy's indexing does."""
+        return Split(self.images[key], None if self.labels is None else self.labels[key])
+
     def first(self, count: int) -> "Split":
-        """Return the first `count` images."""
-        return Split(self.images[:count], None if self.labels is None else self.labels[:count])
+        """Return a split of the first `count` images."""
+        return self.select(slice(count))
 
 
 @dataclass(frozen=True)
@@ -53,30 +68,27 @@ class Dataset:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels."""
+        """Return height, width and channels."""
         height, width, channels = self.train.images.shape[1:]
         return height, width, channels
 
     @property
     def splits(self) -> dict[str, Split]:
-        """The splits by name, those that are there."""
+        """Return the splits that there are, by name."""
         named = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in named.items() if split is not None}
 
     @cached_property
-    def fingerprint(self) -> dict[str, dict[str, Any]]:
-        """What the data is, split by split: the number of images, and a digest of their pixels and classes.
-
-        It does not depend on where the images lie, or what their files are called.
-        """
+    def fingerprint(self) -> Fingerprint:
+        """Return the number of images of each split, and a digest of their pixels and classes, whatever their files."""
         return {name: {"images": len(split), "content": _digest(split)} for name, split in self.splits.items()}
 
 
 def _digest(split: Split) -> str:
-    """Return a digest of a split's content.
+    """Return a digest of a split's content, in hexadecimal.
 
-    An array in memory is hashed as it is. Images that are read when they are asked for may bring `digests`, one each;
-    else they are represented by a sample, evenly spaced, because reading all of them could take minutes.
+    An array in memory is hashed. Images that are read when asked for may have `digests`, uint8 `[n, bytes]`; else an
+    evenly spaced sample represents them, because reading all of them could take minutes.
     """
     images = split.images
     digest = hashlib.sha256(str((*images.shape, split.labels is not None)).encode())
@@ -93,16 +105,16 @@ def _digest(split: Split) -> str:
     return digest.hexdigest()[:32]
 
 
-def is_fingerprint(value: Any) -> bool:
-    """Say whether a stored value has the form of `Dataset.fingerprint`."""
+def is_fingerprint(value: object) -> TypeGuard[Fingerprint]:
+    """Return whether a stored value has the form of `Dataset.fingerprint`."""
     return isinstance(value, dict) and all(
         isinstance(split, dict) and type(split.get("images")) is int and isinstance(split.get("content"), str)
         for split in value.values()
     )
 
 
-def data_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Return in words how the data differs between two fingerprints; nothing where it does not, or `then` is empty."""
+def data_changes(then: Fingerprint, now: Fingerprint) -> str:
+    """Describe how the data differs between two fingerprints; return "" where it does not, or `then` is empty."""
     changes = []
     for name in dict.fromkeys([*then, *now]) if then else ():
         before, after = (split.get(name, {}).get("images", 0) for split in (then, now))
@@ -114,7 +126,7 @@ def data_changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 def split_sizes(count: int, fraction: float, what: str) -> tuple[int, int]:
-    """How many of `count` images stay, and how many are split off as `fraction`: at least one, unless it is zero.
+    """Return how many of `count` images stay, and how many are split off: at least one, unless `fraction` is zero.
 
     Raises:
         UserError: a fraction above zero would leave one of the two without an image.
@@ -126,33 +138,47 @@ def split_sizes(count: int, fraction: float, what: str) -> tuple[int, int]:
 
 
 def log_limit(limit: int | None, sizes: dict[str, int]) -> None:
-    """Log of which splits `limit` asks for more images than there are: all of those are taken."""
+    """Log the splits that have fewer images than `limit`: all of them are taken."""
     fewer = [f"{size} {name}" for name, size in sizes.items() if limit is not None and 0 < size < limit]
     if fewer:
         log.info("dataset.limit=%d: there are only %s images, all of which are taken", limit, " and ".join(fewer))
 
 
-def fixed_order(count: int) -> np.ndarray[Any, Any]:
-    """Return a random order of `count` things that is the same in every run."""
+def fixed_order(count: int) -> NDArray[np.int64]:
+    """Return a random permutation of `count` indices that is the same in every run."""
     return np.random.default_rng(SPLIT_SEED).permutation(count)
 
 
 def make_dataset(
     train: Split, test: Split, label_names: Sequence[str], limit: int | None, validation_fraction: float
 ) -> Dataset:
-    """Return a dataset of arrays in memory: validation images are training images, splits are cut to `limit`."""
+    """Return a dataset of arrays in memory: validation images are split off training, splits are cut to `limit`."""
     kept, part = split_sizes(len(train), validation_fraction, "validation_fraction")
     log_limit(limit, {"training": kept, "validation": part, "test": len(test)})
     validation = None
     if part:
         order = fixed_order(len(train))
-        validation = _pick(train, np.sort(order[:part]))
-        train = _pick(train, np.sort(order[part:]))
+        validation = train.select(np.sort(order[:part]))
+        train = train.select(np.sort(order[part:]))
     if limit is not None:
         train, test = train.first(limit), test.first(limit)
         validation = None if validation is None else validation.first(limit)
     return Dataset(train, test, validation, label_names)
 
 
-def _pick(split: Split, indices: np.ndarray[Any, Any]) -> Split:
-    return Split(split.images[indices], None if split.labels is None else split.labels[indices])
+def check_dataset(dataset: Dataset) -> None:
+    """Refuse images of a kind, shape or size that cannot be trained on, and labels that are not theirs."""
+    for name, split in dataset.splits.items():
+        shape, kind = split.images.shape, split.images.dtype
+        if kind != np.uint8 or len(shape) != 4 or len(split) == 0 or shape[1:] != dataset.train.images.shape[1:]:
+            raise UserError(
+                f"the dataset's {name} images are {kind} of shape {shape}: they must be uint8, "
+                "[n, height, width, channels], at least one, and of the same size in every split"
+            )
+        if split.labels is not None and len(split.labels) != len(split):
+            raise UserError(f"the dataset has {len(split)} {name} images and {len(split.labels)} labels of them")
+    height, width, channels = dataset.image_shape
+    if min(height, width) < 8 or channels not in (1, 3):
+        raise UserError(
+            f"the dataset's images are {height}×{width}×{channels}: they must be at least 8×8, with 1 or 3 channels"
+        )

@@ -7,11 +7,11 @@ from vae_runner.datasets.dataset import Dataset, Split, fixed_order, make_datase
 
 
 def load(*, test_fraction: float, validation_fraction: float = 0.0, limit: int | None = None) -> Dataset:
-    """Return the digits; their grey values 0 … 16 become 0 … 255."""
+    """Return the digits, with grey values 0 … 16 scaled to 0 … 255."""
     bundle = load_digits()
     images = np.round(bundle.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
-    labels = bundle.target.astype(np.int64)
-    _, part = split_sizes(len(images), test_fraction, "test_fraction")
-    order = fixed_order(len(images))
-    test, train = (Split(images[chosen], labels[chosen]) for chosen in (order[:part], order[part:]))
+    digits = Split(images, bundle.target.astype(np.int64))
+    _, part = split_sizes(len(digits), test_fraction, "test_fraction")
+    order = fixed_order(len(digits))
+    test, train = digits.select(order[:part]), digits.select(order[part:])
     return make_dataset(train, test, [str(digit) for digit in range(10)], limit, validation_fraction)

@@ -1,7 +1,6 @@
 """MNIST: 70,000 handwritten digits, 28×28 grey, 10 classes (LeCun, Cortes and Burges, 1998)."""
 
-from vae_runner.datasets.dataset import Dataset
-from vae_runner.datasets.io.idx import IdxFile, load_idx_dataset
+from vae_runner.datasets.io.idx import IdxDataset, IdxFile
 
 LABEL_NAMES = [str(digit) for digit in range(10)]
 FILES = {
@@ -10,10 +9,4 @@ FILES = {
     "test_images": IdxFile("t10k-images-idx3-ubyte", "2646ac647ad5339dbf082846283269ea"),
     "test_labels": IdxFile("t10k-labels-idx1-ubyte", "27ae3e4e09519cfbb04c329615203637"),
 }
-
-
-def load(
-    *, root: str | None, data_dir: str, url: str, limit: int | None = None, validation_fraction: float = 0.0
-) -> Dataset:
-    """MNIST from `root`, else `data_dir`/mnist, else Keras's cache, else `url`."""
-    return load_idx_dataset("mnist", FILES, LABEL_NAMES, root, data_dir, url, limit, validation_fraction)
+load = IdxDataset("mnist", FILES, LABEL_NAMES).load

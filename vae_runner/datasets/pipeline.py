@@ -2,49 +2,51 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
-RESIDENT_BYTES = 1 << 30  # an array up to this size is handed to TensorFlow whole
+from vae_runner.datasets.dataset import Images, Labels
+
+RESIDENT_BYTES = 1 << 30  # An array up to this size is copied to each device.
 READ_AHEAD = 4  # batches
-IN_TRANSIT = 2  # of them, which a strategy keeps on their way to the devices
-READ_AHEAD_BYTES = 256 << 20  # what they may take; beyond it there are fewer, and at least one
+IN_TRANSIT = 2  # of them, which a strategy holds on their way to the devices
+READ_AHEAD_BYTES = 256 << 20  # for all of them; larger batches are fewer, and at least one
 
 
 class Share(NamedTuple):
-    """What one replica gets of a batch: images that follow one another in it; all of them for a single replica.
+    """What one replica gets of a batch: a contiguous piece of it.
 
-    A batch of fewer images than replicas goes to each of them whole, and counts in parts: there is no arithmetic on no
-    images.
+    A batch of fewer images than replicas goes to each replica in full, with smaller weights: the step could not compute
+    with no images.
     """
 
-    content: tf.Tensor  # uint8 images, or int64 indices of those that lie on the device
-    first: tf.Tensor  # int64, where in the batch they begin
-    weight: tf.Tensor  # float64, how many images they count for; over all replicas, as many as the batch has
-    batch: tf.Tensor  # int64, how many that is
-    labels: tf.Tensor  # int64, those of the images; none where there are no labels
+    content: tf.Tensor  # the images, uint8, or the int64 indices of resident ones
+    first: tf.Tensor  # int64, the place of the first one in the batch
+    weight: tf.Tensor  # float64, how many images they count for; the sum over all replicas is `batch`
+    batch: tf.Tensor  # int64, the number of images in the batch
+    labels: tf.Tensor  # int64, one an image; empty where there are none
 
 
 class Batches:
-    """The images of a split in batches, the last one smaller where they do not divide.
+    """The images of a split in batches, of which the last may be smaller.
 
-    What an iterator yields is a `Share`; inside the compiled step, `images` makes uint8 images of it. An array in
-    memory is resident: it lies on each device once, shares are indices, and the step gathers. Anything else (images in
-    a file) is streamed: shares are the images, read and brought to their device ahead of the step, in the background;
-    each process reads those of its own replicas.
+    An iterator yields a `Share`, of which `images` makes uint8 images inside the compiled step. An array in memory is
+    resident: each device has a copy, shares are indices, and the step gathers. Other images are streamed: shares are
+    the images, read and copied to their device ahead of the step; each process reads those of its own replicas.
 
     The order of an epoch is a function of `(seed, epoch)` alone; without a seed it is that of the images.
     """
 
     def __init__(
         self,
-        images: Any,
+        images: Images,
         batch_size: int,
         seed: int | None = None,
         strategy: tf.distribute.Strategy | None = None,
-        labels: np.ndarray[Any, Any] | None = None,
+        labels: Labels | None = None,
     ) -> None:
         self.count = len(images)
         self.batch_size = batch_size
@@ -58,13 +60,13 @@ class Batches:
 
     @property
     def steps(self) -> int:
-        """Batches in an epoch."""
+        """Return the number of batches in an epoch."""
         return -(-self.count // self.batch_size)
 
     def shares(self, epoch: int = 0, first: int = 0) -> Iterator[Share]:
         """Yield the shares from batch number `first` of `epoch` on, one epoch after the other, without an end.
 
-        One iterator serves a whole run: TensorFlow takes a tenth of a second to make one.
+        One iterator is enough for a run; TensorFlow takes a tenth of a second to make one.
         """
         return iter(
             self._strategy.distribute_datasets_from_function(lambda context: self._dataset(epoch, first, context))
@@ -82,7 +84,7 @@ class Batches:
         return None if self._labels is None else share.labels
 
     def _dataset(self, epoch: int, first: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
-        """Return the shares of a process's replicas, in turn."""
+        """Return the shares of this process's replicas, in turn."""
         replicas = context.num_replicas_in_sync
         own = replicas // context.num_input_pipelines
 
@@ -95,16 +97,18 @@ class Batches:
 
         ahead = self._read_ahead()
         shares = tf.data.Dataset.range(epoch, tf.int64.max).flat_map(shares_of)
-        # Or a strategy would have all replicas ask each other before each step whether there is another.
+        # Else a strategy would have all replicas ask each other before each step whether there is another.
         shares = shares.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         if not self._resident:
             shares = shares.map(self._read, num_parallel_calls=min(2, ahead), deterministic=True)
         options = tf.data.Options()
-        options.autotune.enabled = False  # nothing is left to it, and its thread is waited for at the end
+        options.autotune.enabled = (
+            False  # It has nothing to tune, and the process would wait for its thread at the end.
+        )
         shares = shares.with_options(options)
         return shares.prefetch((ahead - IN_TRANSIT) * own) if ahead > IN_TRANSIT else shares
 
-    def _order(self, epoch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def _order(self, epoch: NDArray[np.int64]) -> NDArray[np.int64]:
         if self._seed is None:
             return np.arange(self.count)
         return np.random.default_rng([self._seed, int(epoch)]).permutation(self.count)
@@ -122,7 +126,7 @@ class Batches:
         return Share(chosen, low, weight, batch, labels)
 
     def _read_ahead(self) -> int:
-        """How many batches to read before they are asked for."""
+        """Return how many batches to read ahead of the step."""
         if self._resident:
             return READ_AHEAD
         batch_bytes = self.batch_size * math.prod(self._images.shape[1:])
@@ -135,8 +139,8 @@ class Batches:
         return share._replace(content=tf.ensure_shape(images, (None, *self._images.shape[1:])))
 
 
-def _on_device(images: np.ndarray[Any, Any], device: str) -> tf.Variable:
-    # A variable, because uint8 is gathered on a GPU from variables only; a constant's images would come from the host
-    # step by step. One a device and none of the strategy's own, which would be sent to every machine.
+def _on_device(images: NDArray[np.uint8], device: str) -> tf.Variable:
+    # A GPU gathers uint8 from variables only: it would fetch a constant's images from the host in each step. It is one
+    # variable a device, because a strategy's own would be sent to every machine.
     with tf.device(device):
         return tf.Variable(tf.constant(images), trainable=False)

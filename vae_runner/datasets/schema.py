@@ -1,11 +1,10 @@
 """The datasets that a run can choose, with their keys."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from omegaconf import MISSING
 
-from vae_runner.config.keys import key
+from vae_runner.config.keys import Mixed, key
 from vae_runner.config.registry import Built, Component
 
 
@@ -39,9 +38,9 @@ class FolderConfig(DatasetConfig):
 
     root: str | None = None
     data_dir: str = "${data_dir}"
-    image_size: Any = MISSING  # an integer or [height, width]
+    image_size: Mixed[int | list[int]] = MISSING  # [height, width]
     channels: int = key(3, choices=(1, 3))
-    background: Any = "white"  # a colour name, "#rrggbb", or [r, g, b]
+    background: Mixed[str | list[int]] = "white"  # a colour name, "#rrggbb", or [r, g, b]
     crop: bool = False
     labels: str | None = key(None, choices=("folders",))
     test_fraction: float = key(0.1, above=0, below=1, unit="of all images")

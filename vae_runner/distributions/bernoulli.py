@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from vae_runner.distributions.base import Noise
+from vae_runner.distributions.base import Density, Noise
 from vae_runner.distributions.event import event_sum
 
 
@@ -15,7 +15,7 @@ def binary_log_prob(value: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 @dataclass(frozen=True)
-class Bernoulli:
+class Bernoulli(Density):
     """Independent variables in {0, 1}, each 1 with probability sigmoid(logits); float32 `[batch, …]`."""
 
     logits: tf.Tensor

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from vae_runner.distributions.base import Noise
+from vae_runner.distributions.base import Density, Noise
 from vae_runner.distributions.event import event_sum
 from vae_runner.distributions.levels import TOP_LEVEL
 
 
 @dataclass(frozen=True)
-class CategoricalLevels:
+class CategoricalLevels(Density):
     """Independent pixels; logits are float32 `[batch, height, width, channels, 256]`."""
 
     logits: tf.Tensor

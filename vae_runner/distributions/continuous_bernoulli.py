@@ -5,14 +5,14 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from vae_runner.distributions.base import Noise
+from vae_runner.distributions.base import Density, Noise
 from vae_runner.distributions.event import event_sum
 
 SERIES_BELOW = 0.3  # where the closed forms lose float32's digits
 
 
 @dataclass(frozen=True)
-class ContinuousBernoulli:
+class ContinuousBernoulli(Density):
     """Independent variables in [0, 1] with densities proportional to exp(logits · x): truncated exponentials."""
 
     logits: tf.Tensor  # float32 [batch, …]

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from vae_runner.distributions.base import Noise
+from vae_runner.distributions.base import Density, Noise
 from vae_runner.distributions.event import event_sum
 from vae_runner.distributions.levels import gaussian_level_log_prob, logistic_level_log_prob, to_levels
 
 
 @dataclass(frozen=True)
-class DiscretizedLogistic:
+class DiscretizedLogistic(Density):
     """Independent pixels of 256 levels with a logistic distribution's masses (Kingma et al., 2016, appendix A)."""
 
     location: tf.Tensor  # float32 [batch, …], in units of an image in [0, 1]
@@ -35,7 +35,7 @@ class DiscretizedLogistic:
 
 
 @dataclass(frozen=True)
-class DiscretizedGaussian:
+class DiscretizedGaussian(Density):
     """Independent pixels of 256 levels with a Gaussian's masses."""
 
     location: tf.Tensor  # float32 [batch, …], in units of an image in [0, 1]

@@ -2,19 +2,17 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
+from vae_runner.distributions.base import Distribution
 from vae_runner.distributions.full_gaussian import FullGaussian
 from vae_runner.distributions.gaussian import DiagonalGaussian, StandardNormal
 from vae_runner.distributions.laplace import Laplace
 from vae_runner.distributions.sphere import PowerSpherical, UniformOnSphere
 
-ClosedForm = Callable[[Any, Any], tf.Tensor]
 
-
-def kl_divergence(q: Any, p: Any, z: tf.Tensor) -> tf.Tensor:
+def kl_divergence(q: Distribution, p: Distribution, z: tf.Tensor) -> tf.Tensor:
     """Return KL(q ‖ p), `[batch]`: by the closed form of the pair, else log q(z) − log p(z) for draws `z` of q."""
     if closed_form := JOINT.get((type(q), type(p))):
         return closed_form(q, p)
@@ -22,8 +20,8 @@ def kl_divergence(q: Any, p: Any, z: tf.Tensor) -> tf.Tensor:
     return q.log_prob(z) - p.log_prob(z) if by_dimension is None else tf.reduce_sum(by_dimension, axis=1)
 
 
-def kl_by_dimension(q: Any, p: Any) -> tf.Tensor | None:
-    """Return KL(q ‖ p) of each latent dimension, `[batch, latent]`; None where it has no closed form or no parts."""
+def kl_by_dimension(q: Distribution, p: Distribution) -> tf.Tensor | None:
+    """Return KL(q ‖ p) of each latent dimension, `[batch, latent]`; None for a pair that is not in `FACTORISED`."""
     closed_form = FACTORISED.get((type(q), type(p)))
     return None if closed_form is None else closed_form(q, p)
 
@@ -63,14 +61,14 @@ def _power_spherical_uniform(q: PowerSpherical, p: UniformOnSphere) -> tf.Tensor
     return p.log_area - q.entropy()
 
 
-# Pairs of distributions whose dimensions are independent.
-FACTORISED: dict[tuple[type, type], ClosedForm] = {
+# Closed forms, `[batch, latent]`, for pairs of distributions whose dimensions are independent.
+FACTORISED: dict[tuple[type, type], Callable[..., tf.Tensor]] = {
     (DiagonalGaussian, StandardNormal): _gaussian_standard_normal,
     (DiagonalGaussian, DiagonalGaussian): _gaussian_gaussian,
     (Laplace, StandardNormal): _laplace_standard_normal,
 }
-# Pairs of which one's dimensions are not.
-JOINT: dict[tuple[type, type], ClosedForm] = {
+# Closed forms, `[batch]`, for other pairs.
+JOINT: dict[tuple[type, type], Callable[..., tf.Tensor]] = {
     (FullGaussian, StandardNormal): _full_gaussian_standard_normal,
     (FullGaussian, DiagonalGaussian): _full_gaussian_gaussian,
     (PowerSpherical, UniformOnSphere): _power_spherical_uniform,

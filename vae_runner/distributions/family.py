@@ -1,20 +1,22 @@
-"""What posteriors, priors and likelihoods have in common: a family makes a distribution of what networks give."""
+"""What posteriors, priors and likelihoods have in common: a family makes distributions of what networks give."""
 
-from typing import Any
+from collections.abc import Sequence
+
+import tensorflow as tf
 
 
 class Family:
-    """A family, which may have weights of its own: then it is a `keras.layers.Layer` too, which knows them.
+    """A family of distributions. One with weights of its own is a `keras.layers.Layer` too, which tracks them.
 
     They are trained, checkpointed and saved like those of the networks.
     """
 
     @property
-    def variables(self) -> Any:
-        """The weights; none where the class is no layer, whichever of its base classes comes first."""
+    def variables(self) -> Sequence[tf.Variable]:
+        """Return the weights; none where the class is no layer, whichever of its base classes comes first."""
         return getattr(super(), "variables", ())
 
     @property
-    def trainable_variables(self) -> Any:
-        """Those that the optimizer updates."""
+    def trainable_variables(self) -> Sequence[tf.Variable]:
+        """Return the weights that the optimizer updates."""
         return getattr(super(), "trainable_variables", ())

@@ -5,29 +5,24 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from vae_runner.distributions.base import Noise
+from vae_runner.distributions.base import Factorised, Noise
 from vae_runner.distributions.event import event_sum
 
 LOG_2_PI = math.log(2 * math.pi)
 
 
 @dataclass(frozen=True)
-class DiagonalGaussian:
+class DiagonalGaussian(Factorised):
     """N(mean, diag(exp(log_var))); `mean` is float32 `[batch, …]`, and `log_var` broadcasts."""
 
-    mean: tf.Tensor
     log_var: tf.Tensor
 
     def sample(self, noise: Noise) -> tf.Tensor:
         """Return mean + exp(log_var / 2) · ε: reparameterised (Kingma & Welling, 2014, section 2.4)."""
         return self.mean + tf.exp(self.log_var / 2) * noise.normal(self.mean.shape[1:])
 
-    def log_prob(self, value: tf.Tensor) -> tf.Tensor:
-        """Return −½ Σ (log 2π + log_var + (value − mean)² / exp(log_var)): `[batch]`, in nats."""
-        return event_sum(self.log_prob_by_dimension(value))
-
     def log_prob_by_dimension(self, value: tf.Tensor) -> tf.Tensor:
-        """Return the log-density of each number of `value`, in nats; parameters and `value` broadcast."""
+        """Return −½ (log 2π + log_var + (value − mean)² / exp(log_var)); parameters and `value` broadcast."""
         square = tf.math.squared_difference(value, self.mean) * tf.exp(-self.log_var)
         return -0.5 * (LOG_2_PI + self.log_var + square)
 
@@ -43,17 +38,17 @@ class DiagonalGaussian:
 
 @dataclass(frozen=True)
 class StandardNormal:
-    """N(0, I) in so many dimensions: the same for every image."""
+    """N(0, I): the same for every image."""
 
     dimensions: int
 
     @property
     def mean(self) -> tf.Tensor:
-        """Zeros, `[1, dimensions]`."""
+        """Return zeros, float32 `[1, dimensions]`."""
         return tf.zeros([1, self.dimensions])
 
     def sample(self, noise: Noise) -> tf.Tensor:
-        """Return ε, `[images, dimensions]`."""
+        """Return ε, float32 `[images, dimensions]`."""
         return noise.normal([self.dimensions])
 
     def log_prob(self, value: tf.Tensor) -> tf.Tensor:

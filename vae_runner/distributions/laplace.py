@@ -5,17 +5,16 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from vae_runner.distributions.base import Noise
+from vae_runner.distributions.base import Factorised, Noise
 from vae_runner.distributions.event import event_sum
 
 LOG_2 = math.log(2)
 
 
 @dataclass(frozen=True)
-class Laplace:
+class Laplace(Factorised):
     """Densities exp(−|x − mean| / scale) / (2 scale); `mean` is float32 `[batch, …]`, and `log_scale` broadcasts."""
 
-    mean: tf.Tensor
     log_scale: tf.Tensor
 
     def sample(self, noise: Noise) -> tf.Tensor:
@@ -25,12 +24,8 @@ class Laplace:
         magnitude = -tf.math.log1p(-tf.minimum(2 * tf.abs(centred), 1 - 2**-24))
         return self.mean + tf.exp(self.log_scale) * tf.sign(centred) * magnitude
 
-    def log_prob(self, value: tf.Tensor) -> tf.Tensor:
-        """Return −Σ (|value − mean| / scale + log 2 + log_scale): `[batch]`, in nats."""
-        return event_sum(self.log_prob_by_dimension(value))
-
     def log_prob_by_dimension(self, value: tf.Tensor) -> tf.Tensor:
-        """Return the log-density of each number of `value`, in nats; parameters and `value` broadcast."""
+        """Return −|value − mean| / scale − log 2 − log_scale; parameters and `value` broadcast."""
         return -(tf.abs(value - self.mean) * tf.exp(-self.log_scale) + LOG_2 + self.log_scale)
 
     @property

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from vae_runner.distributions.base import Noise
+from vae_runner.distributions.base import Density, Noise
 from vae_runner.distributions.discretized import clipped_logistic_mean
 from vae_runner.distributions.levels import logistic_level_log_prob, to_levels
 
 
 @dataclass(frozen=True)
-class LogisticMixture:
+class LogisticMixture(Density):
     """Independent pixels, each of a mixture of M components over its channels together.
 
     In a component a channel's location moves linearly with the levels of the channels before it, by `coefficients`: of

@@ -1,4 +1,4 @@
-"""All mass on one point."""
+"""Distributions with all mass on one point."""
 
 from dataclasses import dataclass
 
@@ -11,8 +11,12 @@ from vae_runner.distributions.base import Noise
 class Point:
     """A distribution without a density, all of whose draws are `mean`: the code of a plain autoencoder."""
 
-    mean: tf.Tensor
+    mean: tf.Tensor  # float32 [batch, dimensions]
 
     def sample(self, noise: Noise) -> tf.Tensor:
         """Return the mean: there is nothing to draw."""
         return self.mean
+
+    def log_prob(self, value: tf.Tensor) -> tf.Tensor:
+        """Raise NotImplementedError: a point has no density."""
+        raise NotImplementedError("a point has no density")

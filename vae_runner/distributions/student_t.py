@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from vae_runner.distributions.base import Noise
+from vae_runner.distributions.base import Density, Noise
 from vae_runner.distributions.event import event_sum
 from vae_runner.distributions.gamma import log_gamma_sample
 
 
 @dataclass(frozen=True)
-class StudentT:
+class StudentT(Density):
     """Independent t distributions of one number of degrees of freedom.
 
     `mean` is float32 `[batch, …]`; `log_scale` and `degrees_of_freedom`, which is greater than 1, broadcast.

@@ -1,9 +1,10 @@
-"""Embeddings: where a trained encoder puts images."""
+"""Images passed through a trained autoencoder, batch by batch: embeddings, reconstructions, decoded latents."""
 
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from vae_runner.distributions.divergence import kl_by_dimension
 from vae_runner.models.autoencoder import Autoencoder, to_unit_interval
@@ -11,15 +12,17 @@ from vae_runner.models.autoencoder import Autoencoder, to_unit_interval
 ACTIVATION_VALUES = 50_000_000  # of a batch's pixels times a generous width: keeps a batch's memory below a gigabyte
 MAX_BATCH = 128  # about the images of a training step: so looking at a network takes no more memory than training it
 
+Parameters = dict[str, NDArray[np.float32]]  # of posteriors, by name, each [n, latent]
+
 
 def batch_size_for(autoencoder: Autoencoder) -> int:
-    """How many images to pass through a network at once."""
+    """Return how many images to pass through a network at once."""
     height, width, _ = autoencoder.image_shape
     return int(min(max(ACTIVATION_VALUES // (height * width * 64), 1), MAX_BATCH))
 
 
-def posterior_of(autoencoder: Autoencoder, pixels: Any) -> dict[str, np.ndarray[Any, Any]]:
-    """Return the posterior's parameters (`mean`, …) of uint8 images, each float32 `[n, latent]`."""
+def posterior_of(autoencoder: Autoencoder, pixels: Any) -> Parameters:
+    """Return the posterior's parameters (`mean`, …) of uint8 images `[n, height, width, channels]`."""
     size = batch_size_for(autoencoder)
     batches = []
     for start in range(0, len(pixels), size):
@@ -29,24 +32,24 @@ def posterior_of(autoencoder: Autoencoder, pixels: Any) -> dict[str, np.ndarray[
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
-def information(autoencoder: Autoencoder, parameters: dict[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
-    """How much each latent dimension tells of an image, float32 `[latent]`.
+def information(autoencoder: Autoencoder, parameters: Parameters) -> NDArray[np.float32]:
+    """Return how much each latent dimension tells of an image, float32 `[latent]`.
 
-    The mean KL in nats; for a posterior without one, the variance of the embedding.
+    It is the mean KL divergence in nats; where there is no closed form of one, the variance of the embeddings.
     """
     posterior = autoencoder.posterior.distribution({name: tf.constant(value) for name, value in parameters.items()})
     kl = kl_by_dimension(posterior, autoencoder.latent_prior())
     return parameters["mean"].var(axis=0) if kl is None else kl.numpy().mean(axis=0)
 
 
-def decode(autoencoder: Autoencoder, z: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Images decoded from latents `[n, latent]`: float32 in [0, 1], `[n, height, width, channels]`."""
+def decode(autoencoder: Autoencoder, z: NDArray[np.number]) -> NDArray[np.float32]:
+    """Return images decoded from latents `[n, latent]`: float32 in [0, 1], `[n, height, width, channels]`."""
     size = batch_size_for(autoencoder)
     z = np.asarray(z, np.float32)
     batches = (autoencoder.decode(tf.constant(z[i : i + size])).mean for i in range(0, len(z), size))
     return np.concatenate([images.numpy() for images in batches])
 
 
-def reconstruct(autoencoder: Autoencoder, pixels: Any) -> np.ndarray[Any, Any]:
-    """Images decoded from the embeddings of uint8 images: float32 in [0, 1], `[n, height, width, channels]`."""
+def reconstruct(autoencoder: Autoencoder, pixels: Any) -> NDArray[np.float32]:
+    """Return uint8 images decoded from their embeddings: float32 in [0, 1], `[n, height, width, channels]`."""
     return decode(autoencoder, posterior_of(autoencoder, pixels)["mean"])

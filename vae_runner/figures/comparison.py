@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from numpy.typing import NDArray
 
 from vae_runner.figures.grid import draw_grid
 from vae_runner.figures.labels import plain_text
@@ -28,16 +28,16 @@ class Compared:
 
     name: str
     about: str
-    embeddings: np.ndarray[Any, Any]  # [n, latent]
-    labels: np.ndarray[Any, Any] | None  # [n]
-    reconstructions: np.ndarray[Any, Any]  # of the images that all runs share
-    samples: np.ndarray[Any, Any]
-    prior: str  # of which they are
+    embeddings: NDArray[np.float32]  # [n, latent]
+    labels: NDArray[np.integer] | None  # [n]
+    reconstructions: NDArray[np.float32]  # of the images that all runs share, [n, height, width, channels]
+    samples: NDArray[np.float32]  # [n, height, width, channels]
+    prior: str  # the formula of the prior that the samples are of
     metrics: Mapping[str, float]
 
 
-def comparison(images: np.ndarray[Any, Any], label_names: Sequence[str], runs: Sequence[Compared]) -> Figure:
-    """One column a run: latent space (if 2-D, on the same axes), reconstructions of `images`, samples, metrics."""
+def comparison(images: NDArray[np.uint8], label_names: Sequence[str], runs: Sequence[Compared]) -> Figure:
+    """Draw a column for each run: latent space (if 2-D, on the same axes), reconstructions, samples, metrics."""
     height, width = images.shape[1:3]
     cell = COLUMN_INCHES / SAMPLE_COLUMNS
     grid_rows = [2, -(-len(runs[0].samples) // SAMPLE_COLUMNS)]
@@ -72,7 +72,7 @@ def comparison(images: np.ndarray[Any, Any], label_names: Sequence[str], runs: S
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Metrics' names, each once: those of a split together, and last what is no loss; else as they come."""
+    """Return metrics' names, each once: those of a split together, and last those that are no losses."""
     once = dict.fromkeys(names)
     splits = dict.fromkeys(name.rpartition("/")[0] for name in once if name not in OTHER_METRICS)
     return [
@@ -90,7 +90,7 @@ def _list_metrics(axes: Axes, names: Sequence[str], metrics: Mapping[str, float]
         axes.text(0.98, height, value, fontsize=8, va="center", ha="right")
 
 
-def _square(points: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def _square(points: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the lower left and the upper right corner of a square around points `[n, 2]`, with a margin."""
     centre = (points.min(axis=0) + points.max(axis=0)) / 2
     half = 0.54 * np.ptp(points, axis=0).max()

@@ -1,11 +1,13 @@
 """Many images in one picture."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+Images = NDArray[np.uint8] | NDArray[np.float32]  # [n, height, width, channels]; floats are in [0, 1]
 
 CELL_INCHES = 0.85
 CAPTION_INCHES = 0.17
@@ -16,7 +18,7 @@ FINE = 64  # pixels: smaller images are enlarged to about this, so that gaps and
 
 
 def image_grid(
-    images: np.ndarray[Any, Any],
+    images: Images,
     columns: int,
     title: str,
     *,
@@ -26,7 +28,7 @@ def image_grid(
     gap: float = GAP,
     cell_inches: float = CELL_INCHES,
 ) -> Figure:
-    """Images `[n, height, width, channels]`, uint8 or float in [0, 1], row by row, on white."""
+    """Draw images row by row, on white."""
     rows = -(-len(images) // columns)
     cell_height = cell_inches * images.shape[1] / images.shape[2] + (CAPTION_INCHES if captions else 0)
     width = max(columns * cell_inches + 0.2, 3.4) + (LABEL_INCHES if row_labels else 0)
@@ -43,7 +45,7 @@ def image_grid(
 
 def draw_grid(
     axes: Axes,
-    images: np.ndarray[Any, Any],
+    images: Images,
     columns: int,
     *,
     captions: Sequence[str] = (),
@@ -52,7 +54,7 @@ def draw_grid(
     gap: float = GAP,
     cell_inches: float = CELL_INCHES,
 ) -> None:
-    """Draw the same into axes: a caption above each image, a label left of each row and above each column."""
+    """Draw images into axes: a caption above each image, a label left of each row and above each column."""
     enlarge = max(1, FINE // images.shape[2])
     images = images.repeat(enlarge, axis=1).repeat(enlarge, axis=2)
     count, height, width, channels = images.shape

@@ -1,4 +1,4 @@
-"""On the way from one image to another."""
+"""Images between two test images."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,7 +9,7 @@ from vae_runner.figures.trained import Trained
 
 
 def interpolations(trained: Trained, rows: int, columns: int) -> Figure | None:
-    """Pairs of test images at the ends of each row; between them, images decoded from the line between their z."""
+    """Draw two test images at the ends of each row, and between them images decoded from the line between their z."""
     columns = max(columns, 3)
     rows = min(rows, len(trained.test) // 2)
     if rows == 0:

@@ -1,4 +1,4 @@
-"""Names from the data as labels: whatever is in them, it is drawn as text, in one line, and fits its place."""
+"""Names from the data as labels: whatever is in them, they are drawn as text, in one line, and cut to their place."""
 
 import logging
 from bisect import bisect_right
@@ -20,9 +20,9 @@ _undrawable: set[str] = set()  # characters that no installed font has
 
 
 def plain_text(name: str, longest: int, *, keep_end: bool = False) -> str:
-    r"""Return a name as a label that is no formula, and cut where it is wider than so many letters `n`.
+    r"""Return a name as a label that is no formula, cut to the width of `longest` letters n.
 
-    Characters that are not to be seen, or that no installed font has, are written out, like `\n` and `\u4e00`.
+    Characters that cannot be seen, or that no installed font has, are written as escapes, like `\n` and `\u4e00`.
     """
     _provide_fonts(name)
     name = "".join(c if c.isprintable() and c not in _undrawable else _written_out(c) for c in name)

@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from vae_runner.figures.labels import plain_text
 from vae_runner.figures.trained import Trained
@@ -30,8 +31,8 @@ def latent_space(trained: Trained) -> Figure:
     return figure
 
 
-def plane(embeddings: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], tuple[str, str]]:
-    """Embeddings `[n, latent]` as points of a plane `[n, 2]`, and the names of its axes."""
+def plane(embeddings: NDArray[np.float32]) -> tuple[NDArray[np.floating], tuple[str, str]]:
+    """Return embeddings `[n, latent]` as points of a plane `[n, 2]`, and the names of its axes."""
     count, latent = embeddings.shape
     if latent == 2:
         return embeddings, ("$z_1$", "$z_2$")
@@ -46,10 +47,8 @@ def plane(embeddings: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], tuple
     return tsne.fit_transform(embeddings), ("t-SNE 1", "t-SNE 2")
 
 
-def scatter(
-    axes: Axes, points: np.ndarray[Any, Any], labels: np.ndarray[Any, Any] | None, names: Sequence[str]
-) -> None:
-    """Points `[n, 2]`, coloured by class where there is one, with a legend where the classes can be told apart."""
+def scatter(axes: Axes, points: NDArray[np.floating], labels: NDArray[np.integer] | None, names: Sequence[str]) -> None:
+    """Draw points `[n, 2]`, coloured by their classes, `labels`; with a legend unless there are too many classes."""
     style: dict[str, Any] = {
         "s": float(np.clip(12_000 / len(points), 4, 24)),
         "alpha": 0.6,

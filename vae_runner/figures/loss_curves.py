@@ -1,4 +1,4 @@
-"""How training went."""
+"""The loss and its terms over the epochs."""
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -11,7 +11,7 @@ LONGEST_TITLE = 32  # letters above a panel
 
 
 def loss_curves(trained: Trained) -> Figure:
-    """Loss and every term over the epochs, on training, validation and test images, each in its own panel."""
+    """Draw loss and terms over the epochs, each in its own panel, on training, validation and test images."""
     history = trained.history
     names = [key.removeprefix("test/") for key in history[0] if key.startswith("test/")]
     figure = Figure(figsize=(4 * len(names) + 0.4, 3.4), layout="constrained")

@@ -1,4 +1,4 @@
-"""Test images and what is left of them after encoding and decoding."""
+"""Test images and their reconstructions."""
 
 import numpy as np
 from matplotlib.figure import Figure

@@ -1,7 +1,8 @@
-"""What the decoder makes of latents that no image gave."""
+"""Images decoded from drawn latents."""
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from vae_runner.evaluation.embeddings import decode
 from vae_runner.figures.grid import image_grid
@@ -29,6 +30,6 @@ def samples_uniform(trained: Trained, rows: int, columns: int) -> Figure:
     return _captioned(trained, low + u * (high - low), columns, "z uniform in the box of the test embeddings")
 
 
-def _captioned(trained: Trained, z: np.ndarray, columns: int, title: str) -> Figure:
+def _captioned(trained: Trained, z: NDArray[np.number], columns: int, title: str) -> Figure:
     captions = [f"{a:.2f}, {b:.2f}" for a, b in z] if z.shape[1] == 2 else ()
     return image_grid(decode(trained.autoencoder, z), columns, title, captions=captions)

@@ -1,9 +1,8 @@
 """The figures that a run can draw, and when it draws them."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
-from vae_runner.config.keys import key
+from vae_runner.config.keys import Content, Mixed, key
 from vae_runner.config.registry import Component, Keys
 from vae_runner.errors import UserError
 
@@ -15,8 +14,8 @@ class FiguresConfig(Keys):
     """Which pictures are drawn, and when."""
 
     every: int = key(5, minimum=0, unit="epochs")
-    periodic: dict[str, Any] = field(default_factory=dict)
-    final: dict[str, Any] = field(default_factory=dict)
+    periodic: dict[str, Mixed[Content | None]] = field(default_factory=dict)
+    final: dict[str, Mixed[Content | None]] = field(default_factory=dict)
 
     def check(self) -> None:
         """Refuse what is no figure, and figures of more images than can be seen."""

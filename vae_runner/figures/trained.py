@@ -1,4 +1,4 @@
-"""Pictures computed from a trained model: each a function from a `Trained` to a matplotlib Figure.
+"""What figures are drawn of. Each figure is a function from a `Trained` to a matplotlib Figure.
 
 To add one: a function here, and a line in conf/figures/default.yaml. It returns None where it does not apply.
 """
@@ -6,12 +6,12 @@ To add one: a function here, and a line in conf/figures/default.yaml. It returns
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vae_runner.datasets.dataset import Split
-from vae_runner.evaluation.embeddings import posterior_of
+from vae_runner.evaluation.embeddings import Parameters, posterior_of
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.training.noise import NumpyNoise
 
@@ -31,22 +31,22 @@ class Trained:
 
     @property
     def embedded(self) -> Split:
-        """The test images that `posterior` is of: the first 5,000."""
+        """Return the test images that `posterior` is of: the first 5,000."""
         return self.test.first(EMBEDDED_IMAGES)
 
     @cached_property
-    def posterior(self) -> dict[str, np.ndarray[Any, Any]]:
-        """The posterior's parameters of the first 5,000 test images, each float32 `[n, latent]`."""
+    def posterior(self) -> Parameters:
+        """Return the posterior's parameters of the `embedded` images, each float32 `[n, latent]`."""
         return posterior_of(self.autoencoder, self.embedded.images)
 
     def random(self, purpose: int) -> np.random.Generator:
-        """Random numbers for one purpose, the same in every epoch."""
+        """Return a generator of random numbers for one purpose, the same in every epoch."""
         return np.random.default_rng([self.seed, purpose])
 
-    def prior_draws(self, purpose: int, count: int) -> np.ndarray[Any, Any]:
-        """Return so many draws of the prior `[count, latent]`, the same in every epoch."""
+    def prior_draws(self, purpose: int, count: int) -> NDArray[np.float32]:
+        """Return `count` draws of the prior, float32 `[count, latent]`, the same in every epoch."""
         return np.asarray(self.autoencoder.latent_prior().sample(NumpyNoise(self.random(purpose), count)))
 
     def label(self, index: int) -> str:
-        """Return the class of a test image, or nothing."""
+        """Return the name of a test image's class; "" where the images have none."""
         return "" if self.test.labels is None else str(self.label_names[self.test.labels[index]])

@@ -3,11 +3,10 @@
 import errno
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
-from filelock import BaseFileLock, FileLock
+from filelock import FileLock, Timeout
 
 log = logging.getLogger(__name__)
 
@@ -15,40 +14,50 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 WARNED = "VAE_RUNNER_WARNED_OF_LOCKS"  # in the environment, so that the processes of a sweep do not repeat it
 
 
-def take(path: Path, seconds: float = -1) -> BaseFileLock:
-    """Take the lock that the file at `path` is, waiting for it so long, or as long as needed; returns what releases it.
+class Lock:
+    """A lock that is a file; as a context manager it waits as long as another process has it.
 
-    Where the file system has no locks, nothing is locked, which is said once.
-
-    Raises:
-        Timeout: another process has it.
-        OSError: the file cannot be written.
+    Where the file system has no locks, nothing is locked, and the first lock warns of that.
     """
-    lock = FileLock(path, timeout=seconds, fallback_to_soft=False)
-    try:
-        lock.acquire()
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-        if WARNED not in os.environ:
-            os.environ[WARNED] = "1"
-            log.warning(
-                "%s is on a file system without locks (%s): two commands that work there on the same run, sweep or "
-                "data at the same time are not kept apart",
-                path.parent, error.strerror,
-            )  # fmt: skip
-    return lock
 
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = FileLock(path, fallback_to_soft=False)
 
-@contextmanager
-def taken(path: Path) -> Iterator[None]:
-    """Wait for a lock, and have it inside.
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
 
-    Raises:
-        OSError: the file cannot be written.
-    """
-    lock = take(path)
-    try:
-        yield
-    finally:
-        lock.release()
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+    @property
+    def is_locked(self) -> bool:
+        """Return whether this process has the lock; never where the file system has none."""
+        return self._lock.is_locked
+
+    def acquire(self, timeout: float = -1) -> bool:
+        """Wait for the lock for so many seconds, or without limit; return whether nothing stands against going on.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        try:
+            self._lock.acquire(timeout)
+        except Timeout:
+            return False
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            if WARNED not in os.environ:
+                os.environ[WARNED] = "1"
+                log.warning(
+                    "%s is on a file system without locks (%s): two commands that work there on the same run, sweep "
+                    "or data at the same time are not kept apart",
+                    self._path.parent, error.strerror,
+                )  # fmt: skip
+        return True
+
+    def release(self) -> None:
+        """Let others have the lock; nothing happens where this process does not have it."""
+        self._lock.release()

@@ -3,31 +3,31 @@
 Nothing here runs or imports what a file names, and nothing takes much more memory than the file is large.
 """
 
-import hashlib
+import errno
 import io
 import json
 import os
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 from omegaconf.errors import OmegaConfBaseException
 
-from vae_runner.errors import first_line
-from vae_runner.files.folders import readable
+from vae_runner.errors import UnreadableError, first_line
 
 MAX_TEXT = 4 << 20  # bytes of a JSON or YAML file
 MAX_DEPTH = 50  # of objects and lists within each other
 MAX_EXPANSION = 200  # of what is compressed: embeddings of a few thousand equal images come to 100
-CHECKSUM = "checksum"
-LARGE = 1e300  # beyond every number that is measured, infinity included
 FREE_EXPANSION = 64 << 20  # bytes that anything may expand to
+LARGE = 1e300  # beyond every number that is measured, infinity included
+NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, None)  # or something else is
 
 YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -38,9 +38,37 @@ READERS_ERRORS = (
 )  # fmt: skip
 WORDED_ERRORS = (OSError, ValueError, zipfile.BadZipFile, zlib.error, yaml.YAMLError)  # of these, the words suffice
 
+JsonObject = dict[str, Any]  # values of which nothing is known before they are checked
+Arrays = dict[str, NDArray[Any]]  # by name, of any type
+
 
 class DamagedError(Exception):
     """A file is not what was once written; the text says why."""
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Make what fails inside for want of permission, or of a disk that works, an `UnreadableError` with its path.
+
+    `path` is named where the error names none; that something is not there stays an `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NOT_THERE:
+            raise
+        remedy = ": mend its permissions, or move it away" if isinstance(error, PermissionError) else ""
+        raise UnreadableError(f"{error.filename or path} cannot be read ({error.strerror}){remedy}") from error
+
+
+def is_file(path: Path) -> bool:
+    """Return whether there is a file.
+
+    Raises:
+        UnreadableError: this user may not look there.
+    """
+    with readable(path):
+        return path.is_file()
 
 
 @contextmanager
@@ -49,12 +77,14 @@ def reading() -> Iterator[None]:
     try:
         yield
     except READERS_ERRORS as error:
-        told = first_line(error)
-        raise DamagedError(told if isinstance(error, WORDED_ERRORS) else f"{type(error).__name__}: {told}") from error
+        reason = first_line(error)
+        raise DamagedError(
+            reason if isinstance(error, WORDED_ERRORS) else f"{type(error).__name__}: {reason}"
+        ) from error
 
 
-def read(path: Path, most: int | None = None) -> bytes:
-    """Return the content of a file; neither of a pipe, which never ends, nor of more than `most` bytes.
+def read(path: Path, max_bytes: int | None = None) -> bytes:
+    """Return the content of a file; neither of a pipe, which never ends, nor of a larger file.
 
     Raises:
         DamagedError: there is no such file.
@@ -64,12 +94,12 @@ def read(path: Path, most: int | None = None) -> bytes:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise OSError("it is no file")
-        if most is not None and status.st_size > most:
-            raise OSError(f"its {status.st_size} bytes are more than {most}")
+        if max_bytes is not None and status.st_size > max_bytes:
+            raise OSError(f"its {status.st_size} bytes are more than {max_bytes}")
         return file.read()
 
 
-def json_object(content: bytes) -> dict[str, Any]:
+def json_object(content: bytes) -> JsonObject:
     """Return the object that a JSON file holds, with finite numbers only.
 
     Raises:
@@ -86,40 +116,19 @@ def json_object(content: bytes) -> dict[str, Any]:
     return found
 
 
-def sealed(info: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an object with a checksum of itself, which `unsealed` asks for."""
-    return {**info, CHECKSUM: _checksum(info)}
+def is_number(value: object) -> bool:
+    """Return whether this is a number that one can reckon with."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGE
 
 
-def unsealed(info: Mapping[str, Any], needs_one: str) -> dict[str, Any]:
-    """Return a sealed object without its checksum; it may have none unless it has the key `needs_one`.
-
-    Raises:
-        DamagedError: it is not the object that was sealed.
-    """
-    content = {name: value for name, value in info.items() if name != CHECKSUM}
-    if (CHECKSUM in info or needs_one in info) and info.get(CHECKSUM) != _checksum(content):
-        raise DamagedError("its content does not have the checksum in it")
-    return content
-
-
-def _checksum(info: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()
-
-
-def are_numbers(values: Any) -> bool:
-    """Whether this is a dictionary of finite numbers."""
+def are_numbers(values: object) -> bool:
+    """Return whether this is a dictionary of finite numbers."""
     return isinstance(values, dict) and all(map(is_number, values.values()))
 
 
-def are_texts(values: Any) -> bool:
-    """Whether this is a list of strings."""
+def are_texts(values: object) -> bool:
+    """Return whether this is a list of strings."""
     return isinstance(values, list) and all(isinstance(value, str) for value in values)
-
-
-def is_number(value: Any) -> bool:
-    """Whether this is a number that one can reckon with."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGE
 
 
 def check_yaml(content: bytes) -> None:
@@ -140,28 +149,20 @@ def check_yaml(content: bytes) -> None:
                 raise DamagedError(f"it is nested deeper than {MAX_DEPTH}")
 
 
-def arrays(content: bytes) -> dict[str, np.ndarray[Any, Any]]:
+def arrays(content: bytes) -> Arrays:
     """Return the arrays of a `.npz`; nothing in it is a pickle.
 
     Raises:
         DamagedError: it is none, or would take far more memory than it is large.
     """
-    check_zip(io.BytesIO(content))
-    with reading(), np.load(io.BytesIO(content), allow_pickle=False) as file:
-        found = dict(file)
+    with reading():
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            expanded = sum(member.file_size for member in archive.infolist())
+            packed = sum(member.compress_size for member in archive.infolist())
+        if expanded > max(FREE_EXPANSION, MAX_EXPANSION * packed):
+            raise DamagedError(f"its {packed} bytes expand to {expanded}")
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            found = dict(file)
     if not all(isinstance(value, np.ndarray) for value in found.values()):
         raise DamagedError("not all of it are arrays")
     return found
-
-
-def check_zip(file: Path | IO[bytes]) -> None:
-    """Refuse a zip archive that would grow out of all proportion.
-
-    Raises:
-        DamagedError: it would, or is no archive.
-    """
-    with reading(), zipfile.ZipFile(file) as archive:
-        whole = sum(member.file_size for member in archive.infolist())
-        packed = sum(member.compress_size for member in archive.infolist())
-    if whole > max(FREE_EXPANSION, MAX_EXPANSION * packed):
-        raise DamagedError(f"its {packed} bytes expand to {whole}")

@@ -1,7 +1,7 @@
-"""What every likelihood offers."""
+"""The interface of a likelihood."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import tensorflow as tf
 
@@ -15,20 +15,30 @@ class PixelParameter(NamedTuple):
     activation: str | None = None
 
 
+class ImageDistribution(Protocol):
+    """A distribution over images, one for each of a batch of latents."""
+
+    @property
+    def mean(self) -> tf.Tensor:
+        """Return the image that is shown: float32 in [0, 1], `[batch, height, width, channels]`.
+
+        It is part of the saved decoder, and so written in `keras.ops`, not in TensorFlow's or NumPy's functions.
+        """
+
+    def error(self, images: tf.Tensor) -> tf.Tensor:
+        """Return −log p(x|z) of images like the mean, in nats, or what stands in for it: `[batch]`."""
+
+
 class Likelihood(Family):
     """A family of distributions p(x|z) over images."""
 
     weight: float = 1.0  # of the reconstruction term, where the loss names no other
-    measure: str | None  # "binary", "levels", "unit interval": with respect to what it is a density; None: it is none
+    measure: str | None  # of its density: "binary", "levels" (256), "unit interval"; None: it has no density
 
     def parameters(self, channels: int) -> dict[str, PixelParameter]:
-        """Return what a decoder must give for images of so many channels, by name."""
+        """Return by name what a decoder must give for images of so many channels."""
         raise NotImplementedError
 
-    def distribution(self, parameters: Mapping[str, tf.Tensor]) -> Any:
-        """Return the distribution over images that parameters `[batch, height, width, …]` describe.
-
-        It has a `mean`, the image that is shown, and `log_prob(images)` `[batch]` in nats; one without a measure has
-        `error(images)` `[batch]` in its place. Images are float32 in [0, 1].
-        """
+    def distribution(self, parameters: Mapping[str, tf.Tensor]) -> ImageDistribution:
+        """Return the distribution over images that parameters `[batch, height, width, channels]` describe."""
         raise NotImplementedError

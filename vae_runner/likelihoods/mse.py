@@ -9,7 +9,7 @@ from vae_runner.likelihoods.base import Likelihood, PixelParameter
 
 
 class MeanSquaredError(Likelihood):
-    """No density: its weight is a choice; the tutorial's is 1000."""
+    """The mean squared error, without a density: its weight is a choice, and the tutorial's is 1000."""
 
     weight = 1000.0
     measure = None
@@ -19,5 +19,5 @@ class MeanSquaredError(Likelihood):
         return {"mean": PixelParameter(channels, "sigmoid")}
 
     def distribution(self, parameters: Mapping[str, tf.Tensor]) -> SquaredError:
-        """Return what the errors of a batch's images are taken from."""
+        """Return the pseudo-likelihoods of a batch, of means float32 `[batch, height, width, channels]`."""
         return SquaredError(parameters["mean"])

@@ -1,12 +1,16 @@
-"""What a loss is given, and what the trainer asks of it."""
+"""The interface of a loss."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
+import keras
 import tensorflow as tf
 
-from vae_runner.distributions.base import Noise
+from vae_runner.distributions.base import Factorised, Noise
+from vae_runner.errors import UserError
+from vae_runner.likelihoods.base import ImageDistribution
 from vae_runner.models.autoencoder import Autoencoder
+from vae_runner.posteriors.base import Posterior
 
 AUTOENCODER = "autoencoder"  # the player that every loss has
 
@@ -28,7 +32,7 @@ class Loss:
     """An objective: a pure function. What changes over time comes in with the batch.
 
     A *player* is a list of variables, the scalar that it minimises, and an optimizer. The autoencoder is one; a loss
-    with opponents names them too, and returns a scalar for each.
+    with opponents names them too, and returns a scalar for each. Their networks are attributes of the loss.
     """
 
     terms: ClassVar[tuple[str, ...]]  # the names of what it is made of
@@ -38,9 +42,18 @@ class Loss:
         """Whether it takes the posterior's log_prob or KL divergence."""
         return False
 
-    def players(self, autoencoder: Autoencoder) -> dict[str, list[Any]]:
-        """Return the variables of each player by its name, the autoencoder's first."""
+    def players(self, autoencoder: Autoencoder) -> dict[str, list[tf.Variable]]:
+        """Return the variables that each player trains, by its name, the autoencoder's first."""
         return {AUTOENCODER: autoencoder.trainable_variables}
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """Return the variables of the Keras layers that are attributes of the loss, or in its lists and dictionaries.
+
+        They are checkpointed: those that no player trains, like moving averages, decide how training continues too.
+        """
+        layers = [value for value in keras.tree.flatten(vars(self)) if isinstance(value, keras.layers.Layer)]
+        return list({id(variable): variable for layer in layers for variable in layer.variables}.values())
 
     def __call__(
         self, autoencoder: Autoencoder, batch: Batch, training: bool
@@ -52,12 +65,30 @@ class Loss:
         raise NotImplementedError
 
 
-def reconstruction_term(autoencoder: Autoencoder, batch: Batch, likelihood: Any, weight: float | None) -> tf.Tensor:
+def factorised_posterior(autoencoder: Autoencoder, batch: Batch, training: bool) -> Factorised:
+    """Return the posterior of a batch.
+
+    Raises:
+        UserError: its dimensions are not independent.
+    """
+    posterior = autoencoder.encode(batch.images, batch.labels, training)
+    if not isinstance(posterior, Factorised):
+        raise UserError("this loss needs a posterior whose dimensions are independent: choose posterior=gaussian")
+    return posterior
+
+
+def reconstruction_term(
+    autoencoder: Autoencoder, batch: Batch, likelihood: ImageDistribution, weight: float | None
+) -> tf.Tensor:
     """Return weight × the mean over the batch of −log p(x|z), or of a pseudo-likelihood's error.
 
     Without a weight it is the likelihood's own.
     """
     weight = autoencoder.likelihood.weight if weight is None else weight
-    has_density = autoencoder.likelihood.measure is not None
-    error = -likelihood.log_prob(batch.images) if has_density else likelihood.error(batch.images)
-    return weight * tf.reduce_mean(error)
+    return weight * tf.reduce_mean(likelihood.error(batch.images))
+
+
+def check_fit(loss: Loss, posterior: Posterior) -> None:
+    """Refuse a loss that takes a density of a posterior which has none."""
+    if loss.needs_density and not posterior.has_density:
+        raise UserError("loss has a KL term, and this posterior has none: choose posterior=gaussian, or loss=ae")

@@ -6,7 +6,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from vae_runner.distributions.divergence import kl_divergence
-from vae_runner.losses.base import Batch, Loss, reconstruction_term
+from vae_runner.losses.base import Batch, Loss, factorised_posterior, reconstruction_term
 from vae_runner.models.autoencoder import Autoencoder
 
 
@@ -31,7 +31,7 @@ class DisentangledPrior(Loss):
         self, autoencoder: Autoencoder, batch: Batch, training: bool
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Return the scalar to minimise, and its terms: `kl` without its weight, `covariance` with both of its own."""
-        posterior = autoencoder.encode(batch.images, batch.labels, training)
+        posterior = factorised_posterior(autoencoder, batch, training)
         z = posterior.sample(batch.noise)
         likelihood = autoencoder.decode(z, batch.labels, training)
         reconstruction = reconstruction_term(autoencoder, batch, likelihood, self.reconstruction_weight)

@@ -91,7 +91,7 @@ def importance_weights(
         posterior = autoencoder.posterior.distribution(fixed)
     likelihood = autoencoder.decode(z, labels, training)
     log_probs = (
-        likelihood.log_prob(repeated(batch.images)),
+        -likelihood.error(repeated(batch.images)),
         autoencoder.latent_prior(labels).log_prob(z),
         posterior.log_prob(z),
     )

@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import tensorflow as tf
 
-from vae_runner.losses.base import Batch, Loss, reconstruction_term
+from vae_runner.distributions.base import Factorised
+from vae_runner.losses.base import Batch, Loss, factorised_posterior, reconstruction_term
 from vae_runner.models.autoencoder import Autoencoder
 
 
@@ -33,7 +34,7 @@ class TotalCorrelation(Loss):
         self, autoencoder: Autoencoder, batch: Batch, training: bool
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Return the scalar to minimise, and its terms; only `reconstruction` with its weight."""
-        posterior = autoencoder.encode(batch.images, batch.labels, training)
+        posterior = factorised_posterior(autoencoder, batch, training)
         z = posterior.sample(batch.noise)
         likelihood = autoencoder.decode(z, batch.labels, training)
         reconstruction = reconstruction_term(autoencoder, batch, likelihood, self.reconstruction_weight)
@@ -56,7 +57,7 @@ class TotalCorrelation(Loss):
             "dimension_kl": dimension_kl,
         }  # fmt: skip
 
-    def aggregated_log_probs(self, posterior: Any, z: tf.Tensor, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+    def aggregated_log_probs(self, posterior: Factorised, z: tf.Tensor, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
         """Return estimates of log q(z), `[images]`, and of log q(z_j) for each dimension, `[images, latent]`."""
         every = {field.name: batch.gather(getattr(posterior, field.name)) for field in fields(posterior)}
         of_all = type(posterior)(**{name: value[tf.newaxis] for name, value in every.items()})

@@ -1,13 +1,14 @@
 """An encoder, a posterior, a prior, a decoder and a likelihood, put together."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import tensorflow as tf
 
-from vae_runner.distributions.base import Noise
-from vae_runner.likelihoods.base import Likelihood
+from vae_runner.distributions.base import Distribution, Noise
+from vae_runner.distributions.family import Family
+from vae_runner.errors import UserError, first_line
+from vae_runner.likelihoods.base import ImageDistribution, Likelihood
 from vae_runner.posteriors.base import Posterior
 from vae_runner.priors.base import Prior
 
@@ -16,8 +17,9 @@ from vae_runner.priors.base import Prior
 class Autoencoder:
     """A variational autoencoder: encode images to q(z|x), decode latents to p(x|z).
 
-    Images are float32 in [0, 1], `[batch, height, width, channels]`; z is float32 `[batch, latent]`. The encoder maps
-    images, the decoder latents, to named parameters, of which posterior and likelihood make distributions.
+    Images are float32 in [0, 1], `[batch, height, width, channels]`; labels, where there are any, int64 `[batch]`; z is
+    float32 `[batch, latent]`. The encoder maps images, the decoder latents, to named parameters, of which posterior and
+    likelihood make distributions.
     """
 
     encoder: keras.Model
@@ -28,28 +30,28 @@ class Autoencoder:
 
     @property
     def latent(self) -> int:
-        """The number of latent dimensions."""
+        """Return the number of latent dimensions."""
         return int(self.decoder.input_shape[-1])
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels."""
+        """Return height, width and channels."""
         return tuple(self.encoder.input_shape[1:])
 
     @property
-    def parts(self) -> dict[str, Any]:
-        """Whatever may own variables, by name, in the order in which the optimizer has them."""
+    def parts(self) -> dict[str, keras.layers.Layer | Family]:
+        """Return whatever may own variables, by name, in the order in which the optimizer has them."""
         return {
             "encoder": self.encoder, "decoder": self.decoder, "posterior": self.posterior, "prior": self.prior,
             "likelihood": self.likelihood,
         }  # fmt: skip
 
     @property
-    def trainable_variables(self) -> list[Any]:
-        """What the optimizer updates."""
+    def trainable_variables(self) -> list[tf.Variable]:
+        """Return what the optimizer updates."""
         return [variable for part in self.parts.values() for variable in part.trainable_variables]
 
-    def encode(self, images: tf.Tensor, labels: tf.Tensor | None = None, training: bool = False) -> Any:
+    def encode(self, images: tf.Tensor, labels: tf.Tensor | None = None, training: bool = False) -> Distribution:
         """Return the posterior q(z|x) of a batch of images."""
         return self.posterior.distribution(self.parameters(images, labels, training))
 
@@ -59,11 +61,11 @@ class Autoencoder:
         """Return what the encoder gives of a batch of images, of which `posterior.distribution` makes q(z|x)."""
         return dict(self.encoder(images, training=training))
 
-    def decode(self, z: tf.Tensor, labels: tf.Tensor | None = None, training: bool = False) -> Any:
+    def decode(self, z: tf.Tensor, labels: tf.Tensor | None = None, training: bool = False) -> ImageDistribution:
         """Return the likelihood p(x|z) of a batch of latents; its mean is the image to look at."""
         return self.likelihood.distribution(self.decoder(z, training=training))
 
-    def latent_prior(self, labels: tf.Tensor | None = None) -> Any:
+    def latent_prior(self, labels: tf.Tensor | None = None) -> Distribution:
         """Return the prior p(z)."""
         return self.prior.distribution(self, labels)
 
@@ -74,6 +76,21 @@ class Autoencoder:
     def sample(self, noise: Noise, labels: tf.Tensor | None = None) -> tf.Tensor:
         """Return the images decoded from draws of the prior."""
         return self.decode(self.latent_prior(labels).sample(noise), labels).mean
+
+    def image_decoder(self) -> keras.Model:
+        """Return a Keras model from latents to images, the likelihood's means, that is saved without code of ours.
+
+        Raises:
+            UserError: the likelihood's mean is not written in `keras.ops`, the operations that such a model can hold.
+        """
+        try:
+            images = self.likelihood.distribution(self.decoder.output).mean
+            return keras.Model(self.decoder.input, images, name="decoder")
+        except (ValueError, TypeError, AttributeError, NotImplementedError) as error:
+            raise UserError(
+                f"likelihood: the mean of {type(self.likelihood).__name__} cannot be saved in a Keras model "
+                f"({first_line(error)}): write it with keras.ops, without tf or NumPy functions"
+            ) from error
 
 
 def to_unit_interval(pixels: tf.Tensor) -> tf.Tensor:

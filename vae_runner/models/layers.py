@@ -1,6 +1,6 @@
-"""What several networks are made of, in Keras's own layers."""
+"""Layers that several networks share, all of them Keras's own."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -13,13 +13,27 @@ def normalization(kind: str, momentum: float, name: str) -> list[keras.layers.La
     return [keras.layers.LayerNormalization(name=name)] if kind == "layer" else []
 
 
-def heads(features: Any, parameters: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+def heads(features: keras.KerasTensor, parameters: Mapping[str, tuple[int, ...]]) -> dict[str, keras.KerasTensor]:
     """Return a linear map of features `[batch, n]` for each parameter of the posterior, by name.
 
-    They are in float32 also where the network is not: a log_var is exponentiated. They are made in the order in which
-    Keras keeps a dictionary of outputs, so that first weights do not depend on who names the parameters first.
+    They are in float32 also where the network is not, because a log_var is exponentiated; and made in sorted order, as
+    Keras keeps a dictionary of outputs, so that a seed gives the same first weights in any order of the parameters.
     """
     return {
         name: keras.layers.Dense(*shape, dtype="float32", name=name)(features)
         for name, shape in sorted(parameters.items())
     }
+
+
+def synchronize_normalization(networks: Iterable[keras.Model], synchronized: bool) -> None:
+    """Let batch normalisation take its moments over the images of all replicas, or of each replica alone."""
+    for network in networks:
+        for layer in _layers(network):
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = synchronized
+
+
+def _layers(network: keras.Model) -> list[Any]:
+    """Return the layers of a network, those of networks in it too."""
+    nested = (_layers(layer) if isinstance(layer, keras.Model) else [layer] for layer in network.layers)
+    return [layer for layers in nested for layer in layers]

@@ -1,9 +1,8 @@
 """The networks that a run can choose, with their keys."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from vae_runner.config.keys import key
+from vae_runner.config.keys import Mixed, key
 from vae_runner.config.registry import Built, Component
 from vae_runner.errors import UserError
 
@@ -14,7 +13,7 @@ class ConvConfig(Built):
 
     depth: int | None = key(None, minimum=1, maximum=32, unit="blocks")
     downsamplings: int | None = key(None, minimum=0, maximum=32, unit="blocks of stride 2")
-    filters: Any = None  # None, an integer, or a list with one integer a block
+    filters: Mixed[int | list[int] | None] = None  # of every block, or of each
     kernel_size: int = key(3, minimum=1, maximum=15, unit="pixels")
     normalization: str = key("batch", choices=("batch", "layer", "none"))
     batch_norm_momentum: float = key(0.9, minimum=0, below=1)

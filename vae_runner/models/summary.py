@@ -1,11 +1,14 @@
-"""What a network consists of, and what it costs."""
+"""The layers of a network, and the arithmetic and memory that they take."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
+
+from vae_runner.errors import UserError
+from vae_runner.runtime.hardware import memory
 
 WEIGHT_BYTES = 4  # float32, also in mixed precision
 BACKWARD = 2  # the backward pass of a product takes two products: one for the weights' gradient, one for the inputs'
@@ -37,15 +40,15 @@ def summarize(model: keras.Model) -> list[LayerSummary]:
 
 
 def training_flops(layers: Iterable[LayerSummary]) -> int:
-    """Arithmetic of one image in one training step, forward and backward, of the matrix products and convolutions."""
+    """Return the FLOP of matrix products and convolutions, forward and backward, for one image in a training step."""
     return (1 + BACKWARD) * sum(layer.flops for layer in layers)
 
 
 def training_bytes(models: Iterable[keras.Model], images: int) -> int:
-    """Return the least memory that training takes on so many images a step; the optimizer is taken to be Adam.
+    """Return the least number of bytes that training with Adam takes on so many images a step.
 
-    The weights, their gradients and two averages of these, and what goes into the layers that have weights, once where
-    several take the same: the backward pass needs it again.
+    These are the weights, their gradients and two averages of these, and the inputs of the layers that have weights,
+    which the backward pass needs again; an input of several layers counts once.
     """
     layers = [layer for model in models for layer in model.layers if layer.weights]
     weights = sum(layer.count_params() for layer in layers)
@@ -57,7 +60,7 @@ def training_bytes(models: Iterable[keras.Model], images: int) -> int:
 
 
 def forward_flops(layer: keras.layers.Layer) -> int:
-    """Arithmetic of a layer's matrix product or convolution for one image; 0 for the other layers."""
+    """Return the FLOP of a layer's matrix product or convolution for one image; 0 for other layers."""
     if isinstance(layer, keras.layers.Dense):
         return 2 * math.prod(layer.kernel.shape)
     # A transposed convolution scatters each pixel of its input; a convolution gathers for each pixel of its output.
@@ -72,3 +75,13 @@ def _kind(layer: keras.layers.Layer) -> str:
     strides = getattr(layer, "strides", (1, 1))
     name = type(layer).__name__
     return f"{name} /{strides[0]}" if strides[0] > 1 else name
+
+
+def check_memory(networks: Sequence[keras.Model], images: int) -> None:
+    """Refuse networks whose training on so many images a step takes more than the machine's main memory."""
+    needed, available = training_bytes(networks, images), memory()
+    if needed > available:
+        raise UserError(
+            f"training these networks on {images} images a step takes more than {needed / 1e9:,.0f} GB of memory, and "
+            f"this machine has {available / 1e9:,.0f} GB: choose a smaller model, latent, batch_size or image size"
+        )

@@ -1,29 +1,43 @@
-"""The variables of networks, families and optimizers, under names by which files keep them."""
+"""The variables of networks, families, losses and optimizers, under the names by which files keep them."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
 
-Arrays = Mapping[str, np.ndarray[Any, Any]]
+Arrays = Mapping[str, NDArray[np.generic]]
+
+
+class HasVariables(Protocol):
+    """A part of an experiment that may own variables."""
+
+    @property
+    def variables(self) -> Sequence[tf.Variable]:
+        """All of them, in an order that follows from the configuration."""
 
 
 class Variables:
-    """All variables of named parts: `encoder/0`, `encoder/1`, …"""
+    """All variables of named parts, by part and number: `encoder/0`, `encoder/1`, …
 
-    def __init__(self, parts: Mapping[str, Any]) -> None:
-        self._variables = {
-            f"{name}/{number}": variable
-            for name, part in parts.items()
-            for number, variable in enumerate(part.variables)
-        }
+    A variable of several parts belongs to the first of them.
+    """
 
-    def values(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Return what they hold now."""
+    def __init__(self, parts: Mapping[str, HasVariables]) -> None:
+        self._variables: dict[str, tf.Variable] = {}
+        seen: set[int] = set()
+        for name, part in parts.items():
+            own = [variable for variable in part.variables if id(variable) not in seen]
+            self._variables |= {f"{name}/{number}": variable for number, variable in enumerate(own)}
+            seen |= {id(variable) for variable in own}
+
+    def values(self) -> dict[str, NDArray[np.generic]]:
+        """Return the current value of each, in the variable's shape and dtype."""
         return {name: np.asarray(variable) for name, variable in self._variables.items()}
 
     def mismatch(self, values: Arrays) -> str:
-        """Return how `values` are of other variables than these, in words; nothing where they fit."""
+        """Return in words how `values` differ in name, shape or dtype from these variables; "" where they fit."""
         expected = {name: (str(v.dtype), tuple(v.shape)) for name, v in self._variables.items()}
         found = {name: (str(value.dtype), value.shape) for name, value in values.items()}
         if expected == found:
@@ -33,6 +47,6 @@ class Variables:
         return f"{name} is {theirs}, where the configuration makes it {ours}"
 
     def assign(self, values: Arrays) -> None:
-        """Give them values, which must fit."""
+        """Assign `values`, of which `mismatch` says nothing."""
         for name, variable in self._variables.items():
             variable.assign(values[name])

@@ -1,10 +1,10 @@
-"""What every posterior offers."""
+"""The interface of a posterior."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import tensorflow as tf
 
+from vae_runner.distributions.base import Distribution
 from vae_runner.distributions.family import Family
 
 Shape = tuple[int, ...]
@@ -13,16 +13,16 @@ Shape = tuple[int, ...]
 class Posterior(Family):
     """A family of distributions q(z|x)."""
 
-    has_density: bool  # whether its distributions have a log_prob, which a KL term needs
+    has_density: bool  # whether its distributions have a log-density, which a KL term needs
 
     def z_shape(self, latent: Shape) -> Shape:
         """Return the shape of z, as the decoder is given it; `latent` is how many dimensions it has."""
         return latent
 
     def parameters(self, latent: Shape) -> dict[str, Shape]:
-        """Return the names and shapes of what an encoder must give for one image; `latent` is the shape of z."""
+        """Return by name the shapes of what an encoder must give for one image; `latent` is the shape of z."""
         raise NotImplementedError
 
-    def distribution(self, parameters: Mapping[str, tf.Tensor]) -> Any:
+    def distribution(self, parameters: Mapping[str, tf.Tensor]) -> Distribution:
         """Return the distribution over z, one for each image, that parameters `[batch, …]` describe."""
         raise NotImplementedError

@@ -1,18 +1,32 @@
-"""What every prior offers."""
+"""The interface of a prior."""
 
-from typing import Any
+from typing import Protocol
 
+import tensorflow as tf
+
+from vae_runner.distributions.base import Distribution
 from vae_runner.distributions.family import Family
 
 
-class Prior(Family):
-    """A distribution p(z), which may depend on labels and on the networks at hand."""
+class Encoding(Protocol):
+    """What a prior may ask of the autoencoder that it belongs to."""
 
-    symbol: str  # how titles of figures call it
+    @property
+    def latent(self) -> int:
+        """Return the number of latent dimensions."""
+
+    def encode(self, images: tf.Tensor, labels: tf.Tensor | None = None, training: bool = False) -> Distribution:
+        """Return the posterior q(z|x) of float32 images `[batch, height, width, channels]`."""
+
+
+class Prior(Family):
+    """A distribution p(z), which may depend on labels and on the encoder."""
+
+    symbol: str  # its formula, for the titles of figures
 
     def create_weights(self, image_shape: tuple[int, int, int], latent: int) -> None:
         """Create the weights, if there are any, for images of this shape and so many latent dimensions."""
 
-    def distribution(self, autoencoder: Any, labels: Any = None) -> Any:
-        """Return the distribution over z of an autoencoder; for images of these classes, where it tells them apart."""
+    def distribution(self, autoencoder: Encoding, labels: tf.Tensor | None = None) -> Distribution:
+        """Return the distribution over z; for images of these classes (int64 `[batch]`) where it depends on them."""
         raise NotImplementedError

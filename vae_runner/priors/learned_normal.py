@@ -1,11 +1,10 @@
 """A Gaussian whose mean and variances are trained."""
 
-from typing import Any
-
 import keras
+import tensorflow as tf
 
 from vae_runner.distributions.gaussian import DiagonalGaussian
-from vae_runner.priors.base import Prior
+from vae_runner.priors.base import Encoding, Prior
 
 
 class LearnedNormal(Prior, keras.layers.Layer):
@@ -18,6 +17,6 @@ class LearnedNormal(Prior, keras.layers.Layer):
         self._mean = self.add_weight(shape=(1, latent), initializer="zeros", dtype="float32", name="mean")
         self._log_var = self.add_weight(shape=(1, latent), initializer="zeros", dtype="float32", name="log_var")
 
-    def distribution(self, autoencoder: Any, labels: Any = None) -> DiagonalGaussian:
+    def distribution(self, autoencoder: Encoding, labels: tf.Tensor | None = None) -> DiagonalGaussian:
         """Return the Gaussian, of a batch of one."""
         return DiagonalGaussian(self._mean.value, self._log_var.value)

@@ -1,12 +1,11 @@
 """A mixture of Gaussians, trained with the networks."""
 
-from typing import Any
-
 import keras
+import tensorflow as tf
 
 from vae_runner.distributions.mixture import GaussianMixture
 from vae_runner.distributions.scale import soft_floor
-from vae_runner.priors.base import Prior
+from vae_runner.priors.base import Encoding, Prior
 
 LOG_VAR_FLOOR = -8.0
 
@@ -28,6 +27,6 @@ class Mixture(Prior, keras.layers.Layer):
         self._means = self.add_weight(shape=shape, initializer=first, dtype="float32", name="means")
         self._log_vars = self.add_weight(shape=shape, initializer="zeros", dtype="float32", name="log_vars")
 
-    def distribution(self, autoencoder: Any, labels: Any = None) -> GaussianMixture:
+    def distribution(self, autoencoder: Encoding, labels: tf.Tensor | None = None) -> GaussianMixture:
         """Return the mixture."""
         return GaussianMixture(self._logits.value, self._means.value, soft_floor(self._log_vars.value, LOG_VAR_FLOOR))

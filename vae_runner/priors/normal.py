@@ -1,9 +1,9 @@
 """The standard normal distribution."""
 
-from typing import Any
+import tensorflow as tf
 
 from vae_runner.distributions.gaussian import StandardNormal
-from vae_runner.priors.base import Prior
+from vae_runner.priors.base import Encoding, Prior
 
 
 class Normal(Prior):
@@ -11,6 +11,6 @@ class Normal(Prior):
 
     symbol = "N(0, I)"
 
-    def distribution(self, autoencoder: Any, labels: Any = None) -> StandardNormal:
+    def distribution(self, autoencoder: Encoding, labels: tf.Tensor | None = None) -> StandardNormal:
         """Return N(0, I) in the dimensions of z."""
         return StandardNormal(autoencoder.latent)

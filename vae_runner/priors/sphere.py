@@ -1,9 +1,9 @@
 """The uniform distribution on the sphere."""
 
-from typing import Any
+import tensorflow as tf
 
 from vae_runner.distributions.sphere import UniformOnSphere
-from vae_runner.priors.base import Prior
+from vae_runner.priors.base import Encoding, Prior
 
 
 class Sphere(Prior):
@@ -11,6 +11,6 @@ class Sphere(Prior):
 
     symbol = "uniform on the sphere"
 
-    def distribution(self, autoencoder: Any, labels: Any = None) -> UniformOnSphere:
+    def distribution(self, autoencoder: Encoding, labels: tf.Tensor | None = None) -> UniformOnSphere:
         """Return the uniform distribution in the coordinates of z."""
         return UniformOnSphere(autoencoder.latent)

@@ -1,12 +1,12 @@
 """A mixture of the posteriors of images that are learned."""
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
+from vae_runner.distributions.gaussian import DiagonalGaussian
 from vae_runner.distributions.mixture import GaussianMixture
-from vae_runner.priors.base import Prior
+from vae_runner.errors import UserError
+from vae_runner.priors.base import Encoding, Prior
 
 
 class Vamp(Prior, keras.layers.Layer):
@@ -24,7 +24,9 @@ class Vamp(Prior, keras.layers.Layer):
         shape = (self._count, *image_shape)
         self._images = self.add_weight(shape=shape, initializer=first, dtype="float32", name="pseudo_inputs")
 
-    def distribution(self, autoencoder: Any, labels: Any = None) -> GaussianMixture:
+    def distribution(self, autoencoder: Encoding, labels: tf.Tensor | None = None) -> GaussianMixture:
         """Return the mixture. The pseudo-inputs' encoder pass leaves moving averages as they are."""
         components = autoencoder.encode(tf.clip_by_value(self._images.value, 0.0, 1.0))
+        if not isinstance(components, DiagonalGaussian):
+            raise UserError("prior=vamp is a mixture of Gaussian posteriors: choose posterior=gaussian")
         return GaussianMixture(tf.zeros([self._count]), components.mean, components.log_var)

@@ -1,11 +1,11 @@
-"""Environment variables and settings files that are meant for other programs, or for other uses of our libraries."""
+"""Environment variables and settings that are meant for other programs, or for other uses of our libraries."""
 
 import os
 
 from vae_runner.errors import UserError
 
-# What our configuration decides (hardware.deterministic, hardware.xla), or what would give us another Keras.
-NOT_FOR_US = (
+# The configuration decides these (hardware.deterministic, hardware.xla), or they would give us another Keras.
+REMOVED = (
     *("TF_DETERMINISTIC_OPS", "TF_FUNCTION_JIT_COMPILE_DEFAULT", "TF_USE_LEGACY_KERAS"),
     *("KERAS_NNX_ENABLED", "KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH"),
 )
@@ -15,24 +15,18 @@ MAX_THREADS = 1024  # as for hardware.intra_op_threads
 
 
 def prepare() -> None:
-    """Set the environment of this process as our libraries need it; before they are imported."""
-    for name in NOT_FOR_US:
+    """Set this process's environment as our libraries need it, before they are imported."""
+    empty = {name for name in EMPTY_IS_UNSET if not os.environ.get(name)}
+    if os.environ.get("COLUMNS", "").strip() in ("", "0"):  # In no columns rich writes nothing at all.
+        empty.add("COLUMNS")
+    for name in (*REMOVED, *empty):
         os.environ.pop(name, None)
-    for name in EMPTY_IS_UNSET:
-        if not os.environ.get(name):
-            os.environ.pop(name, None)
-    if os.environ.get("COLUMNS", "").strip() in ("", "0"):  # for which rich writes nothing at all
-        os.environ.pop("COLUMNS", None)
-    os.environ["MPLBACKEND"] = "agg"  # our figures go into files; a notebook's backend may not be installed here
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no notes on how it was built and what it lacks
+    os.environ["MPLBACKEND"] = "agg"  # Our figures go into files; a notebook's backend may not be installed here.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no notes on how TensorFlow was built
 
 
 def check() -> None:
-    """Refuse numbers of threads that make no sense: TensorFlow overlooks some of them, and aborts with others.
-
-    Raises:
-        UserError: a variable is no number of threads.
-    """
+    """Refuse invalid numbers of threads: TensorFlow ignores some of them, and aborts with others."""
     for name in THREADS:
         given = os.environ.get(name, "0")
         if not (given.isascii() and given.isdecimal() and int(given) <= MAX_THREADS):
@@ -40,5 +34,5 @@ def check() -> None:
 
 
 def threads() -> int:
-    """Return how many threads this process has for its own work: its share, where runs work side by side."""
+    """Return how many threads this process has for its own work: its share, where runs share a machine."""
     return int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0)) or os.cpu_count() or 1

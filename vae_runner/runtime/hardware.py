@@ -3,11 +3,12 @@
 import logging
 import os
 import platform
+import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import keras
 import tensorflow as tf
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 SECONDS_BETWEEN_CHECKS = 1
-SECONDS_TO_JOIN = 60  # after all machines have been seen
+SECONDS_TO_JOIN = 60  # after all machines have been reached
 
 
 @dataclass(frozen=True)
@@ -30,21 +31,21 @@ class Hardware:
 
     strategy: tf.distribute.Strategy
     jit_compile: bool
-    description: dict[str, Any]
-    synchronized: bool = False  # batch normalisation, over all replicas
+    description: dict[str, object]  # for run.json and the summary
+    synchronized: bool = False  # whether batch normalisation takes its moments over all replicas
     cluster: Cluster | None = None  # None: this machine alone
-    custom_ops: Any = None  # what `custom_ops.loading.load` gives; None: TensorFlow's operations alone
+    custom_ops: ModuleType | None = None  # None: TensorFlow's operations alone
 
     @property
     def replicas(self) -> int:
-        """How many devices share a batch, on all machines."""
+        """Return how many devices share a batch, on all machines."""
         return int(self.strategy.num_replicas_in_sync)
 
     def all_reduce_max(self, value: float) -> float:
-        """Return the maximum of the values that the workers of the run give: a collective, in which each waits for all.
+        """Return the maximum of the values that all workers of the run give: a collective.
 
         Raises:
-            LOST_ERRORS: one of them is gone.
+            LOST_ERRORS: a worker is gone.
         """
         if self.cluster is None:
             return value
@@ -63,16 +64,18 @@ def _all_reduce_max(strategy: tf.distribute.Strategy, value: tf.Tensor) -> tf.Te
     return tf.reduce_max(strategy.experimental_local_results(strategy.run(gathered, args=(value,)))[0])
 
 
-def setup(config: HardwareConfig, seed: int, cluster: Cluster | None = None, custom_ops: Any = None) -> Hardware:
-    """Set TensorFlow's and Keras's global state as configured, before anything else is computed; return the hardware.
+def setup(
+    config: HardwareConfig, seed: int, cluster: Cluster | None = None, custom_ops: ModuleType | None = None
+) -> Hardware:
+    """Set TensorFlow's and Keras's global state as configured, before anything is computed; return the hardware.
 
-    With the machines of a `cluster` it waits for the others: `custom_ops`, which take time to compile, come before.
+    With a `cluster` it waits for the other machines, so `custom_ops`, which take time to compile, come before.
 
     Raises:
-        UserError: another machine cannot be reached, a GPU is asked for where there is none, or what TensorFlow fixes
-            when it starts is to change within one process (the jobs of a sweep).
+        UserError: another machine cannot be reached, a GPU is asked for where there is none, or a setting that
+            TensorFlow fixes when it starts differs from that of an earlier run in this process (a sweep's).
     """
-    keras.utils.clear_session()  # what an earlier run in this process left: layers' names, functions' kernels
+    keras.utils.clear_session()  # of an earlier run in this process: layers' names, functions' kernels
     gpus = _choose_gpus(config)
     try:
         _set_devices(config, gpus)
@@ -81,35 +84,48 @@ def setup(config: HardwareConfig, seed: int, cluster: Cluster | None = None, cus
             f"hardware: devices, GPU memory and threads cannot change within one process ({error}): sweep over them in "
             "separate commands"
         ) from error
-    strategy = _joined(cluster, len(gpus)) if cluster else _strategy(config, len(gpus))
-    # What ~/.keras/keras.json may say otherwise.
+    if cluster:
+        strategy = _joined(cluster, len(gpus))
+    else:
+        devices = [f"GPU:{i}" for i in range(len(gpus))] or [f"CPU:{i}" for i in range(config.logical_cpus)]
+        mirrored = config.distribution == "mirrored"
+        strategy = _mirrored(*devices) if mirrored else tf.distribute.OneDeviceStrategy(devices[0])
+    # ~/.keras/keras.json may say otherwise.
     keras.config.set_image_data_format("channels_last")
     keras.config.set_floatx("float32")
     tf.config.experimental.enable_tensor_float_32_execution(config.tensor_float32)
     keras.config.set_dtype_policy(config.precision)
-    keras.utils.set_random_seed(seed)  # the first weights
+    keras.utils.set_random_seed(seed)  # for the first weights
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     elif is_deterministic():
         raise UserError(
             "hardware.deterministic cannot be switched off within one process: sweep over it in two commands"
         )
-    alone = strategy.num_replicas_in_sync == 1
-    jit_compile = bool(gpus) and alone if config.xla == "auto" else bool(config.xla)
-    if jit_compile and not alone and not gpus:
+    single = strategy.num_replicas_in_sync == 1
+    jit_compile = bool(gpus) and single if config.xla == "auto" else bool(config.xla)
+    if jit_compile and not single and not gpus:
         raise UserError("hardware.xla=true: XLA does not compile steps over several CPU devices; leave it out")
-    synchronized = not alone if config.sync_batch_norm is None else config.sync_batch_norm
-    description = _describe(config, gpus, jit_compile) | {
+    synchronized = not single if config.sync_batch_norm is None else config.sync_batch_norm
+    description = {
+        "device": "gpu" if gpus else "cpu",
+        "gpus": [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus],
+        "cpu": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "xla": jit_compile,
+        "precision": config.precision,
+        "deterministic": config.deterministic,
         "replicas": strategy.num_replicas_in_sync,
         "custom_ops": custom_ops is not None,
+        **({"workers": list(cluster.workers)} if cluster else {}),
     }
-    if cluster:
-        description["workers"] = list(cluster.workers)
     return Hardware(strategy, jit_compile, description, synchronized, cluster, custom_ops)
 
 
-def _set_devices(config: HardwareConfig, gpus: list[Any]) -> None:
-    """What TensorFlow fixes when it starts. Setting what is already so would be refused too, once it has."""
+def _set_devices(config: HardwareConfig, gpus: list[tf.config.PhysicalDevice]) -> None:
+    """Set what TensorFlow fixes when it starts. After that it refuses even the value that is set, hence the tests."""
     if tf.config.threading.get_intra_op_parallelism_threads() != config.intra_op_threads:
         tf.config.threading.set_intra_op_parallelism_threads(config.intra_op_threads)
     if tf.config.threading.get_inter_op_parallelism_threads() != config.inter_op_threads:
@@ -126,45 +142,38 @@ def _set_devices(config: HardwareConfig, gpus: list[Any]) -> None:
             tf.config.experimental.set_memory_growth(gpu, config.memory_growth)
 
 
-def _strategy(config: HardwareConfig, gpus: int) -> tf.distribute.Strategy:
-    kind, count = ("GPU", gpus) if gpus else ("CPU", config.logical_cpus)
-    if config.distribution == "mirrored":
-        return _mirrored(kind, count)
-    return tf.distribute.OneDeviceStrategy(f"{kind}:0")
-
-
 def _joined(cluster: Cluster, gpus: int) -> tf.distribute.Strategy:
-    """The strategy of all machines, when they have come."""
+    """Wait for all machines, and return their strategy."""
     wait_for_all(cluster)
     check_machines_every(SECONDS_BETWEEN_CHECKS, SECONDS_TO_JOIN)
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec({"worker": cluster.workers}), task_type="worker", task_id=cluster.index,
         num_accelerators={"GPU": gpus}, rpc_layer="grpc",
     )  # fmt: skip
-    kinds = tf.distribute.experimental.CommunicationImplementation  # left alone, TensorFlow takes gRPC for GPUs too
+    kinds = tf.distribute.experimental.CommunicationImplementation  # By default TensorFlow takes gRPC for GPUs too.
     options = tf.distribute.experimental.CommunicationOptions(implementation=kinds.NCCL if gpus else kinds.RING)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy(resolver, options)
     except (RuntimeError, tf.errors.OpError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"hardware=multi_worker: the machines did not come together ({reason}): begin again") from error
+        raise UserError(f"hardware=multi_worker: the machines could not connect ({reason}): start all again") from error
 
 
 @cache
-def _mirrored(kind: str, count: int) -> tf.distribute.Strategy:
-    """One a process: another would number its collective operations from the beginning, which TensorFlow refuses."""
-    return tf.distribute.MirroredStrategy([f"{kind}:{number}" for number in range(count)])
+def _mirrored(*devices: str) -> tf.distribute.Strategy:
+    """Return the one such strategy of this process: TensorFlow refuses collectives that are numbered from 0 again."""
+    return tf.distribute.MirroredStrategy(list(devices))
 
 
 def memory() -> int:
-    """The bytes of main memory that this process may use, as far as the machine and its container say."""
+    """Return how many bytes of main memory this process may use, by the machine's size and its container's limit."""
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     with suppress(OSError, ValueError):  # not in a container, or without a limit
         limits.append(int(CONTAINER_LIMIT.read_text()))
     return min(limits)
 
 
-def _choose_gpus(config: HardwareConfig) -> list[Any]:
+def _choose_gpus(config: HardwareConfig) -> list[tf.config.PhysicalDevice]:
     present = tf.config.list_physical_devices("GPU")
     if config.device == "cpu" or (config.device == "auto" and not present and config.gpus is None):
         return []
@@ -175,31 +184,22 @@ def _choose_gpus(config: HardwareConfig) -> list[Any]:
             "tensorflow[and-cuda] and a driver"
         )
     default = [0] if config.distribution == "none" else list(range(len(present)))
-    wanted = list(config.gpus) if config.gpus is not None else default
+    wanted = default if config.gpus is None else list(config.gpus)
+    where = f"hardware.gpus={wanted}"
     if len(wanted) != 1 and config.distribution == "none":
-        raise UserError(
-            f"hardware.gpus={wanted}: one run on several GPUs needs hardware=mirrored, or name one GPU alone"
-        )
+        raise UserError(f"{where}: one run on several GPUs needs hardware=mirrored, or name one GPU alone")
     if not wanted or len(set(wanted)) < len(wanted):
-        raise UserError(f"hardware.gpus={wanted}: name at least one GPU, and each once")
-    for number in wanted:
-        if not 0 <= number < len(present):
-            raise UserError(
-                f"hardware.gpus={wanted}: there is no GPU {number}; TensorFlow finds 0 to {len(present) - 1}"
-            )
+        raise UserError(f"{where}: name at least one GPU, and each once")
+    if unknown := [number for number in wanted if not 0 <= number < len(present)]:
+        raise UserError(f"{where}: there is no GPU {unknown[0]}; TensorFlow finds 0 to {len(present) - 1}")
     return [present[number] for number in wanted]
 
 
-def _describe(config: HardwareConfig, gpus: list[Any], jit_compile: bool) -> dict[str, Any]:
-    names = [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus]
-    return {
-        "device": "gpu" if gpus else "cpu",
-        "gpus": names,
-        "cpu": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "host": platform.node(),
-        "platform": platform.platform(),
-        "xla": jit_compile,
-        "precision": config.precision,
-        "deterministic": config.deterministic,
-    }
+def check_same_on_all_workers(machine: Hardware, what: str) -> None:
+    """Refuse to train with workers that do not all describe by the same text what they begin with."""
+    number = zlib.crc32(what.encode())
+    if machine.all_reduce_max(number) != -machine.all_reduce_max(-number):
+        raise UserError(
+            "the machines of this run were started differently: give all of them the same command, but for "
+            "hardware.worker, the same images, and to go on, the same run directory"
+        )

@@ -8,15 +8,14 @@ import _thread
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 from vae_runner.errors import Interrupted
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, kill, and a terminal that is closed
-# With these a scheduler announces that it will take the machine away; who requeues jobs handles one of them.
+# A scheduler sends these before it takes the machine away. Who requeues jobs (submitit) handles one of them.
 SCHEDULER_SIGNALS = (signal.SIGUSR1, signal.SIGUSR2)
 SECONDS_BETWEEN_POLLS = 0.3
 
@@ -24,46 +23,59 @@ _raised: list[int] = []  # the signals that have raised Interrupted outside runs
 
 
 def handled_signals() -> list[signal.Signals]:
-    """Return the stop signals that this process handles: `nohup` has it ignore that the terminal is closed."""
+    """Return the stop signals that this process handles: under `nohup` it keeps ignoring SIGHUP."""
     return [n for n in STOP_SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
 
 
 @contextmanager
-def signals_raise() -> Iterator[None]:
-    """Inside, a stop signal raises Interrupted where it finds the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    _raised.clear()
-    before = {number: signal.signal(number, _raise) for number in handled_signals()}
-    hook_before, sys.unraisablehook = sys.unraisablehook, _without_interruptions
+def handling(numbers: Iterable[int], handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle these signals while inside; earlier handlers return at the end, where no others were installed since."""
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
+        for number, earlier in before.items():
+            if signal.getsignal(number) == handler:
+                signal.signal(number, earlier)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()  # Python lets no other set signal handlers.
+
+
+@contextmanager
+def signals_raise() -> Iterator[None]:
+    """Raise Interrupted, while inside, where a stop signal finds the main thread."""
+    if not _in_main_thread():
+        yield
+        return
+    _raised.clear()
+    hook_before, sys.unraisablehook = sys.unraisablehook, _report_unraisable
+    try:
+        with handling(handled_signals(), _raise):
+            yield
+    finally:
         sys.unraisablehook = hook_before
-        for number, handler in before.items():
-            if signal.getsignal(number) == _raise:  # and no handler that is to stay until the process ends
-                signal.signal(number, handler)
 
 
 def ignore_signals() -> None:
-    """Handle no more stop signals: the process is about to end."""
+    """Ignore stop signals from now on: the process is about to end."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def raise_if_swallowed() -> None:
-    """Raise it again, where something that swallows exceptions may have had it: the import of a library, say.
+    """Raise Interrupted again, after code that may have swallowed it: the import of a library, say.
 
     Raises:
-        Interrupted: there has been a stop signal.
+        Interrupted: a stop signal has come since `signals_raise` was entered.
     """
     if _raised:
         raise Interrupted(_raised[0])
 
 
-def _without_interruptions(unraisable: Any) -> None:
-    """Report what is raised where nothing takes it, in a `__del__`, but not a signal, which is answered later."""
+def _report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Report an exception that Python drops, in a `__del__`, but no Interrupted, which is raised again later."""
     if not isinstance(unraisable.exc_value, Interrupted):
         sys.__unraisablehook__(unraisable)
 
@@ -76,12 +88,13 @@ def _raise(number: int, frame: FrameType | None) -> None:
 class StopRequest:
     """A request that a run stops, whatever its source, and the places where it is answered by raising Interrupted.
 
-    Its sources: a stop signal to this process; a scheduler's signal, if something handles it already, to which it is
-    to be sent again afterwards; `poll`, which is asked every so often (for a sweep's stop file, say) and counts as
-    SIGTERM; and inside `agreed()`, any other worker of the run.
+    Its sources are stop signals to this process; a scheduler's signal, where something handles it already, which gets
+    it again after the checkpoint; `poll`, which looks for a sweep's stop file (true counts as SIGTERM); and inside
+    `synchronized()` any other worker of the run.
 
-    The first one is answered where it finds the main thread, but inside `shielded()` at the end of that, and inside
-    `agreed()` nowhere but there. A second SIGINT is answered at once, wherever it comes; more SIGTERMs change nothing.
+    The first request is answered at once where it finds the main thread; inside `shielded()`, at the end of it; inside
+    `synchronized()`, only at the end of a `shielded()` or in `check()`, by all workers together. A second SIGINT is
+    answered at once everywhere; more SIGTERMs change nothing.
     """
 
     def __init__(self, poll: Callable[[], object] | None = None) -> None:
@@ -92,34 +105,36 @@ class StopRequest:
 
     @contextmanager
     def handlers_installed(self) -> Iterator[None]:
-        """Inside, signals and `poll` are listened to; in a thread that cannot, signal handlers stay what they were."""
-        if threading.current_thread() is not threading.main_thread():
+        """Take signals and call `poll` while inside; outside the main thread, do neither.
+
+        Raises:
+            Interrupted: at the end, a request whose exception Python has dropped, in a `__del__`.
+        """
+        if not _in_main_thread():
             yield
             return
         foreign = [number for number in SCHEDULER_SIGNALS if callable(signal.getsignal(number))]
-        before = {number: signal.signal(number, self._handle) for number in (*handled_signals(), *foreign)}
-        over = threading.Event()
-        if self._poll is not None:
-            threading.Thread(target=self._keep_polling, args=(self._poll, over), daemon=True).start()
-        try:
-            yield
-        finally:
-            over.set()
-            for number, handler in before.items():
-                signal.signal(number, handler)
-        if self._signal:  # It was raised where Python drops exceptions, in a `__del__`.
+        left = threading.Event()
+        with handling((*handled_signals(), *foreign), self._handle):
+            if self._poll is not None:
+                threading.Thread(target=self._poll_until, args=(self._poll, left), daemon=True).start()
+            try:
+                yield
+            finally:
+                left.set()
+        if self._signal:
             raise Interrupted(self._signal, "interrupted when the run had finished")
 
     def reinstall_handlers(self) -> None:
-        """Take SIGTERM back from TensorFlow, which takes it when it joins other workers."""
-        if threading.current_thread() is threading.main_thread():
+        """Take SIGTERM back from TensorFlow, which installs its own handler when it joins other workers."""
+        if _in_main_thread():
             signal.signal(signal.SIGTERM, self._handle)
 
     @contextmanager
-    def agreed(self, all_reduce_max: Callable[[float], float]) -> Iterator[None]:
-        """Inside, all workers of a run answer a request at the end of the same `shielded()`, whichever has it.
+    def synchronized(self, all_reduce_max: Callable[[float], float]) -> Iterator[None]:
+        """Answer a request, while inside, on all workers of a run after the same `shielded()`, whichever has it.
 
-        `all_reduce_max` is a collective that gives each the maximum of the numbers they give.
+        `all_reduce_max` is a collective: it returns to each worker the maximum of the numbers that they give.
         """
         self._all_reduce_max = all_reduce_max
         try:
@@ -138,22 +153,22 @@ class StopRequest:
         self.check()
 
     def check(self) -> None:
-        """Answer a request, if there is one: inside `agreed()` a collective, which all workers take part in.
+        """Answer a request, if there is one; inside `synchronized()` a collective in which all workers take part.
 
         Raises:
-            Interrupted: there is one.
+            Interrupted: a stop is requested.
         """
         requested = self._signal or 0
-        if self._all_reduce_max is not None:  # One that comes while the workers agree is for the next check.
+        if self._all_reduce_max is not None:  # A request that comes meanwhile is for the next check.
             requested = int(self._all_reduce_max(requested))
         if requested:
             self._signal = requested
             raise Interrupted(requested)
 
-    def _keep_polling(self, poll: Callable[[], object], over: threading.Event) -> None:
-        while not over.wait(SECONDS_BETWEEN_POLLS):
+    def _poll_until(self, poll: Callable[[], object], left: threading.Event) -> None:
+        while not left.wait(SECONDS_BETWEEN_POLLS):
             if poll():
-                _thread.interrupt_main(signal.SIGTERM)  # harmless should nothing handle signals any more
+                _thread.interrupt_main(signal.SIGTERM)  # Without a handler of Python's for it this does nothing.
                 return
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

@@ -1,9 +1,8 @@
 """Where and how a run computes: the keys of its hardware."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from vae_runner.config.keys import key
+from vae_runner.config.keys import Mixed, key
 from vae_runner.config.registry import Component, Keys
 from vae_runner.errors import UserError
 
@@ -21,8 +20,9 @@ class HardwareConfig(Keys):
     worker: int | None = key(None, minimum=0)
     memory_growth: bool = True
     memory_limit_mb: int | None = key(None, minimum=1, unit="MB of each GPU")
-    xla: Any = key("auto", choices=("auto", True, False))
-    custom_ops: Any = key("auto", choices=("auto", True, False))
+    xla: Mixed[str | bool] = key("auto", choices=("auto", True, False))
+    fuse: bool = True
+    custom_ops: Mixed[str | bool] = key("auto", choices=("auto", True, False))
     precision: str = key("float32", choices=("float32", "mixed_bfloat16", "mixed_float16"))
     tensor_float32: bool = True
     deterministic: bool = False
@@ -41,14 +41,14 @@ class HardwareConfig(Keys):
             raise UserError("hardware.xla=true: XLA compiles steps on the devices of one machine; leave it out")
         if self.custom_ops is True and not takes_custom_ops(self):
             raise UserError(
-                "hardware.custom_ops=true: custom operations are for float32 on a CPU, and hardware.device, xla or "
-                "precision say otherwise; leave it out"
+                "hardware.custom_ops=true: custom operations are for fused layers in float32 on a CPU, and "
+                "hardware.device, xla, precision or fuse say otherwise; leave it out"
             )
 
 
-def takes_custom_ops(hardware: Any) -> bool:
-    """Whether a run with this hardware can use custom operations, if it is on a CPU."""
-    return hardware.device != "gpu" and hardware.xla is not True and hardware.precision == "float32"
+def takes_custom_ops(hardware: HardwareConfig) -> bool:
+    """Return whether a run with this hardware can use custom operations, if it is on a CPU."""
+    return hardware.fuse and hardware.device != "gpu" and hardware.xla is not True and hardware.precision == "float32"
 
 
 COMPONENTS = (

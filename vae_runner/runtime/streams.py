@@ -1,64 +1,65 @@
-"""What a command says may be lost, with the terminal or the pipe that it goes to; its work is not."""
+"""Standard output and error that no work depends on: what cannot be written is dropped."""
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
-GONE = (errno.EPIPE, errno.EIO)  # nobody reads any more: `| head` has seen enough, the terminal is closed
+NO_READER = (errno.EPIPE, errno.EIO)  # `| head` has seen enough, the terminal is closed
 
 
 class BestEffortStream:
-    """A text stream that goes silent when nothing can be written to it any more, and is the one beneath otherwise."""
+    """A text stream that drops its text from the first failed write on, and is the stream beneath otherwise."""
 
-    def __init__(self, stream: Any) -> None:
-        if hasattr(stream, "reconfigure"):
+    def __init__(self, stream: TextIO) -> None:
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # for terminals that have no × or µ
         self._stream = stream
-        self.problem: OSError | None = None  # why it has gone silent, unless nobody reads any more
+        self.problem: OSError | None = None  # why writing failed, unless for want of a reader
 
     def write(self, text: str) -> int:
-        """All of `text` is taken."""
-        with self._silent_after_errors():
+        """Write `text`, or drop it; return its length."""
+        with self._dropping_after_errors():
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Drop what cannot be written."""
-        with self._silent_after_errors():
+        """Flush, or drop what cannot be written."""
+        with self._dropping_after_errors():
             self._stream.flush()
 
     def close(self) -> None:
-        """Leave the one beneath to whoever opened it: a logging handler of a library's may keep this one for longer."""
+        """Flush, and leave the stream beneath open: a library's logging handler may still hold this one."""
         self.flush()
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._stream, name)
 
     @contextmanager
-    def _silent_after_errors(self) -> Iterator[None]:
+    def _dropping_after_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            if error.errno not in GONE:
+            if error.errno not in NO_READER:
                 self.problem = error
-            with Path(os.devnull).open("w") as nowhere:
-                os.dup2(nowhere.fileno(), self._stream.fileno())
+            with Path(os.devnull).open("w") as null:
+                os.dup2(null.fileno(), self._stream.fileno())
             with suppress(OSError):
-                self._stream.flush()  # what it still keeps, so that Python does not try that again at its end
+                self._stream.flush()  # Else Python would try at its end to write what is still buffered.
 
 
 @contextmanager
 def best_effort_output() -> Iterator[None]:
-    """Inside, no failure to write to the standard output or error is one of the work."""
+    """Make standard output and error best-effort streams while inside, and flush both at the end."""
     if isinstance(sys.stdout, BestEffortStream):
         yield
         return
     before = sys.stdout, sys.stderr
-    _open_closed_ones()
+    _open_closed_descriptors()
     ours = BestEffortStream(sys.stdout), BestEffortStream(sys.stderr)
     sys.stdout, sys.stderr = ours
     try:
@@ -68,12 +69,12 @@ def best_effort_output() -> Iterator[None]:
             stream.flush()
         if sys.stdout is ours[0]:
             sys.stdout = before[0]
-        if sys.stderr is ours[1]:  # and not one that was put there since, for the end of the process
+        if sys.stderr is ours[1]:  # One that was put there since stays until the process ends.
             sys.stderr = before[1]
 
 
-def _open_closed_ones() -> None:
-    """Let no file of ours become the standard output or error: native code would write its messages into it."""
+def _open_closed_descriptors() -> None:
+    """Open descriptors 0 to 2 where they are closed: else native code would write into files that we open."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)

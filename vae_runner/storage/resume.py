@@ -4,9 +4,8 @@ A run directory may come from anyone, so its configuration is data: it may name 
 that the user names on the command line.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -14,51 +13,52 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vae_runner.config import registry
-from vae_runner.config.keys import leaves
+from vae_runner.config.keys import Content, leaves
 from vae_runner.errors import DAMAGED, UserError
 from vae_runner.storage.run_directory import RunDirectory
+from vae_runner.storage.stored_run import StoredRun
 
 # What does not change what a run has done already.
 MAY_CHANGE = (
     *("epochs", "early_stopping", "checkpoint", "figures", "hardware"),
-    *("data_dir", "dataset.data_dir", "dataset.root", "dataset.url"),  # where the images are; they are known again
+    *("data_dir", "dataset.data_dir", "dataset.root", "dataset.url"),  # where the images are, which are compared
 )
 
 
 def may_change(key: str) -> bool:
-    """Return whether a key may be given when a run goes on."""
+    """Return whether a key may be given when a run is resumed."""
     return any(key == name or key.startswith(f"{name}.") for name in MAY_CHANGE)
 
 
 def configuration(path: Path, asked: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """The stored configuration of the run at `path`, with `overrides` taken from the composed configuration `asked`.
+    """Return the stored configuration of the run at `path`, with `overrides` taken from the composed one, `asked`.
 
     Raises:
         UserError: it is no configuration of ours, or names code that is not trusted.
     """
-    directory = RunDirectory.open(path)
-    stored = directory.config
+    directory = StoredRun.open(path)
     config = stored_configuration(directory, asked.trust)
+    figures = OmegaConf.to_container(config.figures)
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         try:
             _apply(config, asked, override)
         except OmegaConfBaseException as error:
             raise UserError(f"{override.key_or_group}: {str(error).splitlines()[0]}") from error
-    info = RunDirectory(path).info
+    info = directory.info
     done = info.get("epoch", 0)
-    draws = OmegaConf.to_container(config.figures) != OmegaConf.to_container(stored.figures)
+    draws = OmegaConf.to_container(config.figures) != figures
     if config.epochs < done or (config.epochs == done and info.get("status") == "finished" and not draws):
-        with RunDirectory(path) as directory:
-            # Refuses one in use, which has not come to its end. Not before: machines that go on together all come here.
-            directory.hold()
+        with RunDirectory(path) as running:
+            # Refuses one in use, which has not come to its end. Not before: all machines of a resumed run come here.
+            running.acquire()
         raise UserError(
-            f"{path} has done epoch {done} already: to go on, give epochs= more than {done}, or other figures to draw"
+            f"{path} has done epoch {done} already: to continue it, give epochs= more than {done}, or other figures"
         )
     return config
 
 
 def stored_configuration(
-    directory: RunDirectory, trust: Sequence[str], parts: Sequence[str] | None = None, advice: str = "trust=[{}]"
+    directory: StoredRun, trust: Sequence[str], parts: Sequence[str] | None = None, advice: str = "trust=[{}]"
 ) -> DictConfig:
     """Return the configuration of a run as its schemas have it, with code that is trusted in these `parts`, or in all.
 
@@ -68,14 +68,15 @@ def stored_configuration(
         UserError: it is no configuration of ours, or names code that is not trusted.
     """
     path, stored = directory.path, directory.config
-    content: Any = OmegaConf.to_container(stored, resolve=False)
-    check_targets({part: content.get(part) for part in parts or content}, trust, f"{path}/config.yaml", advice)
+    _check_targets(stored, trust, parts, f"{path}/config.yaml", advice)
     try:
         config = DictConfig(OmegaConf.structured(registry.root()))
         config.merge_with(stored)
         _give_types(config, path)
     except OmegaConfBaseException as error:
         raise UserError(f"{path}/config.yaml: {str(error).splitlines()[0]}: {DAMAGED}") from error
+    if missing := OmegaConf.missing_keys(config):
+        raise UserError(f"{path}/config.yaml has no {min(missing)}: {DAMAGED}")
     return config
 
 
@@ -108,13 +109,17 @@ def _apply(config: DictConfig, asked: DictConfig, override: Override) -> None:
     OmegaConf.update(config, name, given, merge=False, force_add=True)
 
 
-def check_targets(content: Any, trust: Sequence[str], where: str, advice: str) -> None:
+def _check_targets(
+    stored: DictConfig, trust: Sequence[str], parts: Sequence[str] | None, where: str, advice: str
+) -> None:
     """Refuse a stored configuration that names code other than the modules in `trust` and this package's parts.
 
     Each of these in its place only: a prior is not to read images from a folder.
     """
-    for key, value in leaves(content):
+    for key, value in leaves(OmegaConf.to_container(stored, resolve=False)):
         first = key.split(".")[0]
+        if parts is not None and first not in parts:
+            continue
         group = "optimizer" if key.startswith("loss.players.") else "figure" if first == "figures" else first
         component = registry.by_target(value)
         if key.split(".")[-1] != "_target_" or (component is not None and component.group == group):
@@ -127,9 +132,13 @@ def check_targets(content: Any, trust: Sequence[str], where: str, advice: str) -
             )
 
 
-def check_same_past(config: DictConfig, past: Mapping[str, Any], path: Path) -> None:
-    """Refuse to go on from a checkpoint that another configuration has led to."""
-    now, then = (dict(leaves(part)) for part in (OmegaConf.to_container(config, resolve=True), past))
+def check_checkpoint_config(config: Content, checkpoint: Content, path: Path) -> None:
+    """Refuse to continue from a checkpoint that was made with another configuration, as far as that decides the past.
+
+    Raises:
+        UserError: a key that may not change has another value.
+    """
+    now, then = (dict(leaves(part)) for part in (config, checkpoint))
     for key in sorted(now.keys() | then.keys()):
         if not may_change(key) and now.get(key) != then.get(key):
             raise UserError(

@@ -1,301 +1,246 @@
-"""The only code that knows a file name inside a sweep's directory; those of its runs are `run_directory`'s.
+"""A sweep's directory: no other code knows its file names. PROTOCOL.md says who writes which of them, and when."""
 
-```
-sweep.json           the command, which keys it varies, and which runs that makes
-sweep.csv            a row a run: what it is, its status, its metrics
-sweep.html           the same as a page, with pictures and plots
-multirun.yaml        Hydra's own: the configuration that it launched the runs from
-study.db             Optuna's own (conf/hydra/sweeper/optuna.yaml)
-.lock                held by the command that works here
-.end                 all runs are to end in checkpoints, on whatever machine: a signal's number, or what is refused
-.slot_<host>_<n>     locks of the processes that run at the same time on a machine
-.suspect*            locks of the processes that run at the same time
-.last_words          what processes said that ended while TensorFlow was imported
-<varied>-<id>/       a run, known by what it computes
-```
-"""
-
-import json
 import re
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
-
-from filelock import Timeout
 
 from vae_runner.config.fingerprint import ID_CHARACTERS
-from vae_runner.errors import UnwritableError, UserError
-from vae_runner.files import locks
-from vae_runner.files.folders import (
-    LOG,
-    RUN_FILE,
-    SWEEP_FILE,
-    check_own,
-    is_file,
-    readable,
-    remove_empty,
-    write_whole,
-    writing,
-)
-from vae_runner.files.untrusted import MAX_TEXT, DamagedError, are_texts, is_number, json_object, read, sealed, unsealed
+from vae_runner.errors import FormatError, UserError
+from vae_runner.files.atomic import write_atomic, writing
+from vae_runner.files.folders import LOG, RUN_FILE, SWEEP_FILE, check_own, remove_empty
+from vae_runner.files.locks import Lock
+from vae_runner.files.sealed import read_sealed, write_sealed
+from vae_runner.files.untrusted import DamagedError, are_texts, is_file, is_number, readable
 from vae_runner.storage.run_directory import RunDirectory
 
-MAX_LAST_WORDS = 400  # characters
-NOT_FATAL = re.compile(r"[IWE]\d{4} |WARNING: All log messages before|\*\*\* |\s+@ ")
+MAX_CRASH_OUTPUT = 400  # characters
+NOT_FATAL = re.compile(r"[IWE]\d{4} |WARNING: All log messages before|\*\*\* |\s+@ ")  # lines of TensorFlow's log
 RUNS = "*" + ID_CHARACTERS * "[0-9a-f]"  # their folders
-# All that lies in a sweep's directory, and what shows that it is one, where its sweep.json was lost.
+# All that lies in a sweep's directory, and what shows that it is one where its sweep.json was lost.
 NAMES = (SWEEP_FILE, "sweep.csv", "sweep.html", "multirun.yaml", "study.db*", LOG, ".lock", RUNS)
 MARKS = (".lock", f"{RUNS}/{RUN_FILE}")
 
 
+@dataclass(frozen=True)
+class SweepInfo:
+    """What sweep.json says of the last command in a sweep's directory."""
+
+    command: Sequence[str] = ()  # its overrides
+    keys: Sequence[str] = ()  # what it and the commands before it vary
+    begun: float = 0  # in seconds since 1970
+    expected: Sequence[str] = ()  # the identities of the runs that it is to bring to their ends
+
+
 class SweepDirectory:
-    """A sweep's directory."""
+    """A sweep's directory, by the meaning of what lies in it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.table_file = path / "sweep.csv"
+        self.page_file = path / "sweep.html"
+        self.study_file = path / "study.db"  # Optuna's (conf/hydra/sweeper/optuna.yaml)
+        self.crash_file = path / ".crash"  # what native code wrote before it ended a process
+        self._info_file = path / SWEEP_FILE
+        self._launched_file = path / "multirun.yaml"  # Hydra's: the configuration that it launched the runs with
+        self._lock_file = path / ".lock"
+        self._stop_file = path / ".stop"  # the number of a signal, then the refusal if it was no signal
+        self._quarantine_file = path / ".quarantine"  # the name of the quarantined run that a process repeats
 
     @property
     def exists(self) -> bool:
-        """Whether this is a sweep's directory.
-
-        Raises:
-            UnreadableError: one may not know.
-        """
+        """Return whether this is a sweep's directory; raise UnreadableError where permissions hide that."""
         return is_file(self._info_file)
 
     def check_own(self) -> None:
-        """Refuse a folder with something in it that no sweep has written: a sweep would write over it.
-
-        Raises:
-            UserError: there is such a thing, or one may not know.
-        """
+        """Refuse a folder with something in it that no sweep has written, and that a sweep might write over."""
         if not self.exists:
             check_own(self.path, "a sweep", NAMES, MARKS)
 
+    def check_format(self) -> None:
+        """Refuse a sweep with a run of another format, which could neither be continued nor compared with new ones.
+
+        Raises:
+            FormatError: there is such a run.
+        """
+        for run in self.runs:
+            try:
+                _ = run.info
+            except FormatError:
+                raise
+            except UserError:  # The report names damaged runs, and leaves the others alone.
+                continue
+
     def begin(self, command: Sequence[str], keys: Sequence[str]) -> None:
-        """Note that a command works in this sweep from now on; `keys` are those that it varies."""
-        with writing(self._end_file):
-            self._end_file.unlink(missing_ok=True)
-        keys = list(dict.fromkeys([*self.keys, *keys]))
-        self._write_info({"command": list(command), "keys": keys, "begun": int(time.time())})
+        """Record that a command with these overrides, which varies `keys`, works in this sweep from now on."""
+        with writing(self._stop_file):
+            self._stop_file.unlink(missing_ok=True)
+        keys = list(dict.fromkeys([*self.info.keys, *keys]))
+        self._write_info(SweepInfo(command, keys, int(time.time())))
 
     def expect(self, identities: Iterable[str]) -> None:
-        """Note which runs, by their identities, the command that works here is to bring to their end."""
-        self._write_info({**self._info, "expected": list(identities)})
+        """Record which runs, by their identities, the command is to bring to their ends."""
+        self._write_info(replace(self.info, expected=list(identities)))
 
     @property
-    def unbegun(self) -> int:
-        """How many of the runs that are expected have not begun."""
-        begun = {run.path.name[-ID_CHARACTERS:] for run in self.runs}
-        return len(set(self._info.get("expected", [])) - begun)
+    def info(self) -> SweepInfo:
+        """Return what sweep.json says; empty where there is none.
 
-    def _write_info(self, info: Mapping[str, Any]) -> None:
-        write_whole(self._info_file, (json.dumps(sealed(info), indent=2) + "\n").encode())
+        Raises:
+            UserError: it is damaged.
+        """
+        if not self.exists:
+            return SweepInfo()
+        try:
+            found = read_sealed(self._info_file)
+            lists = {name: found.get(name, []) for name in ("command", "keys", "expected")}
+            if not all(map(are_texts, lists.values())) or not is_number(begun := found.get("begun", 0)):
+                raise DamagedError("it does not describe a sweep")
+        except DamagedError as error:
+            raise UserError(
+                f"{self._info_file} cannot be used ({error}): delete it, and give sweep.dir again"
+            ) from error
+        return SweepInfo(begun=begun, **lists)
 
-    def kept(self) -> dict[Path, bytes]:
-        """Return what there is of the last command; `put_back` makes this its sweep again."""
-        files = (self._info_file, self._end_file, self._launched_file)
+    def _write_info(self, info: SweepInfo) -> None:
+        write_sealed(self._info_file, asdict(info))
+
+    def snapshot(self) -> dict[Path, bytes]:
+        """Return the content of the last command's files, for `restore`."""
+        files = (self._info_file, self._stop_file, self._launched_file)
         with readable(self.path):
             return {file: file.read_bytes() for file in files if file.is_file()}
 
-    def put_back(self, kept: Mapping[Path, bytes]) -> None:
-        """Forget the command since: it was refused."""
-        for file in (self._end_file, self._launched_file):
+    def restore(self, snapshot: Mapping[Path, bytes]) -> None:
+        """Undo what a command that was refused has changed since the snapshot."""
+        for file in (self._stop_file, self._launched_file):
             file.unlink(missing_ok=True)
-        for file, content in kept.items():
-            write_whole(file, content)
+        for file, content in snapshot.items():
+            write_atomic(file, content)
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other commands from working in this sweep: each would take the other's runs for dead.
+        """Lock this sweep, while inside, against other commands: each would take the other's runs for dead.
 
         Raises:
-            UserError: another one does, or nothing can be written here.
+            UserError: another command works in it, or nothing can be written here.
         """
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        try:
-            lock = locks.take(self._lock_file, 0)
-        except Timeout as error:
-            raise UserError(
-                f"{self.path} is in use: another vae-run -m works in it; wait for its end, or stop it"
-            ) from error
-        except OSError as error:
-            raise UnwritableError(f"{self.path} cannot be written ({error.strerror or error})") from error
+            lock = Lock(self._lock_file)
+            acquired = lock.acquire(timeout=0)
+        if not acquired:
+            raise UserError(f"{self.path} is in use: another vae-run -m works in it; wait for its end, or stop it")
         try:
             yield
         finally:
             lock.release()
 
-    def remove_unbegun(self) -> None:
-        """Remove the folders of runs that were launched, but have written nothing."""
-        for path in self.path.glob(RUNS):
-            remove_empty(path)
-
-    @property
-    def jobs_may_wait(self) -> bool:
-        """Whether runs have been handed to a scheduler, which may begin them when nothing of this command is left."""
-        return any(self.path.glob(".submitit/*"))
-
     def delete_own_files(self) -> None:
-        """Delete what is not its runs'."""
-        own = (self._info_file, self.table_file, self.page_file, self._lock_file, self._end_file)
-        named = (*own, self._launched_file, self.last_words_file)
-        for file in (*named, *self.path.glob(".slot_*"), *self.path.glob(".suspect*")):
+        """Delete all but the runs' folders and what Hydra's plugins write."""
+        own = (self._info_file, self._launched_file, self._lock_file, self._stop_file)
+        shared = (*self.path.glob(".slot_*"), *self.path.glob(".quarantine*"))
+        for file in (*own, *shared, self.table_file, self.page_file, self.crash_file):
             file.unlink(missing_ok=True)
 
     def request_stop(self, number: int, refusal: str = "") -> None:
-        """Have all runs end in checkpoints, wherever they are: as by this signal, or because a `refusal` is for all."""
-        # The first one counts. Where there is no room for it, they are ended by a signal, later.
-        with suppress(OSError), self._end_file.open("x", encoding="utf-8") as file:
+        """Ask all runs, on all machines, to end in checkpoints: as by this signal, or for a reason to refuse all."""
+        # The first request counts. Where it cannot be written, the runs are ended by a signal, later.
+        with suppress(OSError), self._stop_file.open("x", encoding="utf-8") as file:
             file.write(f"{int(number)} {refusal}")
 
     @property
     def stop_requested(self) -> int | None:
-        """Return the signal that all runs are to end because of, if any, since the last command began."""
-        number, _, _ = self._end_text.partition(" ")
+        """Return the signal by which all runs are asked to end, or None."""
+        number, _, _ = self._stop_text.partition(" ")
         return int(number) if number.isdecimal() else None
 
     @property
     def refusal(self) -> str:
-        """Return why all runs are to end, if it is no signal."""
-        return self._end_text.partition(" ")[2]
+        """Return why all runs are refused, or nothing."""
+        return self._stop_text.partition(" ")[2]
 
     @property
-    def command(self) -> list[str]:
-        """The overrides of the command that worked here last."""
-        return list(self._info.get("command", []))
+    def _stop_text(self) -> str:
+        try:
+            return self._stop_file.read_text(encoding="utf-8")
+        except OSError:
+            return ""
 
     @property
-    def keys(self) -> list[str]:
-        """The keys that its runs differ in, as the commands had them."""
-        return list(self._info.get("keys", []))
-
-    @property
-    def begun(self) -> float:
-        """When the command that worked here last began, in seconds since 1970."""
-        return float(self._info.get("begun", 0))
-
-    def folder_of(self, identity: str) -> str | None:
-        """Return the name of the folder of the run with this identity, if it is here."""
-        return next((path.name for path in self.path.glob(f"*{identity}") if path.is_dir()), None)
+    def has_queued_jobs(self) -> bool:
+        """Return whether runs were given to a scheduler, which may start them after the end of the command."""
+        return any(self.path.glob(".submitit/*"))
 
     @property
     def runs(self) -> list[RunDirectory]:
-        """The runs that have begun, in the order of their names, and those of which one may not know that."""
+        """Return the runs that have begun, in the order of their names, and those whose content permissions hide."""
         return [RunDirectory(path) for path in sorted(self.path.glob("*")) if _has_begun(path)]
 
-    def written(self) -> dict[str, tuple[int, int]]:
-        """Return what changes, for each run by its name, when the run writes what it has come to.
+    @property
+    def not_begun(self) -> int:
+        """Return how many of the expected runs have not begun."""
+        begun = {run.path.name[-ID_CHARACTERS:] for run in self.runs}
+        return len(set(self.info.expected) - begun)
 
-        No moment is compared with this machine's: the one that wrote may have another clock.
+    def folder_of(self, identity: str) -> str | None:
+        """Return the name of the folder of the run with this identity, or None."""
+        return next((path.name for path in self.path.glob(f"*{identity}") if path.is_dir()), None)
+
+    def run_versions(self) -> dict[str, tuple[int, int]]:
+        """Return, by a run's name, what changes whenever the run writes its run.json.
+
+        Compare for equality only: the time is by the clock of the machine that wrote.
         """
         found = {}
         for file in self.path.glob(f"*/{RUN_FILE}"):
             with suppress(OSError):
-                of_file = file.stat()
-                found[file.parent.name] = (of_file.st_mtime_ns, of_file.st_ino)
+                status = file.stat()
+                found[file.parent.name] = (status.st_mtime_ns, status.st_ino)
         return found
 
-    @property
-    def table_file(self) -> Path:
-        """The table of all runs."""
-        return self.path / "sweep.csv"
-
-    @property
-    def study_file(self) -> Path:
-        """Optuna's study."""
-        return self.path / "study.db"
-
-    @property
-    def page_file(self) -> Path:
-        """The page about all runs."""
-        return self.path / "sweep.html"
+    def remove_empty_runs(self) -> None:
+        """Remove the folders of runs that were launched, but have written nothing."""
+        for path in self.path.glob(RUNS):
+            remove_empty(path)
 
     def slot_file(self, number: int) -> Path:
-        """Return the lock file of a process that runs at the same time as others on this machine."""
-        return self.path / f".slot_{socket.gethostname()}_{number}"  # other machines may work in this folder too
+        """Return the lock file of one of the processes that run at the same time on this machine."""
+        return self.path / f".slot_{socket.gethostname()}_{number}"  # Other machines may work in this folder too.
 
     @contextmanager
-    def only_suspect(self, name: str) -> Iterator[bool]:
-        """Wait until no other process is in here; false if the one before did not leave, but died."""
-        with locks.taken(self._suspect_file.with_suffix(".lock")):
-            alone = not self._suspect_file.exists()
-            if alone:
-                write_whole(self._suspect_file, name.encode())
+    def quarantine(self, name: str) -> Iterator[bool]:
+        """Wait until no other process is inside; yield false if the one before has died in here."""
+        with Lock(self._quarantine_file.with_suffix(".lock")):
+            may_run = not self._quarantine_file.exists()
+            if may_run:
+                write_atomic(self._quarantine_file, name.encode())
             try:
-                yield alone
+                yield may_run
             finally:
-                if alone:
-                    self._suspect_file.unlink(missing_ok=True)
+                if may_run:
+                    self._quarantine_file.unlink(missing_ok=True)
 
-    def take_suspect(self) -> str | None:
-        """Return, and forget, the run that died inside `only_suspect`, if one did since this was asked last."""
-        name = self._suspect_file.read_text() if self._suspect_file.exists() else None
-        self._suspect_file.unlink(missing_ok=True)
+    def pop_died_in_quarantine(self) -> str | None:
+        """Return the name of the run that died inside `quarantine`, or None, and admit others again."""
+        name = self._quarantine_file.read_text() if self._quarantine_file.exists() else None
+        self._quarantine_file.unlink(missing_ok=True)
         return name
 
     @property
-    def last_words_file(self) -> Path:
-        """What processes said that ended while TensorFlow was imported, since the last that launches runs began."""
-        return self.path / ".last_words"
-
-    @property
-    def last_words(self) -> str:
-        """The fatal ones of them in one line: no notes, warnings and stack traces of TensorFlow's."""
+    def crash_output(self) -> str:
+        """Return the fatal messages in the crash file in one line, without notes, warnings and stack traces."""
         try:
-            said = self.last_words_file.read_text(encoding="utf-8", errors="replace")
+            output = self.crash_file.read_text(encoding="utf-8", errors="replace")
         except OSError:
             return ""
-        fatal = [line for line in said.splitlines() if not NOT_FATAL.match(line)]
-        return shorten(" ".join(fatal) or said, MAX_LAST_WORDS, placeholder=" …")
-
-    @property
-    def _lock_file(self) -> Path:
-        return self.path / ".lock"
-
-    @property
-    def _end_file(self) -> Path:
-        return self.path / ".end"
-
-    @property
-    def _launched_file(self) -> Path:
-        return self.path / "multirun.yaml"
-
-    @property
-    def _end_text(self) -> str:
-        try:
-            return self._end_file.read_text(encoding="utf-8")
-        except OSError:
-            return ""
-
-    @property
-    def _suspect_file(self) -> Path:
-        return self.path / ".suspect"
-
-    @property
-    def _info_file(self) -> Path:
-        return self.path / SWEEP_FILE
-
-    @property
-    def _info(self) -> dict[str, Any]:
-        if not self.exists:
-            return {}
-        try:
-            info = unsealed(json_object(read(self._info_file, MAX_TEXT)), needs_one="command")
-            lists = (info.get(name, []) for name in ("command", "keys", "expected"))
-            if not all(are_texts(value) for value in lists) or not is_number(info.get("begun", 0)):
-                raise DamagedError("it does not tell what a sweep is")
-        except DamagedError as error:
-            raise UserError(
-                f"{self._info_file} cannot be used ({error}): delete it, and give sweep.dir again"
-            ) from error
-        return info
+        fatal = [line for line in output.splitlines() if not NOT_FATAL.match(line)]
+        return shorten(" ".join(fatal) or output, MAX_CRASH_OUTPUT, placeholder=" …")
 
 
 def _has_begun(run: Path) -> bool:

@@ -1,4 +1,7 @@
-"""One run of a sweep: begun, gone on with, repeated or left alone, as its directory says."""
+"""One run of a sweep: begun, continued, repeated or left alone, as its directory says.
+
+PROTOCOL.md draws the processes that this code runs in.
+"""
 
 import json
 import logging
@@ -9,48 +12,52 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from vae_runner.config.checks import check
-from vae_runner.config.composition import of_the_run
+from vae_runner.config.composition import HydraJob, content_of
 from vae_runner.config.instantiation import build
-from vae_runner.datasets.dataset import data_changes
+from vae_runner.config.keys import Content
+from vae_runner.datasets.dataset import Fingerprint, data_changes
 from vae_runner.errors import Interrupted, UserError
 from vae_runner.runtime.interruption import SCHEDULER_SIGNALS, STOP_SIGNALS, handled_signals
 from vae_runner.runtime.streams import best_effort_output
-from vae_runner.storage.run_directory import OUTDATED, RunDirectory, timestamp
+from vae_runner.schema import Config
+from vae_runner.storage.run_directory import RunDirectory
+from vae_runner.storage.run_info import OUTDATED, timestamp
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.share import take_share
 from vae_runner.training.early_stopping import check_metric
 
 log = logging.getLogger(__name__)
 
-CHILD = "VAE_RUNNER_SWEEP"  # in the environment: the process that Hydra launches the runs from
-WORKER_LOST = 75  # its exit status when a launcher tells that a process of its own is gone
-SUSPECTED = "suspected"  # in run.json, of having ended the process it was in
+Hydra = Any  # Hydra's own configuration, a DictConfig; HydraConfig.get() is annotated as if it were a HydraConf.
+
+LAUNCHING = "VAE_RUNNER_SWEEP"  # an environment variable: the sweep's directory, then the launching process's number
+WORKER_LOST = 75  # the launching process's exit status when its launcher has lost a process
+QUARANTINED = "suspected"  # a key of run.json: the run's process died, together with others
 MULTI_WORKER = "hardware=multi_worker is for one run; a sweep spreads its runs over machines: hydra/launcher=…"
 CHDIR = "hydra.job.chdir: a run stays in the folder it is begun in, which its relative paths are for; leave it out"
-SECONDS_TO_END = 15  # that processes which run at the same time have for their checkpoints,
+SECONDS_TO_END = 15  # for the checkpoints of processes that run at the same time,
 SECONDS_AT_ONCE = 2  # and after a second Ctrl-C
 
-_stop_signals: list[int] = []  # that this process has had
+_stop_signals: list[int] = []  # those that this process has received
 
 
 def install_launcher_handlers(sweep: SweepDirectory) -> None:
-    """Answer signals in the process that runs are launched from, while it does not run one itself.
+    """Answer signals in the launching process, while it does not train a run itself.
 
-    The launcher does not notice. The runs, which may be on other machines, are asked to stop by a file in the sweep's
-    directory; when they have ended, those that have not begun end at once, and so the launcher comes to its end. It
-    has a while for it.
+    The launcher is not interrupted. The sweep's stop file asks its runs, which may be on other machines, to end; when
+    they have, those that have not begun end at once, and so the launcher returns. An alarm limits the time for that.
     """
 
-    def end(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGALRM:
-            os.killpg(0, signal.SIGKILL)  # this process too: what a launcher says of being interrupted helps no one
+            os.killpg(0, signal.SIGKILL)  # This process too: a launcher's own words on being interrupted help no one.
         if not _stop_signals:
             _stop_signals.append(number)
             sweep.request_stop(number)
@@ -59,100 +66,111 @@ def install_launcher_handlers(sweep: SweepDirectory) -> None:
             signal.alarm(SECONDS_AT_ONCE)
 
     for handled in (*handled_signals(), signal.SIGALRM):
-        signal.signal(handled, end)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # They were kept back for this moment.
+        signal.signal(handled, handle)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # The supervisor had them blocked until now.
 
 
 def check_stop(sweep: SweepDirectory) -> None:
-    """Begin nothing more once the sweep is to stop.
+    """Refuse to begin anything once the sweep is to stop.
 
     Raises:
-        Interrupted: it is.
+        Interrupted: this process has received a stop signal, or there is a stop file.
     """
     if number := _stop_signals[0] if _stop_signals else sweep.stop_requested:
         raise Interrupted(number)
 
 
-def sweep_job(cfg: DictConfig, hydra: Any, path: Path, runner: Callable[[], Any]) -> float | None:
-    """Bring the run at `path` to its end, unless it is there; returns the sweep's metric, or None where it failed.
+def sweep_job(config: DictConfig, hydra: Hydra, path: Path, import_run: Callable[[], ModuleType]) -> float | None:
+    """Bring the run at `path` to its end, unless it is finished, and return `sweep.metric`, which a search minimises.
 
-    What goes wrong is noted in the run's directory and told; the sweep goes on.
+    Where the run fails, is interrupted or runs elsewhere, that is None. A failure is recorded in the run's directory
+    and logged, and the sweep continues. `import_run` returns the module that runs one experiment.
+
+    Raises:
+        Interrupted: in the launching process, the sweep is to stop.
     """
-    own = of_the_run(cfg)
-    directory = RunDirectory(path)
-    sweep = SweepDirectory(path.parent)
+    own, job = content_of(config), HydraJob.of(hydra)
+    directory, sweep = RunDirectory(path), SweepDirectory(path.parent)
     try:
         check_stop(sweep)
         if hydra.job.chdir:
             raise _refused(sweep, CHDIR)
-        with best_effort_output():  # in processes of a launcher's
-            return _bring_to_end(cfg, own, hydra, directory, runner)
+        with best_effort_output():  # A launcher's processes have not entered it.
+            return _bring_to_end(config, own, hydra, directory, import_run)
     except UserError as error:
-        _note_failure(directory, own, hydra, str(error))
+        _record_failure(directory, own, job, str(error))
         log.error("%s", error)
     except KeyboardInterrupt as interrupt:
         number = interrupt.signal_number if isinstance(interrupt, Interrupted) else signal.SIGINT
         if number in SCHEDULER_SIGNALS:
-            signal.raise_signal(number)  # for the one that queues this job again
-        elif os.environ.get(CHILD) == str(os.getpid()):
+            signal.raise_signal(number)  # for the handler that queues this job again
+        elif _is_launching_process():
             sweep.request_stop(number)
             raise
-        else:  # the process that this one works for ends when all of its processes have
+        else:  # The launching process ends when all of its launcher's processes have.
             _stop_signals.append(number)
     except Exception as error:
-        _note_failure(directory, own, hydra, f"{type(error).__name__}: {error}")
+        _record_failure(directory, own, job, f"{type(error).__name__}: {error}")
         log.exception("%s failed", path.name)
     return None
 
 
+def _is_launching_process() -> bool:
+    return os.environ.get(LAUNCHING) == str(os.getpid())
+
+
 def _bring_to_end(
-    cfg: DictConfig, own: DictConfig, hydra: Any, directory: RunDirectory, runner: Callable[[], Any]
+    config: DictConfig,
+    own: Content,
+    hydra: Hydra,
+    directory: RunDirectory,
+    import_run: Callable[[], ModuleType],
 ) -> float | None:
+    sweep, name, metric = SweepDirectory(directory.path.parent), directory.path.name, config.sweep.metric
     status = directory.status if directory.has_run else None
-    sweep = SweepDirectory(directory.path.parent)
     if status == "finished":
         directory.check_config()
         if not _is_current(directory, own):
             return None
-        log.info("%s is finished already", directory.path.name)
-        return _metric(directory, cfg.sweep.metric)
+        log.info("%s is finished already", name)
+        return _metric(directory, metric)
     if status == "running":
-        log.warning("%s is running in another process", directory.path.name)
+        log.warning("%s is running in another process", name)
         directory.touch()
         return None
-    if status == "failed" and directory.ended >= sweep.begun:
-        return None  # in this very command, before a process of it was lost
-    check(cfg)
-    if cfg.hardware.distribution == "multi_worker":
+    if status == "failed" and directory.ended >= sweep.info.begun:
+        return None  # It failed in this very command, before a process was lost.
+    check(config)
+    if config.hardware.distribution == "multi_worker":
         raise UserError(MULTI_WORKER)
-    if os.environ.get(CHILD) != str(os.getpid()):
+    if not _is_launching_process():
         os.environ["TTY_COMPATIBLE"] = "0"  # no progress bar: others write to the same terminal
-    take_share(hydra.launcher, sweep, gpus=cfg.hardware.gpus is None)
-    module = runner()
-    from vae_runner.experiment import known_metrics  # which imports TensorFlow, as `runner` has
+    take_share(hydra.launcher, sweep, gpus=config.hardware.gpus is None)
+    run, run_config = import_run(), Config.of(config)
+    from vae_runner.experiment import known_metrics  # It imports TensorFlow, as `import_run` has.
 
-    if known := known_metrics(own):
-        _check_metric(sweep, cfg.sweep.metric, known)
-    suspected = directory.has_run and directory.info.get(SUSPECTED)
-    with sweep.only_suspect(directory.path.name) if suspected else nullcontext(True) as may_run:
+    if known := known_metrics(run_config):
+        _check_metric(sweep, metric, known)
+    quarantined = directory.has_run and directory.info.get(QUARANTINED)
+    with sweep.quarantine(name) if quarantined else nullcontext(True) as may_run:
         check_stop(sweep)
-        if not may_run:  # this process is about to be ended
+        if not may_run:  # This process is about to be ended.
             return None
-        module.run(own, hydra, resumed=status is not None, stop_requested=lambda: sweep.stop_requested)
-    _check_metric(sweep, cfg.sweep.metric, list(directory.info["metrics"]))
-    return _metric(directory, cfg.sweep.metric)
+        run.run(run_config, HydraJob.of(hydra), resumed=status is not None, stop_requested=lambda: sweep.stop_requested)
+    _check_metric(sweep, metric, list(directory.info["metrics"]))
+    return _metric(directory, metric)
 
 
-def _is_current(directory: RunDirectory, own: DictConfig) -> bool:
-    """Say whether a finished run was trained on the images that there are now; if not, that is noted in it.
+def _is_current(directory: RunDirectory, own: Content) -> bool:
+    """Return whether a finished run was trained on the images that there are now; record in it if not.
 
-    Where these cannot be had any more, or the run does not tell what its images were, it is.
+    It was, where these images are not available any more, or the run has not recorded what its images were.
     """
     info = directory.info
-    dataset = json.dumps(OmegaConf.to_container(own.dataset, resolve=True))
+    dataset = json.dumps(own["dataset"])
     try:
         changes = data_changes(info["data"], _fingerprint(dataset)) if "data" in info else ""
-    except (UserError, OSError):  # the latter of a dataset of the user's own
+    except (UserError, OSError):  # A dataset of the user's own may raise the latter.
         return True
     if changes:
         error = f"{directory.path.name} was trained on other images ({changes}): bring those back, or delete its folder"
@@ -163,30 +181,29 @@ def _is_current(directory: RunDirectory, own: DictConfig) -> bool:
     return not changes
 
 
-@cache
-def _fingerprint(dataset: str) -> dict[str, dict[str, Any]]:
-    """Return that of the dataset with this configuration, in JSON: many runs of a sweep have the same."""
-    fingerprint: dict[str, dict[str, Any]]
-    fingerprint = build(OmegaConf.create({"dataset": json.loads(dataset)}).dataset).fingerprint
+@cache  # Many runs of a sweep have the same dataset.
+def _fingerprint(dataset: str) -> Fingerprint:
+    """Return the fingerprint of the dataset with this configuration, in JSON."""
+    fingerprint: Fingerprint = build(json.loads(dataset), "dataset").fingerprint
     return fingerprint
 
 
-def note_deaths(sweep: SweepDirectory, runs: Sequence[RunDirectory], how: str) -> None:
-    """Tell in the directories of `runs`, which died at the same time, which of them failed.
+def record_deaths(sweep: SweepDirectory, runs: Sequence[RunDirectory], how: str) -> None:
+    """Record in the directories of `runs`, which died at the same time, which of them failed.
 
-    A launcher that loses a process ends the others too, and does not say whose fault it was. So those that died with
-    another one are only suspected; what is suspected is done again while no other suspect runs, and fails if it dies.
+    A launcher that loses a process ends the others too, and does not say which was the first. So a run that died with
+    others is quarantined: it is repeated while no other quarantined run is, and has failed if it dies then.
     """
-    suspect = sweep.take_suspect()
-    guilty = [run for run in runs if run.path.name == suspect] or (runs if len(runs) == 1 else [])
+    died_alone = sweep.pop_died_in_quarantine()
+    failed = [run for run in runs if run.path.name == died_alone] or (runs if len(runs) == 1 else [])
     for run in runs:
-        verdict = {"status": "failed", "error": f"the process died {how}"} if run in guilty else {SUSPECTED: True}
+        verdict = {"status": "failed", "error": f"the process died {how}"} if run in failed else {QUARANTINED: True}
         run.write_info({**run.info, "ended": timestamp(time.time()), **verdict})
-        print(f"{run.path.name}: the process died {how}{'' if run in guilty else ', with others: it is done again'}")
+        print(f"{run.path.name}: the process died {how}{'' if run in failed else ', with others: it will be repeated'}")
 
 
 def _metric(directory: RunDirectory, name: str) -> float:
-    """Return a finished run's metric; an older run may lack it, which is no fault of the others."""
+    """Return a finished run's metric; refuse a run without it, which may be older than the metric."""
     metrics = directory.info.get("metrics", {})
     if name not in metrics:
         raise UserError(
@@ -196,7 +213,7 @@ def _metric(directory: RunDirectory, name: str) -> float:
 
 
 def _check_metric(sweep: SweepDirectory, name: str, known: Sequence[str]) -> None:
-    """Refuse the whole sweep where its metric is none that a run has: it would be in vain to train the others."""
+    """Refuse all runs of a sweep whose metric is not among those that a run has."""
     try:
         check_metric("sweep.metric", name, known)
     except UserError as error:
@@ -204,22 +221,21 @@ def _check_metric(sweep: SweepDirectory, name: str, known: Sequence[str]) -> Non
 
 
 def _refused(sweep: SweepDirectory, reason: str) -> Interrupted:
-    """End the whole sweep for a reason that holds for all of its runs; returns what to raise."""
+    """Ask all runs of a sweep to end for this reason; return what to raise."""
     sweep.request_stop(signal.SIGTERM, reason)
     return Interrupted(signal.SIGTERM)
 
 
-def _note_failure(directory: RunDirectory, own: DictConfig, hydra: Any, error: str) -> None:
-    """See that the directory tells of a failure, also of one that came before there was a run in it.
+def _record_failure(directory: RunDirectory, own: Content, job: HydraJob | None, error: str) -> None:
+    """Record a failure in the run's directory, which is made if it failed before that; log it where that fails too.
 
-    A run that was there and could not go on is touched: so it counts as one of this command, not of another before it.
-    Where that fails too, it is told, and the other runs of the sweep go on.
+    A directory with a run that could not continue is only touched, which counts the run among those of this command.
     """
     try:
         if directory.has_run:
             directory.touch()
         else:
-            with RunDirectory.create(directory.path, own, hydra) as created:
+            with RunDirectory.create(directory.path, own, job) as created:
                 created.write_info({"status": "failed", "ended": timestamp(time.time()), "error": error})
     except (UserError, OmegaConfBaseException) as problem:  # no room, or a configuration that cannot be resolved
-        log.error("%s does not tell of its failure: %s", directory.path.name, problem)
+        log.error("The failure of %s cannot be recorded: %s", directory.path.name, problem)

@@ -1,13 +1,13 @@
-"""Names of the runs of a sweep: by what they compute, so that the same command finds them again."""
+"""Names of a sweep's runs, by what they compute, so that the same command finds them again."""
 
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from vae_runner.config.composition import content_of
 from vae_runner.config.fingerprint import fingerprint
 from vae_runner.sweeps.directory import SweepDirectory
 
@@ -15,33 +15,33 @@ NAME_CHARACTERS = 60
 
 
 def register_resolver() -> None:
-    """Give Hydra `${run_name:}`, the folder of a run in a sweep, and `${run_prefix:}`, the start of its messages."""
+    """Give Hydra `${run_name:}`, a run's folder in its sweep, and `${run_prefix:}`, the start of its messages."""
     OmegaConf.register_new_resolver("run_name", _run_name, replace=True)
     OmegaConf.register_new_resolver("run_prefix", _run_prefix, replace=True)
 
 
 def _run_name(*, _root_: DictConfig) -> str:
-    own = fingerprint(_root_)
+    own = fingerprint(content_of(_root_))
     sweep = SweepDirectory(Path(_root_.hydra.sweep.dir))
     searched = _root_.hydra.sweeper.get("params") or {}
-    keys = dict.fromkeys([*sweep.keys, *map(str, searched)])
+    keys = dict.fromkeys([*sweep.info.keys, *map(str, searched)])
     chosen = _root_.hydra.runtime.choices
     settings = [(key, chosen[key] if key in chosen else OmegaConf.select(_root_, key)) for key in keys]
     return sweep.folder_of(own) or "-".join([*_readable(settings), own])
 
 
 def _run_prefix(*, _root_: DictConfig) -> str:
-    return f"{fingerprint(_root_)}  " if _root_.hydra.mode == RunMode.MULTIRUN else ""
+    return f"{fingerprint(content_of(_root_))}  " if _root_.hydra.mode == RunMode.MULTIRUN else ""
 
 
-def _readable(settings: Iterable[tuple[str, Any]]) -> list[str]:
-    """Return what the sweep varies, as far as a folder's name takes it: ["latent_8-seed_1"]."""
+def _readable(settings: Iterable[tuple[str, object]]) -> list[str]:
+    """Return what the sweep varies as part of a folder's name, ["latent_8-seed_1"], or [] where it varies nothing."""
     words = [f"{key.rpartition('.')[2]}_{_word(value)}" for key, value in settings if not isinstance(value, DictConfig)]
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(words))[:NAME_CHARACTERS]
     return [name] if name else []
 
 
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
     if isinstance(value, ListConfig):
         return "_".join(map(_word, value))
     return "null" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

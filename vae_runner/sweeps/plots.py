@@ -1,9 +1,8 @@
-"""Plots for a page, as SVG: no more than points over an axis."""
+"""Scatter plots for a page, as SVG."""
 
 import html
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from vae_runner.files.untrusted import is_number
 
@@ -12,11 +11,10 @@ LEFT, RIGHT, TOP, BOTTOM = 64, 12, 28, 40
 TICKS = 4
 
 
-def scatter(key: str, metric: str, points: Sequence[tuple[Any, float, str]]) -> str:
-    """Return an SVG of `metric` over `key`; a point is its value there, the metric and a name, shown under the pointer.
+def scatter(key: str, metric: str, points: Sequence[tuple[object, float, str]]) -> str:
+    """Return an SVG of `metric` over `key`; a point is a value of the key, the metric, and a name for the pointer.
 
-    Numbers lie where they belong, on a logarithmic axis if they span more than a factor of 30; anything else side by
-    side, in order.
+    The axis of numbers is logarithmic if they span more than a factor of 30; other values stand side by side, sorted.
     """
     places, labels = _axis([value for value, _, _ in points])
     low, high = min(y for _, y, _ in points), max(y for _, y, _ in points)
@@ -26,10 +24,10 @@ def scatter(key: str, metric: str, points: Sequence[tuple[Any, float, str]]) -> 
         f'<text x="{LEFT}" y="16" class="name">{html.escape(metric)} over {html.escape(key)}</text>',
     ]
     for i in range(TICKS + 1):
-        value = low + span * i / TICKS
-        y = _y((value - low) / span)
+        tick = low + span * i / TICKS
+        y = _y((tick - low) / span)
         parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.4g}</text>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:.4g}</text>')
     for place, label in labels:
         parts.append(
             f'<text x="{_x(place):.1f}" y="{HEIGHT - BOTTOM + 20}" text-anchor="middle">{html.escape(label)}</text>'
@@ -41,16 +39,15 @@ def scatter(key: str, metric: str, points: Sequence[tuple[Any, float, str]]) -> 
     return "".join([*parts, "</svg>"])
 
 
-def _axis(values: Sequence[Any]) -> tuple[list[float], list[tuple[float, str]]]:
-    """Where each value lies between 0 and 1, and what is written where."""
-    if all(map(is_number, values)):
-        distinct = sorted(set(values))
-        logarithmic = distinct[0] > 0 and distinct[-1] / distinct[0] > 30
-        scaled = [math.log(value) if logarithmic else float(value) for value in values]
-        low, span = min(scaled), (max(scaled) - min(scaled)) or 1.0
+def _axis(values: Sequence[object]) -> tuple[list[float], list[tuple[float, str]]]:
+    """Return where each value lies between 0 and 1, and the places and texts of the labels."""
+    numbers = [float(value) for value in values if isinstance(value, (int, float)) and is_number(value)]
+    if len(numbers) == len(values):
+        distinct = sorted(set(numbers))
+        scale = math.log if distinct[0] > 0 and distinct[-1] / distinct[0] > 30 else float
+        low, span = scale(distinct[0]), (scale(distinct[-1]) - scale(distinct[0])) or 1.0
         shown = distinct if len(distinct) <= TICKS + 1 else [distinct[0], distinct[-1]]
-        labels = [(((math.log(value) if logarithmic else value) - low) / span, f"{value:g}") for value in shown]
-        return [(value - low) / span for value in scaled], labels
+        return [(scale(x) - low) / span for x in numbers], [((scale(x) - low) / span, f"{x:g}") for x in shown]
     names = sorted({str(value) for value in values})
     where = {name: (i + 0.5) / len(names) for i, name in enumerate(names)}
     return [where[str(value)] for value in values], [(where[name], name[:16]) for name in names]

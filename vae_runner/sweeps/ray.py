@@ -1,10 +1,9 @@
-"""What a sweep on a Ray cluster needs beside Hydra's launcher: an address that answers, and signals that are ours."""
+"""What a sweep on a Ray cluster needs beside Hydra's launcher: an address that answers, and our signal handlers."""
 
 import os
 import signal
 import threading
 from pathlib import Path
-from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
@@ -15,28 +14,28 @@ from vae_runner.runtime.cluster import answers
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.job import install_launcher_handlers
 
-SECONDS_TO_ANSWER = 10
-SECONDS_TO_JOIN = 45  # a cluster that exists; what else answers is asked again by Ray, without an end
+SECONDS_TO_CONNECT = 10
+SECONDS_TO_JOIN = 45  # Ray would wait without a limit where something else than a cluster answers.
 
 
 class JoinCluster(Callback):
-    """Before a sweep: refuse a cluster that cannot be reached, and see that SIGTERM ends it in checkpoints."""
+    """Before a sweep: refuse a cluster that cannot be reached, and have SIGTERM end the sweep in checkpoints."""
 
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Install our handlers again when Ray has begun, whose own would end the cluster."""
+    def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
+        """Install our handlers again after `ray.init`, whose own would end the cluster."""
         sweep = SweepDirectory(Path(config.hydra.sweep.dir))
         cluster = _host(address(config.hydra.launcher.ray.init.get("address")))
-        if cluster and not answers(cluster, SECONDS_TO_ANSWER):
+        if cluster and not answers(cluster, SECONDS_TO_CONNECT):
             _refuse(sweep, cluster)
-            raise Interrupted(signal.SIGTERM)  # Hydra would let any error of a callback pass
+            raise Interrupted(signal.SIGTERM)  # Hydra ignores any other exception of a callback.
 
         def give_up() -> None:
             _refuse(sweep, str(cluster))
-            os.killpg(0, signal.SIGKILL)  # Ray's own code, in which the main thread waits, lets no signal through
+            os.killpg(0, signal.SIGKILL)  # The main thread waits in Ray's code, which answers no signal.
 
         waiting = threading.Timer(SECONDS_TO_JOIN, give_up)
         waiting.daemon = True
-        if cluster and not _is_of_client(config):  # which has an end of its own
+        if cluster and not _is_client(config):  # Ray's client has a limit of its own.
             waiting.start()
 
         def joined() -> None:
@@ -54,10 +53,10 @@ def _refuse(sweep: SweepDirectory, cluster: str) -> None:
     )
 
 
-def _is_of_client(config: DictConfig) -> bool:
+def _is_client(config: DictConfig) -> bool:
     return str(config.hydra.launcher.ray.init.get("address")).startswith("ray://")
 
 
 def _host(given: str | None) -> str | None:
-    """Return the `host:port` that Ray will connect to; None where it will begin a cluster, or refuse what is given."""
+    """Return the `host:port` that Ray will connect to; None where it will start a cluster, or refuse what is given."""
     return None if given in (None, "local") else str(given).rpartition("://")[2].partition("/")[0]

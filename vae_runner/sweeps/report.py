@@ -1,16 +1,16 @@
-"""What a sweep has come to: a table on the terminal, sweep.csv, and sweep.html."""
+"""The results of a sweep: a table on the terminal, sweep.csv, and sweep.html."""
 
 import base64
 import html
 import io
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import Any
 from urllib.parse import quote
 
 import yaml
@@ -20,26 +20,28 @@ from rich.table import Table
 from vae_runner.config.choices import GROUPS, part_name
 from vae_runner.config.fingerprint import ID_CHARACTERS, NOT_COMPUTED
 from vae_runner.config.keys import leaves
-from vae_runner.errors import UnreadableError, UserError, printable
-from vae_runner.files.folders import csv_table, write_whole
+from vae_runner.errors import FormatError, UnreadableError, UserError, printable
+from vae_runner.files.atomic import write_atomic
+from vae_runner.files.csv_table import csv_table
 from vae_runner.files.untrusted import READERS_ERRORS, YAML_LOADER, DamagedError, reading
-from vae_runner.storage.run_directory import CHOICES, MAIN_METRIC, OUTDATED, RunDirectory
+from vae_runner.storage.run_info import CHOICES, MAIN_METRIC, OUTDATED
+from vae_runner.storage.stored_run import StoredRun
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.plots import scatter
 
-SECONDS_BETWEEN = 5.0  # from one writing of the files to the next, at least,
-SHARE_OF_TIME = 20  # and so many times as long as it took
+SECONDS_BETWEEN = 5.0  # from one writing of the files to the next, at least;
+TIMES_AS_LONG = 20  # and so many times the duration of the writing
 THUMBNAIL = 220  # pixels
 MAX_PIXELS = 50_000_000
 
 
 @dataclass(frozen=True)
 class Run:
-    """What is told of a run."""
+    """What the report shows of a run."""
 
     name: str
     status: str
-    config: Mapping[str, Any]  # by dotted keys; of a part that is built, what it is called
+    config: Mapping[str, object]  # by dotted keys; a part's name in place of its _target_
     epoch: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     seconds: float | None = None
@@ -48,18 +50,18 @@ class Run:
 
 
 class Report:
-    """Reads the runs of a sweep, and writes what they have come to."""
+    """Reads the runs of a sweep, and writes and shows their results."""
 
     def __init__(self, directory: SweepDirectory) -> None:
         self.runs: list[Run] = []
         self._directory = directory
-        self._configs: dict[str, Mapping[str, Any]] = {}  # they do not change
-        self._thumbnails: dict[tuple[str, float], str] = {}
+        self._configs: dict[str, Mapping[str, object]] = {}  # by name; they do not change
+        self._thumbnails: dict[tuple[str, float], str] = {}  # by name and time
         self._seen: list[tuple[str, float]] = []
         self._next = 0.0
 
     def keep_current(self) -> None:
-        """Write again if a run has something new to tell, and the last time is long enough ago."""
+        """Write again if a run.json has changed, and the last writing is long enough ago."""
         if time.monotonic() < self._next:
             return
         now = [(file.parent.name, file.stat().st_mtime) for file in sorted(self._directory.path.glob("*/run.json"))]
@@ -67,7 +69,7 @@ class Report:
         if now != self._seen:
             self._seen = now
             self.write()
-        self._next = time.monotonic() + max(SECONDS_BETWEEN, SHARE_OF_TIME * (time.monotonic() - start))
+        self._next = time.monotonic() + max(SECONDS_BETWEEN, TIMES_AS_LONG * (time.monotonic() - start))
 
     def write(self) -> None:
         """Read all runs, and replace sweep.csv and sweep.html."""
@@ -78,16 +80,16 @@ class Report:
             {
                 "run": run.name,
                 "status": run.status,
-                "epoch": _known(run.epoch),
-                **{key: _known(run.config.get(key)) for key in varied},
-                **{name: _known(run.metrics.get(name)) for name in metrics},
-                "seconds": _known(run.seconds),
+                "epoch": _or_empty(run.epoch),
+                **{key: _or_empty(run.config.get(key)) for key in varied},
+                **{name: _or_empty(run.metrics.get(name)) for name in metrics},
+                "seconds": _or_empty(run.seconds),
                 "error": run.error,
             }
             for run in self.runs
         ]
-        write_whole(self._directory.table_file, csv_table(rows or [{"run": ""}]))
-        write_whole(self._directory.page_file, printable(self._page(varied, metrics)).encode())
+        write_atomic(self._directory.table_file, csv_table(rows or [{"run": ""}]))
+        write_atomic(self._directory.page_file, printable(self._page(varied, metrics)).encode())
 
     def show(self) -> None:
         """Print the table of all runs, the best first."""
@@ -106,30 +108,35 @@ class Report:
         console.print(table)
         console.print(plain(f"{counted(self.runs)}: {self._directory.page_file}"), soft_wrap=True)
 
-    def _read(self, run: RunDirectory) -> Run:
+    def _read(self, run: StoredRun) -> Run:
         name = run.path.name
         try:
             if run.path.is_symlink():
                 raise UserError(f"{run.path} is a link: give the sweep that it leads to")
-            info = RunDirectory.open(run.path).info
+            info = StoredRun.open(run.path).info
             run.check_config()
             if name not in self._configs:
                 with reading():
                     content = yaml.load(run.config_text, Loader=YAML_LOADER)
-                self._configs[name] = _named(content, info.get(CHOICES, {}), self._directory.keys)
-            # Its "seconds" are those of the last epoch: here they are those of the whole run.
+                self._configs[name] = _named(content, info.get(CHOICES, {}), self._directory.info.keys)
+            # The metric "seconds" is of the last epoch; the column of this name is of the run.
             metrics = {str(k): float(v) for k, v in info.get("metrics", {}).items() if k != "seconds"}
-            outdated = info.get(OUTDATED, "")
-            status = OUTDATED if outdated else run.status
             return Run(
-                name, status, self._configs[name], info.get("epoch"), metrics, info.get("seconds"),
-                info.get("error", outdated), run.sample_picture,
+                name, OUTDATED if OUTDATED in info else run.status, self._configs[name], info.get("epoch"), metrics,
+                info.get("seconds"), info.get("error") or info.get(OUTDATED, ""), run.sample_picture,
             )  # fmt: skip
+        except UnreadableError as error:
+            return Run(name, "unreadable", {}, error=str(error))
+        except FormatError as error:
+            return Run(name, "unsupported", {}, error=str(error))
         except (UserError, DamagedError) as error:
-            return Run(name, "unreadable" if isinstance(error, UnreadableError) else "damaged", {}, error=str(error))
+            return Run(name, "damaged", {}, error=str(error))
 
     def _varied(self) -> list[str]:
-        """Return the keys in which the runs differ, those that were swept first."""
+        """Return the keys in which the runs differ, the swept ones first.
+
+        A key whose value follows from a swept choice of a group (`model=mlp`) is left out, unless it is swept itself.
+        """
         configs = [run.config for run in self.runs if run.config]
         keys = dict.fromkeys(key for config in configs for key in config)
         differing = [
@@ -137,11 +144,9 @@ class Report:
             for key in keys
             if not key.startswith(NOT_COMPUTED) and len({str(config.get(key)) for config in configs}) > 1
         ]
-        swept = self._directory.keys
-        choices = [key for key in differing if key in swept and key in GROUPS]
-        shown = [
-            key for key in differing if key in swept or not any(_follows(key, group, configs) for group in choices)
-        ]
+        swept = self._directory.info.keys
+        groups = [key for key in differing if key in swept and key in GROUPS]
+        shown = [key for key in differing if key in swept or not any(_follows(key, group, configs) for group in groups)]
         return sorted(shown, key=lambda key: key not in swept)
 
     # --- the page -------------------------------------------------------------------------------------------------
@@ -149,12 +154,10 @@ class Report:
     def _page(self, varied: Sequence[str], metrics: Sequence[str]) -> str:
         columns = ["run", "status", *varied, "epoch", *metrics, "seconds"]
         template = Template(resources.files("vae_runner.sweeps").joinpath("page.html").read_text(encoding="utf-8"))
-        counts: dict[str, int] = {}
-        for run in self.runs:
-            counts[run.status] = counts.get(run.status, 0) + 1
+        counts = Counter(run.status for run in self.runs)
         return template.substitute(
             title=html.escape(str(self._directory.path)),
-            command=html.escape("vae-run -m " + " ".join(self._directory.command)),
+            command=html.escape("vae-run -m " + " ".join(self._directory.info.command)),
             counts=html.escape(", ".join(f"{count} {status}" for status, count in sorted(counts.items()))),
             head="".join(f"<th>{html.escape(column)}</th>" for column in ("", *columns)),
             rows="\n".join(self._row(run, varied, metrics) for run in self.runs),
@@ -164,46 +167,43 @@ class Report:
     def _row(self, run: Run, varied: Sequence[str], metrics: Sequence[str]) -> str:
         link = f'<a href="{quote(os.fsencode(run.name))}/">{html.escape(run.name)}</a>'
         title = f' title="{html.escape(run.error, quote=True)}"' if run.error else ""
-        told = (run.epoch, *(run.metrics.get(name) for name in metrics), run.seconds)
-        values = [*(run.config.get(key) for key in varied), *told]
+        measured = (run.epoch, *(run.metrics.get(name) for name in metrics), run.seconds)
+        values = (*(run.config.get(key) for key in varied), *measured)
         cells = "".join(f"<td>{html.escape(_shown(value))}</td>" for value in values)
         status = f'<td class="{html.escape(run.status, quote=True)}"{title}>{html.escape(run.status)}</td>'
         return f"<tr><td>{self._thumbnail(run)}</td><td>{link}</td>{status}{cells}</tr>"
 
-    def _plots(self, varied: Sequence[str]) -> Iterable[str]:
-        """One plot a varied key: the metric of each finished run against it."""
-        for key in varied:
-            points = [
-                (run.config.get(key), run.metrics[MAIN_METRIC], run.name)
-                for run in self.runs
-                if MAIN_METRIC in run.metrics and run.status == "finished"
-            ]
-            if len(points) > 1:
+    def _plots(self, varied: Sequence[str]) -> Iterator[str]:
+        """Yield a plot for each varied key: the metric of the finished runs over it."""
+        finished = [run for run in self.runs if MAIN_METRIC in run.metrics and run.status == "finished"]
+        if len(finished) > 1:
+            for key in varied:
+                points = [(run.config.get(key), run.metrics[MAIN_METRIC], run.name) for run in finished]
                 yield scatter(key, MAIN_METRIC, points)
 
     def _thumbnail(self, run: Run) -> str:
         if run.picture is None:
             return ""
         try:
-            known = (run.name, run.picture.stat().st_mtime)
-            if known not in self._thumbnails:
-                self._thumbnails[known] = _small(run.picture)
+            key = (run.name, run.picture.stat().st_mtime)
+            if key not in self._thumbnails:
+                self._thumbnails[key] = _small(run.picture)
         except (*READERS_ERRORS, SyntaxError, Image.DecompressionBombError):
             return ""
-        return f'<img src="data:image/jpeg;base64,{self._thumbnails[known]}" alt="samples" loading="lazy">'
+        return f'<img src="data:image/jpeg;base64,{self._thumbnails[key]}" alt="samples" loading="lazy">'
 
 
-def _follows(key: str, group: str, configs: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether what is chosen in a group decides the value of a key."""
+def _follows(key: str, group: str, configs: Sequence[Mapping[str, object]]) -> bool:
+    """Return whether the choice in a group decides the value of a key."""
     values: dict[str, set[str]] = {}
     for config in configs:
         values.setdefault(str(config.get(group)), set()).add(str(config.get(key)))
-    return all(len(of_choice) == 1 for of_choice in values.values())
+    return all(len(distinct) == 1 for distinct in values.values())
 
 
 def _small(picture: Path) -> str:
     """Return a picture as a small JPEG in base64."""
-    with Image.open(picture, formats=["PNG"]) as image:  # others would be handed to other programs
+    with Image.open(picture, formats=["PNG"]) as image:  # Pillow hands some formats to other programs.
         if image.width * image.height > MAX_PIXELS:
             raise ValueError("too large")
         small = image.convert("RGB")
@@ -214,7 +214,7 @@ def _small(picture: Path) -> str:
 
 
 def counted(runs: Sequence[object]) -> str:
-    """How many runs, in words."""
+    """Return `1 run`, `2 runs`, …."""
     return f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
 
 
@@ -224,21 +224,21 @@ def _short(keys: Sequence[str]) -> list[str]:
     return [word if last.count(word) == 1 else key for word, key in zip(last, keys, strict=True)]
 
 
-def _named(content: Any, chosen: Mapping[str, str], varied: Sequence[str]) -> dict[str, Any]:
+def _named(content: object, chosen: Mapping[str, str], varied: Sequence[str]) -> dict[str, object]:
     """Return a configuration by its dotted keys, with a part's name in place of its `_target_`.
 
-    What has been chosen in a group that is no part, like a preset, is named where the sweep varies it.
+    The choice in a group that is no part, like a preset, is among them where the sweep varies it.
     """
-    settings: dict[str, Any] = {group: chosen[group] for group in varied if group in chosen}
+    settings: dict[str, object] = {group: chosen[group] for group in varied if group in chosen}
     for key, value in leaves(content, into_lists=False):
         part, _, last = key.rpartition(".")
         settings |= {part: part_name(part, value, chosen)} if last == "_target_" else {key: value}
     return settings
 
 
-def _known(value: Any) -> Any:
+def _or_empty(value: object) -> object:
     return "" if value is None else value
 
 
-def _shown(value: Any, digits: int = 5) -> str:
-    return f"{value:.{digits}g}" if isinstance(value, float) else str(_known(value))
+def _shown(value: object, digits: int = 5) -> str:
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(_or_empty(value))

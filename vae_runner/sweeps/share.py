@@ -1,23 +1,21 @@
-"""Cores and GPUs of a machine, shared out among the processes that a launcher runs on it at a time."""
+"""Cores and GPUs of a machine, shared out among the processes that a launcher runs there at the same time."""
 
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from filelock import BaseFileLock, Timeout
+from omegaconf import DictConfig
 
-from vae_runner.files import locks
+from vae_runner.files.locks import Lock
 from vae_runner.sweeps.directory import SweepDirectory
 
-_held: list[BaseFileLock] = []  # until this process ends
+_held: list[Lock] = []  # until this process ends
 
 
-def take_share(launcher: Mapping[str, Any], sweep: SweepDirectory, *, gpus: bool) -> None:
-    """Limit TensorFlow in this process, before its import, to its part of the cores, and with `gpus` of the GPUs.
+def take_share(launcher: DictConfig, sweep: SweepDirectory, *, gpus: bool) -> None:
+    """Limit TensorFlow in this process, before its import, to its share of the cores, and with `gpus` of the GPUs.
 
-    `launcher` is `hydra.launcher`. One that says nothing about cores leaves them to the process, or to a scheduler.
+    A launcher (`hydra.launcher`) without a setting for cores leaves them to the process, or to a scheduler.
     """
     if "tensorflow" in sys.modules:
         return
@@ -31,14 +29,14 @@ def take_share(launcher: Mapping[str, Any], sweep: SweepDirectory, *, gpus: bool
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
 
 
-def _processes(launcher: Mapping[str, Any]) -> int:
-    """How many run on this machine at a time, where the launcher decides that; else 0."""
+def _processes(launcher: DictConfig) -> int:
+    """Return how many processes run on this machine at the same time; 0 where the launcher does not decide that."""
     number = int(launcher.get("n_jobs") or 0)
     return number if number >= 0 else max(_cores() + 1 + number, 1)  # as joblib counts
 
 
-def _requested(launcher: Mapping[str, Any]) -> int | None:
-    """Return the cores that the launcher asks a scheduler for."""
+def _requested(launcher: DictConfig) -> int | None:
+    """Return how many cores the launcher asks a scheduler for, or None."""
     ray = launcher.get("ray") or {}
     cores = launcher.get("cpus_per_task") or (ray.get("remote") or {}).get("num_cpus")
     return None if cores is None else int(cores)
@@ -57,14 +55,13 @@ def _visible_gpus() -> list[str]:
 
 
 def _slot(sweep: SweepDirectory, processes: int) -> int:
-    """Return a number below `processes` that no other process of the sweep has on this machine."""
+    """Return a number below `processes`, held by no other process of the sweep on this machine."""
     for number in range(processes):
-        try:
-            lock = locks.take(sweep.slot_file(number), 0)
-        except Timeout:
-            continue
-        if lock.is_locked:
+        lock = Lock(sweep.slot_file(number))
+        if lock.acquire(timeout=0):
+            if not lock.is_locked:  # The file system has no locks.
+                break
             _held.append(lock)
             return number
-    # One of a process that has been replaced, and is about to end; or there are no locks.
+    # Without locks, or while a process that has been replaced still has one, any number will do.
     return os.getpid() % processes

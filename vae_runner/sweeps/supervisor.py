@@ -1,203 +1,191 @@
-"""`vae-run -m`: a process that trains nothing itself, and so outlives whatever happens to the runs of a sweep.
+"""The supervisor, `vae-run -m`: a process that trains nothing itself, and so outlives its runs.
 
-It starts the process that Hydra launches the runs from, keeps the sweep's table and page current, and, should that
-process be lost, notes which run was lost with it and starts another for the rest.
+It starts the process that launches the runs, keeps the sweep's table and page current, and, should that process be
+lost, records which run died with it and starts another one for the rest. PROTOCOL.md draws it.
 """
 
 import ctypes
-import importlib.util
 import os
-import re
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import FrameType
 
 from hydra.core.override_parser.types import Override
 
-from vae_runner.config import refusals
 from vae_runner.config.choices import parsed
-from vae_runner.errors import Interrupted, UnwritableError, UserError, did_you_mean
-from vae_runner.files.folders import OUTPUTS, make_next_folder, remove_empty, writing
+from vae_runner.errors import Interrupted, UnwritableError, UserError
+from vae_runner.files.atomic import writing
+from vae_runner.files.folders import remove_empty
 from vae_runner.runtime import environment
-from vae_runner.runtime.interruption import STOP_SIGNALS, handled_signals
-from vae_runner.storage.run_directory import OUTDATED, RunDirectory
+from vae_runner.runtime.interruption import STOP_SIGNALS, handled_signals, handling
+from vae_runner.storage.run_directory import RunDirectory
+from vae_runner.storage.run_info import OUTDATED
+from vae_runner.sweeps.choosing import check_extras, choose_directory, own_overrides
 from vae_runner.sweeps.directory import SweepDirectory
-from vae_runner.sweeps.job import CHILD, MULTI_WORKER, SECONDS_AT_ONCE, SECONDS_TO_END, WORKER_LOST, note_deaths
+from vae_runner.sweeps.job import LAUNCHING, SECONDS_AT_ONCE, SECONDS_TO_END, WORKER_LOST, record_deaths
 from vae_runner.sweeps.report import Report, Run, counted
 
-MAX_UNEXPLAINED = 3  # processes in a row that are lost before any run of theirs has come to anything
+MAX_LOSSES = 3  # launching processes in a row that are lost before any of their runs has ended or died
 POLL_SECONDS = 0.2
-KINDS = ("new", "resume")  # conf/sweep/
-COUNTS = ("hydra.sweeper.n_trials", "hydra.sweeper.n_jobs")  # that Optuna does not check
-REFUSED = 2  # the exit status of a command that makes no sense
+REFUSED = 2  # the exit status of a command that was refused
 SECONDS_TO_BE_KILLED = 2
-EXTRAS = {  # a launcher's or sweeper's name, and the plugin it needs
-    "joblib": "hydra_joblib_launcher",
-    "slurm": "hydra_submitit_launcher",
-    "submitit_local": "hydra_submitit_launcher",
-    "submitit_slurm": "hydra_submitit_launcher",
-    "ray": "hydra_ray_launcher",
-    "optuna": "hydra_optuna_sweeper",
-}
 PRDEATHSIG = 1  # of Linux's prctl
 
 
 def supervise(arguments: Sequence[str]) -> None:
-    """Run a sweep to its end, in a new directory or in an old one, and say how each run of it ended.
+    """Run a sweep to its end, in a new directory or an old one, and show how each of its runs ended.
 
     Raises:
-        UserError: the command makes no sense, or some of the runs failed.
-        Interrupted: a signal asked for the end.
+        UserError: the command was refused, or some of the runs failed.
+        Interrupted: a stop was requested.
     """
     overrides = parsed(arguments)
-    _check_extras(overrides)
+    check_extras(overrides)
     environment.check()
-    directory, rest, existed = _choose_directory(overrides, arguments)
-    searched = directory.study_file.exists()
+    directory, arguments, existed = choose_directory(overrides, arguments)
+    had_study = directory.study_file.exists()
     with directory.held():
-        directory.take_suspect()  # of a command that was killed: its name would keep every suspect from being run
-        before = directory.written()
-        launching = _Launching(directory, Report(directory), rest)
-        status = _launch(directory, overrides, launching)
-        if status is None:
-            _tell(directory, launching, before)
+        directory.pop_died_in_quarantine()  # A command that was killed may have left a name, which would admit no run.
+        before = directory.run_versions()
+        launching = _Launching(directory, Report(directory), arguments)
+        if _launch(directory, overrides, launching):
+            _report(directory, launching, before)
             return
-    if not searched:
+    if not had_study:
         directory.study_file.unlink(missing_ok=True)
     if not existed:
         remove_empty(directory.path)
-    if launching.refusal:
-        raise UserError(launching.refusal)
-    if launching.stop_signal:
-        raise Interrupted(launching.stop_signal, "interrupted before a run had begun: nothing is left of it")
-    if launching.given_up:
-        raise UserError(f"{launching.given_up} (no run had begun: nothing is left of the sweep)")
-    sys.exit(status)
+    nothing = "nothing is left of it"
+    launching.end(f"interrupted before a run had begun: {nothing}", f"no run had begun: {nothing}")
 
 
-def _launch(directory: SweepDirectory, overrides: Sequence[Override], launching: "_Launching") -> int | None:
-    """Launch the runs; the exit status of a command that was refused, and has left nothing behind, else None."""
-    before, written = directory.kept(), directory.written()
+def _launch(directory: SweepDirectory, overrides: Sequence[Override], launching: "_Launching") -> bool:
+    """Launch the runs; return whether a sweep came of it: if not, the directory is as it was before."""
+    before, versions = directory.snapshot(), directory.run_versions()
     existed = directory.exists
-    own = [str(o.input_line) for o in overrides if o.key_or_group.split(".")[0] not in ("sweep", "hydra")]
-    directory.begin(own, [o.key_or_group for o in overrides if o.is_sweep_override()])
-    launching.status = launching.run()
+    keys = [override.key_or_group for override in overrides if override.is_sweep_override()]
+    directory.begin([str(override.input_line) for override in own_overrides(overrides)], keys)
+    launching.run()
     if launching.stop_signal or launching.given_up:
-        directory.remove_unbegun()
-    if not existed and not directory.runs and not (launching.stop_signal and directory.jobs_may_wait):
+        directory.remove_empty_runs()
+    if not existed and not directory.runs and not (launching.stop_signal and directory.has_queued_jobs):
         directory.delete_own_files()
-        return launching.status
-    if existed and (launching.refusal or launching.status == REFUSED) and directory.written() == written:
-        directory.put_back(before)
-        return launching.status
-    return None
+        return False
+    if existed and (launching.refusal or launching.status == REFUSED) and directory.run_versions() == versions:
+        directory.restore(before)
+        return False
+    return True
 
 
-def _tell(directory: SweepDirectory, launching: "_Launching", before: Mapping[str, object]) -> None:
-    """Show all runs of the sweep, and raise what those that have been worked on since `before` did not come to."""
+def _report(directory: SweepDirectory, launching: "_Launching", before: Mapping[str, object]) -> None:
+    """Show all runs, and raise what kept those that have been worked on since `before` from finishing."""
     report = launching.report
     report.write()
     report.show()
-    if launching.refusal:
-        raise UserError(launching.refusal)
+    versions = directory.run_versions()
+    own = [run for run in report.runs if run.status == "finished" or versions.get(run.name) != before.get(run.name)]
     again = f"the same command with sweep.dir={shlex.quote(str(directory.path))}"
-    if launching.stop_signal:
-        to_begin = f" ({unbegun} not begun)" if (unbegun := directory.unbegun) else ""
-        raise Interrupted(launching.stop_signal, f"interrupted{to_begin}: {again} goes on")
-    now = directory.written()
-    own = [run for run in report.runs if run.status == "finished" or now.get(run.name) != before.get(run.name)]
-    unfinished = [run for run in own if run.status != "finished"]
-    if unfinished:
-        repeats = "repeats it" if len(unfinished) == 1 else "repeats them"
-        first = min(unfinished, key=lambda run: run.status != "failed")
-        raise UserError(
-            f"{first.error or f'{first.name} is {first.status}'} ({len(unfinished)} of {counted(own)} "
-            f"{_how(unfinished)}; {again} {'goes on then' if first.status in ('damaged', OUTDATED) else repeats})"
-        )
-    if launching.given_up:
-        raise UserError(f"{launching.given_up} ({again} goes on)")
-    if launching.status:
-        sys.exit(launching.status)
+    not_begun = f" ({count} not begun)" if launching.stop_signal and (count := directory.not_begun) else ""
+    launching.end(f"interrupted{not_begun}: {again} continues it", f"{again} continues it", _failure(own, again))
 
 
-def _how(unfinished: Sequence[Run]) -> str:
-    return "failed" if all(run.status == "failed" for run in unfinished) else "did not finish"
+def _failure(runs: Sequence[Run], again: str) -> str:
+    """Return how many of the runs did not finish, the error of the first and what to do; nothing if all finished."""
+    unfinished = [run for run in runs if run.status != "finished"]
+    if not unfinished:
+        return ""
+    first = min(unfinished, key=lambda run: run.status != "failed")
+    how = "failed" if all(run.status == "failed" for run in unfinished) else "did not finish"
+    repeats = "repeats it" if len(unfinished) == 1 else "repeats them"
+    return (
+        f"{first.error or f'{first.name} is {first.status}'} ({len(unfinished)} of {counted(runs)} "
+        f"{how}; {again} {'continues it then' if first.status in ('damaged', OUTDATED) else repeats})"
+    )
 
 
 class _Launching:
-    """The process that Hydra launches the runs from: started, watched, and replaced where it is lost with a run."""
+    """The launching process: started, watched, and replaced where it is lost."""
 
     def __init__(self, directory: SweepDirectory, report: Report, arguments: Sequence[str]) -> None:
-        self.status = 0  # of the last process
+        self.status = 0  # the last process's exit status, as shells have it
         self.refusal = ""  # of all runs, by one of them
-        self.given_up = ""  # how the process was lost, where it is not started again
-        self.stop_signal: int | None = (
-            None  # the signal that has asked this process, or the one that launches, for the end
-        )
-        self._directory = directory
+        self.given_up = ""  # how the last process was lost, where no other is started
+        self.stop_signal: int | None = None  # what stops the sweep, whichever process received it
         self.report = report
+        self._directory = directory
         self._arguments = arguments
         self._process: int | None = None  # while there is one
 
-    def run(self) -> int:
-        """Launch until there is nothing left to do; returns the exit status of the last process."""
-        unexplained = status = 0
-        with self._signals_passed_on():
+    def run(self) -> None:
+        """Launch, and launch again after a process was lost, until nothing is left to do or the sweep is to stop."""
+        losses = 0  # since a run has ended or died
+        with handling(handled_signals(), self._handle):
             while not self.stop_signal:
-                before, settled = self._directory.written(), self._settled()
+                before, ended = self._directory.run_versions(), self._count_ended()
                 status = self._run_process()
-                lost = status < 0 or status == WORKER_LOST
-                words = self._directory.last_words if status else ""
-                if self.stop_signal or not (lost or words):
-                    break
+                self.status = status if status >= 0 else 128 - status
+                crash = self._directory.crash_output if status else ""
+                if self.stop_signal or not (status < 0 or status == WORKER_LOST or crash):
+                    return
                 died = self._died_since(before)
-                unexplained = 0 if died or self._settled() != settled else unexplained + 1
+                losses = 0 if died or self._count_ended() != ended else losses + 1
                 how = _how_lost(status)
-                if unexplained and (words or unexplained == MAX_UNEXPLAINED):
-                    self.given_up = f"the process that launches the runs died {how}" + (
-                        f" while TensorFlow was imported: {words}" if words else ", again and again"
-                    )
-                    break
-                note_deaths(self._directory, died, how)
-        return status if status >= 0 else 128 - status  # as shells have it
+                if losses and (crash or losses == MAX_LOSSES):
+                    why = f" while TensorFlow was imported: {crash}" if crash else ", again and again"
+                    self.given_up = f"the process that launches the runs died {how}{why}"
+                    return
+                record_deaths(self._directory, died, how)
 
-    def _settled(self) -> int:
-        """How many runs have come to an end of some kind."""
+    def end(self, interrupted: str, advice: str, failure: str = "") -> None:
+        """Raise how the command ends, unless all runs have finished.
+
+        Raises:
+            UserError: all runs were refused, with their `failure`, or because no other process is started.
+            Interrupted: a stop was requested; its text is `interrupted`.
+            SystemExit: the launching process ended with a status of its own.
+        """
+        if self.refusal:
+            raise UserError(self.refusal)
+        if self.stop_signal:
+            raise Interrupted(self.stop_signal, interrupted)
+        if failure or self.given_up:
+            raise UserError(failure or f"{self.given_up} ({advice})")
+        if self.status:
+            sys.exit(self.status)
+
+    def _count_ended(self) -> int:
         return sum(_status(run) in ("finished", "failed", "interrupted") for run in self._directory.runs)
 
     def _died_since(self, before: Mapping[str, object]) -> list[RunDirectory]:
-        """Return the dead runs that have written since then: others were dead before, and are not to blame."""
-        now = self._directory.written()
-        return [
-            run
-            for run in self._directory.runs
-            if now.get(n := run.path.name) != before.get(n) and _status(run) == "dead"
-        ]
+        """Return the dead runs that have written since then; those that were dead before are not to blame."""
+        now = self._directory.run_versions()
+        written = [run for run in self._directory.runs if now.get(run.path.name) != before.get(run.path.name)]
+        return [run for run in written if _status(run) == "dead"]
 
     def _run_process(self) -> int:
-        with writing(self._directory.last_words_file):
-            self._directory.last_words_file.unlink(missing_ok=True)
+        """Run a launching process to its end; return its exit status, negative if a signal ended it."""
+        with writing(self._directory.crash_file):
+            self._directory.crash_file.unlink(missing_ok=True)
         process = subprocess.Popen(
             [sys.executable, "-c", "from vae_runner.cli.commands import run; run()", *self._arguments],
-            env={**os.environ, CHILD: str(self._directory.path.absolute())},
-            process_group=0,  # so that Ctrl-C reaches it once, through us
-            preexec_fn=_prepare,
+            env={**os.environ, LAUNCHING: str(self._directory.path.absolute())},
+            process_group=0,  # A terminal's Ctrl-C reaches the supervisor alone, which forwards it.
+            preexec_fn=_prepare_process,
         )
         self._process = process.pid
-        if self.stop_signal:  # while it was started
-            self._pass_on(self.stop_signal)
+        if self.stop_signal:  # It came while the process was started.
+            self._forward(self.stop_signal)
         while True:
             try:
                 status = process.wait(POLL_SECONDS)
                 break
             except subprocess.TimeoutExpired:
-                with suppress(UnwritableError, OSError):  # the runs may still end well, and the end tells of it
+                with suppress(UnwritableError, OSError):  # The runs may still end well; the last report will raise it.
                     self.report.keep_current()
         self._process = None
         self.stop_signal = self.stop_signal or self._directory.stop_requested
@@ -206,22 +194,11 @@ class _Launching:
             _end_group(process.pid, SECONDS_AT_ONCE if self.stop_signal else SECONDS_TO_END)
         return status
 
-    @contextmanager
-    def _signals_passed_on(self) -> Iterator[None]:
-        """Leave the answer to signals to the process that launches the runs."""
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.stop_signal = self.stop_signal or number
+        self._forward(number)
 
-        def pass_on(number: int, frame: FrameType | None) -> None:
-            self.stop_signal = self.stop_signal or number
-            self._pass_on(number)
-
-        before = {number: signal.signal(number, pass_on) for number in handled_signals()}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _pass_on(self, number: int) -> None:
+    def _forward(self, number: int) -> None:
         if self._process is not None:
             with suppress(ProcessLookupError):
                 os.kill(self._process, number)
@@ -236,144 +213,28 @@ def _how_lost(status: int) -> str:
 def _status(run: RunDirectory) -> str:
     try:
         return run.status
-    except UserError:  # its run.json is damaged: the report tells of it
+    except UserError:  # The report shows what is wrong with its run.json.
         return "damaged"
 
 
 def _end_group(group: int, seconds_to_end: float) -> None:
-    """End what a process that is gone has left running: their runs are to be done again, by others."""
-    begun = time.monotonic()
-    with suppress(ProcessLookupError):
-        # Not for ever: what has ended stays in the group until its parent, which may be any process, has noticed.
-        while (seconds := time.monotonic() - begun) < seconds_to_end + SECONDS_TO_BE_KILLED:
+    """End the processes that are left of a process group: SIGTERM for so many seconds, then SIGKILL."""
+    start = time.monotonic()
+    with suppress(ProcessLookupError):  # None is left.
+        # There is a limit, because an ended process stays in the group until its parent, whichever it is, waits for it.
+        while (seconds := time.monotonic() - start) < seconds_to_end + SECONDS_TO_BE_KILLED:
             os.killpg(group, signal.SIGTERM if seconds < seconds_to_end else signal.SIGKILL)
-            _notice_ends(group)
+            with suppress(ChildProcessError):  # In a container, orphans may have become our children.
+                while os.waitpid(-group, os.WNOHANG)[0]:
+                    pass
             time.sleep(POLL_SECONDS)
 
 
-def _notice_ends(group: int) -> None:
-    """Of those that have become our children: in a container, for want of another process that takes them."""
-    with suppress(ChildProcessError):
-        while os.waitpid(-group, os.WNOHANG)[0]:
-            pass
+def _prepare_process() -> None:
+    """Block stop signals in the new process until it handles them, and have it get SIGTERM if its supervisor is killed.
 
-
-def _prepare() -> None:
-    """Have a sweep whose supervisor is killed end, as by SIGTERM, and signals wait until it handles them.
-
-    Without this it would go on alone, and a signal that comes during its imports would be answered by Python.
+    Else a signal during its imports would be answered by Python, and a sweep would continue without its supervisor.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PRDEATHSIG, signal.SIGTERM)
-
-
-# --- which directory ----------------------------------------------------------------------------------------------
-
-
-def _choose_directory(
-    overrides: Sequence[Override], arguments: Sequence[str]
-) -> tuple[SweepDirectory, list[str], bool]:
-    """Return the sweep's directory, the arguments with it in Hydra's words, and whether it was there before."""
-    rest = [
-        argument
-        for argument in arguments
-        if not re.match(r"(sweep|sweep\.dir|sweep\.resume|hydra\.sweep\.dir)=", argument)
-    ]
-    given = {
-        o.key_or_group: str(o.value()).strip("'\"")
-        for o in overrides
-        if o.key_or_group.startswith(("sweep", "hydra.sweep.dir"))
-    }
-    _check_given(overrides)
-    read = {override.input_line for override in overrides}
-    for argument in set(arguments) - set(rest) - read:
-        raise UserError(
-            f"{argument} cannot be read: a name with such letters needs quotes of its own, 'key=\"a name\"'"
-        )
-    path = given.get("sweep.dir") or given.get("hydra.sweep.dir")
-    goes_on = given.get("sweep.resume", str(given.get("sweep") == "resume")).lower() == "true"
-    if path:
-        directory = SweepDirectory(Path(path))
-        if goes_on and not directory.exists:
-            raise UserError(f"sweep=resume: {path} is no sweep's directory: see where it is, or leave sweep= out")
-        if directory.path.exists() and not directory.path.is_dir():
-            raise UserError(f"{path} is a file: give a sweep a folder")
-        if RunDirectory(directory.path).has_run:
-            raise UserError(f"{path} is the directory of one run: give a sweep another one")
-        directory.check_own()
-    elif goes_on:
-        directory = _newest_like(overrides)
-        print(f"Going on with {directory.path}")
-    else:
-        new = Path(OUTPUTS) / time.strftime("%Y-%m-%d") / time.strftime("%H-%M-%S")
-        refusals.quoted(new.absolute())  # or it would be refused when it has been made
-        with writing(new):
-            directory = SweepDirectory(make_next_folder(new))
-    existed = bool(path or goes_on) and directory.path.exists()
-    return directory, [*rest, f"hydra.sweep.dir={refusals.quoted(directory.path.absolute())}"], existed
-
-
-def _check_given(overrides: Sequence[Override]) -> None:
-    """Refuse what says which sweep it is, or how large, and makes no sense: Hydra does not see it, or takes it."""
-    for override in overrides:
-        if override.key_or_group in COUNTS and isinstance(count := override.value(), int) and count < 1:
-            raise UserError(f"{override.key_or_group}={count}: must be at least 1")
-        if override.key_or_group == "hydra.sweep.subdir":
-            raise UserError(
-                f"{override.input_line}: runs are found again by their folders' names, which tell what they compute; "
-                "leave it out"
-            )
-        if override.key_or_group in ("sweep.dir", "hydra.sweep.dir") and override.is_sweep_override():
-            raise UserError(f"{override.input_line}: a sweep has one directory; give one, in quotes if it has a comma")
-        if override.key_or_group == "sweep" and str(override.value()) not in KINDS:
-            word = str(override.value())
-            raise UserError(f"sweep={word}: must be one of {', '.join(KINDS)}.{did_you_mean(word, KINDS)}")
-        if override.key_or_group == "hardware" and str(override.value()) == "multi_worker":
-            raise UserError(MULTI_WORKER)
-
-
-def _newest_like(overrides: Sequence[Override]) -> SweepDirectory:
-    """Return the newest sweep of the same command, or else of the same keys."""
-    files = sorted(Path(OUTPUTS).glob("*/*/sweep.json"), reverse=True)
-    sweeps = [sweep for file in files if _is_whole(sweep := SweepDirectory(file.parent))]
-    own = [o for o in overrides if o.key_or_group.split(".")[0] not in ("sweep", "hydra")]
-    if not own:
-        raise UserError("sweep=resume: of which sweep? Repeat its command, or give its directory with sweep.dir=DIR")
-    alike: tuple[Callable[[SweepDirectory], bool], ...] = (
-        lambda sweep: set(sweep.command) == {o.input_line for o in own},
-        lambda sweep: {word.partition("=")[0] for word in sweep.command} == {o.key_or_group for o in own},
-    )
-    for is_like in alike:
-        for sweep in sweeps:
-            if is_like(sweep):
-                return sweep
-    raise UserError(
-        f"sweep=resume: there is no sweep of {', '.join(o.key_or_group for o in own)} in {OUTPUTS}/: give its "
-        "directory with sweep.dir=DIR, or start one without sweep="
-    )
-
-
-def _is_whole(sweep: SweepDirectory) -> bool:
-    try:
-        sweep.keys  # noqa: B018 (reads the file)
-        return True
-    except UserError as error:
-        print(f"Left out: {error}", file=sys.stderr)
-        return False
-
-
-def _is_installed(plugin: str) -> bool:
-    try:
-        return importlib.util.find_spec(f"hydra_plugins.{plugin}") is not None
-    except ModuleNotFoundError:  # not even the package that all of them are in
-        return False
-
-
-def _check_extras(overrides: Sequence[Override]) -> None:
-    for override in overrides:
-        if override.key_or_group not in ("hydra/launcher", "hydra/sweeper"):
-            continue
-        plugin = EXTRAS.get(str(override.value()))
-        if plugin and not _is_installed(plugin):
-            raise UserError(f"{override.input_line} needs an extra: pip install 'vae-runner[sweep]'")

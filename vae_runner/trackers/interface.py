@@ -1,11 +1,10 @@
 """What a tracker is: where numbers and pictures go while a run trains."""
 
-from types import TracebackType
 from typing import Self
 
 from matplotlib.figure import Figure
-from omegaconf import DictConfig
 
+from vae_runner.config.keys import Content
 from vae_runner.training.outer import EpochResult, Progress
 
 
@@ -15,12 +14,10 @@ class Tracker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Write what is left; training is over, however it ended."""
 
-    def configuration(self, config: DictConfig, run: str) -> None:
+    def configuration(self, config: Content, run: str) -> None:
         """Take the configuration of a run of this name, which begins."""
 
     def progress(self, progress: Progress) -> None:

@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Self
 
 from matplotlib.figure import Figure
-from omegaconf import DictConfig
 
+from vae_runner.config.keys import Content
 from vae_runner.trackers.interface import Tracker
 from vae_runner.training.outer import EpochResult, Progress
 
 
 class Trackers(Tracker):
-    """Hands everything to each of several trackers, in their order."""
+    """Hands everything to each of several trackers, in their order; the last is closed first."""
 
     def __init__(self, trackers: Sequence[Tracker]) -> None:
         self._trackers = trackers
@@ -26,12 +25,10 @@ class Trackers(Tracker):
             self._entered = entered.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._entered.__exit__(kind, error, traceback)
+    def __exit__(self, *error: object) -> None:
+        self._entered.close()
 
-    def configuration(self, config: DictConfig, run: str) -> None:
+    def configuration(self, config: Content, run: str) -> None:
         """Hand on the configuration."""
         for tracker in self._trackers:
             tracker.configuration(config, run)

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Self
 
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
@@ -33,9 +32,7 @@ class ProgressBar(Tracker):
         self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._bar.stop()
 
     def progress(self, progress: Progress) -> None:
@@ -50,26 +47,15 @@ class ProgressBar(Tracker):
 
     def epoch(self, result: EpochResult) -> None:
         """Log the line of an epoch, which stays."""
-        width = len(str(self._epochs))
-        parts = [
-            f"{split} {_terms(result.metrics, split)}"
-            for split in ("train", "validation", "test")
-            if f"{split}/loss" in result.metrics
-        ]
-        speed, seconds = result.metrics["train/images_per_second"], result.metrics["seconds"]
-        log.info(
-            "epoch %*d/%d   %s   %s images/s, %.1f s",
-            width,
-            result.epoch,
-            self._epochs,
-            "   ".join(parts),
-            f"{speed:,.0f}",
-            seconds,
-        )
+        metrics, splits = result.metrics, ("train", "validation", "test")
+        epoch = f"{result.epoch:{len(str(self._epochs))}d}/{self._epochs}"
+        losses = "   ".join(f"{split} {_terms(metrics, split)}" for split in splits if f"{split}/loss" in metrics)
+        speed = f"{metrics['train/images_per_second']:,.0f}"
+        log.info("epoch %s   %s   %s images/s, %.1f s", epoch, losses, speed, metrics["seconds"])
 
 
 def _terms(metrics: Mapping[str, float], split: str) -> str:
-    """`38.12 (reconstruction 33.05, kl 5.07)`, or the loss alone where it has a single term."""
+    """Return `38.12 (reconstruction 33.05, kl 5.07)`, or the loss alone where it has a single term."""
     terms = {k.removeprefix(f"{split}/"): v for k, v in metrics.items() if k.startswith(f"{split}/")}
     terms.pop("images_per_second", None)
     loss = f"{terms.pop('loss'):.2f}"

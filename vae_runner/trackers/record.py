@@ -4,14 +4,14 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 import vae_runner
-from vae_runner.storage.run_directory import timestamp
+from vae_runner.files.untrusted import JsonObject
+from vae_runner.storage.run_info import timestamp
 from vae_runner.trackers.interface import Tracker
 from vae_runner.training.outer import EpochResult
 
@@ -21,16 +21,17 @@ class Record(Tracker):
 
     def __init__(
         self,
-        write: Callable[[Mapping[str, Any]], None],
+        write: Callable[[Mapping[str, object]], None],
         seconds: Mapping[str, float],
-        before: Mapping[str, Any] | None = None,
+        before: JsonObject | None = None,
     ) -> None:
+        """Write with `write`; `before` is what a resumed run was when it stopped."""
         self._write = write
         self._start = time.time()
         self._earlier = self._start - vae_runner.STARTED
         self._before: float = (before or {}).get("seconds", 0.0)
         self._seconds = seconds  # by what they went into; whoever measures adds to it
-        self.info: dict[str, Any] = {
+        self.info: dict[str, object] = {
             "status": "running",
             "started": timestamp(self._start),
             "process": {"pid": os.getpid(), "host": platform.node()},
@@ -42,15 +43,15 @@ class Record(Tracker):
                 "python": platform.python_version(),
             },
         }
-        # A finished run that is to go on is finished until it does: a refusal leaves it as it was.
+        # A finished run that is resumed is finished until training begins: a refusal leaves it as it was.
         self._finished = before if before is not None and before.get("status") == "finished" else None
         if before is not None:  # what the run was when it stopped
             resumed = [*before.get("resumed", []), self.info["started"]]
-            kept = {name: before[name] for name in ("started", "epoch", "step", "metrics") if name in before}
-            self.info |= {**kept, "resumed": resumed}
+            self.info |= {name: before[name] for name in ("started", "epoch", "step", "metrics") if name in before}
+            self.info["resumed"] = resumed
         self.note()
 
-    def note(self, **entries: Any) -> None:
+    def note(self, **entries: object) -> None:
         """Add or replace entries."""
         self.info |= entries
         timings = {"earlier": self._earlier, **self._seconds}
@@ -59,7 +60,7 @@ class Record(Tracker):
 
     @property
     def was_finished(self) -> bool:
-        """Whether this is a finished run whose training has not begun again."""
+        """Return whether this is a finished run whose training has not begun again."""
         return self._finished is not None
 
     def epoch(self, result: EpochResult) -> None:
@@ -70,7 +71,7 @@ class Record(Tracker):
         """Take a finished run for one under way again."""
         self._finished = None
 
-    def end(self, status: str, **entries: Any) -> None:
+    def end(self, status: str, **entries: object) -> None:
         """Record how the run ended: "finished", "failed" or "interrupted"."""
         if self._finished is not None:
             self._write(self._finished)

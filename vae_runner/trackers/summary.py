@@ -1,12 +1,12 @@
 """What a person sees before training: the data, the networks, their cost, the device."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from rich.table import Table
 
 from vae_runner.datasets.dataset import Dataset
+from vae_runner.files.untrusted import JsonObject
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.models.summary import LayerSummary, summarize, training_flops
 from vae_runner.runtime.console import console, plain
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def show_summary(
-    autoencoder: Autoencoder, dataset: Dataset, batch_size: int, machine: Mapping[str, Any], *, layers: bool
+    autoencoder: Autoencoder, dataset: Dataset, batch_size: int, machine: JsonObject, *, layers: bool
 ) -> None:
     """Log the sizes of everything, and with `layers` print both networks layer by layer."""
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())

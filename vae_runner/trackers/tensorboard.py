@@ -3,20 +3,19 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import tensorflow as tf
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.hparams import api as hparams
 
-from vae_runner.config.keys import leaves
+from vae_runner.config.keys import Content, leaves
 from vae_runner.config.registry import number_keys
 from vae_runner.errors import UnwritableError
-from vae_runner.files.folders import writing
+from vae_runner.files.atomic import replacing, writing
 from vae_runner.trackers.interface import Tracker
 from vae_runner.training.outer import EpochResult
 
@@ -25,37 +24,35 @@ class TensorBoard(Tracker):
     """Writes the event files of a run; scalars and pictures lie at the run's optimizer step."""
 
     def __init__(self, folder: Path, last_step: int = -1) -> None:
-        """Go on after `last_step`; what the folder tells of later steps is deleted: it will come again."""
+        """Delete what the folder has of steps after `last_step`, which will come again, and continue from there."""
         self._folder = folder
-        with self._telling(), writing(folder):
+        with self._refusing(), writing(folder):
             for file in folder.glob("events.out.tfevents.*"):
                 _cut(file, last_step)
             self._writer = tf.summary.create_file_writer(str(folder))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        with self._telling():
+    def __exit__(self, *error: object) -> None:
+        with self._refusing():
             self._writer.close()
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
-        """Say what TensorFlow cannot write in our words."""
+    def _refusing(self) -> Iterator[None]:
+        """Make what TensorFlow cannot write inside an `UnwritableError`."""
         try:
             yield
         except tf.errors.OpError as error:
             raise UnwritableError(f"{self._folder} cannot be written ({error.message.splitlines()[0]})") from error
 
-    def configuration(self, config: DictConfig, run: str) -> None:
+    def configuration(self, config: Content, run: str) -> None:
         """Write the configuration as text, and its values as hyperparameters."""
-        yaml = OmegaConf.to_yaml(config, resolve=True)
-        with self._telling(), self._writer.as_default(step=0):
+        yaml = OmegaConf.to_yaml(config)
+        with self._refusing(), self._writer.as_default(step=0):
             tf.summary.text("config", f"```yaml\n{yaml}\n```")
             hparams.hparams(_hyperparameters(config), trial_id=run)
 
     def epoch(self, result: EpochResult) -> None:
         """Write an epoch's metrics."""
-        with self._telling(), self._writer.as_default(step=result.step):
+        with self._refusing(), self._writer.as_default(step=result.step):
             for name, value in result.metrics.items():
                 tf.summary.scalar(name, value)
             self._writer.flush()
@@ -67,22 +64,24 @@ class TensorBoard(Tracker):
         canvas = FigureCanvasAgg(figure)
         canvas.draw()  # type: ignore[no-untyped-call]
         pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
-        with self._telling(), self._writer.as_default(step=result.step):
+        with self._refusing(), self._writer.as_default(step=result.step):
             tf.summary.image(name, pixels[np.newaxis])
             self._writer.flush()
 
 
 def _cut(file: Path, last_step: int) -> None:
     """Leave out of an event file what comes after a step, and what a process that was killed left half-written."""
-    kept = file.with_name(f".{file.name}.part")
-    with tf.io.TFRecordWriter(str(kept)) as writer, suppress(tf.errors.DataLossError):
+    with (
+        replacing(file) as kept,
+        tf.io.TFRecordWriter(str(kept)) as writer,
+        suppress(tf.errors.DataLossError),
+    ):
         for record in tf.data.TFRecordDataset(str(file)):
             if Event.FromString(record.numpy()).step <= last_step:
                 writer.write(record.numpy())
-    kept.replace(file)
 
 
-def _hyperparameters(config: DictConfig) -> dict[str, float | str]:
+def _hyperparameters(config: Content) -> dict[str, float | str]:
     """Return the values of the configuration by their dotted keys, as TensorBoard takes them; without the figures.
 
     Of one key they have one type, whatever the run, or TensorBoard would hide some of the runs. So the schemas decide:
@@ -90,11 +89,11 @@ def _hyperparameters(config: DictConfig) -> dict[str, float | str]:
     """
     numbers = number_keys()
     values: dict[str, float | str] = {}
-    for key, value in leaves(OmegaConf.to_container(config, resolve=True), into_lists=False):
+    for key, value in leaves(config, into_lists=False):
         if key.startswith("figures."):
             continue
         if key not in numbers:
             values[key] = "null" if value is None else str(value)
-        elif type(value) in (int, float):
+        elif isinstance(value, int | float) and not isinstance(value, bool):
             values[key] = value
     return values

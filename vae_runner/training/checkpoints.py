@@ -1,8 +1,8 @@
-"""Checkpoints: all that decides how a run continues, in one file that knows whether it is intact.
+"""Checkpoints: all that decides how a run continues, in one file with a checksum.
 
-A file is a NumPy `.npz` (never a pickle) followed by the SHA-256 of it. Weights and optimizer are arrays; position,
-metrics so far and configuration are JSON. What follows from these (early stopping, schedules, noise, the order of
-images) is not kept twice.
+A file is a NumPy `.npz` (never a pickle) followed by its SHA-256. Weights and optimizer are arrays; position, metrics
+so far and configuration are JSON. What follows from these (early stopping, schedules, noise, the order of images) is
+not stored.
 """
 
 import hashlib
@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from vae_runner.datasets.dataset import is_fingerprint
+from vae_runner.datasets.dataset import Fingerprint, is_fingerprint
 from vae_runner.errors import UserError
 from vae_runner.files.untrusted import DamagedError, are_numbers, arrays, json_object, reading
 from vae_runner.models.variables import Variables
@@ -38,9 +39,9 @@ class Checkpoint:
     position: Position
     rows: list[dict[str, float]]  # of the metrics table, for the epochs before
     seconds: dict[str, float]  # of the stopwatch
-    config: dict[str, Any]
-    variables: dict[str, np.ndarray[Any, Any]]
-    data: dict[str, Any] = field(default_factory=dict)  # the dataset's fingerprint; older checkpoints have none
+    config: dict[str, object]
+    variables: dict[str, NDArray[np.generic]]
+    data: Fingerprint = field(default_factory=dict)  # the dataset's fingerprint; older checkpoints have none
 
     def to_bytes(self) -> bytes:
         """Return the content of a checkpoint's file."""
@@ -67,13 +68,13 @@ class Checkpoint:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Checkpoint":
-        """Return what `to_bytes` was called on.
+        """Return the checkpoint of which `to_bytes` made the content.
 
         Raises:
-            DamagedError: it is not that, to the last bit.
+            DamagedError: a bit of the content has changed since, or it is of another format.
         """
-        whole = memoryview(content)
-        if hashlib.sha256(whole[:-DIGEST_BYTES]).digest() != whole[-DIGEST_BYTES:]:
+        view = memoryview(content)
+        if hashlib.sha256(view[:-DIGEST_BYTES]).digest() != view[-DIGEST_BYTES:]:
             raise DamagedError("its content does not have the checksum at its end")
         variables = arrays(content)
         with reading():
@@ -97,29 +98,29 @@ class Checkpoint:
                 raise DamagedError("its numbers are not those of a run")
             data = dict(state.get("data", {}))
             if not is_fingerprint(data):
-                raise DamagedError("it does not tell what images it was made with")
+                raise DamagedError("it does not say which images it was made with")
             return cls(position, rows, seconds, dict(state["config"]), variables, data)
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """What checkpoints are captured from, and restored into."""
+    """The state of a run, which a checkpoint holds."""
 
     trainer: Trainer
     variables: Variables
     stopwatch: Stopwatch
-    config: dict[str, Any]  # resolved
-    data: dict[str, Any]  # the dataset's fingerprint
+    config: dict[str, object]  # resolved
+    data: Fingerprint  # the dataset's fingerprint
 
     def capture(self) -> tuple[int, Checkpoint]:
-        """Return the run as it stands, without the row of an epoch whose figures are still to come, and its step."""
+        """Return the current step and checkpoint, without the row of an epoch whose figures are not drawn yet."""
         position = self.trainer.position
         rows = [dict(row) for row in self.trainer.history if row["epoch"] < position.epoch]
         seconds, values = dict(self.stopwatch.seconds), self.variables.values()
         return self.trainer.step, Checkpoint(position, rows, seconds, self.config, values, self.data)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Put the run where it was when the checkpoint was captured.
+        """Put the run back to where it was when the checkpoint was captured.
 
         Raises:
             UserError: the checkpoint is of other variables.
@@ -135,40 +136,42 @@ class TrainingState:
         self.stopwatch.seconds.update(checkpoint.seconds)
 
 
-class Keeper(Protocol):
-    """Where checkpoints lie: the run directory."""
+class CheckpointStore(Protocol):
+    """A place for checkpoints: the run directory."""
 
-    def save_checkpoint(self, step: int, content: bytes) -> None:
-        """Keep the content of a checkpoint, whole or not at all, under its step."""
+    def save(self, step: int, content: bytes) -> None:
+        """Write the content of a checkpoint, atomically, under its step."""
 
-    def prune_checkpoints(self, newest: int, steps: Sequence[int]) -> None:
-        """Delete all but the newest so many, and those of these steps."""
+    def prune(self, newest: int, steps: Sequence[int]) -> None:
+        """Delete all checkpoints but the `newest` newest ones and those of `steps`."""
 
 
 class Checkpoints:
-    """Decides when a checkpoint is written, and which are kept."""
+    """The policy of when a checkpoint is written, and which are kept."""
 
-    def __init__(self, config: CheckpointConfig, keeper: Keeper, capture: Callable[[], tuple[int, Checkpoint]]) -> None:
+    def __init__(
+        self, config: CheckpointConfig, store: CheckpointStore, capture: Callable[[], tuple[int, Checkpoint]]
+    ) -> None:
         self._config = config
-        self._keeper = keeper
+        self._store = store
         self._capture = capture
         self._written = time.monotonic()
 
     def within_epoch(self) -> None:
-        """Write one if the last is so many minutes old."""
+        """Write a checkpoint if the last one is `every_minutes` old."""
         minutes = self._config.every_minutes
         if minutes and time.monotonic() - self._written >= 60 * minutes:
             self.write()
 
     def after_epoch(self, rows: Sequence[Row], last: bool) -> None:
-        """Write one if it is due, if it is of the best epoch so far, or of the last; `rows` end with the epoch's."""
+        """Write a checkpoint if one is due, or the epoch is the best so far or the last; `rows` end with its row."""
         due = self._config.every and rows[-1]["epoch"] % self._config.every == 0
         if last or due or best_row(rows, self._config.metric) is rows[-1]:
             self.write()
 
     @contextmanager
     def when_interrupted(self) -> Iterator[None]:
-        """Write one if a signal ends what is inside."""
+        """Write a checkpoint if a signal ends what is inside."""
         try:
             yield
         except KeyboardInterrupt:
@@ -176,9 +179,9 @@ class Checkpoints:
             raise
 
     def write(self) -> None:
-        """Write one now, and delete those that are not to be kept."""
+        """Write a checkpoint, and delete those that are not to be kept."""
         step, checkpoint = self._capture()
-        self._keeper.save_checkpoint(step, checkpoint.to_bytes())
+        self._store.save(step, checkpoint.to_bytes())
         self._written = time.monotonic()
         best = best_row(checkpoint.rows, self._config.metric)
-        self._keeper.prune_checkpoints(self._config.keep, [] if best is None else [int(best["step"])])
+        self._store.prune(self._config.keep, [] if best is None else [int(best["step"])])

@@ -11,7 +11,11 @@ OTHER_METRICS = ("learning_rate", "train/images_per_second", "seconds")  # of an
 
 
 def check_metric(key: str, metric: str | None, metrics: Sequence[str]) -> None:
-    """Refuse a metric that a run does not have, given as `key`."""
+    """Refuse a metric, the value of `key`, that a run does not have.
+
+    Raises:
+        UserError: it is not among `metrics`.
+    """
     if metric is not None and metric not in metrics:
         raise UserError(
             f"{key}={metric}: there is no such metric.{did_you_mean(metric, metrics)} Choose from {', '.join(metrics)}."
@@ -19,7 +23,7 @@ def check_metric(key: str, metric: str | None, metrics: Sequence[str]) -> None:
 
 
 def should_stop(config: EarlyStoppingConfig, rows: Sequence[Row]) -> bool:
-    """Return whether the metric has not fallen by more than `min_delta` for `patience` epochs; never without one."""
+    """Return whether the metric has not fallen by more than `min_delta` for `patience` epochs; False without one."""
     if config.metric is None:
         return False
     best, waited = math.inf, 0

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from vae_runner.compat.keras import sums_no_gradients
 from vae_runner.datasets.pipeline import Batches, Share
+from vae_runner.distributions.base import Noise
 from vae_runner.losses.base import AUTOENCODER, Batch, Loss
 from vae_runner.models.autoencoder import Autoencoder, to_unit_interval
 from vae_runner.runtime.hardware import Hardware
@@ -19,22 +21,21 @@ from vae_runner.training.player import Player
 class Sums(NamedTuple):
     """What a loop has added up so far; divided by `images`, means over images."""
 
-    terms: np.ndarray[Any, Any]  # float64 [1 + number of terms]: loss and terms, each times the images of its batch
+    terms: NDArray[np.float64]  # [1 + number of terms]: loss and terms, each times the images of its batch
     images: float
     bad_step: int  # the first step of the call whose loss is not finite, or −1
-    bad_terms: np.ndarray[Any, Any]  # the loss and terms of that step
+    bad_terms: NDArray[np.float64]  # the loss and terms of that step
 
     @classmethod
     def zero(cls, names: int) -> Self:
-        """Return the sums before the first step, of so many values."""
+        """Return the sums before the first step, of `names` values."""
         return cls(np.zeros(names), 0.0, -1, np.zeros(names))
 
 
 class InnerLoop:
     """The gradient and evaluation steps of an autoencoder under a loss, compiled, many to a call.
 
-    Noise is stateless: training step n has that of (seed, n), evaluation batch n that of (seed, −1 − n). The first of
-    the players is the autoencoder.
+    Noise is stateless: training step n has that of (seed, n), evaluation batch n that of (seed, −1 − n).
     """
 
     def __init__(
@@ -58,10 +59,11 @@ class InnerLoop:
         self._steps_per_epoch = steps_per_epoch
         self._jit_compile = hardware.jit_compile
         # XLA, where it is on, compiles the arithmetic; data and noise stay outside, where they are the same with and
-        # without it. Without XLA there is no function of its own, in which replicas could not wait for each other.
+        # without it. Without XLA the steps are no functions of their own: inside one, replicas could not communicate.
+        self._gradient_step, self._loss_only = self._apply_gradients, self._evaluate_loss
         if hardware.jit_compile:
-            self._gradient_step = _xla(self._gradient_step)  # type: ignore[method-assign]
-            self._loss_only = _xla(self._loss_only)  # type: ignore[method-assign]
+            self._gradient_step = tf.function(self._apply_gradients, jit_compile=True)
+            self._loss_only = tf.function(self._evaluate_loss, jit_compile=True)
         self._compiled_train = tf.function(partial(self._loop, self._train_step))
         self._compiled_evaluate = tf.function(partial(self._loop, self._evaluation_step))
 
@@ -95,7 +97,7 @@ class InnerLoop:
 
     def _call(
         self,
-        compiled: Any,
+        compiled: Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]],
         batches: Batches,
         shares: Iterator[Share],
         first: int,
@@ -117,7 +119,7 @@ class InnerLoop:
 
     def _loop(
         self,
-        one: Callable[[Batches, Share, tf.Tensor], tf.Tensor],
+        step: Callable[[Batches, Share, tf.Tensor], tf.Tensor],
         batches: Batches,
         shares: Iterator[Share],
         first: tf.Tensor,
@@ -125,16 +127,17 @@ class InnerLoop:
         sums: tf.Tensor,
         images: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Run `step` with the numbers from `first` on; return the sums, and the first number with values not finite."""
         bad_step = tf.constant(-1, tf.int64)
         bad_terms = tf.zeros([len(self.names)], tf.float64)
         for i in tf.range(steps):
-            step = first + i
-            parts = self._strategy.run(one, args=(batches, next(shares), step))
-            total = self._strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None)
+            number = first + i
+            of_replicas = self._strategy.run(step, args=(batches, next(shares), number))
+            total = self._strategy.reduce(tf.distribute.ReduceOp.SUM, of_replicas, axis=None)
             values, count = total[:-1], total[-1]
             first_bad = tf.logical_and(bad_step < 0, tf.logical_not(tf.reduce_all(tf.math.is_finite(values))))
             bad_terms = tf.where(first_bad, values / count, bad_terms)
-            bad_step = tf.where(first_bad, step, bad_step)
+            bad_step = tf.where(first_bad, number, bad_step)
             sums += values
             images += count
         return sums, images, bad_step, bad_terms
@@ -142,42 +145,54 @@ class InnerLoop:
     def _train_step(self, batches: Batches, share: Share, step: tf.Tensor) -> tf.Tensor:
         pixels, labels = batches.images(share), batches.labels(share)
         epoch = tf.cast(step / self._steps_per_epoch, tf.float32)
-        part = tf.cast(share.weight / tf.cast(share.batch, tf.float64), tf.float32)
+        fraction = tf.cast(share.weight / tf.cast(share.batch, tf.float64), tf.float32)
         noise = self._noise(share, pixels, labels, step, training=True)
-        return _weighted(self._gradient_step(pixels, labels, noise, epoch, part), share)
+        return _weighted(self._gradient_step(pixels, labels, noise, epoch, fraction), share)
 
     def _evaluation_step(self, batches: Batches, share: Share, index: tf.Tensor) -> tf.Tensor:
         pixels, labels = batches.images(share), batches.labels(share)
         noise = self._noise(share, pixels, labels, -1 - index, training=False)
         return _weighted(self._loss_only(pixels, labels, noise), share)
 
-    def _gradient_step(
-        self, pixels: tf.Tensor, labels: tf.Tensor | None, noise: Any, epoch: tf.Tensor, part: tf.Tensor
+    def _apply_gradients(
+        self,
+        pixels: tf.Tensor,
+        labels: tf.Tensor | None,
+        noise: Noise | list[tf.Tensor],
+        epoch: tf.Tensor,
+        fraction: tf.Tensor,
     ) -> tf.Tensor:
-        """Take one replica's part of an optimizer step; `part` says how much of the batch that is."""
+        """Take one replica's part of an optimizer step, on this fraction of the batch; return the values of `names`."""
         with tf.GradientTape(persistent=len(self._players) > 1, watch_accessed_variables=False) as tape:
             for player in self._players.values():
                 tape.watch([variable.value for variable in player.variables])
             losses, values = self._losses(pixels, labels, noise, epoch, training=True)
             # The batch's loss is the sum over the replicas.
-            scaled = {name: player.optimizer.scale_loss(losses[name] * part) for name, player in self._players.items()}
-        # All gradients before the first update: each player answers the others as they were.
+            scaled = {
+                name: player.optimizer.scale_loss(losses[name] * fraction) for name, player in self._players.items()
+            }
+        # All gradients are taken before the first update: each player answers the others as they were.
         gradients = {
             name: tape.gradient(scaled[name], [variable.value for variable in player.variables])
             for name, player in self._players.items()
         }
         for name, player in self._players.items():
-            player.optimizer.apply(_summed(gradients[name]), player.variables)
+            player.optimizer.apply(_sum_over_replicas(gradients[name]), player.variables)
         return values
 
-    def _loss_only(self, pixels: tf.Tensor, labels: tf.Tensor | None, noise: Any) -> tf.Tensor:
-        # Warm-ups count as over, so that the epochs of a run compare.
+    def _evaluate_loss(self, pixels: tf.Tensor, labels: tf.Tensor | None, noise: Noise | list[tf.Tensor]) -> tf.Tensor:
+        # Warm-ups count as over, so that the epochs of a run can be compared.
         return self._losses(pixels, labels, noise, tf.constant(np.inf), training=False)[1]
 
     def _losses(
-        self, pixels: tf.Tensor, labels: tf.Tensor | None, noise: Any, epoch: tf.Tensor, training: bool
+        self,
+        pixels: tf.Tensor,
+        labels: tf.Tensor | None,
+        noise: Noise | list[tf.Tensor],
+        epoch: tf.Tensor,
+        training: bool,
     ) -> tuple[Mapping[str, tf.Tensor], tf.Tensor]:
-        """Return what each player minimises, and the values that `names` name; `noise` may be draws made before."""
+        """Return what each player minimises, and the values of `names`; `noise` may be a list of finished draws."""
         source = GivenNoise(noise) if isinstance(noise, list) else noise
         batch = Batch(to_unit_interval(pixels), labels, source, epoch)
         minimised, terms = self._loss(self._autoencoder, batch, training=training)
@@ -186,7 +201,7 @@ class InnerLoop:
 
     def _noise(
         self, share: Share, pixels: tf.Tensor, labels: tf.Tensor | None, step: tf.Tensor, training: bool
-    ) -> StatelessNoise | list[tf.Tensor]:
+    ) -> Noise | list[tf.Tensor]:
         """Return the noise of a share; where XLA compiles the step, the draws that the loss will ask for."""
         noise = StatelessNoise(self._seed, step, share, tf.shape(pixels, tf.int64)[0])
         if not self._jit_compile:
@@ -194,7 +209,7 @@ class InnerLoop:
         return [noise.draw(request) for request in self._requests(pixels, labels, training)]
 
     def _requests(self, pixels: tf.Tensor, labels: tf.Tensor | None, training: bool) -> list[Request]:
-        """Return the draws that the loss asks for, which one trace of it shows."""
+        """Return the draws that the loss asks for; tracing it once shows them."""
         recorder = RequestedNoise(tf.constant(1))
 
         def trace(pixels: tf.Tensor, labels: tf.Tensor | None) -> None:
@@ -205,19 +220,15 @@ class InnerLoop:
 
 
 def _weighted(values: tf.Tensor, share: Share) -> tf.Tensor:
-    """One replica's part of the sums: means times the images they are of, and how many these are, in one tensor.
+    """Return one replica's part of the sums: means times the number of their images, and that number.
 
-    So that one message a step adds it all up.
+    They are one tensor, so that one message a step adds up all of them.
     """
     return tf.concat([tf.cast(values, tf.float64), [1.0]], axis=0) * share.weight
 
 
-def _xla(step: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
-    return tf.function(step, jit_compile=True)
-
-
-def _summed(gradients: Sequence[tf.Tensor | None]) -> list[tf.Tensor | None]:
-    """Over the replicas; what the loss does not depend on has none."""
+def _sum_over_replicas(gradients: Sequence[tf.Tensor | None]) -> list[tf.Tensor | None]:
+    """Return the gradients of all replicas added up; None for a variable on which the loss does not depend."""
     known = [gradient for gradient in gradients if gradient is not None]
     summed = iter(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, known))
     return [None if gradient is None else next(summed) for gradient in gradients]

@@ -1,11 +1,10 @@
 """Random numbers of a step: functions of the seed, the step, the number of the draw, and an image's place in its batch.
 
-So they do not depend on how a batch is shared by replicas, on earlier steps, or on whether XLA compiles the step: XLA
-has no generator that gives the same numbers everywhere, so what it compiles is handed draws that were made outside.
+They do not depend on how a batch is shared by replicas, on earlier steps, or on whether XLA compiles the step: XLA has
+no generator that gives the same numbers everywhere, so draws for what it compiles are made outside.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -20,7 +19,7 @@ Request = tuple[str, tuple[int, ...]]  # of a draw: from which generator, of wha
 
 
 class _Draws:
-    """What all sources have in common: the two names that they are asked by."""
+    """The two methods of `Noise`, by the one method in which the sources differ."""
 
     def normal(self, shape: Sequence[int]) -> tf.Tensor:
         """Return standard normal numbers, float32 `[images, *shape]`."""
@@ -48,30 +47,30 @@ class StatelessNoise(_Draws):
         generator, shape = request
         seed = tf.random.experimental.stateless_fold_in(self._seed, self._count) if self._count else self._seed
         self._count += 1
-        whole = GENERATORS[generator](tf.stack([self._share.batch, *shape]), seed, alg="philox")
-        return whole[self._share.first : self._share.first + self._images]
+        numbers = GENERATORS[generator](tf.stack([self._share.batch, *shape]), seed, alg="philox")
+        return numbers[self._share.first : self._share.first + self._images]
 
 
 class GivenNoise(_Draws):
-    """Draws that were made before, handed out in their order."""
+    """Draws that were made before, returned in their order."""
 
     def __init__(self, draws: Sequence[tf.Tensor]) -> None:
         self._draws = iter(draws)
 
     def draw(self, request: Request) -> tf.Tensor:
-        """Return the next of them."""
+        """Return the next of the draws; the request is not looked at."""
         return next(self._draws)
 
 
 class RequestedNoise(_Draws):
-    """A stand-in that notes what is asked of it, and gives zeros."""
+    """A recorder of requests, all of whose draws are zeros."""
 
-    def __init__(self, images: Any) -> None:
+    def __init__(self, images: tf.Tensor) -> None:
         self.requests: list[Request] = []
         self._images = images
 
     def draw(self, request: Request) -> tf.Tensor:
-        """Note the request."""
+        """Record the request; return zeros."""
         self.requests.append(request)
         return tf.zeros([self._images, *request[1]])
 
@@ -79,7 +78,9 @@ class RequestedNoise(_Draws):
 class NumpyNoise(_Draws):
     """Noise for figures and samples, from NumPy's generator, for so many images."""
 
-    def __init__(self, generator: np.random.Generator, images: int, dtype: Any = np.float64) -> None:
+    def __init__(
+        self, generator: np.random.Generator, images: int, dtype: type[np.float32] | type[np.float64] = np.float64
+    ) -> None:
         self._generator, self._images, self._dtype = generator, images, dtype
 
     def draw(self, request: Request) -> tf.Tensor:

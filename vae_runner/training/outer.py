@@ -1,4 +1,4 @@
-"""The outer loop: epochs, in plain Python. Nothing in it runs once a step."""
+"""The outer loop: epochs, in plain Python, which runs once for many steps."""
 
 import math
 import time
@@ -26,10 +26,10 @@ class Position:
     """Where training stands: what, beside weights and optimizer, decides how it continues."""
 
     epoch: int = 1  # the one under way
-    steps: int = 0  # taken in it
-    sums: Sums | None = None  # over them
+    steps: int = 0  # taken in the epoch
+    sums: Sums | None = None  # over these steps
     seconds: float = 0.0  # spent on the epoch
-    images_per_second: float = 0.0  # reached in it
+    images_per_second: float = 0.0  # in the epoch so far
 
 
 class Progress(NamedTuple):
@@ -51,7 +51,7 @@ class EpochResult:
 
     @property
     def row(self) -> dict[str, float]:
-        """Its row of the metrics table."""
+        """Return its row of the metrics table."""
         return {"epoch": self.epoch, "step": self.step, **self.metrics}
 
     @classmethod
@@ -62,10 +62,10 @@ class EpochResult:
 
 
 class Trainer:
-    """Runs the inner loop epoch by epoch, and evaluates after each.
+    """The inner loop, run epoch by epoch, with an evaluation after each.
 
-    `position` and `history` can be set before the first epoch, to continue where another trainer was. `shielded()` is
-    entered around each call of the compiled loop together with what is noted of it, so that weights and position agree
+    `position` and `history` can be set before the first epoch, to continue where another trainer was. Each call of the
+    compiled loop is inside `shielded()`, with the update of the position after it, so that weights and position agree
     whenever a stop request is answered.
     """
 
@@ -91,12 +91,12 @@ class Trainer:
 
     @property
     def step(self) -> int:
-        """Optimizer steps since the beginning."""
+        """Return the number of optimizer steps since the beginning."""
         return (self.position.epoch - 1) * self._train.steps + self.position.steps
 
     @property
     def images_per_epoch(self) -> int:
-        """How many images an epoch trains on."""
+        """Return how many images an epoch trains on."""
         return self._train.count
 
     def run_epoch(self, on_progress: Callable[[Progress], object]) -> EpochResult:
@@ -124,11 +124,11 @@ class Trainer:
         return result
 
     def next_epoch(self) -> None:
-        """Begin the next epoch: all that belongs to this one is done."""
+        """Begin the next epoch, when all that belongs to this one is done."""
         self.position = Position(self.position.epoch + 1)
 
     def _train_epoch(self, on_progress: Callable[[Progress], object]) -> dict[str, float]:
-        """Train on what is left of the epoch; return its mean loss and terms as train/…."""
+        """Train on the rest of the epoch; return the epoch's mean loss and terms as train/…."""
         shares = self._shares_of("train", self._train)
         pace = _Pace(self.position.images_per_second)
         start = time.monotonic() - self.position.seconds
@@ -143,11 +143,11 @@ class Trainer:
 
     @property
     def _sums(self) -> Sums:
-        """Those of the epoch under way."""
+        """Return the sums of the epoch under way."""
         return self.position.sums or Sums.zero(len(self._inner.names))
 
     def _call(self, shares: Iterator[Share], steps: int, pace: "_Pace", epoch_start: float) -> None:
-        """Make one call of the compiled loop, and note the position after it."""
+        """Make one call of the compiled loop, and update the position."""
         before, start = self.position, time.perf_counter()
         with self._stopwatch.on("training" if self._traced else "first_step"):
             sums = self._inner.train(self._train, shares, self.step, steps, self._sums)
@@ -158,7 +158,7 @@ class Trainer:
         )
 
     def _shares_of(self, split: str, batches: Batches) -> Iterator[Share]:
-        """Return the shares of a split, which continue where its last epoch ended; made when first asked for."""
+        """Return the shares of a split, which continue where its last epoch ended."""
         if split not in self._shares:
             epoch, first = (self.position.epoch - 1, self.position.steps) if split == "train" else (0, 0)
             with self._shielded():
@@ -166,7 +166,7 @@ class Trainer:
         return self._shares[split]
 
     def _evaluate(self, split: str, batches: Batches) -> dict[str, float]:
-        """Return the means over a split, in calls short enough for a stop request to be answered between them."""
+        """Return means over a split, in calls so short that stop requests are answered in time between them."""
         shares = self._shares_of(split, batches)
         pace = _Pace()
         sums, done = Sums.zero(len(self._inner.names)), 0
@@ -195,10 +195,10 @@ class Trainer:
 
 
 class _Pace:
-    """How fast an epoch goes, and how many steps to take in a call.
+    """The speed of an epoch, and the number of steps for the next call that follows from it.
 
-    The first call is a single step and counts only as long as there is no other: it waits for the first batch and,
-    in the first epoch, for the tracing.
+    The first call is a single step, and counts only until there is a second: it includes the wait for the first batch
+    and, in the first epoch, the tracing.
     """
 
     def __init__(self, images_per_second: float = 0.0) -> None:
@@ -209,12 +209,11 @@ class _Pace:
         self._seconds = 0.0
 
     def note(self, steps: int, images: float, seconds: float) -> None:
-        """Take note of a call: so many steps on so many images in so many seconds."""
+        """Record a call: so many steps on so many images in so many seconds."""
         if self._calls <= 1:
             self._images, self._seconds = 0.0, 0.0
         self._images, self._seconds = self._images + images, self._seconds + seconds
         self.images_per_second = self._images / self._seconds
         if self._calls > 0:
-            wanted = round(SECONDS_PER_CALL * steps / seconds)
-            self.steps_per_call = min(max(wanted, 1), MAX_STEPS_PER_CALL)
+            self.steps_per_call = min(max(round(SECONDS_PER_CALL * steps / seconds), 1), MAX_STEPS_PER_CALL)
         self._calls += 1

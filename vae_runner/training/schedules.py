@@ -5,7 +5,6 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import keras
 import tensorflow as tf
@@ -14,43 +13,39 @@ Schedule = Callable[[tf.Tensor, float], tf.Tensor]
 
 
 def constant(epoch: tf.Tensor, epochs: float, *, warmup_epochs: float = 0.0) -> tf.Tensor:
-    """1, after the warm-up."""
+    """Return 1, after the warm-up."""
     return warmup(epoch, warmup_epochs)
 
 
 def cosine(epoch: tf.Tensor, epochs: float, *, warmup_epochs: float = 0.0, final_factor: float = 0.0) -> tf.Tensor:
-    """Half a cosine from 1 to `final_factor` (Loshchilov & Hutter, 2017, equation 5, without restarts)."""
+    """Return half a cosine from 1 to `final_factor` (Loshchilov & Hutter, 2017, equation 5, without restarts)."""
     progress = tf.clip_by_value((epoch - warmup_epochs) / max(epochs - warmup_epochs, 1e-9), 0.0, 1.0)
     return warmup(epoch, warmup_epochs) * (final_factor + (1 - final_factor) * (1 + tf.cos(math.pi * progress)) / 2)
 
 
 def exponential(epoch: tf.Tensor, epochs: float, *, warmup_epochs: float = 0.0, decay: float = 0.95) -> tf.Tensor:
-    """`decay` to the power of the epochs since the warm-up."""
+    """Return `decay` to the power of the epochs since the warm-up."""
     return warmup(epoch, warmup_epochs) * decay ** tf.maximum(epoch - warmup_epochs, 0.0)
 
 
 def warmup(epoch: tf.Tensor, warmup_epochs: float) -> tf.Tensor:
-    """Linear from 0 to 1 over the first `warmup_epochs` epochs."""
+    """Return a factor that grows linearly from 0 to 1 over the first `warmup_epochs` epochs."""
     return tf.minimum(epoch / warmup_epochs, 1.0) if warmup_epochs > 0 else tf.ones_like(epoch)
 
 
 class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
-    """The learning rate of each step: `peak` times what the schedule says of the epoch in the middle of the step."""
+    """The learning rate of each step: `peak` times the schedule's factor for the epoch in the middle of the step."""
 
     def __init__(self, peak: float, schedule: Schedule, epochs: int, steps_per_epoch: int) -> None:
         super().__init__()
-        self._peak, self._schedule, self._epochs, self._steps_per_epoch = (
-            peak,
-            schedule,
-            epochs,
-            steps_per_epoch,
-        )
+        self._peak, self._schedule = peak, schedule
+        self._epochs, self._steps_per_epoch = epochs, steps_per_epoch
 
-    def __call__(self, step: Any) -> tf.Tensor:
-        """The learning rate of step `step`, counted from 0."""
+    def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
+        """Return the learning rate of a step, counted from 0."""
         epoch = tf.cast((tf.cast(step, tf.float64) + 0.5) / self._steps_per_epoch, tf.float32)
         return self._peak * self._schedule(epoch, self._epochs)
 
     def after(self, steps: int) -> float:
-        """The learning rate of the last of so many steps."""
+        """Return the learning rate of the last of so many steps."""
         return float(self(steps - 1))

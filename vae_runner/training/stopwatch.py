@@ -1,4 +1,4 @@
-"""Where the time of a run goes."""
+"""How much time a run spends on what."""
 
 import time
 from collections.abc import Iterator
@@ -6,19 +6,19 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Adds up seconds by what they were spent on."""
+    """A sum of seconds for each activity of a run."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._start = time.perf_counter()
 
     def since_start(self, what: str) -> None:
-        """Count all the time until now."""
+        """Add all the time since the stopwatch was made."""
         self._add(what, time.perf_counter() - self._start)
 
     @contextmanager
     def on(self, what: str) -> Iterator[None]:
-        """Count what is done inside."""
+        """Add the time of what is done inside."""
         start = time.perf_counter()
         try:
             yield

@@ -1,4 +1,4 @@
-"""Compiling the custom operations; without TensorFlow, so that it goes on while that is imported."""
+"""Compiling the custom operations; without TensorFlow, so that it runs while TensorFlow is imported."""
 
 import atexit
 import hashlib
@@ -18,20 +18,21 @@ from pathlib import Path
 from threading import Thread
 
 from vae_runner.errors import first_line
-from vae_runner.files import locks
+from vae_runner.files.locks import Lock
 from vae_runner.runtime.schema import HardwareConfig, takes_custom_ops
 
 log = logging.getLogger(__name__)
 
 
 class UnavailableError(Exception):
-    """The operations cannot be had here; the message says why."""
+    """The operations are not available on this machine; the text says why."""
 
 
 FOLDER = Path(__file__).parent
 COMPILERS = ("c++", "g++", "clang++")  # the first there is, unless $CXX names one
-# Without infinities set aside: a loss that is not finite must be seen. Eigen comes with TensorFlow's headers; its code
-# for newer processors does not compile everywhere, and we use none of it. The rest is what `tf.sysconfig` says.
+# There is no -ffast-math, which assumes finite numbers: a loss that is not finite must be noticed. Eigen comes with
+# TensorFlow's headers; its code for newer processors does not compile everywhere, and none of it is used. The rest is
+# what `tf.sysconfig` says.
 FLAGS = (
     *("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared", "-DEIGEN_DONT_VECTORIZE"),
     *("-std=c++17", "-D_GLIBCXX_USE_CXX11_ABI=1", "-DEIGEN_MAX_ALIGN_BYTES=64"),
@@ -43,39 +44,40 @@ _compiled: set[Path] = set()  # by this process
 
 
 def begin(hardware: HardwareConfig) -> None:
-    """See, in the background, that there is a library, if a run with this hardware could use it."""
+    """Begin to compile in the background, if a run with this hardware can use the operations."""
     if hardware.custom_ops is not False and takes_custom_ops(hardware):
         _begun()
 
 
 def library() -> Path:
-    """Return the compiled operations, when they are there.
+    """Return the file of the compiled operations; wait until it is there.
 
     Raises:
-        UnavailableError: there is no C++ compiler, or it does not compile them, or they cannot be kept.
+        UnavailableError: there is no C++ compiler, it does not compile them, or they cannot be written.
     """
     error = _begun().exception()
     if isinstance(error, UnavailableError | OSError):
-        raise UnavailableError(first_line(error))  # anew: raised, the one that is kept would keep its callers alive
+        # A new exception is raised: the traceback of the cached one would keep its callers alive.
+        raise UnavailableError(first_line(error))
     return _begun().result()
 
 
 def distrust(library: Path, reason: str) -> None:
-    """Have the next process compile what cannot be loaded anew; or none any more, where this one has just done so."""
+    """Let the next process compile a library again that cannot be loaded; none if this process has just done so."""
     with suppress(OSError):
         if library in _compiled:
             _unloadable(library).write_text(reason, encoding="utf-8")
         _checksum(library).unlink(missing_ok=True)
 
 
-@cache  # also that there is none, so that not every run of a sweep tries again
+@cache  # A failure is cached too, so that not every run of a sweep tries again.
 def _begun() -> Future[Path]:
     future: Future[Path] = Future()
 
     def work() -> None:
         try:
             future.set_result(_made())
-        except BaseException as error:  # for whoever asks for the result, who would wait for ever otherwise
+        except BaseException as error:  # Otherwise whoever asks for the result would wait for ever.
             future.set_exception(error)
 
     Thread(target=work, daemon=True).start()  # nothing waits for it at the end
@@ -90,7 +92,7 @@ def _made() -> Path:
     try:
         if (note := _unloadable(library)).exists():
             raise UnavailableError(f"{note.read_text(encoding='utf-8')} (delete {note} to have it tried again)")
-        if not _is_whole(library):
+        if not _is_intact(library):
             _compile(compiler, tensorflow, library)
     except OSError as error:
         raise UnavailableError(f"they cannot be kept in {library.parent} ({error.strerror})") from error
@@ -98,7 +100,7 @@ def _made() -> Path:
 
 
 def _compiler() -> list[str]:
-    """Return the command that $CXX says, or the first compiler there is."""
+    """Return the command in $CXX, or the first compiler that is installed."""
     said = os.environ.get("CXX", "")
     try:
         wanted = shlex.split(said)
@@ -115,7 +117,7 @@ def _compiler() -> list[str]:
 
 
 def _tensorflow() -> Path:
-    """Where TensorFlow is installed."""
+    """Return the folder in which TensorFlow is installed."""
     spec = importlib.util.find_spec("tensorflow")
     assert spec is not None
     assert spec.origin is not None
@@ -123,7 +125,7 @@ def _tensorflow() -> Path:
 
 
 def _library(compiler: list[str], tensorflow: Path) -> Path:
-    """Where the compiled operations are kept: by all that they depend on, so that a home may be many machines'."""
+    """Return the file for the compiled operations, named by all they depend on: machines may share a home folder."""
     macros = _run([*compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull])  # compiler and processor
     sources = [file.read_bytes() for file in sorted(FOLDER.glob("*.[ch]*"))]
     installed = (tensorflow / TENSORFLOW_LIBRARY).stat()
@@ -136,8 +138,8 @@ def _library(compiler: list[str], tensorflow: Path) -> Path:
     return cache / "vae-runner" / "custom_ops" / f"{name}.so"
 
 
-def _is_whole(library: Path) -> bool:
-    """Whether a library is as it was written: to load half of one would end the process."""
+def _is_intact(library: Path) -> bool:
+    """Return whether a library has its checksum: loading half of one would end the process."""
     try:
         return hashlib.sha256(library.read_bytes()).hexdigest().encode() == _checksum(library).read_bytes()
     except FileNotFoundError:
@@ -149,14 +151,14 @@ def _checksum(library: Path) -> Path:
 
 
 def _unloadable(library: Path) -> Path:
-    """Return where it stands why the library cannot be loaded: its folder forbids execution, for example."""
+    """Return the file that says why the library cannot be loaded, for example because its folder forbids execution."""
     return library.with_suffix(".unloadable")
 
 
 def _compile(compiler: list[str], tensorflow: Path, library: Path) -> None:
     library.parent.mkdir(parents=True, exist_ok=True)
-    with locks.taken(library.with_suffix(".lock")):
-        if _is_whole(library):  # another run was first
+    with Lock(library.with_suffix(".lock")):
+        if _is_intact(library):  # Another run was first.
             return
         for left in library.parent.glob(f"{library.stem}*/"):  # by a process that was killed
             shutil.rmtree(left, ignore_errors=True)
@@ -165,7 +167,7 @@ def _compile(compiler: list[str], tensorflow: Path, library: Path) -> None:
             compiled = Path(folder) / library.name
             command = [*compiler, *FLAGS, os.fspath(FOLDER / "operations.cc"), "-o", os.fspath(compiled)]
             headers = ["-isystem", os.fspath(tensorflow / "include")]  # as a system's: their warnings are not ours
-            # What a compiler that is interrupted leaves goes with the folder.
+            # What an interrupted compiler leaves is deleted with the folder.
             _run([*command, *headers, f"-L{tensorflow}", f"-l:{TENSORFLOW_LIBRARY}"], TMPDIR=folder)
             if not compiled.exists():
                 raise UnavailableError(f"{shlex.join(compiler)} made nothing")

@@ -1,12 +1,12 @@
 """The gradients of the custom operations.
 
-Most first gradients are operations too. The gradients of those, and that of the patches' sums, which no usual loss asks
-for, are taken of the same formulas in TensorFlow's own operations. Means and variances have none: they go into moving
-averages alone.
+Most first gradients are operations too. Their gradients, and that of the patches' sums, which no usual loss asks for,
+are those of the same formulas in TensorFlow's own operations. Means and variances have none: they are for moving
+averages.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from types import ModuleType
 
 import tensorflow as tf
 
@@ -15,11 +15,11 @@ from vae_runner.acceleration.custom_ops.reference import convolved, normalized_l
 Gradients = list[tf.Tensor | None]
 
 
-def register(operations: Any) -> None:
-    """Tell TensorFlow the gradients of these operations; once a process."""
+def register(operations: ModuleType) -> None:
+    """Register the gradients of the operations with TensorFlow, which takes them once in a process."""
 
     @tf.RegisterGradient("VaeRunnerNormalizedLeakyRelu")
-    def _(op: tf.Operation, dy: tf.Tensor, *_: Any) -> Any:
+    def _(op: tf.Operation, dy: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, ...]:
         x, gamma, beta = op.inputs
         _, mean, variance = op.outputs
         return operations.vae_runner_normalized_leaky_relu_grad(
@@ -27,20 +27,18 @@ def register(operations: Any) -> None:
         )
 
     @tf.RegisterGradient("VaeRunnerConvolvedGrey")
-    def _(op: tf.Operation, dmaps: tf.Tensor) -> Any:
+    def _(op: tf.Operation, dmaps: tf.Tensor) -> tuple[tf.Tensor, ...]:
         images, kernel, bias = op.inputs
-        attributes = _attributes(op, "stride", "slope")
-        dimages = _pulled_back(  # which training does not ask for: it goes when the graph is pruned
-            lambda images: convolved(images, kernel, attributes["stride"]),
-            [images],
-            [tf.raw_ops.LeakyReluGrad(gradients=dmaps, features=op.outputs[0], alpha=attributes["slope"])],
-        )
+        stride, slope = op.get_attr("stride"), op.get_attr("slope")
+        dconvolved = tf.raw_ops.LeakyReluGrad(gradients=dmaps, features=op.outputs[0], alpha=slope)
+        # Training does not ask for this gradient: it disappears when the graph is pruned.
+        dimages = _pulled_back(lambda images: convolved(images, kernel, stride), [images], [dconvolved])
         return *dimages, *operations.vae_runner_convolved_grey_grad(
-            dmaps=dmaps, images=images, kernel=kernel, bias=bias, **attributes
+            dmaps=dmaps, images=images, kernel=kernel, bias=bias, stride=stride, slope=slope
         )
 
     @tf.RegisterGradient("VaeRunnerImageHead")
-    def _(op: tf.Operation, dimages: tf.Tensor, *_: Any) -> Any:
+    def _(op: tf.Operation, dimages: tf.Tensor, *_: tf.Tensor) -> tuple[tf.Tensor, ...]:
         x, gamma, beta, kernel, _ = op.inputs
         _, mean, variance = op.outputs
         return operations.vae_runner_image_head_grad(
@@ -104,14 +102,14 @@ def _image_head_grad(op: tf.Operation, *gradients: tf.Tensor) -> Gradients:
     return [*_pulled_back(first, op.inputs[:5], gradients), None, None]
 
 
-def _attributes(op: tf.Operation, *names: str) -> dict[str, Any]:
+def _attributes(op: tf.Operation, *names: str) -> dict[str, float]:
     return {name: op.get_attr(name) for name in names}
 
 
 def _pulled_back(
-    function: Callable[..., Any], inputs: Sequence[tf.Tensor], gradients: Sequence[tf.Tensor]
+    function: Callable[..., tf.Tensor | Gradients], inputs: Sequence[tf.Tensor], gradients: Sequence[tf.Tensor]
 ) -> Gradients:
-    """From the gradients of what a function makes of the inputs to those of the inputs."""
+    """Return the gradients of a function's inputs, from those of its outputs."""
     sources = list(inputs)
     with tf.GradientTape() as tape:
         tape.watch(sources)

@@ -3,7 +3,7 @@
 import logging
 import os
 from functools import cache
-from typing import Any
+from types import ModuleType
 
 import tensorflow as tf
 
@@ -16,11 +16,11 @@ from vae_runner.runtime.schema import HardwareConfig, takes_custom_ops
 log = logging.getLogger(__name__)
 
 
-def load_for(hardware: HardwareConfig) -> Any:
-    """Return the operations for a run with this hardware; None where it does without.
+def load_for(hardware: HardwareConfig) -> ModuleType | None:
+    """Return the operations for a run with this hardware; None where it does not use them.
 
     Raises:
-        UserError: it is to use them, and cannot.
+        UserError: `custom_ops` is true, and they are not available.
     """
     on_cpu = hardware.device == "cpu" or (hardware.gpus is None and not tf.config.list_physical_devices("GPU"))
     possible = takes_custom_ops(hardware) and on_cpu
@@ -28,22 +28,22 @@ def load_for(hardware: HardwareConfig) -> Any:
         return None
     try:
         if not possible:
-            raise UnavailableError("custom operations are for float32 on a CPU")
+            raise UnavailableError("custom operations are for fused layers in float32 on a CPU")
         return load()
     except UnavailableError as error:
         if hardware.custom_ops is True:
-            raise UserError(f"hardware.custom_ops=true: {error}; leave it out to do without") from error
+            raise UserError(f"hardware.custom_ops=true: {error}; leave it out to train without them") from error
         _warn(str(error))
         return None
 
 
 @cache  # not in every run of a sweep
 def _warn(reason: str) -> None:
-    log.warning(f"No custom operations, a step takes longer: {reason} (hardware.custom_ops=false: not to be told)")
+    log.warning(f"No custom operations, a step takes longer: {reason} (hardware.custom_ops=false hides this warning)")
 
 
 @cache
-def load() -> Any:
+def load() -> ModuleType:
     """Return the operations, as functions with gradients; waits until they are compiled.
 
     Raises:

@@ -1,8 +1,8 @@
-"""What an image file is made of, walked block by block before anything of it is decoded.
+"""Limits on the structure of an image file, checked block by block before anything of it is decoded.
 
-A small file can ask for a lot. Pillow bounds what pixels and compressed text unpack to; it does not bound how often a
-JPEG paints over its pixels, how much metadata is kept and joined, or what a pipe gives. Here that is bounded. A walk
-goes over what Pillow would read, and ends where the file is damaged: what is wrong with it Pillow says better.
+A small file can ask for a lot. Pillow bounds what pixels and compressed text unpack to, but not how often a JPEG
+paints over its pixels, how much metadata is kept and joined, or how much a pipe gives. A walk visits what Pillow would
+read, and ends where the file is damaged: Pillow's message says what is wrong.
 """
 
 import re
@@ -13,21 +13,21 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import BinaryIO
 
-MAX_BYTES = 400_000_000  # of a file: what the largest image takes that is not compressed
-MAX_METADATA = 16_000_000  # bytes of it: several times what telephones add
+MAX_BYTES = 400_000_000  # of a file: the largest image, uncompressed
+MAX_METADATA = 16_000_000  # bytes: several times what telephones add
 FRAMES, SCANS, METADATA, PIECES = "frames", "scans", "blocks of metadata", "pieces"
 MOST = {
-    FRAMES: 1_000,  # beyond it is a film, whose first frame nobody meant as an image
-    SCANS: 64,  # a progressive JPEG has about ten, and each goes over all pixels
+    FRAMES: 1_000,  # More make a film, whose first frame nobody meant as an image.
+    SCANS: 64,  # A progressive JPEG has about ten, and each goes over all pixels.
     METADATA: 4_000,
-    PIECES: 2_000_000,  # of pixels, or bytes that are passed over
+    PIECES: 2_000_000,  # of pixels, or skipped bytes
 }
 
-Blocks = Iterator[tuple[str, int]]  # kind and size of each
+Blocks = Iterator[tuple[str, int]]  # the kind and size of each
 
 
 def excess(path: Path) -> str | None:
-    """Return what makes an image file too dangerous to decode, in words that follow its name, or None.
+    """Return why an image file is too dangerous to decode, as a predicate for its name ("has …"), or None.
 
     Raises:
         OSError: the file cannot be read.
@@ -77,7 +77,7 @@ def _webp(file: BinaryIO) -> Blocks:
 
 
 def _gif(file: BinaryIO) -> Blocks:
-    def pass_over_colours(flags: int) -> None:
+    def skip_colours(flags: int) -> None:
         if flags & 0x80:
             file.seek(3 << (flags & 7) + 1, 1)
 
@@ -87,23 +87,23 @@ def _gif(file: BinaryIO) -> Blocks:
             file.seek(size[0], 1)
 
     file.seek(10)
-    pass_over_colours(int.from_bytes(file.read(3)[:1]))
+    skip_colours(int.from_bytes(file.read(3)[:1]))
     while (introduction := file.read(1)) not in (b"", b";"):
         if introduction == b"!":
-            yield from pieces(METADATA if file.read(1) == b"\xfe" else PIECES)  # comments are kept
+            yield from pieces(METADATA if file.read(1) == b"\xfe" else PIECES)  # Pillow keeps comments.
         elif introduction == b"," and len(place := file.read(9)) == 9:
             yield FRAMES, 0
-            pass_over_colours(place[8])
+            skip_colours(place[8])
             file.read(1)
             yield from pieces(PIECES)
         else:
             yield PIECES, 1
 
 
-SEGMENTS = {*range(0xC0, 0xD0), *range(0xDA, 0xFF)}  # the markers that a length and a content follow
+SEGMENTS = {*range(0xC0, 0xD0), *range(0xDA, 0xFF)}  # the markers that are followed by a length and a content
 FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # among pixels
-SEARCHED = 1 << 16  # bytes at a time
+SEARCH_BLOCK = 1 << 16  # bytes
 
 
 def _jpeg(file: BinaryIO) -> Blocks:
@@ -130,7 +130,7 @@ def _jpeg(file: BinaryIO) -> Blocks:
 
 
 def _to_next_marker(file: BinaryIO) -> None:
-    while len(block := file.read(SEARCHED)) > 1:
+    while len(block := file.read(SEARCH_BLOCK)) > 1:
         if found := MARKER.search(block):
             file.seek(found.start() - len(block), 1)
             return

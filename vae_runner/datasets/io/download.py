@@ -1,4 +1,4 @@
-"""Downloads that are whole or not there, and archives that stay in their folder."""
+"""Atomic downloads, and archives that are unpacked into their folder alone."""
 
 import gzip
 import logging
@@ -11,51 +11,49 @@ import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from http.client import HTTPException, HTTPMessage
+from http.client import HTTPException, HTTPMessage, HTTPResponse
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, cast
-
-from filelock import Timeout
+from typing import IO, cast
 
 from vae_runner.errors import UserError
-from vae_runner.files import locks
-from vae_runner.runtime.console import Bar
+from vae_runner.files.locks import Lock
+from vae_runner.runtime.console import progress_bar
 
 log = logging.getLogger(__name__)
 
 BLOCK = 1 << 18
-ATTEMPTS = 5  # of one file; each goes on where the last one broke off
+ATTEMPTS = 5  # for one file; each continues where the last one broke off
 TIMEOUT = 30  # seconds without an answer or a byte
-PATIENCE = 1.0  # seconds after which it is said that another process is waited for
+PATIENCE = 1.0  # seconds of waiting for another process before a message says so
 MAX_BYTES = 1 << 30  # of a file, where no other limit is given
 MAX_DEPTH = 16  # of the folders in an archive: each member could make thousands
-MAX_HEADER = 1 << 14  # bytes before a member's content; tarfile's time for one grows with the square of them
+MAX_HEADER = 1 << 14  # bytes before a member's content; tarfile takes time that grows with their square
 MAX_PADDING = 1 << 20  # bytes after the last member
 
-# What is raised on a damaged archive, besides the errors of the disk; tarfile reads headers before headers recursively.
+# A damaged archive raises one of these, besides the errors of the disk; tarfile reads headers of headers recursively.
 UNREADABLE_ARCHIVE = (
     tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, LookupError, RecursionError,
 )  # fmt: skip
 
 
 class _BrokenTransferError(Exception):
-    """A transfer that ended early; the next attempt may go on from there."""
+    """A transfer ended early; the next attempt may continue from there."""
 
 
 class _TooLargeError(Exception):
-    """There is more of a file than is wanted."""
+    """A file has more bytes than it may have."""
 
 
 class _Redirections(urllib.request.HTTPRedirectHandler):
-    """Every address on the way is checked before it is asked, and what comes with a redirection is not read."""
+    """Checks every address on the way before it is requested, and does not read what comes with a redirection."""
 
     def __init__(self, first: str) -> None:
-        self._here = _is_here(first)
+        self._from_here = _is_here(first)
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> urllib.request.Request | None:
-        _check_address(newurl, from_here=self._here)
+        _check_address(newurl, from_here=self._from_here)
         fp.close()
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -63,44 +61,37 @@ class _Redirections(urllib.request.HTTPRedirectHandler):
 def download(
     url: str, target: Path, check: Callable[[Path], str | None], advice: str, max_bytes: int = MAX_BYTES
 ) -> None:
-    """Fetch `url` into `target`, with a progress bar; the file gets its name only when it is whole and `check` passes.
+    """Fetch `url` (https, or http on this machine) into `target`, which exists only when it is complete and checked.
 
-    A broken transfer is resumed where the server can (HTTP ranges), else restarted; what an earlier process left in
-    `target.part` is resumed too. Of several processes that want the same file one fetches it, and the others wait.
-
-    Args:
-        url: an https address, or http on this machine.
-        target: where the file goes.
-        check: says what is wrong with the file, or None.
-        advice: what else the user can do where the file cannot be had.
-        max_bytes: what it may have.
+    A broken transfer is resumed where the server can (HTTP ranges), else restarted, also one that an earlier process
+    left in `target.part`. Of several processes that want the same file one fetches it, and the others wait. `check`
+    returns what is wrong with the file, or None; `advice` is what else the user can do.
 
     Raises:
-        UserError: the server cannot be reached or does not have the file, its content is larger than or not what it
-            should be, or it cannot be written.
+        UserError: the server cannot be reached or does not have the file, the file is larger than `max_bytes` or not
+            what it should be, or it cannot be written.
     """
     _check_address(url)
     part = target.with_name(target.name + ".part")
     by_hand = f"put it at {target} by hand, {advice}"
     with one_process(target):
-        if target.exists():  # another process got it while this one waited
+        if target.exists():  # Another process has fetched it meanwhile.
             return
         try:
-            error = _fetch(url, part, check, max_bytes)
-        except OSError as problem:
-            raise UserError(f"cannot write {part} ({problem.strerror}): give another data_dir") from problem
-        if error is not None:
-            raise UserError(f"cannot download {url} ({error}): {by_hand}")
-        complaint = check(part)
-        if complaint is not None:
+            problem = _fetch(url, part, check, max_bytes)
+        except OSError as error:
+            raise UserError(f"cannot write {part} ({error.strerror}): give another data_dir") from error
+        if problem is not None:
+            raise UserError(f"cannot download {url} ({problem}): {by_hand}")
+        if (problem := check(part)) is not None:
             part.unlink()
-            raise UserError(f"what {url} gave {complaint}: {by_hand}")
+            raise UserError(f"what {url} gave {problem}: {by_hand}")
         part.replace(target)
 
 
 @contextmanager
 def one_process(target: Path) -> Iterator[None]:
-    """Of the processes that make `target`, one at a time is inside; the others wait, and should look for it again.
+    """Admit one process at a time of those that make `target`; the others wait, and must then look for it again.
 
     Raises:
         UserError: the folder of `target` cannot be written.
@@ -108,23 +99,22 @@ def one_process(target: Path) -> Iterator[None]:
     lock_file = target.with_name(target.name + ".lock")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock = locks.take(lock_file, PATIENCE)
-        except Timeout:
+        lock = Lock(lock_file)
+        if not lock.acquire(PATIENCE):
             log.info("Waiting for another process, which is fetching %s", target)
-            lock = locks.take(lock_file)
+            lock.acquire()
     except OSError as problem:
         raise UserError(f"cannot write {lock_file} ({problem.strerror}): give another data_dir") from problem
     try:
         yield
     finally:
-        lock_file.unlink(missing_ok=True)  # while it is held: who waits for it notices, and makes a new one
+        lock_file.unlink(missing_ok=True)  # while it is held: whoever waits for it notices, and makes a new one
         lock.release()
 
 
 def _check_address(url: str, *, from_here: bool = True) -> None:
-    """Refuse what is not https, or http on this machine, where nobody else's server has led to it."""
-    with suppress(ValueError):  # it is no address at all
+    """Refuse what is not https, or http on this machine: a server elsewhere may not redirect to the latter."""
+    with suppress(ValueError):  # It is no address at all.
         scheme = urllib.parse.urlsplit(url).scheme
         if scheme == "https" or (scheme == "http" and from_here and _is_here(url)):
             return
@@ -136,7 +126,7 @@ def _is_here(url: str) -> bool:
 
 
 def _fetch(url: str, part: Path, check: Callable[[Path], str | None], max_bytes: int) -> str | None:
-    """Get the whole of `url` into `part`, in several attempts; what kept us from it, or None."""
+    """Download `url` into `part`, in several attempts; return what is wrong with the last one, or None."""
     problem = ""
     for _ in range(ATTEMPTS):
         try:
@@ -146,7 +136,7 @@ def _fetch(url: str, part: Path, check: Callable[[Path], str | None], max_bytes:
             part.unlink(missing_ok=True)
             return f"it has more than {max_bytes:,} bytes"
         except urllib.error.HTTPError as error:
-            if error.code == 416:  # there is nothing beyond what we have: it is the whole file, or another one
+            if error.code == 416:  # There is nothing beyond `part`, which is the complete file, or another one.
                 if error.headers.get("Content-Range") == f"bytes */{part.stat().st_size}" and check(part) is None:
                     return None
                 part.unlink()
@@ -156,16 +146,16 @@ def _fetch(url: str, part: Path, check: Callable[[Path], str | None], max_bytes:
         except urllib.error.URLError as error:
             problem = str(error.reason)
             if isinstance(error.reason, OSError) and not isinstance(error.reason, (TimeoutError, ConnectionError)):
-                return problem  # no such host, no network: trying again will not help
+                return problem  # There is no such host, or no network: trying again will not help.
         except (_BrokenTransferError, HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as error:
             problem = str(error) or type(error).__name__
-        except ValueError as error:  # a host whose name cannot be one
+        except ValueError as error:  # The host's name is invalid.
             return str(error)
     return f"{problem}, {ATTEMPTS} times"
 
 
 def _transfer(url: str, part: Path, max_bytes: int) -> None:
-    """One attempt: from where `part` ends to the end of the file."""
+    """Download, in one attempt, from where `part` ends to the end of the file."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"User-Agent": "vae-runner"})
     if have:
@@ -179,21 +169,21 @@ def _transfer(url: str, part: Path, max_bytes: int) -> None:
             raise _TooLargeError
         with (
             part.open("ab" if resumed else "wb") as file,
-            Bar(f"Downloading {part.stem}", total, "bytes") as bar,
+            progress_bar(f"Downloading {part.stem}", total, "bytes") as advance,
         ):
-            bar.advance(start)
+            advance(start)
             for block in _blocks(answer):
                 if file.tell() + len(block) > max_bytes:
                     raise _TooLargeError
                 file.write(block)
-                bar.advance(len(block))
+                advance(len(block))
             got = file.tell()
     if total is not None and got < total:
         raise _BrokenTransferError(f"the transfer broke off after {got} of {total} bytes")
 
 
-def _blocks(answer: Any) -> Iterator[bytes]:
-    """Yield what the server sends. However the connection ends early, it is the transfer that broke, not the disk."""
+def _blocks(answer: HTTPResponse) -> Iterator[bytes]:
+    """Yield what the server sends; make any failure of the connection a broken transfer, unlike one of the disk."""
     try:
         while block := answer.read(BLOCK):
             yield block
@@ -202,7 +192,7 @@ def _blocks(answer: Any) -> Iterator[bytes]:
 
 
 class _Limited:
-    """A stream that is read no further than to `limit`: tarfile believes what a header says of its own length."""
+    """A stream that is not read beyond `limit`: tarfile would believe what a header says of its own length."""
 
     def __init__(self, stream: gzip.GzipFile) -> None:
         self._stream = stream
@@ -210,7 +200,7 @@ class _Limited:
         self.tell = stream.tell
 
     def allow(self, size: int) -> None:
-        """From here so many bytes may be read, and no more."""
+        """Allow so many more bytes to be read from here."""
         self.limit = self.tell() + size
 
     def read(self, size: int) -> bytes:
@@ -228,7 +218,7 @@ class _Limited:
 
 @contextmanager
 def open_archive(archive: Path) -> Iterator[tuple[tarfile.TarFile, _Limited]]:
-    """Open a .tgz; yield it, and the stream it is read from."""
+    """Open a .tgz; yield it, and the limited stream it is read from."""
     if not archive.is_file():
         raise tarfile.ReadError("it is no file")
     with gzip.open(archive) as stream:
@@ -238,7 +228,7 @@ def open_archive(archive: Path) -> Iterator[tuple[tarfile.TarFile, _Limited]]:
 
 
 def unpack(archive: Path, folder: Path, max_bytes: int, max_members: int) -> None:
-    """Unpack a .tgz of plain files into `folder`, which gets its name only when everything is in it.
+    """Unpack a .tgz of plain files into `folder`, which exists only when everything is in it.
 
     Raises:
         UserError: the archive is damaged, too large, or has a member that is no plain file or folder below `folder`;
@@ -247,7 +237,10 @@ def unpack(archive: Path, folder: Path, max_bytes: int, max_members: int) -> Non
     working = folder.with_name(folder.name + ".unpacking")
     shutil.rmtree(working, ignore_errors=True)
     try:
-        with open_archive(archive) as (tar, stream), Bar(f"Unpacking {archive.name}", None, "files") as bar:
+        with (
+            open_archive(archive) as (tar, stream),
+            progress_bar(f"Unpacking {archive.name}", None, "files") as advance,
+        ):
             size = count = 0
             while member := tar.next():
                 size, count = size + member.size, count + 1
@@ -258,17 +251,17 @@ def unpack(archive: Path, folder: Path, max_bytes: int, max_members: int) -> Non
                 _check_member(archive, member)
                 stream.allow(member.size)
                 tar.extract(member, working, filter="data")
-                tar.members = []  # type: ignore[attr-defined]  # it would remember them all
+                tar.members = []  # type: ignore[attr-defined]  # It would collect them all.
                 stream.allow(MAX_HEADER)
-                bar.advance(1)
+                advance(1)
             stream.allow(MAX_PADDING)
-            while stream.read(BLOCK):  # to the end, where gzip's checksum is
+            while stream.read(BLOCK):  # gzip's checksum is at the end
                 pass
             if count == 0:
                 raise tarfile.ReadError("it holds nothing")
         working.replace(folder)
     except (*UNREADABLE_ARCHIVE, OSError) as error:
-        if isinstance(error, OSError) and error.strerror:  # of the disk, not of the archive
+        if isinstance(error, OSError) and error.strerror:  # It is about the disk, not the archive.
             raise UserError(f"cannot write {folder} ({error.strerror}): make room, or give another data_dir") from error
         raise UserError(f"{archive} cannot be unpacked ({error}): delete it and get it again") from error
     finally:
@@ -276,7 +269,7 @@ def unpack(archive: Path, folder: Path, max_bytes: int, max_members: int) -> Non
 
 
 def _check_member(archive: Path, member: tarfile.TarInfo) -> None:
-    """Refuse what is no plain file or folder in its place."""
+    """Refuse a member that is no plain file, or no folder, below the archive's own."""
     parts = PurePosixPath(member.name).parts
     plain = (member.isfile() and parts and not member.issparse() and member.size >= 0) or member.isdir()
     if not plain or member.name.startswith("/") or ".." in parts:

@@ -1,7 +1,7 @@
 """Which image files lie below a folder, and what is passed over there.
 
-Linked folders are followed. Each folder is read once, however many links lead to it: by its own path if it lies below
-the root, so that links neither go in circles nor give an image to two splits.
+Linked folders are followed. A folder is read once, however many links lead to it, and by its own path if it lies below
+the root: so links neither go in circles nor give an image to two splits.
 """
 
 import os
@@ -11,19 +11,20 @@ from pathlib import Path
 
 from vae_runner.datasets.io import prepared
 from vae_runner.errors import UserError
-from vae_runner.files.folders import RUN_FILE, SWEEP_FILE, readable
+from vae_runner.files.folders import RUN_FILE, SWEEP_FILE
+from vae_runner.files.untrusted import readable
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp"}
-UNREAD = {  # of images in formats that are not read
+UNSUPPORTED = {  # image formats that are not read
     ".ai", ".avif", ".arw", ".cr2", ".cr3", ".dds", ".dng", ".emf", ".eps", ".exr", ".hdr", ".heic", ".heics", ".heif",
     ".hif", ".ico", ".j2k", ".jp2", ".jpf", ".jpx", ".jxl", ".jxr", ".nef", ".orf", ".pbm", ".pcx", ".pgm", ".pnm",
     ".ppm", ".psd", ".raf", ".raw", ".rw2", ".svg", ".svgz", ".tga", ".tif", ".tiff", ".wdp", ".wmf", ".xcf",
 }  # fmt: skip
-SYSTEM_FOLDERS = {  # of thumbnails and deleted files, made by network storage and operating systems
+SYSTEM_FOLDERS = {  # thumbnails and deleted files of network storage and operating systems
     "@eaDir", "@Recycle", "@Recently-Snapshot", "#recycle", "#snapshot", "__MACOSX", "$RECYCLE.BIN",
     "System Volume Information", "lost+found",
 }  # fmt: skip
-OURS = {  # what makes a folder one that this program wrote: its pictures are no data
+OURS = {  # the files that show a folder to be written by this program, whose pictures are no data
     frozenset({RUN_FILE}): "run directories",
     frozenset({SWEEP_FILE}): "sweep directories",
     prepared.FILES: "folders of prepared images",
@@ -36,25 +37,25 @@ SPLITS = {
 
 @dataclass
 class Found:
-    """What is below a folder: image files, sorted by path; and what was passed over, by kind."""
+    """The image files below a folder, sorted by path, and what was passed over there."""
 
     files: list[Path] = field(default_factory=list)
     _counts: Counter[str] = field(default_factory=Counter)
     _first: dict[str, str] = field(default_factory=dict)
 
     def pass_over(self, kind: str, path: Path, root: Path) -> None:
-        """Count one thing of a kind; the first one is an example of it."""
+        """Count a path among those of its kind."""
         self._counts[kind] += 1
         self._first.setdefault(kind, str(path.relative_to(root)))
 
     @property
     def passed_over(self) -> str:
-        """How many things of each kind were passed over, in words; empty if none was."""
+        """Return how many paths of each kind were passed over, with an example each; empty if none was."""
         return "; ".join(f"{kind}: {count} (like {self._first[kind]})" for kind, count in self._counts.items())
 
 
 def find_images(root: Path) -> Found:
-    """Return the image files below `root`, by their suffix.
+    """Return the image files below `root`, recognised by their suffix.
 
     Raises:
         UserError: the folder does not exist, cannot be read, is empty, or holds no image.
@@ -76,11 +77,11 @@ def find_images(root: Path) -> Found:
 def _walk(root: Path) -> Found:
     found = Found()
     real_root = Path(os.path.realpath(root))
-    seen = {str(path) for path in (real_root, *real_root.parents)}  # by their real paths
+    seen = {str(path) for path in (real_root, *real_root.parents)}
     read: list[Path] = []
     occupied: set[Path] = set()
     folders = [root]
-    links: list[Path] = []  # followed last: an image has its own path, where it lies below the root
+    links: list[Path] = []  # followed last, so that folders below the root are read by their own paths
     while folders or links:
         folder = folders.pop(0) if folders else links.pop(0)
         real = os.path.realpath(folder)
@@ -96,31 +97,33 @@ def _walk(root: Path) -> Found:
             continue
         read.append(folder)
         for entry in entries:
-            path = folder / entry.name
-            suffix = path.suffix.lower()
-            if _is_folder(entry):
-                if entry.name.startswith("."):
-                    found.pass_over("hidden folders", path, root)
-                elif entry.name in SYSTEM_FOLDERS:
-                    found.pass_over("folders of thumbnails and the like", path, root)
-                else:
-                    (links if entry.is_symlink() else folders).append(path)
-            elif entry.name.startswith("."):
-                found.pass_over("hidden files", path, root)
-            elif entry.is_symlink() and not path.exists():
-                found.pass_over("links that lead nowhere", path, root)
-            elif suffix in SUFFIXES:
+            path, is_folder = folder / entry.name, _is_folder(entry)
+            if kind := _passed_over_as(entry, is_folder):
+                found.pass_over(kind, path, root)
+            elif not is_folder:
                 found.files.append(path)
-            elif suffix in UNREAD:
-                found.pass_over(f"images in a format that is not read, {suffix}", path, root)
             else:
-                found.pass_over("other files", path, root)
+                (links if entry.is_symlink() else folders).append(path)
     found.files.sort()
     occupied.update(parent for path in found.files for parent in path.parents)
     for folder in sorted(read):
         if folder not in occupied and folder.parent in occupied:
             found.pass_over("folders without an image", folder, root)
     return found
+
+
+def _passed_over_as(entry: os.DirEntry[str], is_folder: bool) -> str | None:
+    """Return as what kind a folder or file is passed over; None for a folder to read, or an image."""
+    suffix = Path(entry.name).suffix.lower()
+    if entry.name.startswith("."):
+        return "hidden folders" if is_folder else "hidden files"
+    if is_folder:
+        return "folders of thumbnails and the like" if entry.name in SYSTEM_FOLDERS else None
+    if entry.is_symlink() and not Path(entry.path).exists():
+        return "links that lead nowhere"
+    if suffix in SUFFIXES:
+        return None
+    return f"images in a format that is not read, {suffix}" if suffix in UNSUPPORTED else "other files"
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -132,15 +135,15 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         with readable(Path(entry.path)):
             return entry.is_dir()
-    except OSError:  # a link to itself
+    except OSError:  # It is a link to itself.
         return False
 
 
 def given_splits(root: Path, found: Found) -> dict[str, list[Path]]:
-    """Return the images of the splits that the sub-folders of `root` are called after; none if they are no splits.
+    """Return the images by split ("train", "test", "validation"), if sub-folders of `root` are named after splits.
 
-    They are where there are training images and others. Validation images are the test images where there are no
-    others. What lies beside the splits is passed over.
+    It is empty unless there are training images and others. Without test images, the validation images serve as these.
+    Images outside of these folders are passed over.
     """
     splits: dict[str, list[Path]] = {}
     beside: list[Path] = []

@@ -1,16 +1,16 @@
-"""What is done for PNGs before Pillow sees their pixels, or in its place.
+"""PNGs that Pillow decodes slowly, or with wrong pixels.
 
-Plain ones are decoded by Wuffs where it is installed (`pip install 'vae-runner[png]'`), in half of Pillow's time. Of
-those whose samples have another depth than 8 bits, Pillow cuts the samples and does not scale the transparent colour.
+Wuffs decodes plain ones where it is installed (`pip install 'vae-runner[png]'`), in half of Pillow's time. Of samples
+with another depth than 8 bits, Pillow truncates 16 bits, and does not scale the transparent colour.
 """
 
 import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 try:
@@ -19,24 +19,24 @@ try:
 except ImportError:
     pywuffs = None
 
-# What only Pillow is asked about: the orientation, in EXIF or XMP or a text of either, animations, transparent colours.
+# With these, Pillow decodes: the orientation, in EXIF or XMP or a text of either, animations, transparent colours.
 PILLOWS = (b"eXIf", b"exif", b"xmp", b"acTL", b"tRNS")
 
-# Pillow names the samples in a PNG by "raw modes". Of 16 bits it gives the high bytes; how to read the low bytes in
-# their place, and in which channels they are then.
+# By Pillow's "raw mode" of 16-bit samples, of which it returns the high bytes: the raw mode that returns the low bytes
+# instead, and in which channels they are then.
 LOW_BYTES = {
     "RGB;16B": ("RGB;16L", [0, 1, 2]),
     "RGBA;16B": ("RGBA;16L", [0, 1, 2, 3]),
     "LA;16B": ("RGBA", [1, 1, 1, 3]),
 }
 SHALLOW = {"L;2": 2, "L;4": 4}  # the bits of a sample
-STRIP = 64  # rows that are rounded at a time, because that takes more memory than the image
+STRIP = 64  # rows that are rounded at a time, in more memory than the image has
 
 
 def decode(path: Path, image: Image.Image) -> Image.Image | None:
-    """Return what Pillow would decode, given that it has opened but not loaded `path`; or None, and then it has to.
+    """Return the pixels of a PNG that Pillow has opened but not loaded, or None where Pillow must decode it.
 
-    It has to where a PNG is more than 8-bit pixels, and where one is damaged: its verdict counts, and its words.
+    It must where there is more than 8-bit pixels, and where the file is damaged: its refusal is what users see.
     """
     if pywuffs is None or image.format != "PNG" or [tile.args for tile in image.tile] != [image.mode]:  # type: ignore[attr-defined]
         return None
@@ -55,10 +55,9 @@ def decode(path: Path, image: Image.Image) -> Image.Image | None:
 
 
 def _is_plain(png: bytes) -> bool:
-    """Whether it has nothing that only Pillow knows, and pixels as they were written.
+    """Return whether a PNG is undamaged and has nothing that needs Pillow.
 
-    Wuffs looks at no checksum unless told, and then at the Adler-32 of all pixels too, which takes time. The CRC-32
-    of what they were compressed to tells damage as well, and takes none.
+    The CRC-32 of the compressed pixels takes no time; Wuffs would also check the Adler-32 of all pixels, which does.
     """
     other, at = b"", 8
     while at + 12 <= len(png):
@@ -73,10 +72,10 @@ def _is_plain(png: bytes) -> bool:
 
 
 def in_eight_bits(path: Path, image: Image.Image) -> Image.Image:
-    """Load `image`, which Pillow has opened: its samples rounded to 8 bits, its transparent colour in their scale.
+    """Load `image`, which Pillow has opened, and return it with samples rounded to 8 bits.
 
-    A PNG gives its transparent colour in its own depth. One of 16 bits becomes an alpha channel, because other colours
-    may round to the same 8 bits.
+    The transparent colour, given in the PNG's own depth, is scaled; one of 16 bits becomes an alpha channel, because
+    other colours may round to the same 8 bits.
     """
     raw_mode = image.tile[0].args if image.format == "PNG" and image.tile else None  # type: ignore[attr-defined]
     image.load()
@@ -96,8 +95,8 @@ def in_eight_bits(path: Path, image: Image.Image) -> Image.Image:
     return image
 
 
-def _rounded(image: Image.Image, samples: Callable[[tuple[int, int, int, int]], np.ndarray[Any, Any]]) -> Image.Image:
-    """`image` in 8 bits, given its 16-bit `samples` in a box, `[height, width, channels]`."""
+def _rounded(image: Image.Image, samples: Callable[[tuple[int, int, int, int]], NDArray[np.uint16]]) -> Image.Image:
+    """Return `image` in 8 bits; `samples` returns its 16-bit samples in a box, `[height, width, channels]`."""
     transparent = image.info.pop("transparency", None)
     mode = "L" if image.mode == "I;16" else image.mode
     rounded = Image.new(mode if transparent is None else {"L": "LA", "RGB": "RGBA"}[mode], image.size)

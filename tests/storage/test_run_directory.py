@@ -1,5 +1,3 @@
-import json
-import os
 import subprocess
 import sys
 import time
@@ -9,13 +7,13 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from tests.conftest import examples
 from vae_runner.errors import UserError
-from vae_runner.files.folders import write_whole
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.training.checkpoints import Checkpoint
 from vae_runner.training.outer import Position
 
-KILLS = 10 * int(os.environ.get("VAE_RUNNER_TEST_ROUNDS", "1"))  # docs/reliability.md
+KILLS = examples(10)
 
 
 def test_a_second_run_in_the_same_directory_is_refused(tmp_path: Path) -> None:
@@ -32,7 +30,7 @@ def test_the_configuration_is_kept_resolved(tmp_path: Path) -> None:
 @pytest.mark.parametrize("status", ["failed", "interrupted"])
 def test_an_unfinished_run_is_refused_with_its_status_and_how_to_go_on(tmp_path: Path, status: str) -> None:
     RunDirectory.create(tmp_path, OmegaConf.create()).write_info({"status": status})
-    with pytest.raises(UserError, match=f"not finished, but {status}: vae-run resume={tmp_path} goes on"):
+    with pytest.raises(UserError, match=f"not finished, but {status}: vae-run resume={tmp_path} continues it"):
         RunDirectory.open_finished(tmp_path)
 
 
@@ -74,30 +72,30 @@ def test_a_damaged_checkpoint_is_named_set_aside_and_the_one_before_it_used(
 ) -> None:
     directory = RunDirectory(tmp_path)
     for epoch in (1, 2, 3):
-        directory.save_checkpoint(epoch, checkpoint(epoch))
+        directory.checkpoints.save(epoch, checkpoint(epoch))
     newest = tmp_path / "checkpoints" / "step_0000000003.npz"
     newest.write_bytes(newest.read_bytes()[:-100])
 
-    found = directory.newest_checkpoint()
+    found = directory.checkpoints.newest()
     assert found is not None
     assert found.position.epoch == 2
     assert f"{newest} is damaged: its content does not have the checksum" in caplog.text
-    directory.save_checkpoint(4, checkpoint(4))
-    directory.prune_checkpoints(1, [])
+    directory.checkpoints.save(4, checkpoint(4))
+    directory.checkpoints.prune(1, [])
     names = sorted(file.name for file in newest.parent.iterdir())
     assert names == ["damaged.step_0000000003.npz", "step_0000000004.npz"]
 
 
 def test_without_a_whole_checkpoint_there_is_none(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
-    assert directory.newest_checkpoint() is None
-    directory.save_checkpoint(1, b"nothing")
-    assert directory.newest_checkpoint() is None
+    assert directory.checkpoints.newest() is None
+    directory.checkpoints.save(1, b"nothing")
+    assert directory.checkpoints.newest() is None
 
 
 def test_a_kill_at_any_moment_of_writing_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     """A process writes one checkpoint after the other and is killed at random; the newest must always be whole."""
-    RunDirectory(tmp_path).save_checkpoint(0, checkpoint(1))
+    RunDirectory(tmp_path).checkpoints.save(0, checkpoint(1))
     (tmp_path / "content").write_bytes(
         Checkpoint(Position(1), [], {}, {}, {"encoder/0": np.random.default_rng(0).random(300_000)}).to_bytes()
     )
@@ -107,8 +105,8 @@ def test_a_kill_at_any_moment_of_writing_leaves_a_whole_checkpoint(tmp_path: Pat
         "directory, content = RunDirectory(path), (path / 'content').read_bytes()\n"
         "print('writing', flush=True)\n"
         "for step in range(first, first + 10_000):\n"
-        "    directory.save_checkpoint(step, content)\n"
-        "    directory.prune_checkpoints(2, [])\n"
+        "    directory.checkpoints.save(step, content)\n"
+        "    directory.checkpoints.prune(2, [])\n"
     )
     rng = np.random.default_rng()
     first = 1
@@ -120,7 +118,7 @@ def test_a_kill_at_any_moment_of_writing_leaves_a_whole_checkpoint(tmp_path: Pat
         process.kill()
         process.communicate()
         steps = sorted(int(file.stem[5:]) for file in (tmp_path / "checkpoints").glob("step_*.npz"))
-        assert RunDirectory(tmp_path).newest_checkpoint() is not None
+        assert RunDirectory(tmp_path).checkpoints.newest() is not None
         assert not list((tmp_path / "checkpoints").glob("damaged*"))
         first = steps[-1] + 1
     assert first > KILLS  # it did write
@@ -160,16 +158,3 @@ def test_a_pickle_among_the_arrays_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "evaluation" / "x.npz", a=np.array([{"an": "object"}], dtype=object))
     with pytest.raises(UserError, match="damaged"):
         RunDirectory(tmp_path).load_arrays("x")
-
-
-def test_a_file_that_could_not_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "run.json"
-    write_whole(path, b"old")
-
-    def no_room(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", no_room)
-    with pytest.raises(UserError, match=r"run.json cannot be written \(No space left on device\)"):
-        write_whole(path, json.dumps({"a": 1}).encode())
-    assert path.read_bytes() == b"old"

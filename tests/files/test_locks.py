@@ -1,0 +1,40 @@
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from vae_runner.files.locks import WARNED, Lock
+from vae_runner.sweeps import share
+from vae_runner.sweeps.directory import SweepDirectory
+
+
+def test_one_process_has_a_lock_and_the_next_when_it_is_released(tmp_path: Path) -> None:
+    first, second = Lock(tmp_path / "lock"), Lock(tmp_path / "lock")
+    with first:
+        assert first.is_locked
+        assert not second.acquire(timeout=0)
+    assert second.acquire(timeout=0)
+    second.release()
+    second.release()
+    assert not second.is_locked
+
+
+def test_without_locks_nothing_is_locked_and_it_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def flock(file: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    monkeypatch.delenv(WARNED, raising=False)
+    monkeypatch.setenv(WARNED + "_", "")  # so that the other is taken back, too
+    for _ in range(2):
+        lock = Lock(tmp_path / "a")
+        assert lock.acquire(timeout=0)
+        assert not lock.is_locked
+    with Lock(tmp_path / "b"):
+        pass
+    assert caplog.text.count("without locks") == 1
+    assert share._slot(SweepDirectory(tmp_path), 100) == os.getpid() % 100
+    os.environ.pop(WARNED)

@@ -1,0 +1,62 @@
+"""Every file name in a run's directory.
+
+```
+run.json             format, status, versions, hardware, timings, final metrics
+config.yaml          the composed, resolved configuration
+metrics.csv          one row an epoch
+vae-run.log
+tensorboard/
+checkpoints/         step_0000000460.npz, …: what `vae-run resume=` continues from
+models/              weights.npz; encoder.keras and decoder.keras, for other programs
+figures/             samples/epoch_0010.png, …, latent_space.png, …
+evaluation/          embeddings.npz, test_images.npz: what comparing runs needs of the test split
+.hydra/              what Hydra keeps of a run
+.lock                locked by the process that runs
+```
+"""
+
+from pathlib import Path
+
+from vae_runner.files.folders import LOG, RUN_FILE
+
+CONFIG_FILE = "config.yaml"
+CHECKPOINTS = "checkpoints"
+# All that lies in a run directory, and what shows that it is one, where a run was killed before it had a run.json.
+NAMES = (
+    RUN_FILE, CONFIG_FILE, "metrics.csv", LOG, "tensorboard", CHECKPOINTS, "models", "figures", "evaluation", ".hydra",
+    ".lock",
+)  # fmt: skip
+MARKS = (".lock", f"{CHECKPOINTS}/step_*.npz")
+
+
+class RunPaths:
+    """Where everything of the run in the directory `path` lies, or would lie."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.info_file = path / RUN_FILE
+        self.config_file = path / CONFIG_FILE
+        self.metrics_file = path / "metrics.csv"
+        self.tensorboard = path / "tensorboard"
+        self.weights_file = path / "models" / "weights.npz"
+        self.lock_file = path / ".lock"
+
+    def arrays_file(self, name: str) -> Path:
+        """Return where arrays go that evaluation has made."""
+        return self.path / "evaluation" / f"{name}.npz"
+
+    def network_file(self, part: str) -> Path:
+        """Return where the encoder or the decoder goes, as a Keras model."""
+        return self.path / "models" / f"{part}.keras"
+
+    def figure_file(self, name: str, epoch: int | None = None) -> Path:
+        """Return where a figure goes: that of an epoch, or the final one."""
+        figures = self.path / "figures"
+        return figures / f"{name}.png" if epoch is None else figures / name / f"epoch_{epoch:04d}.png"
+
+    @property
+    def sample_picture(self) -> Path | None:
+        """Return a picture of samples: the final one, or the newest; None where none has been drawn."""
+        final = self.figure_file("samples_normal")
+        drawn = [final] if final.exists() else sorted((self.path / "figures" / "samples").glob("epoch_*.png"))
+        return drawn[-1] if drawn else None

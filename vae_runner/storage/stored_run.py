@@ -1,0 +1,216 @@
+"""Reading a run's directory, which anyone may have written: it is data, intact and of this format, or it is refused."""
+
+import hashlib
+import io
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import DictConfig, OmegaConf
+
+from vae_runner.config.keys import leaves
+from vae_runner.errors import DAMAGED, UserError
+from vae_runner.files import untrusted
+from vae_runner.files.locks import Lock
+from vae_runner.files.untrusted import Arrays, DamagedError, JsonObject
+from vae_runner.storage.names import RunPaths
+from vae_runner.storage.run_info import CONFIG_CHECKSUMS, MAIN_METRIC, read_info
+
+
+class StoredRun(RunPaths):
+    """What a run's directory says. Whatever is damaged in it is refused by name when it is read."""
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Return the run in a directory.
+
+        Raises:
+            UserError: there is none, or one of another format, a link in it leads elsewhere, or something is no file.
+        """
+        with untrusted.readable(path):
+            if not path.is_dir():
+                what = "is no directory" if path.exists() else "does not exist"
+                raise UserError(f"{path} {what}: give a run directory")
+        run = cls(path)
+        if not run.has_run:
+            raise UserError(
+                f"{path} is no run directory: it has no run.json; give outputs/<date>/<time>, or a folder in a sweep's"
+            )
+        root = path.resolve()
+        with untrusted.readable(path):
+            for file in _contents(path):
+                if file.is_symlink() and not Path(os.path.realpath(file)).is_relative_to(root):
+                    raise UserError(
+                        f"{file} is a link out of the run directory: remove it, or put a copy of what it leads to in "
+                        "its place; for a larger disk, move the run directory as a whole"
+                    )
+                # A pipe could be read forever. What a process is about to rename may be gone meanwhile.
+                if not (file.is_dir() or file.is_file()) and file.exists():
+                    raise UserError(f"{file} is neither a file nor a folder: remove it")
+        _ = run.info  # which refuses another format before anything else is read
+        return run
+
+    @classmethod
+    def open_finished(cls, path: Path) -> Self:
+        """Return the finished run in a directory.
+
+        Raises:
+            UserError: there is none, or it did not finish.
+        """
+        run = cls.open(path)
+        status = run.status
+        if status in ("dead", "interrupted", "failed"):
+            raise UserError(
+                f"{path} is not finished, but {status}: vae-run {shlex.quote(f'resume={path}')} continues it"
+            )
+        if status != "finished":
+            raise UserError(f"{path} is not finished: its status is {status!r}; wait for its end")
+        info = run.info
+        if MAIN_METRIC not in info.get("metrics", {}) or "epoch" not in info:
+            raise UserError(f"{run.info_file} has no metrics: {DAMAGED}")
+        run.check_config()
+        return run
+
+    @property
+    def has_run(self) -> bool:
+        """Return whether there is a run in the directory.
+
+        Raises:
+            UnreadableError: this user may not look there.
+        """
+        return untrusted.is_file(self.info_file)
+
+    @property
+    def info(self) -> JsonObject:
+        """Return what run.json says."""
+        with self._intact(self.info_file):
+            return read_info(self.info_file)
+
+    @property
+    def status(self) -> str:
+        """Return the status in run.json, or "dead" where that is "running" and the process is gone."""
+        status = str(self.info.get("status"))
+        return "dead" if status == "running" and not self._is_locked() else status
+
+    @property
+    def ended(self) -> float:
+        """Return when the run ended, in seconds since 1970, to the second; 0 where run.json does not say so."""
+        try:
+            return datetime.fromisoformat(self.info["ended"]).timestamp()
+        except (KeyError, ValueError):
+            return 0.0
+
+    @property
+    def config(self) -> DictConfig:
+        """Return the run's configuration."""
+        with self._intact(self.config_file), untrusted.reading():
+            config = OmegaConf.load(io.StringIO(self.config_text.decode()))
+        if not isinstance(config, DictConfig):
+            raise UserError(f"{self.config_file} is no configuration: {DAMAGED}")
+        for key, value in leaves(OmegaConf.to_container(config, resolve=False)):
+            if isinstance(value, str) and ("${" in value or value == "???"):
+                raise UserError(f"{self.config_file}: {key}={value} is to be looked up: a stored configuration is not")
+        return config
+
+    @property
+    def config_text(self) -> bytes:
+        """Return the content of config.yaml: YAML that does not grow when it is read."""
+        with self._intact(self.config_file):
+            content = untrusted.read(self.config_file, untrusted.MAX_TEXT)
+            untrusted.check_yaml(content)
+        return content
+
+    def check_config(self) -> None:
+        """Refuse a configuration other than the one that the run was written with.
+
+        Raises:
+            UserError: it has changed since.
+        """
+        written = self.info.get(CONFIG_CHECKSUMS)
+        if written and hashlib.sha256(self.config_text).hexdigest() not in written:
+            raise UserError(
+                f"{self.config_file} has changed since the run wrote it: put it back; what a resumed run is to do "
+                "otherwise is said on the command line"
+            )
+
+    @property
+    def weights(self) -> Arrays:
+        """Return the weights of the autoencoder, by part and number, and `image_shape`."""
+        return self._arrays(self.weights_file)
+
+    @property
+    def test_images(self) -> tuple[NDArray[np.uint8], int, list[str]]:
+        """Return a few images of the test split, how many it has, and the names of its classes.
+
+        Raises:
+            UserError: they are not of that kind.
+        """
+        stored = self.load_arrays("test_images")
+        images, count, names = (stored.get(name, np.zeros(0)) for name in ("images", "count", "label_names"))
+        if images.ndim != 4 or images.dtype != np.uint8 or count.shape != () or names.ndim != 1 or 0 in images.shape:
+            raise UserError(f"{self.arrays_file('test_images')} holds no test images: {DAMAGED}")
+        return images, int(count), [str(name) for name in names]
+
+    @property
+    def embeddings(self) -> tuple[NDArray[np.floating], NDArray[np.integer] | None]:
+        """Return the posterior means of the test split `[n, latent]`, and its labels `[n]` where it has any.
+
+        Raises:
+            UserError: they are not of that kind.
+        """
+        stored = self.load_arrays("embeddings")
+        mean, labels = stored.get("mean", np.zeros(0)), stored.get("labels")
+        fits = labels is None or (labels.shape == mean.shape[:1] and labels.dtype.kind == "i")
+        if mean.ndim != 2 or 0 in mean.shape or mean.dtype.kind != "f" or not np.isfinite(mean).all() or not fits:
+            raise UserError(f"{self.arrays_file('embeddings')} holds no embeddings: {DAMAGED}")
+        return mean, labels
+
+    def load_arrays(self, name: str) -> Arrays:
+        """Return arrays that evaluation has made."""
+        return self._arrays(self.arrays_file(name))
+
+    def _arrays(self, file: Path) -> Arrays:
+        with self._intact(file):
+            return untrusted.arrays(untrusted.read(file))
+
+    def _is_locked(self) -> bool:
+        """Return whether a process runs in this directory, or, where this user may not write there, might do so."""
+        lock = Lock(self.lock_file)
+        try:
+            if not lock.acquire(timeout=0):
+                return True
+        except OSError:
+            return True
+        lock.release()
+        return False
+
+    @contextmanager
+    def _intact(self, file: Path) -> Iterator[None]:
+        """Make what is damaged or missing inside a `UserError` that names `file`."""
+        try:
+            yield
+        except DamagedError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise UserError(f"{file} is missing: bring the run directory back from a copy") from error
+            raise UserError(f"{file} cannot be used ({error}): {DAMAGED}") from error
+
+
+def _contents(folder: Path) -> Iterator[Path]:
+    """Yield all that is below a folder.
+
+    Raises:
+        OSError: it cannot be known.
+    """
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):  # which has gone meanwhile
+            raise error
+
+    for path, folders, files in os.walk(folder, onerror=refuse):
+        yield from (Path(path, name) for name in (*folders, *files))
