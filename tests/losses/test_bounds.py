@@ -343,3 +343,14 @@ def test_a_capacity_grows_and_is_the_distance_of_the_batchs_mean(
     )
     expected = float(terms["reconstruction"]) + 10 * abs(float(terms["kl"]) - capacity)
     assert float(loss) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("elbo_weight", [0.0, 0.5])
+def test_dregs_gradient_is_finite_where_a_draws_weight_underflows(elbo_weight: float) -> None:
+    model = LinearGaussian.make(4)
+    model.autoencoder.decoder.get_layer("linear").kernel.assign(
+        1e3 * model.autoencoder.decoder.get_layer("linear").kernel
+    )
+    loss = ImportanceWeighted(samples=5, elbo_weight=elbo_weight, gradient="dreg")
+    for column in gradients(loss, model, 3)[0]:
+        assert np.isfinite(column).all()

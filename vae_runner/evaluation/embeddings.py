@@ -22,12 +22,13 @@ def batch_size_for(autoencoder: Autoencoder) -> int:
 
 
 def posterior_of(autoencoder: Autoencoder, pixels: Any) -> Parameters:
-    """Return the posterior's parameters (`mean`, …) of uint8 images `[n, height, width, channels]`."""
+    """Return the posterior's `mean` and its parameters of uint8 images `[n, height, width, channels]`."""
     size = batch_size_for(autoencoder)
     batches = []
     for start in range(0, len(pixels), size):
         images = to_unit_interval(tf.constant(np.asarray(pixels[start : start + size])))
-        parameters = autoencoder.encoder(images, training=False)
+        parameters = autoencoder.parameters(images)
+        parameters["mean"] = autoencoder.posterior.distribution(parameters).mean
         batches.append({name: value.numpy() for name, value in parameters.items()})
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 

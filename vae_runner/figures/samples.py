@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from vae_runner.distributions.sphere import UniformOnSphere
 from vae_runner.evaluation.embeddings import decode
 from vae_runner.figures.grid import image_grid
 from vae_runner.figures.trained import Trained
@@ -19,11 +20,16 @@ def samples(trained: Trained, rows: int, columns: int) -> Figure:
 def samples_normal(trained: Trained, rows: int, columns: int) -> Figure:
     """Draw images decoded from draws of the prior, captioned with z where it is 2-D."""
     z = trained.prior_draws(1, rows * columns)
-    return _captioned(trained, z, columns, "z from the standard normal")
+    return _captioned(trained, z, columns, f"z ~ {trained.autoencoder.prior.symbol}")
 
 
-def samples_uniform(trained: Trained, rows: int, columns: int) -> Figure:
-    """Draw images decoded from draws of the box that the test embeddings fill, uniform in each dimension."""
+def samples_uniform(trained: Trained, rows: int, columns: int) -> Figure | None:
+    """Draw images decoded from draws of the box that the test embeddings fill, uniform in each dimension.
+
+    None for latents on a sphere, which is no box.
+    """
+    if isinstance(trained.autoencoder.latent_prior(), UniformOnSphere):
+        return None
     embeddings = trained.posterior["mean"]
     low, high = embeddings.min(axis=0), embeddings.max(axis=0)
     u = trained.random(2).random((rows * columns, trained.autoencoder.latent))

@@ -134,7 +134,7 @@ class ImportanceWeighted(Loss):
             by_log_w = constant + (1 - self.elbo_weight) * weights_in_group
             # What the encoder gets, by z alone, has the weights squared in place of the missing score.
             by_z = constant + (1 - self.elbo_weight) * tf.square(weights_in_group)
-            scale.factor = tf.reshape(by_z / by_log_w, [-1, 1])
+            scale.factor = tf.reshape(tf.math.divide_no_nan(by_z, by_log_w), [-1, 1])
             surrogate = tf.reduce_mean(tf.reduce_sum(by_log_w * log_w, axis=2))
             bound = tf.stop_gradient(bound - surrogate) + surrogate
         return -bound, weights.terms()

@@ -85,7 +85,11 @@ class Autoencoder:
         """
         try:
             images = self.likelihood.distribution(self.decoder.output).mean
-            return keras.Model(self.decoder.input, images, name="decoder")
+            if any(images is output for output in self.decoder.outputs):
+                return keras.Model(self.decoder.input, images, name="decoder")
+            # The decoder is one layer of the model: operations of the mean may have the names of layers in it.
+            z = keras.Input(self.decoder.input_shape[1:], name="z")
+            return keras.Model(z, self.likelihood.distribution(self.decoder(z)).mean, name="decoder")
         except (ValueError, TypeError, AttributeError, NotImplementedError) as error:
             raise UserError(
                 f"likelihood: the mean of {type(self.likelihood).__name__} cannot be saved in a Keras model "

@@ -32,6 +32,15 @@ class Sums(NamedTuple):
         return cls(np.zeros(names), 0.0, -1, np.zeros(names))
 
 
+class Place(NamedTuple):
+    """Where one replica's images are in their batch, and of how many images the split of the batch is."""
+
+    first: tf.Tensor  # int64, where they begin
+    batch: tf.Tensor  # int64, how many images the batch has
+    weight: tf.Tensor  # float64, how many images they count for
+    split_size: int
+
+
 class InnerLoop:
     """The gradient and evaluation steps of an autoencoder under a loss, compiled, many to a call.
 
@@ -147,18 +156,20 @@ class InnerLoop:
         epoch = tf.cast(step / self._steps_per_epoch, tf.float32)
         fraction = tf.cast(share.weight / tf.cast(share.batch, tf.float64), tf.float32)
         noise = self._noise(share, pixels, labels, step, training=True)
-        return _weighted(self._gradient_step(pixels, labels, noise, epoch, fraction), share)
+        place = _place(share, batches)
+        return _weighted(self._gradient_step(pixels, labels, noise, place, epoch, fraction), share)
 
     def _evaluation_step(self, batches: Batches, share: Share, index: tf.Tensor) -> tf.Tensor:
         pixels, labels = batches.images(share), batches.labels(share)
         noise = self._noise(share, pixels, labels, -1 - index, training=False)
-        return _weighted(self._loss_only(pixels, labels, noise), share)
+        return _weighted(self._loss_only(pixels, labels, noise, _place(share, batches)), share)
 
     def _apply_gradients(
         self,
         pixels: tf.Tensor,
         labels: tf.Tensor | None,
         noise: Noise | list[tf.Tensor],
+        place: Place,
         epoch: tf.Tensor,
         fraction: tf.Tensor,
     ) -> tf.Tensor:
@@ -166,7 +177,7 @@ class InnerLoop:
         with tf.GradientTape(persistent=len(self._players) > 1, watch_accessed_variables=False) as tape:
             for player in self._players.values():
                 tape.watch([variable.value for variable in player.variables])
-            losses, values = self._losses(pixels, labels, noise, epoch, training=True)
+            losses, values = self._losses(pixels, labels, noise, place, epoch, training=True)
             # The batch's loss is the sum over the replicas.
             scaled = {
                 name: player.optimizer.scale_loss(losses[name] * fraction) for name, player in self._players.items()
@@ -180,21 +191,25 @@ class InnerLoop:
             player.optimizer.apply(_sum_over_replicas(gradients[name]), player.variables)
         return values
 
-    def _evaluate_loss(self, pixels: tf.Tensor, labels: tf.Tensor | None, noise: Noise | list[tf.Tensor]) -> tf.Tensor:
+    def _evaluate_loss(
+        self, pixels: tf.Tensor, labels: tf.Tensor | None, noise: Noise | list[tf.Tensor], place: Place
+    ) -> tf.Tensor:
         # Warm-ups count as over, so that the epochs of a run can be compared.
-        return self._losses(pixels, labels, noise, tf.constant(np.inf), training=False)[1]
+        return self._losses(pixels, labels, noise, place, tf.constant(np.inf), training=False)[1]
 
     def _losses(
         self,
         pixels: tf.Tensor,
         labels: tf.Tensor | None,
         noise: Noise | list[tf.Tensor],
+        place: Place,
         epoch: tf.Tensor,
         training: bool,
     ) -> tuple[Mapping[str, tf.Tensor], tf.Tensor]:
         """Return what each player minimises, and the values of `names`; `noise` may be a list of finished draws."""
         source = GivenNoise(noise) if isinstance(noise, list) else noise
-        batch = Batch(to_unit_interval(pixels), labels, source, epoch)
+        gather = partial(_gather, place=place)
+        batch = Batch(to_unit_interval(pixels), labels, source, epoch, place.split_size, place.first, gather)
         minimised, terms = self._loss(self._autoencoder, batch, training=training)
         losses = minimised if isinstance(minimised, Mapping) else {AUTOENCODER: minimised}
         return losses, tf.stack([losses[AUTOENCODER], *(terms[name] for name in self._loss.terms)])
@@ -213,10 +228,30 @@ class InnerLoop:
         recorder = RequestedNoise(tf.constant(1))
 
         def trace(pixels: tf.Tensor, labels: tf.Tensor | None) -> None:
-            self._losses(pixels[:1], None if labels is None else labels[:1], recorder, tf.constant(np.inf), training)
+            one_image = Place(tf.constant(0, tf.int64), tf.constant(1, tf.int64), tf.constant(1.0, tf.float64), 1)
+            labels = None if labels is None else labels[:1]
+            self._losses(pixels[:1], labels, recorder, one_image, tf.constant(np.inf), training)
 
         tf.function(trace).get_concrete_function(pixels, labels)
         return recorder.requests
+
+
+def _place(share: Share, batches: Batches) -> Place:
+    return Place(share.first, share.batch, share.weight, batches.count)
+
+
+def _gather(values: tf.Tensor, place: Place) -> tf.Tensor:
+    """Return what all replicas have of a batch, `[images of the batch, …]`: differentiable."""
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return values
+    count = tf.shape(values, tf.int64)[0]
+    # A batch of fewer images than replicas goes to each of them whole, and counts in parts.
+    part = tf.cast(place.weight / tf.cast(count, tf.float64), values.dtype)
+    around = tf.concat(
+        [[[place.first, place.batch - place.first - count]], tf.zeros([values.shape.rank - 1, 2], tf.int64)], 0
+    )
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.pad(values * part, around))
 
 
 def _weighted(values: tf.Tensor, share: Share) -> tf.Tensor:
