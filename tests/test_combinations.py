@@ -1,14 +1,15 @@
 """Every component of an axis trains next to those it fits: a finite loss, and every weight that takes part moves."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import combinations as of_two
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_module
 
 from tests.combinations import every_fitting, names, tables
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, command
 from vae_runner.config.checks import check
 from vae_runner.experiment import Experiment, build_experiment
 from vae_runner.runtime.hardware import setup
@@ -19,7 +20,8 @@ SMALL = (
     *("dataset=digits", "dataset.limit=40", "batch_size=16", "epochs=1", "hardware=cpu"),
     *("model=mlp", "model.width=8", "latent=3"),
 )
-FEW = {  # of what is many by default
+FEW = {  # of what is many by default, or of images that the digits are not
+    "likelihood=bernoulli": "dataset._target_=tests.binary_digits.load",
     "prior=vamp": "prior.pseudo_inputs=4",
     "method=vampprior": "prior.pseudo_inputs=4",
     "method=mixture_prior": "prior.components=4",
@@ -89,3 +91,39 @@ def test_every_method_and_every_component_is_described() -> None:
     groups = ("posterior", "prior", "likelihood", "loss")
     for name in [*METHODS, *(name for group in groups for name in names(group))]:
         assert f"`{name}`" in text, name
+
+
+def test_a_likelihood_of_binary_images_refuses_grey_ones(tmp_path: Path, refusal: Callable[..., str]) -> None:
+    said = refusal("vae-run", "likelihood=bernoulli", "dataset.limit=20", cwd=tmp_path)
+    assert "Bernoulli is for images of the levels 0 and 255" in said
+    assert "choose likelihood=" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sides"),
+    [
+        (
+            ("posterior=point",),
+            ("loss=vae needs a posterior with a density", "posterior=point", "loss from ae, mmd, rae"),
+        ),
+        (("loss=iwae",), ("loss=iwae needs a likelihood with a density", "likelihood=mse", "likelihood from gaussian")),
+        (("prior=sphere",), ("prior=sphere needs a posterior on the sphere", "choose posterior from power_spherical")),
+        (("prior=vamp", "posterior=laplace"), ("prior=vamp needs a posterior that is a Gaussian", "posterior=laplace")),
+        (("loss=beta_tc", "posterior=full_gaussian"), ("whose dimensions are independent", "posterior from gaussian")),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_is_refused_in_one_line_that_names_both_sides_and_what_would(
+    arguments: tuple[str, ...], sides: tuple[str, ...], tmp_path: Path, refusal: Callable[..., str]
+) -> None:
+    said = refusal("vae-run", *arguments, "dataset.limit=20", "figures=none", cwd=tmp_path)
+    for side in sides:
+        assert side in said
+    assert not list(tmp_path.glob("outputs/*/*"))
+
+
+def test_a_sweep_with_a_combination_that_does_not_fit_is_refused_before_its_first_run(tmp_path: Path) -> None:
+    result = command("vae-run", "-m", "loss=ae,iwae", "posterior=gaussian", "dataset.limit=20", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "loss=iwae needs a likelihood with a density, and likelihood=mse is not one" in result.stderr
+    assert not list(tmp_path.glob("outputs/*/*"))

@@ -18,6 +18,7 @@ from vae_runner.datasets.dataset import Dataset, Split, check_dataset
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.errors import DAMAGED, UserError
 from vae_runner.figures.trained import Trained
+from vae_runner.likelihoods.base import check_levels
 from vae_runner.losses.base import AUTOENCODER, Loss, check_fit
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.models.layers import synchronize_normalization
@@ -92,6 +93,7 @@ def build_experiment(
             if machine.description["device"] == "cpu":
                 check_memory(networks, min(config.batch_size, len(dataset.train)))
         check_fit(loss, autoencoder.posterior)
+        check_levels(autoencoder.likelihood, dataset)
         autoencoder.image_decoder()  # A likelihood whose mean cannot be saved is refused before training, not after.
         synchronize_normalization(networks, machine.synchronized)
         fused = autoencoder

@@ -25,7 +25,7 @@ from vae_runner.storage.stored_run import StoredRun
 from vae_runner.sweeps.report import counted
 from vae_runner.training.noise import NumpyNoise
 
-SHOWN_PARTS = ("dataset", "model", "posterior", "loss", "optimizer", "schedule")
+SHOWN_PARTS = ("dataset", "model", "posterior", "prior", "likelihood", "loss", "optimizer", "schedule")
 ABOUT = ("run", *SHOWN_PARTS, "latent", "seed", "epoch")  # the first columns of the table
 SHOWN_IMAGES = 8
 SAMPLES = 32

@@ -3,9 +3,14 @@
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import tensorflow as tf
 
+from vae_runner.datasets.dataset import Dataset
 from vae_runner.distributions.family import Family
+from vae_runner.errors import UserError
+
+CHECKED_IMAGES = 1000
 
 
 class PixelParameter(NamedTuple):
@@ -42,3 +47,14 @@ class Likelihood(Family):
     def distribution(self, parameters: Mapping[str, tf.Tensor]) -> ImageDistribution:
         """Return the distribution over images that parameters `[batch, height, width, channels]` describe."""
         raise NotImplementedError
+
+
+def check_levels(likelihood: Likelihood, dataset: Dataset) -> None:
+    """Refuse a likelihood of binary images where the first training images are not black and white."""
+    if likelihood.measure == "binary":
+        levels = np.unique(np.asarray(dataset.train.first(CHECKED_IMAGES).images))
+        if not np.isin(levels, (0, 255)).all():
+            raise UserError(
+                f"likelihood: {type(likelihood).__name__} is for images of the levels 0 and 255, and the dataset's have "
+                "others: choose likelihood=continuous_bernoulli, discretized_logistic or another of grey images"
+            )

@@ -89,6 +89,9 @@ def reconstruction_term(
 
 
 def check_fit(loss: Loss, posterior: Posterior) -> None:
-    """Refuse a loss that takes a density of a posterior which has none."""
+    """Refuse a loss that takes a density of a posterior which has none.
+
+    Of our own components `config.fit` knows that before anything is built.
+    """
     if loss.needs_density and not posterior.has_density:
-        raise UserError("loss has a KL term, and this posterior has none: choose posterior=gaussian, or loss=ae")
+        raise UserError("loss takes the posterior's density, and this posterior has none: choose posterior=gaussian")

@@ -6,6 +6,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from vae_runner.distributions.divergence import kl_by_dimension, kl_divergence
+from vae_runner.errors import UserError
 from vae_runner.losses.base import Batch, Loss, reconstruction_term
 from vae_runner.models.autoencoder import Autoencoder
 
@@ -44,7 +45,13 @@ class Elbo(Loss):
         kl_of_images = kl_divergence(posterior, prior, z)
         kl = counted = tf.reduce_mean(kl_of_images)
         if self.free_bits:
-            by_dimension = tf.reduce_mean(batch.gather(kl_by_dimension(posterior, prior)), axis=0)
+            of_images = kl_by_dimension(posterior, prior)
+            if of_images is None:
+                raise UserError(
+                    "loss.free_bits needs a closed KL divergence of each dimension: choose posterior=gaussian and "
+                    "prior=normal, or leave it out"
+                )
+            by_dimension = tf.reduce_mean(batch.gather(of_images), axis=0)
             counted = tf.reduce_sum(tf.maximum(by_dimension, self.free_bits))
         if self.kl_capacity is not None:
             counted = tf.abs(tf.reduce_mean(batch.gather(kl_of_images)) - self._capacity_at(batch.epoch))

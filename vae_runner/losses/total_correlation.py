@@ -62,7 +62,7 @@ class TotalCorrelation(Loss):
         every = {field.name: batch.gather(getattr(posterior, field.name)) for field in fields(posterior)}
         of_all = type(posterior)(**{name: value[tf.newaxis] for name, value in every.items()})
         pairwise = of_all.log_prob_by_dimension(z[:, tf.newaxis])  # of image i's z under image j's posterior
-        log_weights = self._log_weights(batch, tf.shape(pairwise))
+        log_weights = self._log_weights(batch, tf.shape(pairwise, tf.int64))
         log_q = tf.reduce_logsumexp(log_weights + tf.reduce_sum(pairwise, axis=2), axis=1)
         return log_q, tf.reduce_logsumexp(log_weights[..., tf.newaxis] + pairwise, axis=1)
 
@@ -77,5 +77,5 @@ class TotalCorrelation(Loss):
         if self.estimator == "weighted":
             return tf.fill([images, total], -math.log(size) - tf.math.log(tf.cast(total, tf.float32)))
         others = tf.cast(tf.maximum(total - 1, 1), tf.float32)
-        own = tf.range(total)[tf.newaxis] == (batch.first + tf.range(images))[:, tf.newaxis]
+        own = tf.range(total)[tf.newaxis] == (tf.cast(batch.first, tf.int64) + tf.range(images))[:, tf.newaxis]
         return tf.where(own, -math.log(size), tf.math.log(max(size - 1, 1) / size / others))
