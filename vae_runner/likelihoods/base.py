@@ -55,6 +55,6 @@ def check_levels(likelihood: Likelihood, dataset: Dataset) -> None:
         levels = np.unique(np.asarray(dataset.train.first(CHECKED_IMAGES).images))
         if not np.isin(levels, (0, 255)).all():
             raise UserError(
-                f"likelihood: {type(likelihood).__name__} is for images of the levels 0 and 255, and the dataset's have "
+                f"likelihood: {type(likelihood).__name__} is for images of the levels 0 and 255, and these have "
                 "others: choose likelihood=continuous_bernoulli, discretized_logistic or another of grey images"
             )
