@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from vae_runner.distributions.base import Noise
 from vae_runner.errors import UserError
-from vae_runner.likelihoods.base import ImageDistribution
+from vae_runner.likelihoods.base import ImageDistribution, Likelihood
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.posteriors.base import Posterior
 
@@ -33,6 +33,7 @@ class Loss:
 
     terms: ClassVar[tuple[str, ...]]  # the names of what it is made of
     needs_density: ClassVar[bool] = False  # whether it takes the posterior's log_prob or KL divergence
+    reconstruction_weight: float | None = None  # None: the likelihood's own
 
     def players(self, autoencoder: Autoencoder) -> dict[str, list[tf.Variable]]:
         """Return the variables that each player trains, by its name, the autoencoder's first."""
@@ -68,7 +69,16 @@ def reconstruction_term(
     return weight * tf.reduce_mean(likelihood.error(batch.images))
 
 
-def check_fit(loss: Loss, posterior: Posterior) -> None:
-    """Refuse a loss that takes a density of a posterior which has none."""
+def check_fit(loss: Loss, posterior: Posterior, likelihood: Likelihood) -> None:
+    """Refuse a loss that takes a density of a posterior which has none, or that weighs the likelihood's density.
+
+    Raises:
+        UserError: they do not fit.
+    """
     if loss.needs_density and not posterior.has_density:
         raise UserError("loss has a KL term, and this posterior has none: choose posterior=gaussian, or loss=ae")
+    if likelihood.measure is not None and loss.reconstruction_weight not in (None, 1):
+        raise UserError(
+            f"loss.reconstruction_weight={loss.reconstruction_weight}: this likelihood is a density, of which the "
+            "weight is 1; leave it out, and give loss.kl_weight where there is a KL term"
+        )
