@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from vae_runner.acceleration.custom_ops.loading import load_for
+from vae_runner.acceleration.operations import load_for
 from vae_runner.compat.tensorflow import custom_gradients_scoped
 from vae_runner.config.composition import HydraJob
 from vae_runner.experiment import build_experiment

@@ -29,7 +29,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from vae_runner import __version__
-from vae_runner.acceleration.custom_ops import compiling
+from vae_runner.acceleration import operations
 from vae_runner.cli import resume as resume_command
 from vae_runner.compat import hydra as hydra_internals
 from vae_runner.compat import keras as keras_internals
@@ -296,7 +296,7 @@ class _Jobs:
         path = Path(hydra.runtime.output_dir)
 
         def runner() -> ModuleType:
-            compiling.begin(cfg.hardware)  # takes longer than the import
+            operations.begin(cfg.hardware)  # takes longer than the import
             return _import("run", crash_file)
 
         in_sweep = hydra.mode == RunMode.MULTIRUN

@@ -19,7 +19,6 @@ from threading import Thread
 
 from vae_runner.errors import first_line
 from vae_runner.files.locks import Lock
-from vae_runner.runtime.schema import HardwareConfig, takes_custom_ops
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +42,9 @@ TENSORFLOW_LIBRARY = "libtensorflow_framework.so.2"
 _compiled: set[Path] = set()  # by this process
 
 
-def begin(hardware: HardwareConfig) -> None:
-    """Begin to compile in the background, if a run with this hardware can use the operations."""
-    if hardware.custom_ops is not False and takes_custom_ops(hardware):
-        _begun()
+def begin() -> None:
+    """Begin to compile in the background, unless this process has done so already."""
+    _begun()
 
 
 def library() -> Path:
