@@ -392,11 +392,11 @@ def test_any_bytes_after_a_known_beginning_are_walked_to_their_end(
         TO_8(path)
 
 
-@pytest.mark.parametrize("searched", [2, 3, 7, containers.SEARCHED])
+@pytest.mark.parametrize("searched", [2, 3, 7, containers.SEARCH_BLOCK])
 def test_scans_are_counted_wherever_their_markers_lie(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, searched: int
 ) -> None:
-    monkeypatch.setattr(containers, "SEARCHED", searched)
+    monkeypatch.setattr(containers, "SEARCH_BLOCK", searched)
     for kind, number in (("jpeg", 1), ("jpeg, progressive", 10)):
         path = tmp_path / f"{kind}.jpg"
         path.write_bytes(WHOLE[kind])

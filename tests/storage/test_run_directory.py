@@ -8,6 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from tests.conftest import examples
+from vae_runner.config.composition import content_of
 from vae_runner.errors import UserError
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.training.checkpoints import Checkpoint
@@ -23,7 +24,7 @@ def test_a_second_run_in_the_same_directory_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_configuration_is_kept_resolved(tmp_path: Path) -> None:
-    directory = RunDirectory.create(tmp_path, OmegaConf.create({"a": 3, "b": "${a}"}))
+    directory = RunDirectory.create(tmp_path, content_of(OmegaConf.create({"a": 3, "b": "${a}"})))
     assert directory.config == {"a": 3, "b": 3}
 
 

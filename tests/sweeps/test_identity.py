@@ -21,7 +21,8 @@ NOT_COMPUTED = {
     *("data_dir", "dataset.data_dir", "resume", "trust", "sweep.resume", "sweep.dir", "sweep.metric"),
     *("checkpoint.every", "checkpoint.every_minutes", "checkpoint.keep", "checkpoint.metric"),
     *("hardware.device", "hardware.gpus", "hardware.distribution", "hardware.logical_cpus", "hardware.workers"),
-    *("hardware.worker", "hardware.memory_growth", "hardware.memory_limit_mb", "hardware.xla", "hardware.custom_ops"),
+    *("hardware.worker", "hardware.memory_growth", "hardware.memory_limit_mb", "hardware.xla", "hardware.fuse"),
+    "hardware.custom_ops",
     *("hardware.tensor_float32", "hardware.deterministic", "hardware.intra_op_threads", "hardware.inter_op_threads"),
 }
 COMPOSITIONS = [
