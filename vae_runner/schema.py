@@ -105,7 +105,7 @@ register(
     *training.COMPONENTS,
     *runtime.COMPONENTS,
     *figures.COMPONENTS,
-    Component("sweep", "new", None, SweepConfig, ("dir", "metric")),
+    Component("sweep", "new", None, SweepConfig, "dir metric"),
     Component("", "config", None, CommandConfig),
 )
 

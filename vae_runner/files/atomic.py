@@ -52,11 +52,7 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def check_writable(out: Path) -> None:
-    """Refuse, before any work, a `--out` that nothing can be written to.
-
-    Raises:
-        UserError: it is a folder, or in one that does not exist or cannot be written.
-    """
+    """Refuse, before any work, a `--out` that is a folder, or in one that does not exist or cannot be written."""
     if not out.parent.is_dir():
         raise UserError(f"--out {out}: there is no folder {out.parent}; make it first")
     if out.is_dir() or not os.access(out.parent, os.W_OK):

@@ -21,9 +21,6 @@ def check_own(folder: Path, what: str, names: Sequence[str], marks: Sequence[str
 
     `names` are patterns of all that lies in its folder, and `marks` of what only it leaves there. The log is added to,
     and hidden files of other names are nobody's work.
-
-    Raises:
-        UserError: there is such a thing, or the folder cannot be read.
     """
 
     def is_own(name: str) -> bool:

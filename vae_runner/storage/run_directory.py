@@ -111,11 +111,7 @@ class RunDirectory(StoredRun):
                 yield directory
 
     def check_own(self) -> None:
-        """Refuse a folder with something in it that no run has written: a run would write over it.
-
-        Raises:
-            UserError: there is such a thing, or this user may not look there.
-        """
+        """Refuse a folder with something in it that no run has written: a run would write over it."""
         if not self.has_run:
             check_own(self.path, "a run", NAMES, MARKS)
 

@@ -127,11 +127,7 @@ class StoredRun(RunPaths):
         return content
 
     def check_config(self) -> None:
-        """Refuse a configuration other than the one that the run was written with.
-
-        Raises:
-            UserError: it has changed since.
-        """
+        """Refuse a configuration that has changed since the run wrote it."""
         written = self.info.get(CONFIG_CHECKSUMS)
         if written and hashlib.sha256(self.config_text).hexdigest() not in written:
             raise UserError(
