@@ -53,12 +53,7 @@ class Session:
     @classmethod
     @contextmanager
     def open(
-        cls,
-        config: Config,
-        job: HydraJob,
-        *,
-        resumed: bool = False,
-        stop_requested: Callable[[], object] | None = None,
+        cls, config: Config, job: HydraJob, *, resumed: bool = False, stop_requested: Callable[[], object] | None = None
     ) -> "Iterator[Session]":
         """Hold the directory that Hydra chose, answer stop requests, and record how what is inside ends.
 

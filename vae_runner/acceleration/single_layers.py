@@ -6,7 +6,7 @@ from types import ModuleType
 import keras
 import tensorflow as tf
 
-from vae_runner.acceleration.custom_ops.limits import LANES, SIDE
+from vae_runner.acceleration.custom_ops.reference import LANES, SIDE
 from vae_runner.acceleration.fused import Fused, Gradient, is_same_convolution
 
 MAX_TAPPED_CHANNELS = 4  # of an image, to which a convolution is faster as one product and sums of shifted maps

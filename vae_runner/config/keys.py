@@ -50,11 +50,7 @@ def key(
 
 
 def typed_keys(node: DictConfig, prefix: str) -> Iterator[tuple[str, object, dataclasses.Field[object]]]:
-    """Yield each key below `node` that has a schema: its dotted path, value and dataclass field.
-
-    Raises:
-        UserError: a key is unknown, without a value, or was removed.
-    """
+    """Yield path, value and field of each key below `node` with a schema; refuse unknown, empty and removed keys."""
     schema = OmegaConf.get_type(node)
     fields = {f.name: f for f in dataclasses.fields(schema)} if dataclasses.is_dataclass(schema) else {}
     for missing in fields.keys() - node.keys():

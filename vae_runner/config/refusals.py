@@ -23,11 +23,7 @@ OTHER_GROUPS = " What another group chooses is changed by '- override /GROUP: NA
 
 
 def quoted(path: Path) -> str:
-    """Return a path as the value of an override.
-
-    Raises:
-        UserError: Hydra would take it for something else.
-    """
+    """Return a path as the value of an override; refuse one in which Hydra would look something up."""
     if "${" in str(path):
         raise UserError(f"{path} has ${{ in it, which Hydra would look up: rename it")
     return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), str(path)) + "'"

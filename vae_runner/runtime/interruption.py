@@ -65,11 +65,7 @@ def ignore_signals() -> None:
 
 
 def raise_if_swallowed() -> None:
-    """Raise Interrupted again, after code that may have swallowed it: the import of a library, say.
-
-    Raises:
-        Interrupted: a stop signal has come since `signals_raise` was entered.
-    """
+    """Raise Interrupted again, after code that may have swallowed it: the import of a library, say."""
     if _raised:
         raise Interrupted(_raised[0])
 

@@ -120,11 +120,7 @@ class TrainingState:
         return self.trainer.step, Checkpoint(position, rows, seconds, self.config, values, self.data)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Put the run back to where it was when the checkpoint was captured.
-
-        Raises:
-            UserError: the checkpoint is of other variables.
-        """
+        """Put the run back to where the checkpoint was captured; refuse one of other variables."""
         if mismatch := self.variables.mismatch(checkpoint.variables):
             raise UserError(
                 f"the checkpoint is of other variables: {mismatch}; a resumed run needs the networks and the optimizer "
