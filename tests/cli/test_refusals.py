@@ -32,7 +32,7 @@ REFUSALS = [
     (["epochs=-1"], "epochs=-1: must be at least 1"),
     (["optimizer.learning_rate=fast"], "optimizer.learning_rate=fast: must be a number"),
     (["hardware.deterministic=perhaps"], "must be true or false"),
-    (["hardware.custom_ops=true", "hardware.xla=true"], "custom operations are for float32 on a CPU"),
+    (["hardware.custom_ops=true", "hardware.xla=true"], "custom operations are for fused layers in float32 on a CPU"),
     (["hardware.workers=a:1"], "hardware.workers must be a list: write hardware.workers=[…]"),
     (["hydra.run.dir="], "hydra.run.dir= is empty: give a folder"),
     (["data_dir=null"], "data_dir=null: must have a value"),

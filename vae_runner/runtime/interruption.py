@@ -149,11 +149,7 @@ class StopRequest:
         self.check()
 
     def check(self) -> None:
-        """Answer a request, if there is one; inside `synchronized()` a collective in which all workers take part.
-
-        Raises:
-            Interrupted: a stop is requested.
-        """
+        """Raise Interrupted if a stop is requested; inside `synchronized()`, a collective of all workers."""
         requested = self._signal or 0
         if self._all_reduce_max is not None:  # A request that comes meanwhile is for the next check.
             requested = int(self._all_reduce_max(requested))

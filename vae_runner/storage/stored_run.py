@@ -143,11 +143,7 @@ class StoredRun(RunPaths):
 
     @property
     def embeddings(self) -> tuple[NDArray[np.floating], NDArray[np.integer] | None]:
-        """Return the posterior means of the test split `[n, latent]`, and its labels `[n]` where it has any.
-
-        Raises:
-            UserError: they are not of that kind.
-        """
+        """Return the test split's posterior means `[n, latent]`, and labels `[n]` or None; refuse other arrays."""
         stored = self.load_arrays("embeddings")
         mean, labels = stored.get("mean", np.zeros(0)), stored.get("labels")
         fits = labels is None or (labels.shape == mean.shape[:1] and labels.dtype.kind == "i")

@@ -117,11 +117,7 @@ class SweepDirectory:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Lock this sweep, while inside, against other commands: each would take the other's runs for dead.
-
-        Raises:
-            UserError: another command works in it, or nothing can be written here.
-        """
+        """Refuse other commands while inside, or this one if another is: each would take the other's runs for dead."""
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             lock = Lock(self._lock_file)

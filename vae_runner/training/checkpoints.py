@@ -68,11 +68,7 @@ class Checkpoint:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Checkpoint":
-        """Return the checkpoint of which `to_bytes` made the content.
-
-        Raises:
-            DamagedError: a bit of the content has changed since, or it is of another format.
-        """
+        """Return the checkpoint of which `to_bytes` made the content; raise DamagedError for any other content."""
         view = memoryview(content)
         if hashlib.sha256(view[:-DIGEST_BYTES]).digest() != view[-DIGEST_BYTES:]:
             raise DamagedError("its content does not have the checksum at its end")
