@@ -65,7 +65,7 @@ def ignore_signals() -> None:
 
 
 def raise_if_swallowed() -> None:
-    """Raise Interrupted again, after code that may have swallowed it: the import of a library, say."""
+    """Raise Interrupted if a stop signal has come since `signals_raise`: an import may have swallowed the first."""
     if _raised:
         raise Interrupted(_raised[0])
 

@@ -17,11 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def load_for(hardware: HardwareConfig) -> ModuleType | None:
-    """Return the operations for a run with this hardware; None where it does not use them.
-
-    Raises:
-        UserError: `custom_ops` is true, and they are not available.
-    """
+    """Return the operations that a run with this hardware uses, or None; refuse custom_ops=true without them."""
     on_cpu = hardware.device == "cpu" or (hardware.gpus is None and not tf.config.list_physical_devices("GPU"))
     possible = takes_custom_ops(hardware) and on_cpu
     if hardware.custom_ops is False or (hardware.custom_ops == "auto" and not possible):

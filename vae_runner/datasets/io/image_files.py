@@ -55,11 +55,7 @@ class Found:
 
 
 def find_images(root: Path) -> Found:
-    """Return the image files below `root`, recognised by their suffix.
-
-    Raises:
-        UserError: the folder does not exist, cannot be read, is empty, or holds no image.
-    """
+    """Return the image files below `root`, recognised by their suffix; refuse a folder with none, or unreadable."""
     with readable(root):
         exists, is_folder = root.exists(), root.is_dir()
     if not is_folder:
