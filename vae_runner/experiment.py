@@ -29,9 +29,8 @@ from vae_runner.storage import resume
 from vae_runner.storage.stored_run import StoredRun
 from vae_runner.training.checkpoints import TrainingState
 from vae_runner.training.early_stopping import OTHER_METRICS, check_metric, should_stop
-from vae_runner.training.inner import InnerLoop
+from vae_runner.training.inner import InnerLoop, Player
 from vae_runner.training.outer import Trainer
-from vae_runner.training.player import Player
 from vae_runner.training.schedules import LearningRate
 from vae_runner.training.stopwatch import Stopwatch
 
@@ -136,11 +135,7 @@ def build_autoencoder(config: Config, image_shape: tuple[int, int, int]) -> Auto
 
 
 def build_loss(part: Built | Mapping[str, object]) -> Loss:
-    """Return the loss that this part of a configuration describes; its `players` are for `build_players`.
-
-    Raises:
-        UserError: it is none.
-    """
+    """Return the loss that a part of a configuration describes, without its `players`; refuse what is none."""
     keys = {name: value for name, value in keys_of(part).items() if name != "players"}
     loss = build(keys, "loss")
     if not isinstance(loss, Loss):

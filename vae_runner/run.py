@@ -15,11 +15,7 @@ from vae_runner.training.outer import Progress
 
 
 def run(
-    config: Config,
-    job: HydraJob,
-    *,
-    resumed: bool = False,
-    stop_requested: Callable[[], object] | None = None,
+    config: Config, job: HydraJob, *, resumed: bool = False, stop_requested: Callable[[], object] | None = None
 ) -> None:
     """Train as configured, in the directory Hydra chose.
 

@@ -33,7 +33,7 @@ class Component:
     name: str
     target: str | None  # what is called to build it; None: nothing is built
     schema: type[Keys] = Built
-    shown: tuple[str, ...] = ()  # the keys that --help names
+    shown: str = ""  # the keys that --help names
 
     @property
     def node(self) -> Keys:

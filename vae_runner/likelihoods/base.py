@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 
 import tensorflow as tf
 
-from vae_runner.distributions.family import Family
+from vae_runner.distributions.base import Family
 
 
 class PixelParameter(NamedTuple):

@@ -21,13 +21,8 @@ class VaeConfig(AeConfig):
     kl_warmup_epochs: float = key(0.0, minimum=0, unit="epochs")
 
 
+SHOWN = "reconstruction_weight"
 COMPONENTS = (
-    Component(
-        "loss",
-        "vae",
-        "vae_runner.losses.elbo.Elbo",
-        VaeConfig,
-        ("reconstruction_weight", "kl_weight", "kl_warmup_epochs"),
-    ),
-    Component("loss", "ae", "vae_runner.losses.reconstruction.Reconstruction", AeConfig, ("reconstruction_weight",)),
+    Component("loss", "vae", "vae_runner.losses.elbo.Elbo", VaeConfig, f"{SHOWN} kl_weight kl_warmup_epochs"),
+    Component("loss", "ae", "vae_runner.losses.reconstruction.Reconstruction", AeConfig, SHOWN),
 )

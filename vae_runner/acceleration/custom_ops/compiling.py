@@ -48,11 +48,7 @@ def begin() -> None:
 
 
 def library() -> Path:
-    """Return the file of the compiled operations; wait until it is there.
-
-    Raises:
-        UnavailableError: there is no C++ compiler, it does not compile them, or they cannot be written.
-    """
+    """Return the file of the compiled operations, when it is there; raise UnavailableError where it cannot be made."""
     error = _begun().exception()
     if isinstance(error, UnavailableError | OSError):
         # A new exception is raised: the traceback of the cached one would keep its callers alive.

@@ -14,11 +14,7 @@ from vae_runner.errors import first_line
 
 @cache
 def load() -> ModuleType:
-    """Return the operations, as functions with gradients; waits until they are compiled.
-
-    Raises:
-        UnavailableError: they cannot be compiled, kept or loaded.
-    """
+    """Return the compiled operations, as functions with gradients; raise UnavailableError where there are none."""
     library = compiling.library()
     try:
         operations = tf.load_op_library(os.fspath(library))
