@@ -13,7 +13,7 @@ from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.posteriors.base import Posterior
 from vae_runner.posteriors.gaussian import Gaussian
 from vae_runner.priors.normal import Normal
-from vae_runner.training.player import Player
+from vae_runner.training.inner import Player
 from vae_runner.training.schedules import LearningRate, constant
 
 

@@ -41,7 +41,7 @@ class AddedConfig({schema}):
     strength: float = key(1.0, minimum=0, below=9)
 
 
-COMPONENTS += (Component("{group}", "added", "vae_runner.{room}.added.added", AddedConfig, ("strength",)),)
+COMPONENTS += (Component("{group}", "added", "vae_runner.{room}.added.added", AddedConfig, "strength"),)
 """
 YAML = "defaults: [/schema/{group}/added@_here_, _self_]\nstrength: 2.5\n"
 FIGURES = """\

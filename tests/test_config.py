@@ -161,6 +161,12 @@ def test_build_calls_the_target_with_its_keys_and_the_arguments() -> None:
     assert build({"_target_": f"{__name__}.made", "a": 1, "b": [2]}, "part", c=(3,)) == {"a": 1, "b": [2], "c": (3,)}
 
 
+@pytest.mark.parametrize("target", ["builtins.dict", "builtins.int"])
+def test_a_target_without_a_signature_is_refused(target: str) -> None:
+    with pytest.raises(UserError, match=rf"^loss\._target_={target} cannot be used: no signature found"):
+        build({"_target_": target}, "loss")
+
+
 def test_build_of_a_partial_gives_the_target_or_fills_its_keys_in() -> None:
     assert build({"_target_": f"{__name__}.made", "_partial_": True}, "part") is made
     assert build({"_target_": f"{__name__}.made", "_partial_": True, "a": 1}, "part")(b=2) == {"a": 1, "b": 2}

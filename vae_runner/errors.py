@@ -67,11 +67,7 @@ def printable(text: str) -> str:
 
 
 def check_name(text: str) -> None:
-    """Refuse a name that no text file can hold: neither the configuration of a run, nor a table.
-
-    Raises:
-        UserError: it is not UTF-8.
-    """
+    """Refuse a name that is not UTF-8: no text file can hold it, neither a configuration nor a table."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

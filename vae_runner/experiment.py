@@ -16,7 +16,7 @@ from vae_runner.config.instantiation import build, keys_of
 from vae_runner.config.registry import Built
 from vae_runner.datasets.dataset import Dataset, Split, check_dataset
 from vae_runner.datasets.pipeline import Batches
-from vae_runner.errors import DAMAGED, UserError
+from vae_runner.errors import DAMAGED, UserError, did_you_mean
 from vae_runner.figures.trained import Trained
 from vae_runner.likelihoods.base import check_levels
 from vae_runner.losses.base import AUTOENCODER, Loss, check_fit
@@ -30,9 +30,8 @@ from vae_runner.storage import resume
 from vae_runner.storage.stored_run import StoredRun
 from vae_runner.training.checkpoints import TrainingState
 from vae_runner.training.early_stopping import OTHER_METRICS, check_metric, should_stop
-from vae_runner.training.inner import InnerLoop
+from vae_runner.training.inner import InnerLoop, Player
 from vae_runner.training.outer import Trainer
-from vae_runner.training.player import Player
 from vae_runner.training.schedules import LearningRate
 from vae_runner.training.stopwatch import Stopwatch
 
@@ -92,7 +91,7 @@ def build_experiment(
             networks = (autoencoder.encoder, autoencoder.decoder)
             if machine.description["device"] == "cpu":
                 check_memory(networks, min(config.batch_size, len(dataset.train)))
-        check_fit(loss, autoencoder.posterior)
+        check_fit(loss, autoencoder.posterior, autoencoder.likelihood)
         check_levels(autoencoder.likelihood, dataset)
         autoencoder.image_decoder()  # A likelihood whose mean cannot be saved is refused before training, not after.
         synchronize_normalization(networks, machine.synchronized)
@@ -139,11 +138,7 @@ def build_autoencoder(config: Config, image_shape: tuple[int, int, int]) -> Auto
 
 
 def build_loss(part: Built | Mapping[str, object]) -> Loss:
-    """Return the loss that this part of a configuration describes; its `players` are for `build_players`.
-
-    Raises:
-        UserError: it is none.
-    """
+    """Return the loss that a part of a configuration describes, without its `players`; refuse what is none."""
     keys = {name: value for name, value in keys_of(part).items() if name != "players"}
     loss = build(keys, "loss")
     if not isinstance(loss, Loss):
@@ -157,12 +152,21 @@ def build_players(
     """Return the players of a loss, each with an optimizer of its own: `loss.players.NAME`, or one like the run's.
 
     Raises:
-        UserError: an optimizer has no learning rate, or would do something else on several devices.
+        UserError: `loss.players` does not fit the loss, an optimizer has no learning rate, or would do something else
+            on several devices.
     """
     schedule = build(config.schedule, "schedule")
     own_optimizers = keys_of(config.loss).get("players") or {}
-    players = {}
-    for name, variables in loss.players(autoencoder).items():
+    named, players = loss.players(autoencoder), {}
+    if not (
+        isinstance(own_optimizers, Mapping)
+        and all(keys is None or isinstance(keys, Mapping) for keys in own_optimizers.values())
+    ):
+        raise UserError("loss.players: give the names of players, and below each the keys of its optimizer")
+    if unknown := min(own_optimizers.keys() - named.keys(), default=None):
+        hint = did_you_mean(unknown, named)
+        raise UserError(f"loss.players.{unknown}: the loss has no such player.{hint} It has {', '.join(named)}.")
+    for name, variables in named.items():
         own = own_optimizers.get(name)
         keys, path = (own, f"loss.players.{name}") if own else (keys_of(config.optimizer), "optimizer")
         if "learning_rate" not in keys:

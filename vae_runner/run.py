@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from vae_runner.acceleration.custom_ops.loading import load_for
+from vae_runner.acceleration.operations import load_for
 from vae_runner.compat.tensorflow import custom_gradients_scoped
 from vae_runner.config.composition import HydraJob
 from vae_runner.experiment import build_experiment
@@ -15,11 +15,7 @@ from vae_runner.training.outer import Progress
 
 
 def run(
-    config: Config,
-    job: HydraJob,
-    *,
-    resumed: bool = False,
-    stop_requested: Callable[[], object] | None = None,
+    config: Config, job: HydraJob, *, resumed: bool = False, stop_requested: Callable[[], object] | None = None
 ) -> None:
     """Train as configured, in the directory Hydra chose.
 

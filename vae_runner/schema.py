@@ -7,7 +7,6 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from vae_runner.acceleration import schema as acceleration
-from vae_runner.acceleration.schema import check_clipping
 from vae_runner.compat.hydra import rename_plugin_presets
 from vae_runner.config import registry
 from vae_runner.config.composition import of_the_run
@@ -23,9 +22,7 @@ from vae_runner.models import schema as models
 from vae_runner.posteriors import schema as posteriors
 from vae_runner.priors import schema as priors
 from vae_runner.runtime import schema as runtime
-from vae_runner.runtime.schema import HardwareConfig
 from vae_runner.training import schema as training
-from vae_runner.training.schema import CheckpointConfig, EarlyStoppingConfig
 
 MAX_SEED = 2**32 - 1  # what NumPy's legacy seeding, and so Keras's, accepts
 
@@ -49,9 +46,9 @@ class Config(Keys):
     loss: Part = MISSING
     optimizer: Part = MISSING
     schedule: Part = MISSING
-    early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
-    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    early_stopping: training.EarlyStoppingConfig = field(default_factory=training.EarlyStoppingConfig)
+    checkpoint: training.CheckpointConfig = field(default_factory=training.CheckpointConfig)
+    hardware: runtime.HardwareConfig = field(default_factory=runtime.HardwareConfig)
     figures: FiguresConfig = field(default_factory=FiguresConfig)
 
     @classmethod
@@ -68,7 +65,7 @@ class Config(Keys):
 
     def check(self) -> None:
         """Refuse what no optimizer takes, whichever of Keras's it is."""
-        check_clipping(keys_of(self.optimizer))
+        acceleration.check_clipping(keys_of(self.optimizer))
 
     def without_output(self) -> Self:
         """Return the configuration for a machine that takes part in a run of which another one writes."""
@@ -94,18 +91,10 @@ class CommandConfig(Config):
     sweep: SweepConfig = field(default_factory=SweepConfig)
 
 
+ROOMS = (datasets, models, posteriors, priors, likelihoods, losses, acceleration, training, runtime, figures)
 register(
-    *datasets.COMPONENTS,
-    *models.COMPONENTS,
-    *posteriors.COMPONENTS,
-    *priors.COMPONENTS,
-    *likelihoods.COMPONENTS,
-    *losses.COMPONENTS,
-    *acceleration.COMPONENTS,
-    *training.COMPONENTS,
-    *runtime.COMPONENTS,
-    *figures.COMPONENTS,
-    Component("sweep", "new", None, SweepConfig, ("dir", "metric")),
+    *(component for room in ROOMS for component in room.COMPONENTS),
+    Component("sweep", "new", None, SweepConfig, "dir metric"),
     Component("", "config", None, CommandConfig),
 )
 

@@ -31,7 +31,7 @@ from vae_runner.trackers.multiple import Trackers
 from vae_runner.trackers.progress import ProgressBar
 from vae_runner.trackers.record import Record
 from vae_runner.trackers.tensorboard import TensorBoard
-from vae_runner.training.checkpoints import Checkpoint, Checkpoints
+from vae_runner.training.checkpoints import Checkpoints
 from vae_runner.training.outer import EpochResult
 from vae_runner.training.stopwatch import Stopwatch
 
@@ -53,12 +53,7 @@ class Session:
     @classmethod
     @contextmanager
     def open(
-        cls,
-        config: Config,
-        job: HydraJob,
-        *,
-        resumed: bool = False,
-        stop_requested: Callable[[], object] | None = None,
+        cls, config: Config, job: HydraJob, *, resumed: bool = False, stop_requested: Callable[[], object] | None = None
     ) -> "Iterator[Session]":
         """Hold the directory that Hydra chose, answer stop requests, and record how what is inside ends.
 
@@ -110,7 +105,12 @@ class Session:
         """
         checkpoint = self.directory.checkpoints.newest()
         if checkpoint is not None:
-            self._check_origin(checkpoint, experiment)
+            check_checkpoint_config(self.config.content, checkpoint.config, self.directory.path)
+            if changes := data_changes(checkpoint.data, experiment.dataset.fingerprint):
+                raise UserError(
+                    f"{self.directory.path} was trained on other images ({changes}): bring those back, say with "
+                    "dataset.root= where they are, or start a new run"
+                )
         if not self.in_sweep:  # The configuration is that of the directory, which may have been damaged.
             self.directory.check_config()
         if checkpoint is not None:
@@ -144,14 +144,6 @@ class Session:
     def stopped_together(self, machine: Hardware) -> AbstractContextManager[None]:
         """Inside, the workers of a run answer a stop request at the same step, whichever has it."""
         return self.stop.synchronized(machine.all_reduce_max) if self.cluster else nullcontext()
-
-    def _check_origin(self, checkpoint: Checkpoint, experiment: Experiment) -> None:
-        check_checkpoint_config(self.config.content, checkpoint.config, self.directory.path)
-        if changes := data_changes(checkpoint.data, experiment.dataset.fingerprint):
-            raise UserError(
-                f"{self.directory.path} was trained on other images ({changes}): bring those back, say with "
-                "dataset.root= where they are, or start a new run"
-            )
 
     def save_results(self, experiment: Experiment, trained: Trained) -> None:
         """Write the trained models, and what comparing runs needs of the test split: embeddings, and a few images."""

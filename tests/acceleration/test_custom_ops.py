@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from tests.acceleration import comparing
 from tests.conftest import examples
+from vae_runner.acceleration import operations
 from vae_runner.acceleration.custom_ops import compiling, loading
 from vae_runner.acceleration.custom_ops.compiling import UnavailableError
 from vae_runner.errors import UserError
@@ -261,7 +262,7 @@ def test_compiling_begins_early_for_runs_that_can_use_it_alone(
 ) -> None:
     begun = []
     monkeypatch.setattr(compiling, "_begun", lambda: begun.append(1))
-    compiling.begin(HardwareConfig(**config))
+    operations.begin(HardwareConfig(**config))
     assert begun == [1] * expected
 
 
@@ -271,13 +272,13 @@ def unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
         raise UnavailableError("there is no C++ compiler (c++)")
 
     monkeypatch.setattr(loading, "load", load)
-    loading._warn.cache_clear()
+    operations._warn.cache_clear()
 
 
 @pytest.mark.usefixtures("unavailable")
 def test_where_there_are_none_a_run_says_so_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        found = [loading.load_for(HardwareConfig(device="cpu")) for _ in range(2)]
+        found = [operations.load_for(HardwareConfig(device="cpu")) for _ in range(2)]
     assert found == [None, None]
     assert caplog.text.count("no C++ compiler") == 1
 
@@ -287,16 +288,16 @@ def test_where_there_are_none_asking_for_them_is_refused_and_refusing_them_is_si
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with pytest.raises(UserError, match=r"hardware\.custom_ops=true: there is no C\+\+ compiler"):
-        loading.load_for(HardwareConfig(device="cpu", custom_ops=True))
-    assert loading.load_for(HardwareConfig(device="cpu", custom_ops=False)) is None
+        operations.load_for(HardwareConfig(device="cpu", custom_ops=True))
+    assert operations.load_for(HardwareConfig(device="cpu", custom_ops=False)) is None
     assert not caplog.records
 
 
 @pytest.mark.parametrize("config", [{"xla": True}, {"precision": "mixed_bfloat16"}, {"fuse": False}])
 def test_xla_half_precision_and_networks_as_they_are_written_go_without(config: dict[str, Any]) -> None:
-    assert loading.load_for(HardwareConfig(device="cpu", **config)) is None
+    assert operations.load_for(HardwareConfig(device="cpu", **config)) is None
     with pytest.raises(UserError, match=r"custom_ops=true: custom operations are for fused layers in float32 on a CPU"):
-        loading.load_for(HardwareConfig(device="cpu", custom_ops=True, **config))
+        operations.load_for(HardwareConfig(device="cpu", custom_ops=True, **config))
 
 
 @pytest.fixture(scope="module")

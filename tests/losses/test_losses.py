@@ -5,7 +5,10 @@ import tensorflow as tf
 
 from tests.networks import build
 from vae_runner.distributions.squared_error import SquaredError
-from vae_runner.losses.base import Batch, Loss
+from vae_runner.errors import UserError
+from vae_runner.likelihoods.base import Likelihood
+from vae_runner.likelihoods.mse import MeanSquaredError
+from vae_runner.losses.base import Batch, Loss, check_fit
 from vae_runner.losses.elbo import Elbo
 from vae_runner.losses.reconstruction import Reconstruction
 from vae_runner.models import mlp
@@ -93,3 +96,16 @@ def test_both_networks_are_in_training_or_in_inference_as_the_loss_is(batch: Bat
         loss(autoencoder, batch._replace(noise=GivenNoise([NOISE])), training)
         moved = [not np.array_equal(a, b) for a, b in zip(before, averages, strict=True)]
         assert moved == [training] * 4
+
+
+class Bernoulli(Likelihood):
+    measure = "binary"
+
+
+def test_a_density_has_the_weight_1_and_no_other() -> None:
+    for weight in (None, 1, 1.0):
+        check_fit(Elbo(reconstruction_weight=weight), Gaussian(), Bernoulli())
+    for loss in (Elbo(reconstruction_weight=10), Reconstruction(reconstruction_weight=10)):
+        check_fit(loss, Gaussian(), MeanSquaredError())
+        with pytest.raises(UserError, match=r"^loss\.reconstruction_weight=10: this likelihood is a density"):
+            check_fit(loss, Gaussian(), Bernoulli())

@@ -142,3 +142,16 @@ def test_a_player_whose_optimizer_has_no_learning_rate_is_named() -> None:
 def test_what_is_no_loss_is_refused() -> None:
     with pytest.raises(UserError, match=r"MeanSquaredError is no loss: derive it from vae_runner\.losses\.base\.Loss"):
         build_loss({"_target_": "vae_runner.likelihoods.mse.MeanSquaredError"})
+
+
+@pytest.mark.parametrize(
+    ("players", "message"),
+    [
+        ({"oponent": {}}, r"loss\.players\.oponent: the loss has no such player\. Did you mean 'opponent'\?"),
+        ({"opponent": 0.1}, r"loss\.players: give the names of players"),
+        (["opponent"], r"loss\.players: give the names of players"),
+    ],
+)
+def test_players_that_are_not_of_the_loss_are_refused(players: object, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        experiment(configured(players=players))

@@ -7,8 +7,7 @@ from types import ModuleType
 import keras
 import tensorflow as tf
 
-from vae_runner.acceleration.custom_ops.limits import IMAGE_CHANNELS, LANES, SIDE
-from vae_runner.acceleration.custom_ops.reference import patch_sums
+from vae_runner.acceleration.custom_ops.reference import IMAGE_CHANNELS, LANES, SIDE, patch_sums
 from vae_runner.acceleration.fused import Fused, Gradient, is_linear, is_normalized_by_replica, is_same_convolution
 from vae_runner.acceleration.single_layers import accelerated, move_averages, scale_and_offset
 

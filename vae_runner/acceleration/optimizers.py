@@ -4,11 +4,11 @@ import keras
 import tensorflow as tf
 
 
-class _FusedUpdate(keras.optimizers.Adam):
-    """Keras's Adam, whose update of a variable is one operation instead of a dozen.
+class Adam(keras.optimizers.Adam):
+    """Keras's Adam (Kingma & Ba, 2015), whose update of a variable is one operation instead of a dozen.
 
-    The numbers are Keras's within float32 rounding; schedules, clipping, weight decay and saved state are Keras's. What
-    the operation does not cover (AMSGrad, sparse gradients) is left to Keras too.
+    The numbers are Keras's within float32 rounding; arguments, schedules, clipping, weight decay and saved state are
+    Keras's. What the operation does not cover (AMSGrad, sparse gradients) is left to Keras too.
     """
 
     def update_step(
@@ -29,9 +29,5 @@ class _FusedUpdate(keras.optimizers.Adam):
         )  # fmt: skip
 
 
-class Adam(_FusedUpdate):
-    """Adam (Kingma & Ba, 2015); the arguments are those of `keras.optimizers.Adam`."""
-
-
-class AdamW(_FusedUpdate, keras.optimizers.AdamW):
+class AdamW(Adam, keras.optimizers.AdamW):
     """Adam with decoupled weight decay (Loshchilov & Hutter, 2019); arguments as `keras.optimizers.AdamW`."""

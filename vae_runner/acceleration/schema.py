@@ -36,7 +36,7 @@ def check_clipping(optimizer: Mapping[str, object]) -> None:
         raise UserError(f"optimizer.{given[0]} and optimizer.{given[1]} exclude each other: give one of them")
 
 
-SHOWN = ("learning_rate", "clipnorm", "global_clipnorm")
+SHOWN = "learning_rate clipnorm global_clipnorm"
 COMPONENTS = (
     Component("optimizer", "adam", "vae_runner.acceleration.optimizers.Adam", AdamConfig, SHOWN),
     Component("optimizer", "adamw", "vae_runner.acceleration.optimizers.AdamW", AdamWConfig, SHOWN),

@@ -6,7 +6,7 @@ from types import ModuleType
 import keras
 import tensorflow as tf
 
-from vae_runner.acceleration.custom_ops.limits import LANES, SIDE
+from vae_runner.acceleration.custom_ops.reference import LANES, SIDE
 from vae_runner.acceleration.fused import Fused, Gradient, is_same_convolution
 
 MAX_TAPPED_CHANNELS = 4  # of an image, to which a convolution is faster as one product and sums of shifted maps
@@ -155,8 +155,7 @@ class TappedConv2DTranspose(Fused):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Return the activation of the transposed convolution of `inputs` `[batch, height, width, channels]`."""
         (layer,) = self.layers
-        outputs = _tapped(inputs, tf.convert_to_tensor(layer.kernel))
-        return layer.activation(tf.nn.bias_add(outputs, layer.bias) if layer.use_bias else outputs)
+        return _activated(layer, _tapped(inputs, tf.convert_to_tensor(layer.kernel)))
 
 
 @tf.custom_gradient
@@ -211,8 +210,7 @@ class StridedConv2D(Fused):
 
             return tf.nn.conv2d(x, kernel, stride, "SAME"), gradients
 
-        outputs = convolution(inputs, tf.convert_to_tensor(layer.kernel))
-        return layer.activation(tf.nn.bias_add(outputs, layer.bias) if layer.use_bias else outputs)
+        return _activated(layer, convolution(inputs, tf.convert_to_tensor(layer.kernel)))
 
 
 class StridedConv2DTranspose(Fused):
@@ -232,7 +230,12 @@ class StridedConv2DTranspose(Fused):
         outputs = self.custom_ops.vae_runner_conv2d_transpose(
             maps=inputs, kernel=layer.kernel, stride=stride, height=height * stride, width=width * stride
         )
-        return layer.activation(tf.nn.bias_add(outputs, layer.bias) if layer.use_bias else outputs)
+        return _activated(layer, outputs)
+
+
+def _activated(layer: keras.layers.Layer, outputs: tf.Tensor) -> tf.Tensor:
+    """Return what a layer makes of its product or convolution: its bias added, its activation taken."""
+    return layer.activation(tf.nn.bias_add(outputs, layer.bias) if layer.use_bias else outputs)
 
 
 def _is_strided(layer: keras.layers.Layer, channels: int) -> bool:

@@ -1,13 +1,12 @@
 """`vae-compare`: finished runs side by side."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from rich.table import Table
 
 from vae_runner.config.choices import part_name
@@ -45,22 +44,18 @@ def compare(paths: Sequence[Path], out: Path, trust: Sequence[str]) -> None:
     check_writable(out)
     table_file = out.with_suffix(".csv")
     _check_is_ours(table_file)
-    runs = [_Run.open(path) for path in paths]
+    runs = [StoredRun.open_finished(path) for path in paths]
+    images, count, label_names = runs[0].test_images
     for run in runs[1:]:
-        if run.count != runs[0].count or not np.array_equal(run.images, runs[0].images):
+        others, other_count, _ = run.test_images
+        if other_count != count or not np.array_equal(others, images):
             raise UserError(
-                f"{run.directory.path} and {runs[0].directory.path} have other test images: compare runs of the same "
-                "dataset, with the same dataset.limit, dataset.test_fraction and image size"
+                f"{run.path} and {runs[0].path} have other test images: compare runs of the same dataset, with the "
+                "same dataset.limit, dataset.test_fraction and image size"
             )
     rows = _table(runs)
-    save_figure(
-        comparison(
-            runs[0].images[:SHOWN_IMAGES],
-            runs[0].label_names,
-            [run.computed(rows[i], trust) for i, run in enumerate(runs)],
-        ),
-        out,
-    )
+    compared = [_compared(run, row, images, trust) for run, row in zip(runs, rows, strict=True)]
+    save_figure(comparison(images[:SHOWN_IMAGES], label_names, compared), out)
     write_atomic(table_file, csv_table(rows))
     _print(rows)
     print(f"{counted(runs)} in {out}, the metrics in {table_file}")
@@ -78,61 +73,37 @@ def _check_is_ours(table_file: Path) -> None:
             )
 
 
-@dataclass(frozen=True)
-class _Run:
-    """What is read of a run directory."""
-
-    directory: StoredRun
-    info: dict[str, Any]  # run.json
-    config: DictConfig
-    images: NDArray[np.uint8]
-    count: int
-    label_names: list[str]
-
-    @classmethod
-    def open(cls, path: Path) -> "_Run":
-        directory = StoredRun.open_finished(path)
-        images, count, label_names = directory.test_images
-        return cls(directory, directory.info, directory.config, images, count, label_names)
-
-    def computed(self, row: Row, trust: Sequence[str]) -> Compared:
-        """Return what is drawn of the run."""
-        autoencoder = load(self.directory, trust)
-        if self.images.shape[1:] != autoencoder.image_shape:
-            raise UserError(
-                f"{self.directory.path} has test images of {self.images.shape[1:]} and networks for "
-                f"{autoencoder.image_shape}: {DAMAGED}"
-            )
-        mean, labels = self.directory.embeddings
-        noise = NumpyNoise(np.random.default_rng(SEED), SAMPLES, np.float32)
-        return Compared(
-            name=row["run"],
-            about=f"{row['loss']}, {row['latent']}-D, test loss {row['test/loss']:.2f}",
-            embeddings=mean,
-            labels=labels,
-            reconstructions=reconstruct(autoencoder, self.images[:SHOWN_IMAGES]),
-            samples=decode(autoencoder, np.asarray(autoencoder.latent_prior().sample(noise))),
-            prior=autoencoder.prior.symbol,
-            metrics=self.info["metrics"],
+def _compared(run: StoredRun, row: Row, images: NDArray[np.uint8], trust: Sequence[str]) -> Compared:
+    """Return what is drawn of a run, with reconstructions of the first of these `images`."""
+    autoencoder = load(run, trust)
+    if images.shape[1:] != autoencoder.image_shape:
+        raise UserError(
+            f"{run.path} has test images of {images.shape[1:]} and networks for {autoencoder.image_shape}: {DAMAGED}"
         )
+    mean, labels = run.embeddings
+    noise = NumpyNoise(np.random.default_rng(SEED), SAMPLES, np.float32)
+    return Compared(
+        name=row["run"],
+        about=f"{row['loss']}, {row['latent']}-D, test loss {row['test/loss']:.2f}",
+        embeddings=mean,
+        labels=labels,
+        reconstructions=reconstruct(autoencoder, images[:SHOWN_IMAGES]),
+        samples=decode(autoencoder, np.asarray(autoencoder.latent_prior().sample(noise))),
+        prior=autoencoder.prior.symbol,
+        metrics=run.info["metrics"],
+    )
 
 
-def _table(runs: Sequence[_Run]) -> list[Row]:
+def _table(runs: Sequence[StoredRun]) -> list[Row]:
     """Return one row a run: what it is, and its final metrics; the same columns in every row."""
     rows: list[Row] = []
     for run in runs:
-        config, chosen = run.config, run.info.get(CHOICES, {})
-        rows.append(
-            {
-                "run": str(run.directory.path),
-                **{part: part_name(part, OmegaConf.select(config, f"{part}._target_"), chosen) for part in SHOWN_PARTS},
-                "latent": config.get("latent"),
-                "seed": config.get("seed"),
-                "epoch": run.info["epoch"],
-                **run.info["metrics"],
-            }
-        )
-    columns = [*ABOUT, *in_order(name for run in runs for name in run.info["metrics"])]
+        config, info = run.config, run.info
+        chosen = info.get(CHOICES, {})
+        parts = {part: part_name(part, OmegaConf.select(config, f"{part}._target_"), chosen) for part in SHOWN_PARTS}
+        about = {"run": str(run.path), **parts, "latent": config.get("latent"), "seed": config.get("seed")}
+        rows.append({**about, "epoch": info["epoch"], **info["metrics"]})
+    columns = [*ABOUT, *in_order(name for row in rows for name in row if name not in ABOUT)]
     return [{key: row.get(key, "") for key in columns} for row in rows]
 
 

@@ -15,8 +15,9 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import NoReturn
 
 import hydra
@@ -29,7 +30,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from vae_runner import __version__
-from vae_runner.acceleration.custom_ops import compiling
+from vae_runner.acceleration import operations
 from vae_runner.cli import resume as resume_command
 from vae_runner.compat import hydra as hydra_internals
 from vae_runner.compat import keras as keras_internals
@@ -71,12 +72,14 @@ def sample() -> None:
     """`vae-sample`: new images from a finished run."""
     parser = _Parser("vae-sample", "Draw new images from a finished run: decode latents drawn from the prior.")
     parser.add_argument("run", metavar="RUN", type=Path, help="a run directory: outputs/<date>/<time>")
-    parser.add_argument("-n", "--number", metavar="N", type=_positive, default=64, help="how many images (64)")
+    number = partial(_whole_number, least=1)
+    parser.add_argument("-n", "--number", metavar="N", type=number, default=64, help="how many images (64)")
     parser.add_argument(
         "--out", metavar="FILE", type=Path, default=Path("samples.png"),
         help="where to: a .png of all of them, or a .npy with a uint8 array [n, height, width, channels] (samples.png)",
     )  # fmt: skip
-    parser.add_argument("--seed", metavar="N", type=_natural, default=0, help="another seed, other images (0)")
+    seed = partial(_whole_number, least=0)
+    parser.add_argument("--seed", metavar="N", type=seed, default=0, help="another seed, other images (0)")
     arguments = parser.parse_args(_arguments())
     _import("cli.sample").sample(arguments.run, arguments.number, arguments.out, arguments.seed, arguments.trust)
 
@@ -92,12 +95,8 @@ def compare() -> None:
     parser.add_argument(
         "runs", metavar="RUN", nargs="+", type=Path, help="run directories, outputs/<date>/<time>; or one sweep's"
     )
-    parser.add_argument(
-        "--out",
-        metavar="FILE",
-        type=Path,
-        help="the picture, a .png (compare.png); a sweep's files are in its directory",
-    )
+    help_ = "the picture, a .png (compare.png); a sweep's files are in its directory"
+    parser.add_argument("--out", metavar="FILE", type=Path, help=help_)
     arguments = parser.parse_args(_arguments())
     sweep = SweepDirectory(arguments.runs[0])
     if len(arguments.runs) == 1 and sweep.exists:
@@ -151,10 +150,7 @@ def _choose_temporary_folder() -> None:
 
 @contextlib.contextmanager
 def _garbage_uncollected() -> Iterator[None]:
-    """Of imports, whose objects nearly all stay: searching them for garbage again and again takes longer than the rest.
-
-    Later searches leave them out too.
-    """
+    """Collect no garbage during imports: nearly all of their objects stay, and later searches leave them out too."""
     gc.disable()
     try:
         yield
@@ -182,15 +178,9 @@ def _arguments() -> list[str]:
     return [argument.rstrip("\r") for argument in sys.argv[1:]]
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
-    return int(text)
-
-
-def _natural(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 0")
+def _whole_number(text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least {least}")
     return int(text)
 
 
@@ -224,7 +214,7 @@ def _with_hydra(sweep: SweepDirectory | None) -> None:
     register_schemas()
     hydra_internals.check_batches_with(_check_batch)
     jobs = _Jobs()
-    with _HydraErrors(sweep, jobs):
+    with _hydra_errors_explained(sweep, jobs):
         hydra.main(config_path="pkg://vae_runner.conf", config_name="config", version_base="1.3")(jobs.run)()
     if sweep:
         check_stop(sweep)
@@ -232,35 +222,33 @@ def _with_hydra(sweep: SweepDirectory | None) -> None:
         raise jobs.refusal
 
 
-class _HydraErrors(contextlib.AbstractContextManager[None]):
-    """Makes a UserError of what Hydra, or a plugin of its, raises inside, if the user can mend it."""
-
-    def __init__(self, sweep: SweepDirectory | None, jobs: "_Jobs") -> None:
-        self._sweep, self._jobs = sweep, jobs
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback_: TracebackType | None
-    ) -> None:
-        if not isinstance(error, Exception) or isinstance(error, UserError):
-            return
-        if self._sweep:
-            check_stop(self._sweep)  # A launcher raises errors of its own when its runs were stopped.
+@contextlib.contextmanager
+def _hydra_errors_explained(sweep: SweepDirectory | None, jobs: "_Jobs") -> Iterator[None]:
+    """Make a UserError of what Hydra, or a plugin of its, raises inside, if the user can mend it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # It is raised again, at least.
+        if sweep:
+            check_stop(sweep)  # A launcher raises errors of its own when its runs were stopped.
             if type(error).__name__ in WORKER_LOST_ERRORS:
                 log.error("%s", first_line(error))
                 sys.exit(WORKER_LOST)
         plugin = _plugin_in(error)
         # Once a job has begun, the configuration has been composed: the command line is not at fault any more.
         refused = REFUSALS if plugin else (*REFUSALS, *UNEXPLAINED)
-        if isinstance(error, refused) and not self._jobs.count:
+        if isinstance(error, refused) and not jobs.count:
             raise UserError(refusals.explain(error)) from error
         if plugin:
             raise UserError(f"{plugin}: {type(error).__name__}: {error}") from error
+        raise
 
 
 def _check_batch(self: Sweeper, batch: Sequence[Sequence[str]]) -> None:
-    """Hydra's check that the runs of a sweep can be composed, and ours of what that makes, before the first begins.
+    """Check the runs of a sweep before the first begins, and record in its directory which it expects.
 
-    A search does not know its runs before: there, a bad one is a failed trial. The sweep's directory is told of them.
+    A search does not know its runs before: there, a bad one is a failed trial.
     """
     assert self.hydra_context is not None
     assert self.config is not None
@@ -296,7 +284,7 @@ class _Jobs:
         path = Path(hydra.runtime.output_dir)
 
         def runner() -> ModuleType:
-            compiling.begin(cfg.hardware)  # takes longer than the import
+            operations.begin(cfg.hardware)  # takes longer than the import
             return _import("run", crash_file)
 
         in_sweep = hydra.mode == RunMode.MULTIRUN
@@ -366,7 +354,10 @@ def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
     check_choices(given.overrides)
     works = not (given.help or given.hydra_help or given.cfg or given.info)
     if works:
-        _check_folder()
+        try:
+            check_name(str(Path.cwd()))
+        except OSError as problem:
+            raise UserError(f"this folder cannot be used any more ({problem.strerror}): go to another") from problem
         for argument in arguments:
             check_name(argument)
     if works and not given.multirun:
@@ -382,13 +373,6 @@ def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
         else:
             options.append(argument)
     return bool(given.multirun) and works, [*given.overrides, *options]
-
-
-def _check_folder() -> None:
-    try:
-        check_name(str(Path.cwd()))
-    except OSError as error:
-        raise UserError(f"this folder cannot be used any more ({error.strerror}): go to another") from error
 
 
 def _next_folder(name: str) -> str:

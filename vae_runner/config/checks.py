@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -12,23 +11,19 @@ from vae_runner.config import registry
 from vae_runner.config.composition import FOLDER_KEYS
 from vae_runner.config.fit import check_fit
 from vae_runner.config.keys import check_value, leaves, typed_keys
-from vae_runner.errors import UserError, check_name
+from vae_runner.errors import UserError, check_name, first_line
 
 
 def check(config: DictConfig) -> None:
     """Refuse what can be seen to be wrong from the configuration alone; resolves its interpolations in place.
 
-    Raises:
-        UserError: an interpolation leads nowhere, a key is unknown or without a value, a number is out of its range, a
-            word is none of those allowed, or values do not go together.
+    An interpolation leads nowhere, a key is unknown or without a value, a number is out of its range, a word is none of
+    those allowed, or values do not go together.
     """
     try:
         OmegaConf.resolve(config)
     except OmegaConfBaseException as error:
-        where = next(
-            (f"{key}={value}: " for key, value in _interpolations(config) if not _leads_somewhere(config, key)), ""
-        )
-        raise UserError(f"{where}{str(error).splitlines()[0]}: write a value") from error
+        raise UserError(f"{_unresolved(config)}{first_line(error)}: write a value") from error
     _check_each(config)
     for name in registry.parts():
         if not isinstance(config[name], DictConfig) or "_target_" not in config[name]:
@@ -39,11 +34,7 @@ def check(config: DictConfig) -> None:
 
 
 def check_values(config: DictConfig) -> None:
-    """Refuse values that are not allowed in a stored configuration, also in parts that have other keys than our YAML.
-
-    Raises:
-        UserError: a number is out of its range, a word is none of those allowed, or values do not go together.
-    """
+    """Refuse values that are not allowed in a stored configuration, also in parts with other keys than our YAML."""
     _check_each(config)
     for name in registry.parts():
         component = registry.by_target(config[name]._target_)
@@ -87,16 +78,12 @@ def check_folder(path: str, value: object) -> None:
         raise UserError(f"{path}={value} is an address: give a folder of this machine, and put the files there before")
 
 
-def _interpolations(config: DictConfig) -> Iterator[tuple[str, str]]:
-    """Yield the keys whose values are to be looked up, and those values, like `${epochs}`."""
+def _unresolved(config: DictConfig) -> str:
+    """Return the first key whose value, like `${epochs}`, leads nowhere, as the beginning of a message; or nothing."""
     for path, value in leaves(OmegaConf.to_container(config, resolve=False)):
-        if isinstance(value, str) and "${" in value:
-            yield path, value
-
-
-def _leads_somewhere(config: DictConfig, path: str) -> bool:
-    try:
-        OmegaConf.select(config, path)
-        return True
-    except OmegaConfBaseException:
-        return False
+        try:
+            if "${" in str(value):
+                OmegaConf.select(config, path)
+        except OmegaConfBaseException:
+            return f"{path}={value}: "
+    return ""

@@ -32,11 +32,11 @@ def _help_lines(group: str) -> Iterator[str]:
     ranks = {component.name: rank for rank, component in enumerate(components)}
     names = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
     yield f"  {group + '=':<25}{' '.join(sorted(names, key=lambda name: ranks.get(name, len(names))))}"
-    shown = Counter(key for component in components for key in component.shown)
-    shown.update(components[0].shown if components else ())  # its keys are those of the group
+    shown = Counter(key for component in components for key in component.shown.split())
+    shown.update(components[0].shown.split() if components else ())  # its keys are those of the group
     keys = [" ".join(f".{key}" for key in shown if shown[key] > 1)]
     for component in components:
-        if own := [f".{key}" for key in component.shown if shown[key] == 1]:
+        if own := [f".{key}" for key in component.shown.split() if shown[key] == 1]:
             keys.append(f"{component.name}: {' '.join(own)}")
     yield from textwrap.wrap("; ".join(filter(None, keys)), 120, initial_indent=" " * 27, subsequent_indent=" " * 27)
 
@@ -73,11 +73,7 @@ def without_nothing(overrides: Sequence[str]) -> list[str]:
 
 
 def check_choices(overrides: Iterable[str]) -> None:
-    """Refuse what Hydra would make something else of: several choices where one is meant, of which the last wins.
-
-    Raises:
-        UserError: a list, or nothing, is chosen in a group, or a group is chosen twice.
-    """
+    """Refuse a list, or nothing, chosen in a group, and a group chosen twice, of which Hydra would take the last."""
     before: dict[str, str | None] = {}
     for override in parsed(overrides):
         group, value = override.key_or_group, override.value()

@@ -30,11 +30,14 @@ def build(part: Built | Mapping[str, object], path: str, /, **arguments: object)
         target = instantiate(keys, _partial_=True, _convert_="all")
     except InstantiationException as error:
         raise UserError(f"{path}._target_={name} {explain_target(name, error)}") from error
-    signature = inspect.signature(target.func)
+    try:
+        signature = inspect.signature(target.func)
+    except ValueError as error:  # Some functions written in C have no signature.
+        raise UserError(f"{path}._target_={name} cannot be used: {error}") from error
     try:
         bind = signature.bind_partial if keys.get("_partial_") else signature.bind
         bind(**(target.keywords | arguments))
-    except (TypeError, ValueError) as error:
+    except TypeError as error:
         unknown = next((key for key in target.keywords if f"'{key}'" in str(error)), "")
         hint = did_you_mean(unknown, signature.parameters) if unknown else ""
         raise UserError(f"{path}: {name} does not fit its configuration: {error}.{hint}") from error

@@ -30,12 +30,7 @@ else:
 
 LARGEST_INT = 2**63 - 1
 SMALLEST_FLOAT, LARGEST_FLOAT = 1.2e-38, 3.4e38  # of float32, which losses and optimizers are computed in
-COMPARISONS = {
-    "at least": operator.ge,
-    "greater than": operator.gt,
-    "at most": operator.le,
-    "less than": operator.lt,
-}
+COMPARISONS = {"at least": operator.ge, "greater than": operator.gt, "at most": operator.le, "less than": operator.lt}
 
 
 def key(
@@ -50,17 +45,12 @@ def key(
 ) -> Any:
     """Return a dataclass field with the values it allows: from `minimum` to `maximum`, `above` and `below` others."""
     bounds = dict(zip(COMPARISONS, (minimum, above, maximum, below), strict=True))
-    allowed = {"bounds": {word: bound for word, bound in bounds.items() if bound is not None}}
-    metadata = allowed | {"choices": choices, "unit": unit}
-    return field(default=default, metadata=metadata)
+    given = {word: bound for word, bound in bounds.items() if bound is not None}
+    return field(default=default, metadata={"bounds": given, "choices": choices, "unit": unit})
 
 
 def typed_keys(node: DictConfig, prefix: str) -> Iterator[tuple[str, object, dataclasses.Field[object]]]:
-    """Yield each key below `node` that has a schema: its dotted path, value and dataclass field.
-
-    Raises:
-        UserError: a key is unknown, without a value, or was removed.
-    """
+    """Yield path, value and field of each key below `node` with a schema; refuse unknown, empty and removed keys."""
     schema = OmegaConf.get_type(node)
     fields = {f.name: f for f in dataclasses.fields(schema)} if dataclasses.is_dataclass(schema) else {}
     for missing in fields.keys() - node.keys():
@@ -82,11 +72,7 @@ def typed_keys(node: DictConfig, prefix: str) -> Iterator[tuple[str, object, dat
 def check_value(path: str, value: object, schema_field: dataclasses.Field[object]) -> None:
     """Refuse a value that its field does not allow."""
     choices = schema_field.metadata.get("choices", ())
-    if (
-        value is not None
-        and choices
-        and not any(value is c or (value == c and type(value) is type(c)) for c in choices)
-    ):
+    if choices and value is not None and (type(value), value) not in [(type(c), c) for c in choices]:
         shown = [str(c).lower() if isinstance(c, bool) else str(c) for c in choices]
         words = f" {YAML_WORDS}" if str(value) in ("True", "False") else ""
         raise UserError(f"{path}={value}: must be one of {', '.join(shown)}.{did_you_mean(str(value), shown)}{words}")

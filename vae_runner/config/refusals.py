@@ -23,22 +23,14 @@ OTHER_GROUPS = " What another group chooses is changed by '- override /GROUP: NA
 
 
 def quoted(path: Path) -> str:
-    """Return a path as the value of an override.
-
-    Raises:
-        UserError: Hydra would take it for something else.
-    """
+    """Return a path as the value of an override; refuse one in which Hydra would look something up."""
     if "${" in str(path):
         raise UserError(f"{path} has ${{ in it, which Hydra would look up: rename it")
     return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), str(path)) + "'"
 
 
 def check_hyphens(arguments: Sequence[str]) -> None:
-    """Refuse an option that begins with a dash of a text program's, which makes one of a hyphen or two.
-
-    Raises:
-        UserError: one does.
-    """
+    """Refuse an option that begins with a dash of a text program's, which makes one of a hyphen or two."""
     for argument in arguments:
         if pasted := re.match(r"[\u2010-\u2015\u2212]+-?([A-Za-z][\w-]*)", argument):
             option = f"{'-' if len(pasted[1]) == 1 else '--'}{pasted[1]}"
@@ -109,7 +101,7 @@ def _explain_file(error: Exception, config: str) -> str:
         return f"{file}: {error}"
     group = config.partition("/")[0]
     if cause.full_key == group:  # there is no such key: what is in this group has no place of its own
-        if _is_empty(file):
+        if not yaml.safe_load(file.read_text(encoding="utf-8")):
             return f"{file} is empty: write '# @package _global_' into it, and keys of the run below"
         return f"{file} needs the first line '# @package _global_': its keys are then the run's, and not '{group}'s"
     words = f". {YAML_WORDS}" if "of type 'bool'" in str(cause) else ""
@@ -122,10 +114,6 @@ def _file(error: Exception, config: str) -> Path:
     sources = repository.get_sources() if repository else ()
     folder = next((source.path for source in sources if source.is_config(config)), "")
     return Path(folder, f"{config}.yaml")
-
-
-def _is_empty(file: Path) -> bool:
-    return not yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
 def explain_target(target: str, error: InstantiationException) -> str:

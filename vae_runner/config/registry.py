@@ -34,7 +34,7 @@ class Component:
     name: str
     target: str | None  # what is called to build it; None: nothing is built
     schema: type[Keys] = Built
-    shown: tuple[str, ...] = ()  # the keys that --help names
+    shown: str = ""  # the keys that --help names
     gives: frozenset[str] = frozenset()  # what others may need of it: see `config.fit`
     needs: Mapping[str, str] = dataclasses.field(default_factory=dict)  # by the group of the other
 

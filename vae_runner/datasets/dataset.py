@@ -126,11 +126,7 @@ def data_changes(then: Fingerprint, now: Fingerprint) -> str:
 
 
 def split_sizes(count: int, fraction: float, what: str) -> tuple[int, int]:
-    """Return how many of `count` images stay, and how many are split off: at least one, unless `fraction` is zero.
-
-    Raises:
-        UserError: a fraction above zero would leave one of the two without an image.
-    """
+    """Return how many of `count` images stay, and are split off; refuse a fraction above 0 that leaves either none."""
     part = max(1, round(count * fraction)) if fraction > 0 else 0
     if part >= count:
         raise UserError(f"dataset.{what}={fraction:g} of {count} images is {part}: both parts need at least one image")

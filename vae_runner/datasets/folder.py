@@ -92,11 +92,7 @@ def _shuffled(files: list[Path]) -> list[Path]:
 def _classes(
     folder: Path, files: list[Path], splits: dict[str, list[Path]], in_splits: bool
 ) -> tuple[Sequence[str], Labels]:
-    """Return the names of all classes in the splits, and the class of each of `files`: its sub-folder's index.
-
-    Raises:
-        UserError: no image lies in a sub-folder.
-    """
+    """Return all classes' names, and each file's class, its sub-folder's index; refuse if no file is in one."""
 
     def name(path: Path) -> str:
         return str(Path(*path.relative_to(folder).parts[in_splits:]).parent)

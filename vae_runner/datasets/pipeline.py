@@ -102,9 +102,7 @@ class Batches:
         if not self._resident:
             shares = shares.map(self._read, num_parallel_calls=min(2, ahead), deterministic=True)
         options = tf.data.Options()
-        options.autotune.enabled = (
-            False  # It has nothing to tune, and the process would wait for its thread at the end.
-        )
+        options.autotune.enabled = False  # With nothing to tune, it has a thread that the process would wait for.
         shares = shares.with_options(options)
         return shares.prefetch((ahead - IN_TRANSIT) * own) if ahead > IN_TRANSIT else shares
 

@@ -55,7 +55,7 @@ class CartoonConfig(FolderConfig):
     url: str = MISSING
 
 
-SHOWN = ("root", "limit", "validation_fraction")
+SHOWN = "root limit validation_fraction"
 COMPONENTS = (
     Component("dataset", "digits", "vae_runner.datasets.digits.load", DigitsConfig),
     Component("dataset", "fashion", "vae_runner.datasets.fashion.load", IdxConfig, SHOWN),
@@ -66,6 +66,6 @@ COMPONENTS = (
         "folder",
         "vae_runner.datasets.folder.load",
         FolderConfig,
-        (*SHOWN, "image_size", "channels", "labels", "background"),
+        f"{SHOWN} image_size channels labels background",
     ),
 )

@@ -1,4 +1,4 @@
-"""The interfaces of a distribution, and of the random numbers that it is drawn with."""
+"""The interfaces of a distribution, of the random numbers that it is drawn with, and of a family of distributions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,8 +71,21 @@ class Distribution(Protocol):
         """Return one draw for each image, differentiable with respect to the parameters where it can be."""
 
     def log_prob(self, value: tf.Tensor) -> tf.Tensor:
-        """Return the log-density of `value` `[batch, …]`: `[batch]`, in nats.
+        """Return the log-density of `value` `[batch, …]`: `[batch]`, in nats; raise NotImplementedError without one."""
 
-        Raises:
-            NotImplementedError: the distribution has no density.
-        """
+
+class Family:
+    """A family of distributions. One with weights of its own is a `keras.layers.Layer` too, which tracks them.
+
+    They are trained, checkpointed and saved like those of the networks.
+    """
+
+    @property
+    def variables(self) -> Sequence[tf.Variable]:
+        """Return the weights; none where the class is no layer, whichever of its base classes comes first."""
+        return getattr(super(), "variables", ())
+
+    @property
+    def trainable_variables(self) -> Sequence[tf.Variable]:
+        """Return the weights that the optimizer updates."""
+        return getattr(super(), "trainable_variables", ())

@@ -24,10 +24,8 @@ def latent_space(trained: Trained) -> Figure:
     points, names = plane(trained.posterior["mean"])
     scatter(axes, points, trained.embedded.labels, trained.label_names)
     axes.set(xlabel=names[0], ylabel=names[1])
-    figure.suptitle(
-        f"Embeddings of {len(points):,} test images ({trained.autoencoder.latent}-D latent space)",
-        fontsize=10,
-    )
+    title = f"Embeddings of {len(points):,} test images ({trained.autoencoder.latent}-D latent space)"
+    figure.suptitle(title, fontsize=10)
     return figure
 
 
@@ -49,12 +47,8 @@ def plane(embeddings: NDArray[np.float32]) -> tuple[NDArray[np.floating], tuple[
 
 def scatter(axes: Axes, points: NDArray[np.floating], labels: NDArray[np.integer] | None, names: Sequence[str]) -> None:
     """Draw points `[n, 2]`, coloured by their classes, `labels`; with a legend unless there are too many classes."""
-    style: dict[str, Any] = {
-        "s": float(np.clip(12_000 / len(points), 4, 24)),
-        "alpha": 0.6,
-        "linewidths": 0,
-        "rasterized": True,
-    }
+    size = float(np.clip(12_000 / len(points), 4, 24))
+    style: dict[str, Any] = {"s": size, "alpha": 0.6, "linewidths": 0, "rasterized": True}
     if labels is None or not names:
         axes.scatter(points[:, 0], points[:, 1], color="tab:blue", **style)
     elif len(names) > MAX_LEGEND:

@@ -30,15 +30,10 @@ class FiguresConfig(Keys):
                         )
 
 
+SAMPLES = ("samples", "samples_uniform", "samples_normal")
+FIGURES = ("reconstructions", "latent_space", "manifold", "traversals", "interpolations", "loss_curves")
 COMPONENTS = (
-    Component("figures", "default", None, FiguresConfig, ("every",)),
-    Component("figure", "samples", "vae_runner.figures.samples.samples"),
-    Component("figure", "samples_uniform", "vae_runner.figures.samples.samples_uniform"),
-    Component("figure", "samples_normal", "vae_runner.figures.samples.samples_normal"),
-    Component("figure", "reconstructions", "vae_runner.figures.reconstructions.reconstructions"),
-    Component("figure", "latent_space", "vae_runner.figures.latent_space.latent_space"),
-    Component("figure", "manifold", "vae_runner.figures.manifold.manifold"),
-    Component("figure", "traversals", "vae_runner.figures.traversals.traversals"),
-    Component("figure", "interpolations", "vae_runner.figures.interpolations.interpolations"),
-    Component("figure", "loss_curves", "vae_runner.figures.loss_curves.loss_curves"),
+    Component("figures", "default", None, FiguresConfig, "every"),
+    *(Component("figure", name, f"vae_runner.figures.samples.{name}") for name in SAMPLES),
+    *(Component("figure", name, f"vae_runner.figures.{name}.{name}") for name in FIGURES),
 )

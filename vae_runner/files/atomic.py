@@ -23,11 +23,7 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield the name of a new file in the same folder, which replaces `path` when it has been written.
-
-    Raises:
-        UnwritableError: there is no room, or no permission.
-    """
+    """Yield a new file's name in the same folder; it replaces `path` at the end, or UnwritableError is raised."""
     part = path.with_name(f".part-{os.getpid()}-{path.name}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,21 +38,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Replace a file, or make it, with its folder where there is none.
-
-    Raises:
-        UnwritableError: there is no room, or no permission.
-    """
+    """Replace a file, or make it, and its folder where there is none; raise UnwritableError where that fails."""
     with replacing(path) as part:
         part.write_bytes(content)
 
 
 def check_writable(out: Path) -> None:
-    """Refuse, before any work, a `--out` that nothing can be written to.
-
-    Raises:
-        UserError: it is a folder, or in one that does not exist or cannot be written.
-    """
+    """Refuse, before any work, a `--out` that is a folder, or in one that does not exist or cannot be written."""
     if not out.parent.is_dir():
         raise UserError(f"--out {out}: there is no folder {out.parent}; make it first")
     if out.is_dir() or not os.access(out.parent, os.W_OK):

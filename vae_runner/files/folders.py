@@ -21,9 +21,6 @@ def check_own(folder: Path, what: str, names: Sequence[str], marks: Sequence[str
 
     `names` are patterns of all that lies in its folder, and `marks` of what only it leaves there. The log is added to,
     and hidden files of other names are nobody's work.
-
-    Raises:
-        UserError: there is such a thing, or the folder cannot be read.
     """
 
     def is_own(name: str) -> bool:
@@ -39,11 +36,7 @@ def check_own(folder: Path, what: str, names: Sequence[str], marks: Sequence[str
 
 
 def make_next_folder(path: Path) -> Path:
-    """Make the folder `path`, or where there is one already, that with -2, -3, … at its end, and return its path.
-
-    Raises:
-        OSError: it cannot be made.
-    """
+    """Make the folder `path`, or where it is there, that with -2, -3, … at its end; return it, or raise OSError."""
     for number in itertools.count(1):
         folder = path if number == 1 else path.with_name(f"{path.name}-{number}")
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -20,11 +20,7 @@ def seal(content: Mapping[str, object], key: str = CHECKSUM) -> JsonObject:
 
 
 def unseal(sealed: Mapping[str, object], key: str = CHECKSUM) -> JsonObject:
-    """Return a sealed object without its checksum.
-
-    Raises:
-        DamagedError: it is not the object that was sealed.
-    """
+    """Return a sealed object without its checksum; raise DamagedError if it is not as it was sealed."""
     content = {name: value for name, value in sealed.items() if name != key}
     if sealed.get(key) != _checksum(content):
         raise DamagedError("its content does not have the checksum in it")
@@ -32,11 +28,7 @@ def unseal(sealed: Mapping[str, object], key: str = CHECKSUM) -> JsonObject:
 
 
 def write_sealed(path: Path, content: Mapping[str, object]) -> None:
-    """Write an object as a sealed JSON file, atomically.
-
-    Raises:
-        UnwritableError: there is no room, or no permission.
-    """
+    """Write an object as a sealed JSON file, atomically; raise UnwritableError where that fails."""
     write_atomic(path, (json.dumps(seal(content), indent=2, allow_nan=False) + "\n").encode())
 
 

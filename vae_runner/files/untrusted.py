@@ -62,11 +62,7 @@ def readable(path: Path) -> Iterator[None]:
 
 
 def is_file(path: Path) -> bool:
-    """Return whether there is a file.
-
-    Raises:
-        UnreadableError: this user may not look there.
-    """
+    """Return whether there is a file; raise UnreadableError where this user may not look."""
     with readable(path):
         return path.is_file()
 
@@ -100,11 +96,7 @@ def read(path: Path, max_bytes: int | None = None) -> bytes:
 
 
 def json_object(content: bytes) -> JsonObject:
-    """Return the object that a JSON file holds, with finite numbers only.
-
-    Raises:
-        DamagedError: it holds anything else.
-    """
+    """Return the object in a JSON file; raise DamagedError if it is none, or has numbers that are not finite."""
 
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is no number")
@@ -132,11 +124,7 @@ def are_texts(values: object) -> bool:
 
 
 def check_yaml(content: bytes) -> None:
-    """Refuse YAML that is no mapping, that grows when it is read, or that is nested deeper than anything of ours.
-
-    Raises:
-        DamagedError: it does.
-    """
+    """Raise DamagedError for YAML that is no mapping, grows when it is read, or is nested deeper than any of ours."""
     depth = 0
     with reading():
         for event in yaml.parse(content, Loader=YAML_LOADER):
@@ -150,11 +138,7 @@ def check_yaml(content: bytes) -> None:
 
 
 def arrays(content: bytes) -> Arrays:
-    """Return the arrays of a `.npz`; nothing in it is a pickle.
-
-    Raises:
-        DamagedError: it is none, or would take far more memory than it is large.
-    """
+    """Return the arrays of a `.npz`; raise DamagedError if it holds pickles, or expands to far more than its size."""
     with reading():
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             expanded = sum(member.file_size for member in archive.infolist())

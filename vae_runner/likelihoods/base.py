@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from vae_runner.datasets.dataset import Dataset
-from vae_runner.distributions.family import Family
+from vae_runner.distributions.base import Family
 from vae_runner.errors import UserError
 
 CHECKED_IMAGES = 1000
@@ -38,7 +38,7 @@ class Likelihood(Family):
     """A family of distributions p(x|z) over images."""
 
     weight: float = 1.0  # of the reconstruction term, where the loss names no other
-    measure: str | None  # of its density: "binary", "levels" (256), "unit interval"; None: it has no density
+    measure: str | None = None  # of its density: "binary", "levels" (256), "unit interval"; None: it has no density
 
     def parameters(self, channels: int) -> dict[str, PixelParameter]:
         """Return by name what a decoder must give for images of so many channels."""

@@ -34,7 +34,7 @@ class LogisticMixtureConfig(Built):
     components: int = key(10, minimum=1, maximum=1000)
 
 
-def _density(name: str, place: str, schema: type[Built] = Built, shown: tuple[str, ...] = ()) -> Component:
+def _density(name: str, place: str, schema: type[Built] = Built, shown: str = "") -> Component:
     """Return the entry of a likelihood that is a density; `place` is its module and class in this room."""
     return Component("likelihood", name, f"vae_runner.likelihoods.{place}", schema, shown, gives=frozenset({"density"}))
 
@@ -42,14 +42,14 @@ def _density(name: str, place: str, schema: type[Built] = Built, shown: tuple[st
 COMPONENTS = (
     Component("likelihood", "mse", "vae_runner.likelihoods.mse.MeanSquaredError"),
     Component("likelihood", "cross_entropy", "vae_runner.likelihoods.cross_entropy.CrossEntropy"),
-    _density("gaussian", "gaussian.Gaussian", SharedScaleConfig, ("scale",)),
+    _density("gaussian", "gaussian.Gaussian", SharedScaleConfig, "scale"),
     _density("gaussian_per_pixel", "gaussian_per_pixel.GaussianPerPixel", PixelScaleConfig),
     _density("bernoulli", "bernoulli.Bernoulli"),
     _density("continuous_bernoulli", "continuous_bernoulli.ContinuousBernoulli", ContinuousBernoulliConfig),
-    _density("laplace", "laplace.Laplace", SharedScaleConfig, ("scale",)),
+    _density("laplace", "laplace.Laplace", SharedScaleConfig, "scale"),
     _density("student_t", "student_t.StudentT", PixelScaleConfig),
     _density("discretized_gaussian", "discretized_gaussian.DiscretizedGaussian", PixelScaleConfig),
     _density("discretized_logistic", "discretized_logistic.DiscretizedLogistic", PixelScaleConfig),
-    _density("logistic_mixture", "logistic_mixture.LogisticMixture", LogisticMixtureConfig, ("components",)),
+    _density("logistic_mixture", "logistic_mixture.LogisticMixture", LogisticMixtureConfig, "components"),
     _density("categorical", "categorical.Categorical"),
 )

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from vae_runner.distributions.base import Factorised, Noise
 from vae_runner.errors import UserError
-from vae_runner.likelihoods.base import ImageDistribution
+from vae_runner.likelihoods.base import ImageDistribution, Likelihood
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.posteriors.base import Posterior
 
@@ -36,10 +36,11 @@ class Loss:
     """
 
     terms: ClassVar[tuple[str, ...]]  # the names of what it is made of
+    reconstruction_weight: float | None = None  # None: the likelihood's own
 
     @property
     def needs_density(self) -> bool:
-        """Whether it takes the posterior's log_prob or KL divergence."""
+        """Return whether it takes the posterior's log_prob or KL divergence."""
         return False
 
     def players(self, autoencoder: Autoencoder) -> dict[str, list[tf.Variable]]:
@@ -88,10 +89,16 @@ def reconstruction_term(
     return weight * tf.reduce_mean(likelihood.error(batch.images))
 
 
-def check_fit(loss: Loss, posterior: Posterior) -> None:
-    """Refuse a loss that takes a density of a posterior which has none.
+def check_fit(loss: Loss, posterior: Posterior, likelihood: Likelihood) -> None:
+    """Refuse a loss that takes a density of a posterior which has none, or that weighs the likelihood's density.
 
-    Of our own components `config.fit` knows that before anything is built.
+    Raises:
+        UserError: they do not fit.
     """
     if loss.needs_density and not posterior.has_density:
         raise UserError("loss takes the posterior's density, and this posterior has none: choose posterior=gaussian")
+    if likelihood.measure is not None and loss.reconstruction_weight not in (None, 1):
+        raise UserError(
+            f"loss.reconstruction_weight={loss.reconstruction_weight}: this likelihood is a density, of which the "
+            "weight is 1; leave it out, and give loss.kl_weight where there is a KL term"
+        )

@@ -87,28 +87,28 @@ DENSITIES = DENSITY | {"likelihood": "density"}
 COMPONENTS = (
     Component(
         "loss", "vae", "vae_runner.losses.elbo.Elbo", VaeConfig,
-        ("reconstruction_weight", "kl_weight", "kl_warmup_epochs"), needs=DENSITY,
+        "reconstruction_weight kl_weight kl_warmup_epochs", needs=DENSITY,
     ),
-    Component("loss", "ae", "vae_runner.losses.reconstruction.Reconstruction", AeConfig, ("reconstruction_weight",)),
+    Component("loss", "ae", "vae_runner.losses.reconstruction.Reconstruction", AeConfig, "reconstruction_weight"),
     Component(
         "loss", "beta_tc", "vae_runner.losses.total_correlation.TotalCorrelation", TotalCorrelationConfig,
-        ("total_correlation_weight",), needs={"posterior": "factorised"},
+        "total_correlation_weight", needs={"posterior": "factorised"},
     ),
     Component(
         "loss", "dip", "vae_runner.losses.disentangled_prior.DisentangledPrior", DisentangledPriorConfig,
-        ("kind", "off_diagonal_weight", "diagonal_weight"), needs={"posterior": "factorised"},
+        "kind off_diagonal_weight diagonal_weight", needs={"posterior": "factorised"},
     ),
     Component(
         "loss", "mmd", "vae_runner.losses.mean_discrepancy.MeanDiscrepancy", MeanDiscrepancyConfig,
-        ("mmd_weight", "kernel"),
+        "mmd_weight kernel",
     ),
     Component(
         "loss", "iwae", "vae_runner.losses.importance_weighted.ImportanceWeighted", ImportanceWeightedConfig,
-        ("samples", "gradient"), needs=DENSITIES,
+        "samples gradient", needs=DENSITIES,
     ),
-    Component("loss", "renyi", "vae_runner.losses.renyi.Renyi", RenyiConfig, ("alpha",), needs=DENSITIES),
+    Component("loss", "renyi", "vae_runner.losses.renyi.Renyi", RenyiConfig, "alpha", needs=DENSITIES),
     Component(
         "loss", "rae", "vae_runner.losses.regularized.Regularized", RegularizedConfig,
-        ("embedding_weight", "weight_decay", "gradient_penalty"),
+        "embedding_weight weight_decay gradient_penalty",
     ),
 )  # fmt: skip

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from vae_runner.distributions.base import Distribution, Noise
-from vae_runner.distributions.family import Family
+from vae_runner.distributions.base import Distribution, Family, Noise
 from vae_runner.errors import UserError, first_line
 from vae_runner.likelihoods.base import ImageDistribution, Likelihood
 from vae_runner.posteriors.base import Posterior

@@ -105,11 +105,7 @@ def block_strides(size: tuple[int, int], depth: int | None, downsamplings: int |
 
 
 def block_widths(depth: int, filters: int | Sequence[int] | None) -> list[int]:
-    """Return the number of filters of each encoder block: by default 32, then 64s.
-
-    Raises:
-        UserError: a list whose length is not the depth.
-    """
+    """Return the filters of each encoder block, by default 32, then 64s; refuse a list that is not one a block."""
     if filters is None:
         return [32] + [64] * (depth - 1)
     if isinstance(filters, int):

@@ -42,13 +42,8 @@ class MlpConfig(Built):
     leaky_relu_slope: float = key(0.2, minimum=0, maximum=1)
 
 
+CONV_SHOWN = "depth filters downsamplings kernel_size normalization"
 COMPONENTS = (
-    Component(
-        "model",
-        "conv",
-        "vae_runner.models.conv.build",
-        ConvConfig,
-        ("depth", "filters", "downsamplings", "kernel_size", "normalization"),
-    ),
-    Component("model", "mlp", "vae_runner.models.mlp.build", MlpConfig, ("depth", "width", "normalization")),
+    Component("model", "conv", "vae_runner.models.conv.build", ConvConfig, CONV_SHOWN),
+    Component("model", "mlp", "vae_runner.models.mlp.build", MlpConfig, "depth width normalization"),
 )

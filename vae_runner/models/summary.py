@@ -28,11 +28,7 @@ def summarize(model: keras.Model) -> list[LayerSummary]:
     """Return the layers of a Keras model that compute something."""
     return [
         LayerSummary(
-            layer.name,
-            _kind(layer),
-            tuple(layer.output.shape[1:]),
-            layer.count_params(),
-            forward_flops(layer),
+            layer.name, _kind(layer), tuple(layer.output.shape[1:]), layer.count_params(), forward_flops(layer)
         )
         for layer in model.layers
         if not isinstance(layer, keras.layers.InputLayer)

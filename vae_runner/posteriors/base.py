@@ -4,8 +4,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from vae_runner.distributions.base import Distribution
-from vae_runner.distributions.family import Family
+from vae_runner.distributions.base import Distribution, Family
 
 Shape = tuple[int, ...]
 

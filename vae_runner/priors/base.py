@@ -4,8 +4,7 @@ from typing import Protocol
 
 import tensorflow as tf
 
-from vae_runner.distributions.base import Distribution
-from vae_runner.distributions.family import Family
+from vae_runner.distributions.base import Distribution, Family
 
 
 class Encoding(Protocol):

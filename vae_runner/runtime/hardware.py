@@ -42,11 +42,7 @@ class Hardware:
         return int(self.strategy.num_replicas_in_sync)
 
     def all_reduce_max(self, value: float) -> float:
-        """Return the maximum of the values that all workers of the run give: a collective.
-
-        Raises:
-            LOST_ERRORS: a worker is gone.
-        """
+        """Return the maximum of all workers' values, a collective; raise one of LOST_ERRORS if a worker is gone."""
         if self.cluster is None:
             return value
         return float(_all_reduce_max(self.strategy, tf.constant(value, tf.float64)))

@@ -65,11 +65,7 @@ def ignore_signals() -> None:
 
 
 def raise_if_swallowed() -> None:
-    """Raise Interrupted again, after code that may have swallowed it: the import of a library, say.
-
-    Raises:
-        Interrupted: a stop signal has come since `signals_raise` was entered.
-    """
+    """Raise Interrupted if a stop signal has come since `signals_raise`: an import may have swallowed the first."""
     if _raised:
         raise Interrupted(_raised[0])
 
@@ -153,11 +149,7 @@ class StopRequest:
         self.check()
 
     def check(self) -> None:
-        """Answer a request, if there is one; inside `synchronized()` a collective in which all workers take part.
-
-        Raises:
-            Interrupted: a stop is requested.
-        """
+        """Raise Interrupted if a stop is requested; inside `synchronized()`, a collective of all workers."""
         requested = self._signal or 0
         if self._all_reduce_max is not None:  # A request that comes meanwhile is for the next check.
             requested = int(self._all_reduce_max(requested))

@@ -51,24 +51,7 @@ def takes_custom_ops(hardware: HardwareConfig) -> bool:
     return hardware.fuse and hardware.device != "gpu" and hardware.xla is not True and hardware.precision == "float32"
 
 
-COMPONENTS = (
-    Component(
-        "hardware",
-        "auto",
-        None,
-        HardwareConfig,
-        (
-            "device",
-            "gpus",
-            "xla",
-            "precision",
-            "deterministic",
-            "custom_ops",
-            "intra_op_threads",
-            "workers",
-            "worker",
-            "logical_cpus",
-            "sync_batch_norm",
-        ),
-    ),
+SHOWN = (
+    "device gpus xla precision deterministic custom_ops intra_op_threads workers worker logical_cpus sync_batch_norm"
 )
+COMPONENTS = (Component("hardware", "auto", None, HardwareConfig, SHOWN),)

@@ -14,11 +14,7 @@ COMPRESSION = 3  # of PNG files, 1 … 9
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
-    """Write a figure as a PNG file, atomically.
-
-    Raises:
-        UnwritableError: there is no room, or no permission.
-    """
+    """Write a figure as a PNG file, atomically; raise UnwritableError where that fails."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     buffer = io.BytesIO()

@@ -133,11 +133,7 @@ def _check_targets(
 
 
 def check_checkpoint_config(config: Content, checkpoint: Content, path: Path) -> None:
-    """Refuse to continue from a checkpoint that was made with another configuration, as far as that decides the past.
-
-    Raises:
-        UserError: a key that may not change has another value.
-    """
+    """Refuse to continue from a checkpoint that was made with another value of a key that may not change."""
     now, then = (dict(leaves(part)) for part in (config, checkpoint))
     for key in sorted(now.keys() | then.keys()):
         if not may_change(key) and now.get(key) != then.get(key):

@@ -50,11 +50,7 @@ class RunDirectory(StoredRun):
 
     @classmethod
     def create(cls, path: Path, config: Content, job: HydraJob | None = None) -> Self:
-        """Return a new run's directory, locked, with its configuration, and Hydra's as Hydra keeps it.
-
-        Raises:
-            UserError: there is a run in it already, or something else, or nothing can be written there.
-        """
+        """Return a new run's directory, locked, with its configuration and Hydra's; refuse one with something in it."""
         directory = cls(path)
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
@@ -79,11 +75,7 @@ class RunDirectory(StoredRun):
 
     @classmethod
     def open_to_resume(cls, path: Path) -> Self:
-        """Return the directory of a run that is to be continued, locked.
-
-        Raises:
-            UserError: there is no run in it, it leads out of itself, or another process runs in it.
-        """
+        """Return the directory of a run that is to be continued, locked; refuse one that another process has."""
         directory = cls.open(path)
         directory.acquire()
         info = directory.info
@@ -111,20 +103,12 @@ class RunDirectory(StoredRun):
                 yield directory
 
     def check_own(self) -> None:
-        """Refuse a folder with something in it that no run has written: a run would write over it.
-
-        Raises:
-            UserError: there is such a thing, or this user may not look there.
-        """
+        """Refuse a folder with something in it that no run has written: a run would write over it."""
         if not self.has_run:
             check_own(self.path, "a run", NAMES, MARKS)
 
     def acquire(self) -> None:
-        """Keep other processes from running in this directory, until `release` or the end of this process.
-
-        Raises:
-            UserError: another one does, or nothing can be written there.
-        """
+        """Keep other processes from running here, until `release` or this one's end; refuse if one runs already."""
         with writing(self.path):
             acquired = self._lock.acquire(timeout=0)
         if not acquired:

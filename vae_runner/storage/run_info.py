@@ -64,11 +64,7 @@ def read_info(file: Path) -> JsonObject:
 
 
 def write_info(file: Path, info: Mapping[str, object]) -> None:
-    """Replace a run.json.
-
-    Raises:
-        UnwritableError: there is no room, or no permission.
-    """
+    """Replace a run.json; raise UnwritableError where that fails."""
     write_sealed(file, {"versions": {"vae_runner": __version__}, **info, "format": FORMAT})
 
 

@@ -58,11 +58,7 @@ class StoredRun(RunPaths):
 
     @classmethod
     def open_finished(cls, path: Path) -> Self:
-        """Return the finished run in a directory.
-
-        Raises:
-            UserError: there is none, or it did not finish.
-        """
+        """Return the run in a directory; refuse one that did not finish."""
         run = cls.open(path)
         status = run.status
         if status in ("dead", "interrupted", "failed"):
@@ -79,11 +75,7 @@ class StoredRun(RunPaths):
 
     @property
     def has_run(self) -> bool:
-        """Return whether there is a run in the directory.
-
-        Raises:
-            UnreadableError: this user may not look there.
-        """
+        """Return whether there is a run in the directory; raise UnreadableError where this user may not look."""
         return untrusted.is_file(self.info_file)
 
     @property
@@ -127,11 +119,7 @@ class StoredRun(RunPaths):
         return content
 
     def check_config(self) -> None:
-        """Refuse a configuration other than the one that the run was written with.
-
-        Raises:
-            UserError: it has changed since.
-        """
+        """Refuse a configuration that has changed since the run wrote it."""
         written = self.info.get(CONFIG_CHECKSUMS)
         if written and hashlib.sha256(self.config_text).hexdigest() not in written:
             raise UserError(
@@ -146,11 +134,7 @@ class StoredRun(RunPaths):
 
     @property
     def test_images(self) -> tuple[NDArray[np.uint8], int, list[str]]:
-        """Return a few images of the test split, how many it has, and the names of its classes.
-
-        Raises:
-            UserError: they are not of that kind.
-        """
+        """Return a few images of the test split, how many it has, and the names of its classes; refuse other arrays."""
         stored = self.load_arrays("test_images")
         images, count, names = (stored.get(name, np.zeros(0)) for name in ("images", "count", "label_names"))
         if images.ndim != 4 or images.dtype != np.uint8 or count.shape != () or names.ndim != 1 or 0 in images.shape:
@@ -159,11 +143,7 @@ class StoredRun(RunPaths):
 
     @property
     def embeddings(self) -> tuple[NDArray[np.floating], NDArray[np.integer] | None]:
-        """Return the posterior means of the test split `[n, latent]`, and its labels `[n]` where it has any.
-
-        Raises:
-            UserError: they are not of that kind.
-        """
+        """Return the test split's posterior means `[n, latent]`, and labels `[n]` or None; refuse other arrays."""
         stored = self.load_arrays("embeddings")
         mean, labels = stored.get("mean", np.zeros(0)), stored.get("labels")
         fits = labels is None or (labels.shape == mean.shape[:1] and labels.dtype.kind == "i")
@@ -202,11 +182,7 @@ class StoredRun(RunPaths):
 
 
 def _contents(folder: Path) -> Iterator[Path]:
-    """Yield all that is below a folder.
-
-    Raises:
-        OSError: it cannot be known.
-    """
+    """Yield all that is below a folder; raise OSError where that cannot be known."""
 
     def refuse(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):  # which has gone meanwhile

@@ -63,11 +63,7 @@ class SweepDirectory:
             check_own(self.path, "a sweep", NAMES, MARKS)
 
     def check_format(self) -> None:
-        """Refuse a sweep with a run of another format, which could neither be continued nor compared with new ones.
-
-        Raises:
-            FormatError: there is such a run.
-        """
+        """Raise FormatError for a sweep with a run of another format: it can neither be continued nor compared."""
         for run in self.runs:
             try:
                 _ = run.info
@@ -89,11 +85,7 @@ class SweepDirectory:
 
     @property
     def info(self) -> SweepInfo:
-        """Return what sweep.json says; empty where there is none.
-
-        Raises:
-            UserError: it is damaged.
-        """
+        """Return what sweep.json says, nothing where there is none; refuse a damaged one."""
         if not self.exists:
             return SweepInfo()
         try:
@@ -125,11 +117,7 @@ class SweepDirectory:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Lock this sweep, while inside, against other commands: each would take the other's runs for dead.
-
-        Raises:
-            UserError: another command works in it, or nothing can be written here.
-        """
+        """Refuse other commands while inside, or this one if another is: each would take the other's runs for dead."""
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             lock = Lock(self._lock_file)

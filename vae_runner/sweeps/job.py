@@ -71,11 +71,7 @@ def install_launcher_handlers(sweep: SweepDirectory) -> None:
 
 
 def check_stop(sweep: SweepDirectory) -> None:
-    """Refuse to begin anything once the sweep is to stop.
-
-    Raises:
-        Interrupted: this process has received a stop signal, or there is a stop file.
-    """
+    """Raise Interrupted once this process has received a stop signal, or there is a stop file."""
     if number := _stop_signals[0] if _stop_signals else sweep.stop_requested:
         raise Interrupted(number)
 
@@ -120,11 +116,7 @@ def _is_launching_process() -> bool:
 
 
 def _bring_to_end(
-    config: DictConfig,
-    own: Content,
-    hydra: Hydra,
-    directory: RunDirectory,
-    import_run: Callable[[], ModuleType],
+    config: DictConfig, own: Content, hydra: Hydra, directory: RunDirectory, import_run: Callable[[], ModuleType]
 ) -> float | None:
     sweep, name, metric = SweepDirectory(directory.path.parent), directory.path.name, config.sweep.metric
     status = directory.status if directory.has_run else None

@@ -24,7 +24,8 @@ class JoinCluster(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
         """Install our handlers again after `ray.init`, whose own would end the cluster."""
         sweep = SweepDirectory(Path(config.hydra.sweep.dir))
-        cluster = _host(address(config.hydra.launcher.ray.init.get("address")))
+        given = config.hydra.launcher.ray.init.get("address")
+        cluster = _host(address(given))
         if cluster and not answers(cluster, SECONDS_TO_CONNECT):
             _refuse(sweep, cluster)
             raise Interrupted(signal.SIGTERM)  # Hydra ignores any other exception of a callback.
@@ -35,7 +36,7 @@ class JoinCluster(Callback):
 
         waiting = threading.Timer(SECONDS_TO_JOIN, give_up)
         waiting.daemon = True
-        if cluster and not _is_client(config):  # Ray's client has a limit of its own.
+        if cluster and not str(given).startswith("ray://"):  # Ray's client has a limit of its own.
             waiting.start()
 
         def joined() -> None:
@@ -51,10 +52,6 @@ def _refuse(sweep: SweepDirectory, cluster: str) -> None:
         f"hydra.launcher.ray.init.address: no Ray cluster answers at {cluster}: start one there with "
         "`ray start --head`, or leave the address out for one on this machine",
     )
-
-
-def _is_client(config: DictConfig) -> bool:
-    return str(config.hydra.launcher.ray.init.get("address")).startswith("ray://")
 
 
 def _host(given: str | None) -> str | None:

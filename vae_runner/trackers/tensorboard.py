@@ -71,11 +71,7 @@ class TensorBoard(Tracker):
 
 def _cut(file: Path, last_step: int) -> None:
     """Leave out of an event file what comes after a step, and what a process that was killed left half-written."""
-    with (
-        replacing(file) as kept,
-        tf.io.TFRecordWriter(str(kept)) as writer,
-        suppress(tf.errors.DataLossError),
-    ):
+    with replacing(file) as kept, tf.io.TFRecordWriter(str(kept)) as writer, suppress(tf.errors.DataLossError):
         for record in tf.data.TFRecordDataset(str(file)):
             if Event.FromString(record.numpy()).step <= last_step:
                 writer.write(record.numpy())

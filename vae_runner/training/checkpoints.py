@@ -68,11 +68,7 @@ class Checkpoint:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Checkpoint":
-        """Return the checkpoint of which `to_bytes` made the content.
-
-        Raises:
-            DamagedError: a bit of the content has changed since, or it is of another format.
-        """
+        """Return the checkpoint of which `to_bytes` made the content; raise DamagedError for any other content."""
         view = memoryview(content)
         if hashlib.sha256(view[:-DIGEST_BYTES]).digest() != view[-DIGEST_BYTES:]:
             raise DamagedError("its content does not have the checksum at its end")
@@ -120,11 +116,7 @@ class TrainingState:
         return self.trainer.step, Checkpoint(position, rows, seconds, self.config, values, self.data)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Put the run back to where it was when the checkpoint was captured.
-
-        Raises:
-            UserError: the checkpoint is of other variables.
-        """
+        """Put the run back to where the checkpoint was captured; refuse one of other variables."""
         if mismatch := self.variables.mismatch(checkpoint.variables):
             raise UserError(
                 f"the checkpoint is of other variables: {mismatch}; a resumed run needs the networks and the optimizer "

@@ -11,11 +11,7 @@ OTHER_METRICS = ("learning_rate", "train/images_per_second", "seconds")  # of an
 
 
 def check_metric(key: str, metric: str | None, metrics: Sequence[str]) -> None:
-    """Refuse a metric, the value of `key`, that a run does not have.
-
-    Raises:
-        UserError: it is not among `metrics`.
-    """
+    """Refuse a metric, the value of `key`, that is not among those that a run has."""
     if metric is not None and metric not in metrics:
         raise UserError(
             f"{key}={metric}: there is no such metric.{did_you_mean(metric, metrics)} Choose from {', '.join(metrics)}."

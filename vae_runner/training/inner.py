@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, Self
 
+import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
@@ -15,7 +16,15 @@ from vae_runner.losses.base import AUTOENCODER, Batch, Loss
 from vae_runner.models.autoencoder import Autoencoder, to_unit_interval
 from vae_runner.runtime.hardware import Hardware
 from vae_runner.training.noise import GivenNoise, Request, RequestedNoise, StatelessNoise
-from vae_runner.training.player import Player
+from vae_runner.training.schedules import LearningRate
+
+
+class Player(NamedTuple):
+    """Variables with respect to which one of a loss's scalars is minimised, and the optimizer that does it."""
+
+    variables: list[tf.Variable]
+    optimizer: keras.optimizers.Optimizer
+    learning_rate: LearningRate
 
 
 class Sums(NamedTuple):
@@ -77,12 +86,7 @@ class InnerLoop:
         self._compiled_evaluate = tf.function(partial(self._loop, self._evaluation_step))
 
     def train(
-        self,
-        batches: Batches,
-        shares: Iterator[Share],
-        first_step: int,
-        steps: int,
-        before: Sums | None = None,
+        self, batches: Batches, shares: Iterator[Share], first_step: int, steps: int, before: Sums | None = None
     ) -> Sums:
         """Take `steps` optimizer steps, numbered from `first_step`, on the next shares, and add to `before`.
 
@@ -91,12 +95,7 @@ class InnerLoop:
         return self._call(self._compiled_train, batches, shares, first_step, steps, before)
 
     def evaluate(
-        self,
-        batches: Batches,
-        shares: Iterator[Share],
-        first: int,
-        steps: int,
-        before: Sums | None = None,
+        self, batches: Batches, shares: Iterator[Share], first: int, steps: int, before: Sums | None = None
     ) -> Sums:
         """Add loss and terms of the next `steps` batches, numbered from `first`, to `before`; nothing is trained.
 

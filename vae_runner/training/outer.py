@@ -100,11 +100,7 @@ class Trainer:
         return self._train.count
 
     def run_epoch(self, on_progress: Callable[[Progress], object]) -> EpochResult:
-        """Train to the end of the epoch under way, and evaluate.
-
-        Raises:
-            DivergedError: the loss of a step was not finite.
-        """
+        """Train to the end of the epoch under way, and evaluate; raise DivergedError for a loss that is not finite."""
         metrics = self._train_epoch(on_progress)
         before = self.position
         start = time.monotonic()

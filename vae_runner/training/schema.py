@@ -47,7 +47,7 @@ class CheckpointConfig(Keys):
     metric: str | None = "test/loss"
 
 
-SHOWN = ("warmup_epochs",)
+SHOWN = "warmup_epochs"
 COMPONENTS = (
     Component("schedule", "constant", "vae_runner.training.schedules.constant", ConstantConfig, SHOWN),
     Component("schedule", "cosine", "vae_runner.training.schedules.cosine", CosineConfig, SHOWN),

@@ -19,7 +19,6 @@ from threading import Thread
 
 from vae_runner.errors import first_line
 from vae_runner.files.locks import Lock
-from vae_runner.runtime.schema import HardwareConfig, takes_custom_ops
 
 log = logging.getLogger(__name__)
 
@@ -43,18 +42,13 @@ TENSORFLOW_LIBRARY = "libtensorflow_framework.so.2"
 _compiled: set[Path] = set()  # by this process
 
 
-def begin(hardware: HardwareConfig) -> None:
-    """Begin to compile in the background, if a run with this hardware can use the operations."""
-    if hardware.custom_ops is not False and takes_custom_ops(hardware):
-        _begun()
+def begin() -> None:
+    """Begin to compile in the background, unless this process has done so already."""
+    _begun()
 
 
 def library() -> Path:
-    """Return the file of the compiled operations; wait until it is there.
-
-    Raises:
-        UnavailableError: there is no C++ compiler, it does not compile them, or they cannot be written.
-    """
+    """Return the file of the compiled operations, when it is there; raise UnavailableError where it cannot be made."""
     error = _begun().exception()
     if isinstance(error, UnavailableError | OSError):
         # A new exception is raised: the traceback of the cached one would keep its callers alive.

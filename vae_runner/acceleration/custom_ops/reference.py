@@ -1,8 +1,12 @@
-"""What the custom operations compute, in TensorFlow's own."""
+"""What the custom operations take, and what they compute, in TensorFlow's own."""
 
 from collections.abc import Sequence
 
 import tensorflow as tf
+
+LANES = 16  # what channels must be a multiple of; kLanes
+SIDE = 3  # of the kernels between images and maps; kSide
+IMAGE_CHANNELS = (1, 3)
 
 
 def normalized_leaky_relu(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float, slope: float) -> tf.Tensor:
@@ -22,9 +26,7 @@ def patch_sums(x: tf.Tensor, pivot: tf.Tensor, kernel: Sequence[int], strides: S
     """Return the sums `[n + 1, n + 1]` of the products of (p − pivot, 1), over the patches p of `x`."""
     rows, columns, channels = kernel[:3]
     n = rows * columns * channels
-    pick = tf.reshape(
-        tf.eye(n, n + 1), [rows, columns, channels, n + 1]
-    )  # a convolution that yields the patches, and 0
+    pick = tf.reshape(tf.eye(n, n + 1), [rows, columns, channels, n + 1])  # whose convolution is the patches, and 0
     offsets = tf.concat([tf.fill([n], -pivot), [1.0]], axis=0)
     patches = tf.reshape(tf.nn.conv2d(x, pick, strides, "SAME") + offsets, [-1, n + 1])
     return tf.matmul(patches, patches, transpose_a=True)

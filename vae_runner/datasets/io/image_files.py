@@ -55,11 +55,7 @@ class Found:
 
 
 def find_images(root: Path) -> Found:
-    """Return the image files below `root`, recognised by their suffix.
-
-    Raises:
-        UserError: the folder does not exist, cannot be read, is empty, or holds no image.
-    """
+    """Return the image files below `root`, recognised by their suffix; refuse a folder with none, or unreadable."""
     with readable(root):
         exists, is_folder = root.exists(), root.is_dir()
     if not is_folder:
@@ -89,7 +85,8 @@ def _walk(root: Path) -> Found:
             found.pass_over("links to folders that are read anyway, or around these", folder, root)
             continue
         seen.add(real)
-        entries = _entries(folder)
+        with readable(folder), os.scandir(folder) as unsorted:
+            entries = sorted(unsorted, key=lambda entry: entry.name)
         ours = next((kind for names, kind in OURS.items() if names <= {entry.name for entry in entries}), None)
         if ours is not None and folder != root:
             found.pass_over(ours, folder, root)
@@ -124,11 +121,6 @@ def _passed_over_as(entry: os.DirEntry[str], is_folder: bool) -> str | None:
     if suffix in SUFFIXES:
         return None
     return f"images in a format that is not read, {suffix}" if suffix in UNSUPPORTED else "other files"
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    with readable(folder), os.scandir(folder) as entries:
-        return sorted(entries, key=lambda entry: entry.name)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

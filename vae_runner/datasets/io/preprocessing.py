@@ -62,11 +62,7 @@ class Preprocessing:
     def parse(
         cls, image_size: int | Sequence[int], channels: int, background: str | Sequence[int], crop: bool
     ) -> "Preprocessing":
-        """Return the preprocessing that the configuration's values describe.
-
-        Raises:
-            UserError: a size is below 8 or above 4096, or the background is no colour.
-        """
+        """Return the preprocessing that these values describe; refuse sizes below 8 or above 4096, and no colours."""
         size = [image_size, image_size] if isinstance(image_size, int) else image_size
         if (
             isinstance(size, str)
