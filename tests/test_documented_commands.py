@@ -136,6 +136,16 @@ STORIES = {
         Step("vae-run dataset=fashion schedule=cosine optimizer.global_clipnorm=1 loss.kl_warmup_epochs=5", FEW),
         Step("vae-run dataset=fashion early_stopping.metric=test/loss", FEW),
     ],
+    "methods": [
+        Step("vae-run method=beta_tcvae dataset=fashion", FEW),
+        Step("vae-run dataset=fashion method=beta_tcvae", FEW),
+        Step("vae-run -m method=vae,beta_vae,wae_mmd dataset=fashion seed=0,1", FEW),
+        Step(
+            "vae-run dataset=fashion posterior=laplace prior=mixture likelihood=discretized_logistic loss=renyi",
+            FEW,
+        ),
+        Step("python -m tests.combinations"),
+    ],
     "going on": [
         Step("vae-run", FEW),
         Step("vae-run resume=outputs/<date>/<time>", "epochs=2"),

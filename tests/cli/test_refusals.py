@@ -83,7 +83,9 @@ def test_a_list_of_choices_is_refused_in_every_group(group: str, tmp_path: Path,
 
 
 def test_no_experiment_may_be_said_too(tmp_path: Path) -> None:
-    plain, said = (command("vae-run", "--cfg", "job", *more, cwd=tmp_path) for more in ((), ("experiment=null",)))
+    plain, said = (
+        command("vae-run", "--cfg", "job", *more, cwd=tmp_path) for more in ((), ("experiment=null", "method=null"))
+    )
     assert said.returncode == 0, said.stderr
     assert said.stdout == plain.stdout
 

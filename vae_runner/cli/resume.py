@@ -10,6 +10,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from vae_runner.config import refusals
+from vae_runner.config.choices import PRESETS
 from vae_runner.config.composition import COMMAND_KEYS
 from vae_runner.errors import UserError, did_you_mean
 from vae_runner.schema import CommandConfig
@@ -17,7 +18,7 @@ from vae_runner.storage.resume import MAY_CHANGE, may_change
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.sweeps.directory import SweepDirectory
 
-KNOWN = ("experiment", "hydra", *(field.name for field in dataclasses.fields(CommandConfig)))
+KNOWN = (*PRESETS, "hydra", *(field.name for field in dataclasses.fields(CommandConfig)))
 
 
 def rewritten(arguments: Sequence[str]) -> list[str]:

@@ -20,6 +20,9 @@ CONF = Path(str(vae_runner.conf.__file__)).parent
 GROUPS = {file.parent.name for file in CONF.glob("*/*.yaml")}
 
 
+PRESETS = ("method", "experiment")  # of other groups' choices
+
+
 def help_text() -> str:
     """Return the part of --help that names the choices of every group, and their most used keys."""
     fields = [field.name for field in dataclasses.fields(registry.root())]
@@ -31,14 +34,16 @@ def _help_lines(group: str) -> Iterator[str]:
     components = registry.components(group)
     ranks = {component.name: rank for rank, component in enumerate(components)}
     names = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
-    yield f"  {group + '=':<25}{' '.join(sorted(names, key=lambda name: ranks.get(name, len(names))))}"
+    indent = " " * 27
+    ordered = " ".join(sorted(names, key=lambda name: ranks.get(name, len(names))))
+    yield from textwrap.wrap(ordered, 120, initial_indent=f"  {group + '=':<25}", subsequent_indent=indent)
     shown = Counter(key for component in components for key in component.shown.split())
     shown.update(components[0].shown.split() if components else ())  # its keys are those of the group
     keys = [" ".join(f".{key}" for key in shown if shown[key] > 1)]
     for component in components:
         if own := [f".{key}" for key in component.shown.split() if shown[key] == 1]:
             keys.append(f"{component.name}: {' '.join(own)}")
-    yield from textwrap.wrap("; ".join(filter(None, keys)), 120, initial_indent=" " * 27, subsequent_indent=" " * 27)
+    yield from textwrap.wrap("; ".join(filter(None, keys)), 120, initial_indent=indent, subsequent_indent=indent)
 
 
 def part_name(part: str, target: object, chosen: Mapping[str, str]) -> str:
@@ -68,8 +73,8 @@ def parsed(arguments: Iterable[str]) -> list[Override]:
 
 
 def without_nothing(overrides: Sequence[str]) -> list[str]:
-    """Return the overrides without `experiment=null`, which is how it is anyway, and which Hydra does not take."""
-    return [override for override in overrides if override != "experiment=null"]
+    """Return the overrides without `method=null` and `experiment=null`: the defaults, which Hydra does not take."""
+    return [override for override in overrides if override not in [f"{group}=null" for group in PRESETS]]
 
 
 def check_choices(overrides: Iterable[str]) -> None:
