@@ -37,6 +37,7 @@ NOT_RUN = {
         "pip install 'vae-runner[png]'",
         "pip install 'vae-runner[sweep]'",
     ],
+    "prints tables that tests/test_combinations.py compares": ["python -m tests.combinations"],
     "runs these tests": [
         "pytest",
         "pytest -m ''",
@@ -144,7 +145,6 @@ STORIES = {
             "vae-run dataset=fashion posterior=laplace prior=mixture likelihood=discretized_logistic loss=renyi",
             FEW,
         ),
-        Step("python -m tests.combinations"),
     ],
     "going on": [
         Step("vae-run", FEW),
@@ -327,8 +327,8 @@ def check_result(command: str, said: str, folder: Path) -> None:
 def expected_runs(command: str) -> int:
     if trials := re.findall(r"n_trials=(\d+)", command):
         return int(trials[-1])
-    latent = re.search(r"latent=([\d,]+)", command)
-    return 8 if latent is None else 2 * len(latent[1].split(","))
+    varied = re.search(r"(?:latent|method)=([\w,]+)", command)
+    return 8 if varied is None else 2 * len(varied[1].split(","))
 
 
 @pytest.mark.parametrize("story", mostly_slow(STORIES))  # the first is the tutorial
