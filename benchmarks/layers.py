@@ -21,6 +21,7 @@ from benchmarks.rounds import show
 from vae_runner.acceleration.chains import ParallelDense
 from vae_runner.acceleration.fuse import fuse
 from vae_runner.acceleration.fused import Fused
+from vae_runner.acceleration.operations import load_for
 from vae_runner.likelihoods.mse import MeanSquaredError
 from vae_runner.models import conv
 from vae_runner.models.summary import forward_flops
@@ -39,7 +40,8 @@ def main() -> None:
     parser.add_argument("--without", action="store_true", help="without the custom operations")
     options = parser.parse_args()
     batch = options.batch_size
-    machine = hardware.setup(HardwareConfig(device="cpu", custom_ops=False if options.without else "auto"), seed=0)
+    config = HardwareConfig(device="cpu", custom_ops=False if options.without else "auto")
+    machine = hardware.setup(config, seed=0, custom_ops=load_for(config))
     before = matrix_product_rate()
     measured = []
     for model in conv.build((28, 28, 1), LATENT, Gaussian(), MeanSquaredError()):

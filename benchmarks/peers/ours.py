@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_module
 
 from benchmarks.peers import Setting, images_per_second
 from vae_runner.acceleration.fuse import fuse
+from vae_runner.acceleration.operations import load_for
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.experiment import build_autoencoder, build_loss, build_players
 from vae_runner.models.autoencoder import Autoencoder
@@ -55,7 +56,8 @@ def prepare(
             ],
         )
     config = Config.of(config)
-    machine = hardware.setup(config.hardware, config.seed, find(config.hardware))
+    custom_ops = load_for(config.hardware)
+    machine = hardware.setup(config.hardware, config.seed, find(config.hardware), custom_ops)
     train = Batches(images, config.batch_size, config.seed, strategy=machine.strategy)
     with machine.strategy.scope():
         autoencoder = build_autoencoder(config, images.shape[1:])

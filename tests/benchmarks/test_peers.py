@@ -1,9 +1,13 @@
 """The peers train the network that ours is."""
 
+import keras
+import numpy as np
 import pytest
 
-from benchmarks.peers import LATENT, tutorial
+from benchmarks.peers import LATENT, Setting, ours, ours_without, tutorial
 from tests.networks import build
+from vae_runner.acceleration.operations import load_for
+from vae_runner.runtime.schema import HardwareConfig
 
 NORMALIZED = (
     32 + 64 + 64 + 64,
@@ -34,3 +38,22 @@ def test_the_pytorch_peers_have_our_network() -> None:
 
     networks = (torch_eager.Encoder(), torch_eager.Decoder())
     assert [sum(p.numel() for p in network.parameters()) for network in networks] == parameters()
+
+
+def test_ours_is_measured_with_the_custom_operations_and_without_where_that_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = []
+
+    def fuse(network: keras.Model, operations: object) -> keras.Model:
+        given.append(operations)
+        return network
+
+    monkeypatch.setattr(ours, "fuse", fuse)
+    monkeypatch.setattr(ours_without, "images_per_second", lambda take, setting: 0.0)
+    images = np.zeros((256, 28, 28, 1), np.uint8)
+    ours.prepare(images, Setting(device="cpu"))
+    ours_without.measure(images, Setting(device="cpu"))
+    operations = load_for(HardwareConfig(device="cpu"))
+    assert operations is not None
+    assert given == [operations, operations, None, None]
