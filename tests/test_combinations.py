@@ -66,10 +66,13 @@ def test_two_steps_have_a_finite_loss_and_move_every_weight_that_takes_part(
         for variable, old in zip(experiment.autoencoder.trainable_variables, before, strict=True)
         if np.array_equal(variable, old)
     }
-    autoencoder = experiment.autoencoder
-    idle = [] if loss != "ae" else [*autoencoder.prior.trainable_variables, *autoencoder.posterior.trainable_variables]
-    if loss == "ae":  # a reconstruction of the mean alone
-        idle += [v for v in autoencoder.encoder.trainable_variables if v.path.split("/")[-2] not in ("mean", "dense")]
+    autoencoder, idle = experiment.autoencoder, []
+    if loss in ("ae", "rae"):  # of which the mean alone takes part
+        taking_part = ("mean", "direction", "dense")
+        idle = [*autoencoder.prior.trainable_variables, *autoencoder.posterior.trainable_variables]
+        idle += [v for v in autoencoder.encoder.trainable_variables if v.path.split("/")[-2] not in taking_part]
+    elif loss == "mmd":  # draws do not move with a mixture's weights
+        idle = [v for v in autoencoder.prior.trainable_variables if v.path.endswith("logits")]
     assert unmoved <= {variable.path for variable in idle}
 
 

@@ -47,6 +47,7 @@ class Place(NamedTuple):
     first: tf.Tensor  # int64, where they begin
     batch: tf.Tensor  # int64, how many images the batch has
     weight: tf.Tensor  # float64, how many images they count for
+    batch_size: int  # of a batch that is not the last
     split_size: int
 
 
@@ -227,7 +228,7 @@ class InnerLoop:
         recorder = RequestedNoise(tf.constant(1))
 
         def trace(pixels: tf.Tensor, labels: tf.Tensor | None) -> None:
-            one_image = Place(tf.constant(0, tf.int64), tf.constant(1, tf.int64), tf.constant(1.0, tf.float64), 1)
+            one_image = Place(tf.constant(0, tf.int64), tf.constant(1, tf.int64), tf.constant(1.0, tf.float64), 1, 1)
             labels = None if labels is None else labels[:1]
             self._losses(pixels[:1], labels, recorder, one_image, tf.constant(np.inf), training)
 
@@ -236,7 +237,7 @@ class InnerLoop:
 
 
 def _place(share: Share, batches: Batches) -> Place:
-    return Place(share.first, share.batch, share.weight, batches.count)
+    return Place(share.first, share.batch, share.weight, batches.batch_size, batches.count)
 
 
 def _gather(values: tf.Tensor, place: Place) -> tf.Tensor:
@@ -247,10 +248,10 @@ def _gather(values: tf.Tensor, place: Place) -> tf.Tensor:
     count = tf.shape(values, tf.int64)[0]
     # A batch of fewer images than replicas goes to each of them whole, and counts in parts.
     part = tf.cast(place.weight / tf.cast(count, tf.float64), values.dtype)
-    around = tf.concat(
-        [[[place.first, place.batch - place.first - count]], tf.zeros([values.shape.rank - 1, 2], tf.int64)], 0
-    )
-    return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.pad(values * part, around))
+    # A collective operation has one shape in all steps, that of a full batch.
+    around = [[place.first, place.batch_size - place.first - count]] + [[0, 0]] * (values.shape.rank - 1)
+    gathered = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.pad(values * part, tf.cast(around, tf.int64)))
+    return gathered[: place.batch]
 
 
 def _weighted(values: tf.Tensor, share: Share) -> tf.Tensor:
