@@ -130,3 +130,22 @@ def test_a_sweep_with_a_combination_that_does_not_fit_is_refused_before_its_firs
     assert result.returncode == 2
     assert "loss=iwae needs a likelihood with a density, and likelihood=mse is not one" in result.stderr
     assert not list(tmp_path.glob("outputs/*/*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wrong"),
+    [
+        (("loss.free_bits=0.1", "posterior=full_gaussian"), "loss.free_bits=0.1 needs a closed KL divergence"),
+        (("loss.free_bits=0.1", "prior=vamp", "prior.pseudo_inputs=2"), "loss.free_bits=0.1 needs a closed KL"),
+        (("loss.free_bits=0.1", "loss.kl_capacity=5"), "loss.free_bits and loss.kl_capacity"),
+        (("loss.kl_cycle_epochs=4",), "loss.kl_cycle_epochs=4.0 repeats the warm-up"),
+        (("loss.kl_cycle_epochs=4", "loss.kl_warmup_epochs=5"), "no more than a cycle has"),
+        (("loss.kl_capacity_epochs=4",), "loss.kl_capacity_epochs needs loss.kl_capacity"),
+    ],
+    ids=str,
+)
+def test_keys_of_the_kl_term_that_do_not_go_together_are_refused_before_any_work(
+    arguments: tuple[str, ...], wrong: str, tmp_path: Path, refusal: Callable[..., str]
+) -> None:
+    assert wrong in refusal("vae-run", *arguments, *SMALL, "figures=none", cwd=tmp_path)
+    assert not list(tmp_path.glob("outputs/*/*/metrics.csv"))

@@ -92,6 +92,7 @@ def build_experiment(
             if machine.description["device"] == "cpu":
                 check_memory(networks, min(config.batch_size, len(dataset.train)))
         check_fit(loss, autoencoder.posterior, autoencoder.likelihood)
+        loss.check(autoencoder)
         check_levels(autoencoder.likelihood, dataset)
         autoencoder.image_decoder()  # A likelihood whose mean cannot be saved is refused before training, not after.
         synchronize_normalization(networks, machine.synchronized)

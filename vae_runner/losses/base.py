@@ -56,6 +56,9 @@ class Loss:
         layers = [value for value in keras.tree.flatten(vars(self)) if isinstance(value, keras.layers.Layer)]
         return list({id(variable): variable for layer in layers for variable in layer.variables}.values())
 
+    def check(self, autoencoder: Autoencoder) -> None:
+        """Refuse an autoencoder that the loss's keys do not go with, before any training."""
+
     def __call__(
         self, autoencoder: Autoencoder, batch: Batch, training: bool
     ) -> tuple[tf.Tensor | Mapping[str, tf.Tensor], dict[str, tf.Tensor]]:

@@ -45,18 +45,33 @@ class Elbo(Loss):
         kl_of_images = kl_divergence(posterior, prior, z)
         kl = counted = tf.reduce_mean(kl_of_images)
         if self.free_bits:
-            of_images = kl_by_dimension(posterior, prior)
-            if of_images is None:
-                raise UserError(
-                    "loss.free_bits needs a closed KL divergence of each dimension: choose posterior=gaussian and "
-                    "prior=normal, or leave it out"
-                )
-            by_dimension = tf.reduce_mean(batch.gather(of_images), axis=0)
+            by_dimension = tf.reduce_mean(batch.gather(kl_by_dimension(posterior, prior)), axis=0)
             counted = tf.reduce_sum(tf.maximum(by_dimension, self.free_bits))
         if self.kl_capacity is not None:
             counted = tf.abs(tf.reduce_mean(batch.gather(kl_of_images)) - self._capacity_at(batch.epoch))
         loss = reconstruction + self.kl_weight_at(batch.epoch) * counted
         return loss, {"reconstruction": reconstruction, "kl": kl}
+
+    def check(self, autoencoder: Autoencoder) -> None:
+        """Refuse free bits where the KL divergence has no closed form for each latent dimension.
+
+        Raises:
+            UserError: it has none.
+        """
+        closed_forms: list[object] = []
+
+        def trace() -> None:
+            posterior = autoencoder.encode(tf.zeros([1, *autoencoder.image_shape]))
+            closed_forms.append(kl_by_dimension(posterior, autoencoder.latent_prior()))
+
+        if self.free_bits:
+            # Tracing shows the distributions' types and computes nothing.
+            tf.function(trace, autograph=False).get_concrete_function()
+            if None in closed_forms:
+                raise UserError(
+                    f"loss.free_bits={self.free_bits} needs a closed KL divergence of each latent dimension: choose "
+                    "posterior=gaussian and prior=normal, or leave it out"
+                )
 
     def kl_weight_at(self, epoch: tf.Tensor) -> tf.Tensor:
         """Return the KL term's weight when `epoch` epochs are behind."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from vae_runner.config.keys import key
 from vae_runner.config.registry import Built, Component
+from vae_runner.errors import UserError
 
 
 @dataclass
@@ -23,6 +24,18 @@ class VaeConfig(AeConfig):
     free_bits: float = key(0.0, minimum=0, unit="nats a dimension")
     kl_capacity: float | None = key(None, minimum=0, unit="nats")
     kl_capacity_epochs: float = key(0.0, minimum=0, unit="epochs")
+
+    def check(self) -> None:
+        """Refuse keys of the KL term of which one would leave the other without effect."""
+        if self.kl_cycle_epochs and not 0 < self.kl_warmup_epochs <= self.kl_cycle_epochs:
+            raise UserError(
+                f"loss.kl_cycle_epochs={self.kl_cycle_epochs} repeats the warm-up of loss.kl_warmup_epochs="
+                f"{self.kl_warmup_epochs}: give that a number of epochs above 0, and no more than a cycle has"
+            )
+        if self.kl_capacity_epochs and self.kl_capacity is None:
+            raise UserError("loss.kl_capacity_epochs needs loss.kl_capacity, which grows over them: give both")
+        if self.free_bits and self.kl_capacity is not None:
+            raise UserError("loss.free_bits and loss.kl_capacity each replace the KL term: leave one of them out")
 
 
 @dataclass
