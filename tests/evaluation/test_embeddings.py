@@ -1,16 +1,29 @@
 """What is computed in batches against what is computed at once."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
 
 from tests.networks import build
-from vae_runner.evaluation.embeddings import batch_size_for, decode, information, posterior_of, reconstruct
+from vae_runner.evaluation.embeddings import (
+    batch_size_for,
+    decode,
+    in_latent_space,
+    information,
+    posterior_of,
+    reconstruct,
+)
+from vae_runner.likelihoods.gaussian import Gaussian as GaussianLikelihood
 from vae_runner.models import mlp
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.posteriors.base import Posterior
 from vae_runner.posteriors.gaussian import Gaussian
 from vae_runner.posteriors.point import Point
+from vae_runner.posteriors.power_spherical import PowerSpherical
+from vae_runner.priors.normal import Normal
+from vae_runner.priors.sphere import Sphere
 
 COUNT = 300  # images: two batches and a part of one
 PIXELS = np.random.default_rng(0).integers(0, 256, (COUNT, 8, 9, 1), np.uint8)
@@ -45,10 +58,33 @@ def test_each_image_has_its_embedding_and_each_latent_its_image_in_order() -> No
 def test_the_information_of_a_dimension_is_its_mean_kl_over_the_images() -> None:
     mean, log_var = np.random.default_rng(1).normal(size=(2, COUNT, 3)).astype(np.float32)
     kl = [np.mean((m**2 + np.exp(v) - v - 1) / 2) for m, v in zip(mean.T, log_var.T, strict=True)]
-    np.testing.assert_allclose(information(make(), {"mean": mean, "log_var": log_var}), kl, rtol=1e-4)
+    values, unit = information(make(), {"mean": mean, "log_var": log_var})
+    np.testing.assert_allclose(values, kl, rtol=1e-4)
+    assert unit == "nats"
 
 
 def test_the_information_of_a_dimension_of_points_is_the_variance_of_the_embeddings() -> None:
     mean = np.random.default_rng(1).normal(5, [1, 2, 3], (COUNT, 3)).astype(np.float32)
     squares = [np.mean((m - m.mean()) ** 2) for m in mean.T]
-    np.testing.assert_allclose(information(make(Point), {"mean": mean}), squares, rtol=1e-4)
+    values, unit = information(make(Point), {"mean": mean})
+    np.testing.assert_allclose(values, squares, rtol=1e-4)
+    assert unit == "var."
+
+
+def test_a_decoded_image_is_in_0_to_1_also_where_the_likelihoods_mean_is_not() -> None:
+    keras.utils.set_random_seed(1)
+    likelihood = GaussianLikelihood(scale=None, squash_mean=False)
+    encoder, decoder = mlp.build((8, 9, 1), 3, Gaussian(), likelihood, width=4)
+    autoencoder = Autoencoder(encoder, decoder, Gaussian(), Normal(), likelihood)
+    z = 100 * np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    mean = autoencoder.decode(z).mean.numpy()
+    assert mean.min() < 0
+    assert mean.max() > 1
+    np.testing.assert_array_equal(decode(autoencoder, z), np.clip(mean, 0, 1))
+
+
+def test_latents_that_left_a_sphere_are_moved_back_to_it() -> None:
+    z = np.random.default_rng(0).normal(size=(5, 4))
+    spherical = replace(build((8, 9, 1), 3, PowerSpherical(), mlp, width=4), prior=Sphere())
+    np.testing.assert_allclose(in_latent_space(spherical, z), z / np.linalg.norm(z, axis=1)[:, np.newaxis])
+    np.testing.assert_array_equal(in_latent_space(make(), z[:, :3]), z[:, :3])

@@ -1,6 +1,7 @@
 """What figures have beside what test_cells.py reads in them: a place for everything, and no picture where none fits."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -12,6 +13,8 @@ from PIL import Image
 from tests.networks import build
 from vae_runner.datasets.dataset import Split
 from vae_runner.evaluation.embeddings import decode
+from vae_runner.figures import interpolations as interpolations_module
+from vae_runner.figures import traversals as traversals_module
 from vae_runner.figures.comparison import Compared, comparison, in_order
 from vae_runner.figures.grid import image_grid
 from vae_runner.figures.interpolations import interpolations
@@ -26,6 +29,8 @@ from vae_runner.models import mlp
 from vae_runner.posteriors.base import Posterior
 from vae_runner.posteriors.gaussian import Gaussian
 from vae_runner.posteriors.point import Point
+from vae_runner.posteriors.power_spherical import PowerSpherical
+from vae_runner.priors.sphere import Sphere
 from vae_runner.storage.pictures import save_figure
 
 NAMES = ("shirt", "shoe", "bag")
@@ -99,6 +104,21 @@ def test_traversals_of_a_point_posterior_go_by_variance() -> None:
     trained = make(latent=3, posterior=Point)
     label = traversals(trained, 1, 3).axes[0].get_yticklabels()[0].get_text()
     assert f"{{{trained.posterior['mean'].var(axis=0).argmax() + 1}}}" in label
+    assert label.endswith(" var.")
+
+
+def test_traversals_and_interpolations_of_a_sphere_stay_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = make(latent=2, posterior=PowerSpherical)
+    trained = replace(trained, autoencoder=replace(trained.autoencoder, prior=Sphere()))
+    decoded = []
+    for module in (traversals_module, interpolations_module):
+        monkeypatch.setattr(module, "decode", lambda model, z: decoded.append(z) or decode(model, z))
+    label = traversals(trained, 3, 4).axes[0].get_yticklabels()[0].get_text()
+    interpolations(trained, 2, 5)
+    for z in decoded:
+        np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1, atol=1e-6)
+    assert len(decoded) == 2
+    assert label.endswith(" var.")  # a sphere has no KL divergence of a coordinate
 
 
 @pytest.mark.parametrize("channels", [1, 3])

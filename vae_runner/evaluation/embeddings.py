@@ -7,6 +7,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from vae_runner.distributions.divergence import kl_by_dimension
+from vae_runner.distributions.sphere import UniformOnSphere
 from vae_runner.models.autoencoder import Autoencoder, to_unit_interval
 
 ACTIVATION_VALUES = 50_000_000  # of a batch's pixels times a generous width: keeps a batch's memory below a gigabyte
@@ -33,14 +34,21 @@ def posterior_of(autoencoder: Autoencoder, pixels: Any) -> Parameters:
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
-def information(autoencoder: Autoencoder, parameters: Parameters) -> NDArray[np.float32]:
-    """Return how much each latent dimension tells of an image, float32 `[latent]`.
+def information(autoencoder: Autoencoder, parameters: Parameters) -> tuple[NDArray[np.float32], str]:
+    """Return how much each latent dimension tells of an image, float32 `[latent]`, and the unit of these numbers.
 
-    It is the mean KL divergence in nats; where there is no closed form of one, the variance of the embeddings.
+    They are mean KL divergences in "nats"; where these have no closed form, variances ("var.") of the embeddings.
     """
     posterior = autoencoder.posterior.distribution({name: tf.constant(value) for name, value in parameters.items()})
     kl = kl_by_dimension(posterior, autoencoder.latent_prior())
-    return parameters["mean"].var(axis=0) if kl is None else kl.numpy().mean(axis=0)
+    return (parameters["mean"].var(axis=0), "var.") if kl is None else (kl.numpy().mean(axis=0), "nats")
+
+
+def in_latent_space(autoencoder: Autoencoder, z: NDArray[np.number]) -> NDArray[np.number]:
+    """Return latents `[n, latent]` where the decoder knows them: on a sphere, those that left it are moved back."""
+    if not isinstance(autoencoder.latent_prior(), UniformOnSphere):
+        return z
+    return z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
 
 
 def decode(autoencoder: Autoencoder, z: NDArray[np.number]) -> NDArray[np.float32]:
@@ -48,7 +56,8 @@ def decode(autoencoder: Autoencoder, z: NDArray[np.number]) -> NDArray[np.float3
     size = batch_size_for(autoencoder)
     z = np.asarray(z, np.float32)
     batches = (autoencoder.decode(tf.constant(z[i : i + size])).mean for i in range(0, len(z), size))
-    return np.concatenate([images.numpy() for images in batches])
+    # A mean that is not squashed may lie outside.
+    return np.concatenate([np.clip(images.numpy(), 0, 1) for images in batches])
 
 
 def reconstruct(autoencoder: Autoencoder, pixels: Any) -> NDArray[np.float32]:
