@@ -150,7 +150,7 @@ def test_students_t_of_many_degrees_of_freedom_is_a_gaussian() -> None:
 
 
 @settings(deadline=None, max_examples=50)
-@given(location=st.floats(-5, 6, width=32), log_scale=st.floats(-8, 3, width=32))
+@given(location=st.floats(-5, 6, width=32), log_scale=st.floats(-8, 10, width=32))
 @pytest.mark.parametrize("distribution", [DiscretizedLogistic, DiscretizedGaussian])
 def test_the_masses_of_all_levels_add_up_to_one_and_are_finite(
     distribution: Callable[..., Distribution], location: float, log_scale: float
@@ -308,6 +308,8 @@ EXTREMES = {
     "logistic": lambda extreme: DiscretizedLogistic(pixel(1e3 * extreme), pixel(-7.0)),
     "gaussian": lambda extreme: DiscretizedGaussian(pixel(1e3 * extreme), pixel(-7.0)),
     "wide gaussian": lambda extreme: DiscretizedGaussian(pixel(extreme), pixel(6.0)),
+    "very wide gaussian": lambda extreme: DiscretizedGaussian(pixel(extreme), pixel(14.0)),
+    "very wide logistic": lambda extreme: DiscretizedLogistic(pixel(extreme), pixel(14.0)),
     "categorical": lambda extreme: CategoricalLevels(tf.reshape(1e4 * extreme * tf.one_hot(3, 256), [1, 1, 1, 1, 256])),
 }
 

@@ -8,11 +8,12 @@ import pytest
 import tensorflow as tf
 
 from tests.losses.linear_gaussian import LinearGaussian
+from vae_runner.distributions.sphere import UniformOnSphere
 from vae_runner.losses.base import Batch, Loss
 from vae_runner.losses.disentangled_prior import DisentangledPrior
 from vae_runner.losses.elbo import Elbo
 from vae_runner.losses.importance_weighted import ImportanceWeighted, importance_weights
-from vae_runner.losses.mean_discrepancy import MeanDiscrepancy, squared_mmd
+from vae_runner.losses.mean_discrepancy import MeanDiscrepancy, mean_squared_distance, squared_mmd
 from vae_runner.losses.regularized import Regularized
 from vae_runner.losses.renyi import Renyi
 from vae_runner.losses.total_correlation import TotalCorrelation
@@ -263,7 +264,7 @@ def test_a_squared_mmd_is_summed_over_pairs_by_hand(kernel: str) -> None:
     different = [(i, j) for i in range(7) for j in range(7) if i != j]
     within = sum(kernels(x[i], x[j]) + kernels(y[i], y[j]) for i, j in different) / 42
     between = sum(kernels(a, b) for a in x for b in y) / 49
-    ours = squared_mmd(tf.constant(x, tf.float32), tf.constant(y, tf.float32), kernel)
+    ours = squared_mmd(tf.constant(x, tf.float32), tf.constant(y, tf.float32), kernel, 2 * 3)
     assert float(ours) == pytest.approx(within - 2 * between, rel=1e-4)
 
 
@@ -271,23 +272,32 @@ def test_a_squared_mmd_is_summed_over_pairs_by_hand(kernel: str) -> None:
 def test_a_squared_mmd_of_equal_distributions_is_zero_in_the_mean_and_may_be_negative(kernel: str) -> None:
     rng = np.random.default_rng(0)
     values = [
-        float(squared_mmd(*(tf.constant(rng.normal(size=(50, 4)), tf.float32) for _ in range(2)), kernel))
+        float(squared_mmd(*(tf.constant(rng.normal(size=(50, 4)), tf.float32) for _ in range(2)), kernel, 8))
         for _ in range(200)
     ]
     assert abs(np.mean(values)) < 4 * np.std(values) / math.sqrt(200)
     assert min(values) < 0
     apart = squared_mmd(
-        tf.constant(rng.normal(size=(50, 4)), tf.float32), tf.constant(rng.normal(1, 1, (50, 4)), tf.float32), kernel
+        tf.constant(rng.normal(size=(50, 4)), tf.float32), tf.constant(rng.normal(1, 1, (50, 4)), tf.float32), kernel, 8
     )
     assert float(apart) > 10 * np.std(values)
 
 
-def test_an_mmd_of_one_image_is_finite(near: LinearGaussian) -> None:
+def test_an_mmd_of_one_image_is_zero_and_its_total_correlation_finite(near: LinearGaussian) -> None:
     """The last batch of a split may have one."""
-    loss, _ = MeanDiscrepancy()(near.autoencoder, batch(near.images[:1]), training=False)
-    assert np.isfinite(loss)
+    loss, terms = MeanDiscrepancy()(near.autoencoder, batch(near.images[:1]), training=False)
+    assert float(loss) == float(terms["reconstruction"])  # of one code and one draw there is no unbiased estimate
     loss, _ = TotalCorrelation()(near.autoencoder, batch(near.images[:1], split_size=9), training=False)
     assert np.isfinite(loss)
+
+
+@pytest.mark.parametrize("coordinates", [3, 200])
+def test_on_a_sphere_the_kernels_tell_one_direction_from_all_in_any_number_of_dimensions(coordinates: int) -> None:
+    prior = UniformOnSphere(coordinates)
+    x, y = (prior.sample(NumpyNoise(np.random.default_rng(seed), 200)) for seed in range(2))
+    distance = mean_squared_distance(prior, coordinates)
+    assert abs(float(squared_mmd(x, y, "imq", distance))) < 0.1
+    assert float(squared_mmd(tf.math.l2_normalize(x + 1.0, axis=1), y, "imq", distance)) > 0.5
 
 
 def test_an_infovaes_kl_has_its_weight(near: LinearGaussian) -> None:

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 TOP_LEVEL = 255
 HALF_LEVEL = 0.5 / TOP_LEVEL  # in units of an image in [0, 1]
+NARROW = 1e-3  # of a standard deviation
 
 
 def to_levels(values: tf.Tensor) -> tf.Tensor:
@@ -38,7 +39,12 @@ def gaussian_level_log_prob(value: tf.Tensor, location: tf.Tensor, log_scale: tf
     is_right = low + high > 0
     log_nearer = log_ndtr(tf.where(is_right, -low, high))
     log_farther = log_ndtr(tf.where(is_right, -high, low))
-    between = log_nearer + tf.math.log(-tf.math.expm1(log_farther - log_nearer))
+    # Where a level is too narrow for that difference, its mass is its width times the density in its middle.
+    middle, log_width = (low + high) / 2, math.log(2 * HALF_LEVEL) - log_scale
+    is_narrow = 2 * HALF_LEVEL * inverse_scale * (1 + tf.abs(middle)) < NARROW
+    difference = tf.where(is_narrow, -1.0, log_farther - log_nearer)
+    from_density = -0.5 * tf.square(middle) - 0.5 * math.log(2 * math.pi) + log_width
+    between = tf.where(is_narrow, from_density, log_nearer + tf.math.log(-tf.math.expm1(difference)))
     return _with_open_ends(value, log_ndtr(high), between, log_ndtr(-low))
 
 

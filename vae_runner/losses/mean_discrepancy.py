@@ -5,11 +5,13 @@ from typing import ClassVar
 
 import tensorflow as tf
 
+from vae_runner.distributions.base import Distribution
 from vae_runner.distributions.divergence import kl_divergence
+from vae_runner.distributions.sphere import UniformOnSphere
 from vae_runner.losses.base import Batch, Loss, reconstruction_term
 from vae_runner.models.autoencoder import Autoencoder
 
-SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the mean squared distance of two draws of N(0, I)
+SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the mean squared distance of two draws of the prior
 
 
 @dataclass(frozen=True)
@@ -42,24 +44,32 @@ class MeanDiscrepancy(Loss):
         z = posterior.sample(batch.noise)
         likelihood = autoencoder.decode(z, batch.labels, training)
         reconstruction = reconstruction_term(autoencoder, batch, likelihood, self.reconstruction_weight)
-        discrepancy = squared_mmd(batch.gather(z), batch.gather(prior.sample(batch.noise)), self.kernel)
+        distance = mean_squared_distance(prior, z.shape[1])
+        discrepancy = squared_mmd(batch.gather(z), batch.gather(prior.sample(batch.noise)), self.kernel, distance)
         loss = reconstruction + self.mmd_weight * discrepancy
         if self.kl_weight:
             loss += self.kl_weight * tf.reduce_mean(kl_divergence(posterior, prior, z))
         return loss, {"reconstruction": reconstruction, "mmd": discrepancy}
 
 
-def squared_mmd(x: tf.Tensor, y: tf.Tensor, kernel: str) -> tf.Tensor:
+def mean_squared_distance(prior: Distribution, dimensions: int) -> float:
+    """Return that of two draws: of a sphere's exactly, of other priors' as if they were N(0, I)."""
+    return 2.0 if isinstance(prior, UniformOnSphere) else 2.0 * dimensions
+
+
+def squared_mmd(x: tf.Tensor, y: tf.Tensor, kernel: str, distance: float) -> tf.Tensor:
     """Return the unbiased estimate of the squared maximum mean discrepancy of two samples `[n, dimensions]`: a scalar.
 
+    Of one draw each there is none: it is 0.
+
     Gretton et al. (2012), equation 3: the mean kernel of two different x, plus that of two different y, minus twice
-    that of an x and a y. "imq" is Σ c / (c + distance²) over `SCALES` c, and "rbf" Σ exp(−distance² / c), both in
-    units of 2 · dimensions, the mean squared distance of two draws of N(0, I).
+    that of an x and a y. "imq" is Σ c / (c + ‖x − y‖²) over `SCALES` c, and "rbf" Σ exp(−‖x − y‖² / c), both in
+    units of `distance`, the mean squared distance of two draws that are as they should be.
     """
     count = tf.cast(tf.shape(x)[0], tf.float32)
 
     def kernels(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-        distances = tf.reduce_sum(tf.math.squared_difference(a[:, tf.newaxis], b), axis=2) / (2 * a.shape[1])
+        distances = tf.reduce_sum(tf.math.squared_difference(a[:, tf.newaxis], b), axis=2) / distance
         each = [scale / (scale + distances) if kernel == "imq" else tf.exp(-distances / scale) for scale in SCALES]
         return tf.add_n(each)
 
@@ -68,4 +78,5 @@ def squared_mmd(x: tf.Tensor, y: tf.Tensor, kernel: str) -> tf.Tensor:
         return without_diagonal / tf.maximum(count * (count - 1), 1)
 
     between = tf.reduce_mean(kernels(x, y))
-    return mean_of_different(kernels(x, x)) + mean_of_different(kernels(y, y)) - 2 * between
+    squared = mean_of_different(kernels(x, x)) + mean_of_different(kernels(y, y)) - 2 * between
+    return tf.where(count > 1, squared, 0.0)
