@@ -13,7 +13,7 @@ from vae_runner.distributions.levels import gaussian_level_log_prob, logistic_le
 
 @dataclass(frozen=True)
 class DiscretizedLogistic(Density):
-    """Independent pixels of 256 levels with a logistic distribution's masses (Kingma et al., 2016, appendix A)."""
+    """Independent pixels of 256 levels with a logistic distribution's masses (Kingma et al., 2016)."""
 
     location: tf.Tensor  # float32 [batch, …], in units of an image in [0, 1]
     log_scale: tf.Tensor  # float32, broadcasts

@@ -11,7 +11,7 @@ from vae_runner.likelihoods.base import Likelihood, PixelParameter
 
 
 class Categorical(Likelihood):
-    """p(x|z) = Π softmax(logits) at the level of each pixel and channel (van den Oord et al., 2016, section 3.2)."""
+    """p(x|z) = Π softmax(logits) at the level of each pixel and channel (van den Oord et al., 2016, section 2.2)."""
 
     measure = "levels"
 

@@ -10,7 +10,7 @@ from vae_runner.likelihoods.location_scale import LOG_SCALE_FLOOR, PixelScale
 
 
 class DiscretizedLogistic(PixelScale):
-    """Masses of the levels between whose edges a logistic distribution is cut (Kingma et al., 2016, section 5.2)."""
+    """Masses of the levels between whose edges a logistic distribution is cut (Kingma et al., 2016)."""
 
     measure = "levels"
 

@@ -11,7 +11,7 @@ from vae_runner.models.autoencoder import Autoencoder
 
 @dataclass(frozen=True)
 class Regularized(Loss):
-    """reconstruction + embedding_weight · ½ ‖z‖² + a penalty of the decoder (Ghosh et al., 2020: RAE, equation 7).
+    """reconstruction + embedding_weight · ½ ‖z‖² + a penalty of the decoder (Ghosh et al., 2020: RAE).
 
     The penalty is `weight_decay` · ½ ‖weights of the decoder's kernels‖², or `gradient_penalty` · ‖∂ image / ∂z‖², the
     squared Frobenius norm of the Jacobian, estimated along one random direction in the image (Hutchinson).

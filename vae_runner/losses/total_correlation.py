@@ -17,8 +17,8 @@ class TotalCorrelation(Loss):
 
     That is the β-TCVAE (Chen et al., 2018, equation 4). The three add up to the KL term. They need q(z), the mean of
     the posteriors of the split's images, which is estimated from a batch: "stratified" by weights with which q(z) is
-    right in the mean, or "weighted" by equal weights, as the paper's equation 5 has it, whose mutual information
-    is too large by up to the logarithm of the batch size, and its total correlation by more.
+    right in the mean, or "weighted" by equal weights, as in the paper, with which the mutual information of B of N
+    images is too large by log B to log N, and the total correlation by up to dimensions · log N − log B.
     """
 
     reconstruction_weight: float | None = None
