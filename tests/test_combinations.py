@@ -14,6 +14,7 @@ from vae_runner.config.checks import check
 from vae_runner.experiment import Experiment, build_experiment
 from vae_runner.runtime.hardware import setup
 from vae_runner.schema import Config
+from vae_runner.trackers.summary import show_summary
 from vae_runner.training.stopwatch import Stopwatch
 
 SMALL = (
@@ -149,3 +150,11 @@ def test_keys_of_the_kl_term_that_do_not_go_together_are_refused_before_any_work
 ) -> None:
     assert wrong in refusal("vae-run", *arguments, *SMALL, "figures=none", cwd=tmp_path)
     assert not list(tmp_path.glob("outputs/*/*/metrics.csv"))
+
+
+def test_the_summary_counts_the_weights_of_priors_and_likelihoods_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment, lines = built("prior=mixture", "likelihood=gaussian", "prior.components=4"), []
+    monkeypatch.setattr("vae_runner.trackers.summary.log.info", lambda text, *values: lines.append(text % values))
+    show_summary(experiment.autoencoder, experiment.dataset, 16, experiment.machine.description, layers=False)
+    variables = [v for part in experiment.autoencoder.parts.values() for v in part.variables]
+    assert f"Parameters: {sum(np.size(variable) for variable in variables):,};" in "".join(lines)

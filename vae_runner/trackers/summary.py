@@ -1,6 +1,7 @@
 """What a person sees before training: the data, the networks, their cost, the device."""
 
 import logging
+import math
 from collections.abc import Sequence
 
 from rich.table import Table
@@ -26,10 +27,12 @@ def show_summary(
         for name, rows in networks.items():
             console.print(_table(name, rows))
     everything = [layer for network in networks.values() for layer in network]
+    families = (autoencoder.posterior, autoencoder.prior, autoencoder.likelihood)
+    of_families = sum(math.prod(variable.shape) for family in families for variable in family.variables)
     flops = training_flops(everything)
     log.info(
         "Parameters: %s; arithmetic: %.1f MFLOP an image, forward and backward; %.2f GFLOP a step of %d images",
-        f"{sum(layer.parameters for layer in everything):,}",
+        f"{sum(layer.parameters for layer in everything) + of_families:,}",
         flops / 1e6,
         flops * batch_size / 1e9,
         batch_size,
