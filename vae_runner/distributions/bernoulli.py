@@ -22,12 +22,12 @@ class Bernoulli(Density):
 
     @property
     def mean(self) -> tf.Tensor:
-        """The probabilities of 1."""
+        """Return the probabilities of 1."""
         return keras.ops.sigmoid(self.logits)
 
     @property
     def mode(self) -> tf.Tensor:
-        """The more probable values."""
+        """Return the more probable values."""
         return tf.cast(self.logits > 0, tf.float32)
 
     def sample(self, noise: Noise) -> tf.Tensor:
@@ -55,7 +55,7 @@ class CrossEntropy:
 
     @property
     def mean(self) -> tf.Tensor:
-        """The image of which the error is least."""
+        """Return the image of which the error is least."""
         return keras.ops.sigmoid(self.logits)
 
     def error(self, images: tf.Tensor) -> tf.Tensor:

@@ -18,7 +18,7 @@ class CategoricalLevels(Density):
 
     @property
     def mean(self) -> tf.Tensor:
-        """The mean level, in units of an image in [0, 1]."""
+        """Return the mean level, in units of an image in [0, 1]."""
         levels = keras.ops.arange(TOP_LEVEL + 1, dtype="float32") / TOP_LEVEL
         return keras.ops.sum(keras.ops.softmax(self.logits, axis=-1) * levels, axis=-1)
 

@@ -19,7 +19,7 @@ class ContinuousBernoulli(Density):
 
     @property
     def mean(self) -> tf.Tensor:
-        """1 / (1 − exp(−logits)) − 1 / logits, which is not sigmoid(logits)."""
+        """Return 1 / (1 − exp(−logits)) − 1 / logits, which is not sigmoid(logits)."""
         ops, logits = keras.ops, self.logits
         is_small = ops.abs(logits) < 2 * SERIES_BELOW
         small, large = ops.where(is_small, logits, 0.0), ops.where(is_small, 1.0, logits)

@@ -20,7 +20,7 @@ class DiscretizedLogistic(Density):
 
     @property
     def mean(self) -> tf.Tensor:
-        """The mean of the distribution before it is cut into levels, its values below 0 and above 1 moved there."""
+        """Return the mean before the cut into levels, with what is below 0 and above 1 moved there."""
         return clipped_logistic_mean(self.location, self.log_scale)
 
     def sample(self, noise: Noise) -> tf.Tensor:
@@ -43,7 +43,7 @@ class DiscretizedGaussian(Density):
 
     @property
     def mean(self) -> tf.Tensor:
-        """The mean of the distribution before it is cut into levels, its values below 0 and above 1 moved there."""
+        """Return the mean before the cut into levels, with what is below 0 and above 1 moved there."""
         scale = keras.ops.exp(self.log_scale)
         return scale * (_partial_mean(self.location / scale) - _partial_mean((self.location - 1) / scale))
 

@@ -28,7 +28,7 @@ class DiagonalGaussian(Factorised):
 
     @property
     def variance(self) -> tf.Tensor:
-        """exp(log_var), of the mean's shape."""
+        """Return exp(log_var), of the mean's shape."""
         return tf.exp(self.log_var + tf.zeros_like(self.mean))
 
     def entropy(self) -> tf.Tensor:

@@ -30,7 +30,7 @@ class Laplace(Factorised):
 
     @property
     def variance(self) -> tf.Tensor:
-        """2 · scale², of the mean's shape."""
+        """Return 2 · scale², of the mean's shape."""
         return 2 * tf.exp(2 * (self.log_scale + tf.zeros_like(self.mean)))
 
     def entropy(self) -> tf.Tensor:

@@ -25,7 +25,7 @@ class LogisticMixture(Density):
 
     @property
     def mean(self) -> tf.Tensor:
-        """The mean, `[batch, height, width, channels]`; a channel's moves with the means of the channels before it."""
+        """Return the mean `[batch, height, width, channels]`; a channel's moves with the means of those before it."""
         weights = keras.ops.softmax(self.logits, axis=-1)
         means: list[tf.Tensor] = []
         for channel in range(self.locations.shape[-2]):

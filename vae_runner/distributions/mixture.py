@@ -18,7 +18,7 @@ class GaussianMixture:
 
     @property
     def mean(self) -> tf.Tensor:
-        """The mean of all components, `[1, dimensions]`."""
+        """Return the mean of all components, `[1, dimensions]`."""
         return tf.reduce_sum(tf.nn.softmax(self.logits)[:, tf.newaxis] * self.means, axis=0, keepdims=True)
 
     def sample(self, noise: Noise) -> tf.Tensor:

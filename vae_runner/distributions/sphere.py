@@ -17,7 +17,7 @@ class UniformOnSphere:
 
     @property
     def mean(self) -> tf.Tensor:
-        """The centre, `[1, coordinates]`, which is not on the sphere."""
+        """Return the centre, `[1, coordinates]`, which is not on the sphere."""
         return tf.zeros([1, self.coordinates])
 
     def sample(self, noise: Noise) -> tf.Tensor:
@@ -34,7 +34,7 @@ class UniformOnSphere:
 
     @property
     def log_area(self) -> float:
-        """log(2 π^(m/2) / Γ(m/2)), m the number of coordinates."""
+        """Return log(2 π^(m/2) / Γ(m/2)), m the number of coordinates."""
         half = self.coordinates / 2
         return math.log(2) + half * math.log(math.pi) - math.lgamma(half)
 
@@ -48,7 +48,7 @@ class PowerSpherical:
 
     @property
     def mean(self) -> tf.Tensor:
-        """The point of the sphere in the mean's direction: where the density is largest."""
+        """Return the point of the sphere in the mean's direction: where the density is largest."""
         return self.direction
 
     def sample(self, noise: Noise) -> tf.Tensor:

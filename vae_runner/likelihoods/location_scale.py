@@ -36,7 +36,7 @@ class SharedScale(Likelihood, keras.layers.Layer):
 
     @property
     def log_scale(self) -> tf.Tensor:
-        """The logarithm of the scale, a scalar."""
+        """Return the logarithm of the scale, a scalar."""
         if self._log_scale is not None:
             return tf.constant(self._log_scale)
         return soft_floor(self._weight, LOG_SCALE_FLOOR)

@@ -21,7 +21,7 @@ class Weights(NamedTuple):
 
     @property
     def log_w(self) -> tf.Tensor:
-        """Their logarithms, `[batch, samples]`."""
+        """Return their logarithms, `[batch, samples]`."""
         return self.log_likelihood + self.log_prior - self.log_posterior
 
     def terms(self) -> dict[str, tf.Tensor]:

@@ -32,7 +32,7 @@ class MeanDiscrepancy(Loss):
 
     @property
     def needs_density(self) -> bool:
-        """Whether it takes the KL divergence."""
+        """Return whether it takes the KL divergence."""
         return self.kl_weight != 0
 
     def __call__(
