@@ -9,7 +9,7 @@ import pytest
 from hydra import compose, initialize_config_module
 
 from tests.combinations import every_fitting, names, tables
-from tests.conftest import REPOSITORY, command
+from tests.conftest import REPOSITORY, command, mostly_slow
 from vae_runner.config.checks import check
 from vae_runner.experiment import Experiment, build_experiment
 from vae_runner.runtime.hardware import setup
@@ -54,7 +54,13 @@ def built(*overrides: str) -> Experiment:
     return build_experiment(made, setup(made.hardware, made.seed), Stopwatch())
 
 
-@pytest.mark.parametrize(("posterior", "prior", "likelihood", "loss"), list(combinations()))
+COMBINATIONS = [
+    chosen if number < 12 else pytest.param(*chosen, marks=pytest.mark.slow)
+    for number, chosen in enumerate(combinations())
+]
+
+
+@pytest.mark.parametrize(("posterior", "prior", "likelihood", "loss"), COMBINATIONS)
 def test_two_steps_have_a_finite_loss_and_move_every_weight_that_takes_part(
     posterior: str, prior: str, likelihood: str, loss: str
 ) -> None:
@@ -80,7 +86,7 @@ def test_two_steps_have_a_finite_loss_and_move_every_weight_that_takes_part(
 METHODS = sorted(file.stem for file in (REPOSITORY / "conf" / "method").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", mostly_slow(METHODS, quick=4))
 def test_a_method_composes_and_trains(method: str) -> None:
     result = built(f"method={method}").trainer.run_epoch(lambda progress: None)
     assert all(np.isfinite(value) for value in result.metrics.values()), result.metrics
