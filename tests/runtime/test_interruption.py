@@ -3,6 +3,7 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 
@@ -12,7 +13,12 @@ from vae_runner.runtime.interruption import StopRequest, signals_raise
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_is_answered_where_it_comes(number: signal.Signals, status: int) -> None:
+def test_a_signal_is_answered_where_it_comes(
+    number: signal.Signals, status: int, request: pytest.FixtureRequest
+) -> None:
+    # These tests may run under nohup, with which a run ignores SIGHUP too.
+    request.addfinalizer(partial(signal.signal, number, signal.signal(number, signal.SIG_DFL)))
+
     def work_on() -> None:
         with StopRequest().handlers_installed():
             os.kill(os.getpid(), number)
