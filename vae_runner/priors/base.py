@@ -23,6 +23,11 @@ class Prior(Family):
 
     symbol: str  # its formula, for the titles of figures
 
+    @property
+    def description(self) -> str:
+        """Return what titles of figures call it in words: its formula, where a prior says nothing else."""
+        return self.symbol
+
     def distribution(self, autoencoder: Encoding, labels: tf.Tensor | None = None) -> Distribution:
         """Return the distribution over z; for images of these classes (int64 `[batch]`) where it depends on them."""
         raise NotImplementedError
