@@ -26,7 +26,7 @@ class Ends:
 
 
 def ended(record: Any, error: BaseException, tmp_path: Path) -> None:
-    with _recorded_end(record, RunDirectory(tmp_path), None, "resume=it goes on"):
+    with _recorded_end(record, RunDirectory(tmp_path), None, "resume=it continues it"):
         raise error
 
 

@@ -53,7 +53,7 @@ class Experiment:
 
     @property
     def is_over(self) -> bool:
-        """Whether the last epoch is done, or early stopping has come to it."""
+        """Return whether the last epoch is done, or early stopping has come to it."""
         history = self.trainer.history
         return len(history) >= self.config.epochs or should_stop(self.config.early_stopping, history)
 

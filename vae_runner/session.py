@@ -71,12 +71,12 @@ class Session:
             silence_native_stderr()
         opened: AbstractContextManager[RunDirectory]
         if cluster is None or cluster.is_chief:
-            resume_hint = f"vae-run {shlex.quote(f'resume={shown}')} goes on"
+            resume_hint = f"vae-run {shlex.quote(f'resume={shown}')} continues it"
             if cluster:
                 resume_hint += ", with hardware=auto also on one machine"
             opened = RunDirectory.open_to_resume(path) if resumed else RunDirectory.create(path, config.content, job)
         else:
-            resume_hint = "the first machine says how to go on"
+            resume_hint = "the first machine says how to continue it"
             _leave_output_to_the_chief(path)
             config = config.without_output()
             opened = RunDirectory.scratch(config.content, path if resumed else None)
@@ -90,7 +90,7 @@ class Session:
 
     @property
     def shows_layers(self) -> bool:
-        """Whether both networks are listed layer by layer: once, and not for every run of a sweep."""
+        """Return whether both networks are listed layer by layer: once, and not for every run of a sweep."""
         return not self.in_sweep and (self.cluster is None or self.cluster.is_chief)
 
     def checkpoints(self, experiment: Experiment) -> Checkpoints:
@@ -119,8 +119,8 @@ class Session:
             log.info("Resumed in epoch %d, at step %d", checkpoint.position.epoch, experiment.trainer.step)
         elif self.record.was_finished:
             raise UserError(
-                f"{self.directory.path} is finished, and has no checkpoint to go on from: start a new run, in another "
-                "directory"
+                f"{self.directory.path} is finished, and has no checkpoint to continue from: start a new run, in "
+                "another directory"
             )
         check_same_on_all_workers(experiment.machine, f"step {experiment.trainer.step}")
         self.record.note(data=experiment.dataset.fingerprint)

@@ -99,8 +99,8 @@ def test_a_worker_that_dies_ends_the_run_on_the_others_and_it_goes_on_with_fewer
     (chief, said), _, (other, also_said) = ends(processes, 60)
     assert time.monotonic() - killed < 60
     assert chief == other == 2, (said, also_said)
-    chiefs = "vae-run resume=run goes on, with hardware=auto also on one machine"
-    for text, goes_on in ((said, chiefs), (also_said, "the first machine says how to go on")):
+    chiefs = "vae-run resume=run continues it, with hardware=auto also on one machine"
+    for text, goes_on in ((said, chiefs), (also_said, "the first machine says how to continue it")):
         assert re.fullmatch(rf"vae-run: 127\.0\.0\.1:\d+ is gone, and this run with it: {goes_on}\n", text)
     assert status(tmp_path / "run") == "failed"
 
@@ -122,9 +122,10 @@ def test_a_signal_to_any_machine_ends_all_of_them_in_a_checkpoint_and_another_nu
     (chief, said), (other, also_said) = ends(processes, 20)
     assert chief == other == 128 + number
     assert re.fullmatch(
-        r"vae-run: interrupted at step \d+: vae-run resume=run goes on, with hardware=auto also on one machine\n", said
+        r"vae-run: interrupted at step \d+: vae-run resume=run continues it, with hardware=auto also on one machine\n",
+        said,
     )
-    assert re.fullmatch(r"vae-run: interrupted at step \d+: the first machine says how to go on\n", also_said)
+    assert re.fullmatch(r"vae-run: interrupted at step \d+: the first machine says how to continue it\n", also_said)
     assert time.monotonic() - told < 10
     assert status(tmp_path / "run") == "interrupted"
 

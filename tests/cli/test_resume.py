@@ -159,7 +159,7 @@ def test_a_signal_ends_in_a_checkpoint_and_one_line_and_the_run_goes_on_like_one
     _, stderr = process.communicate(timeout=60)
     assert time.monotonic() - start_ < 10
     assert process.returncode == exit_status
-    said = re.fullmatch(r"vae-run: (interrupted at step (\d+): vae-run resume=run goes on)\n", stderr)
+    said = re.fullmatch(r"vae-run: (interrupted at step (\d+): vae-run resume=run continues it)\n", stderr)
     interrupted = info(run)
     assert said is not None
     assert (run / "vae-run.log").read_text().endswith(f"{said[1]}\n"), (
@@ -321,7 +321,7 @@ def test_no_room_ends_the_run_in_one_line_and_with_room_it_goes_on(reference: Pa
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 2
     assert stderr.count("\n") == 1, stderr
-    assert ".npz cannot be written (File too large): make room for it; then vae-run resume=run goes on" in stderr
+    assert ".npz cannot be written (File too large): make room for it; then vae-run resume=run continues it" in stderr
     assert kept.read_bytes() == before
     assert status(run) == "failed"
 
@@ -351,7 +351,7 @@ def short_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["resume=run", "loss=ae"], "loss=ae would change what run has done already"),
         (["resume=run", "+optimizer.clipnorm=1"], "would change what run has done already"),
         (["resume=run", "hydra.run.dir=other"], "a resumed run stays in its directory"),
-        (["-m", "resume=run", "epochs=2,3"], "resume= goes on with one run"),
+        (["-m", "resume=run", "epochs=2,3"], "resume= continues one run"),
         (["resume=run", "epochs=0"], "run has done epoch 1 already"),
         (["resume=run", "epochss=4"], "Did you mean 'epochs'?"),
     ],
@@ -413,7 +413,7 @@ def test_a_finished_run_that_cannot_go_on_stays_as_it_was(
     assert "checkpoint.metric=test/nope: there is no such metric" in said
     shutil.rmtree(run / "checkpoints")
     said = refusal("vae-run", "resume=run", "epochs=50", cwd=tmp_path)
-    assert "is finished, and has no checkpoint to go on from" in said
+    assert "is finished, and has no checkpoint to continue from" in said
     now = json.loads((run / "run.json").read_text())
     assert {name: now[name] for name in ("status", "metrics", "epoch", "step")} == {
         name: told[name] for name in ("status", "metrics", "epoch", "step")

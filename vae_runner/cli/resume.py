@@ -34,7 +34,7 @@ def rewritten(arguments: Sequence[str]) -> list[str]:
     if not value or value == "null":
         raise UserError("resume= is empty: give a run directory, like resume=outputs/2026-01-31/12-00-00")
     if {"-m", "--multirun"} & set(arguments):
-        raise UserError("resume= goes on with one run; to go on with a sweep, repeat its command with sweep=resume")
+        raise UserError("resume= continues one run; to continue a sweep, repeat its command with sweep=resume")
     if SweepDirectory(Path(value)).exists:
         raise UserError(
             f"{value} is a sweep's directory: repeat its command with sweep.dir={value}, or resume a run in it"

@@ -20,7 +20,7 @@ def samples(trained: Trained, rows: int, columns: int) -> Figure:
 def samples_normal(trained: Trained, rows: int, columns: int) -> Figure:
     """Draw images decoded from draws of the prior, captioned with z where it is 2-D."""
     z = trained.prior_draws(1, rows * columns)
-    return _captioned(trained, z, columns, f"z ~ {trained.autoencoder.prior.symbol}")
+    return _captioned(trained, z, columns, f"z from {trained.autoencoder.prior.description}")
 
 
 def samples_uniform(trained: Trained, rows: int, columns: int) -> Figure | None:

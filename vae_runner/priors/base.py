@@ -26,6 +26,11 @@ class Prior(Family):
     def create_weights(self, image_shape: tuple[int, int, int], latent: int) -> None:
         """Create the weights, if there are any, for images of this shape and so many latent dimensions."""
 
+    @property
+    def description(self) -> str:
+        """Return what titles of figures call it in words: its formula, where a prior says nothing else."""
+        return self.symbol
+
     def distribution(self, autoencoder: Encoding, labels: tf.Tensor | None = None) -> Distribution:
         """Return the distribution over z; for images of these classes (int64 `[batch]`) where it depends on them."""
         raise NotImplementedError

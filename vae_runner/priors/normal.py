@@ -10,6 +10,7 @@ class Normal(Prior):
     """p(z) = N(0, I)."""
 
     symbol = "N(0, I)"
+    description = "the standard normal"
 
     def distribution(self, autoencoder: Encoding, labels: tf.Tensor | None = None) -> StandardNormal:
         """Return N(0, I) in the dimensions of z."""

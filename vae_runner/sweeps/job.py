@@ -92,7 +92,7 @@ def sweep_job(config: DictConfig, hydra: Hydra, path: Path, import_run: Callable
         if hydra.job.chdir:
             raise _refused(sweep, CHDIR)
         with best_effort_output():  # A launcher's processes have not entered it.
-            return _bring_to_end(config, own, hydra, directory, import_run)
+            return _bring_to_end(config, own, hydra, job, directory, import_run)
     except UserError as error:
         _record_failure(directory, own, job, str(error))
         log.error("%s", error)
@@ -116,7 +116,12 @@ def _is_launching_process() -> bool:
 
 
 def _bring_to_end(
-    config: DictConfig, own: Content, hydra: Hydra, directory: RunDirectory, import_run: Callable[[], ModuleType]
+    config: DictConfig,
+    own: Content,
+    hydra: Hydra,
+    job: HydraJob,
+    directory: RunDirectory,
+    import_run: Callable[[], ModuleType],
 ) -> float | None:
     sweep, name, metric = SweepDirectory(directory.path.parent), directory.path.name, config.sweep.metric
     status = directory.status if directory.has_run else None
@@ -148,7 +153,7 @@ def _bring_to_end(
         check_stop(sweep)
         if not may_run:  # This process is about to be ended.
             return None
-        run.run(run_config, HydraJob.of(hydra), resumed=status is not None, stop_requested=lambda: sweep.stop_requested)
+        run.run(run_config, job, resumed=status is not None, stop_requested=lambda: sweep.stop_requested)
     _check_metric(sweep, metric, list(directory.info["metrics"]))
     return _metric(directory, metric)
 
