@@ -653,7 +653,9 @@ def test_the_tables_have_every_file() -> None:
     assert {str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml")} == tables
 
 
-@pytest.mark.parametrize("component", [c for c in registry.components() if c.group in registry.parts()], ids=str)
+@pytest.mark.parametrize(
+    "component", [c for c in registry.components() if c.group in registry.parts()], ids=lambda c: f"{c.group}={c.name}"
+)
 def test_a_key_that_a_users_own_yaml_leaves_out_is_what_it_is_in_ours(component: registry.Component) -> None:
     expected = DEFAULTS[f"{component.group}={component.name}"]
     for field in dataclasses.fields(component.node):
