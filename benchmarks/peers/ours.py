@@ -19,9 +19,9 @@ from vae_runner.schema import Config, register_schemas
 from vae_runner.training.inner import InnerLoop
 
 
-def measure(images: np.ndarray, setting: Setting) -> float:
+def measure(images: np.ndarray, setting: Setting, overrides: Sequence[str] = ()) -> float:
     """Train on images `[count, 28, 28, 1]`, and return images a second."""
-    train, inner, _ = prepare(images, setting)
+    train, inner, _ = prepare(images, setting, overrides)
     return images_per_second(taker(train, inner), setting)
 
 
@@ -40,9 +40,9 @@ def taker(train: Batches, inner: InnerLoop) -> Callable[[int], None]:
 def prepare(
     images: np.ndarray, setting: Setting, overrides: Sequence[str] = ()
 ) -> tuple[Batches, InnerLoop, Autoencoder]:
-    """Build the training batches, inner loop and autoencoder of `vae-run dataset=fashion` for these images.
+    """Build training batches, inner loop and autoencoder of `vae-run dataset=fashion` with `overrides`.
 
-    `images` are uint8 `[count, height, width, channels]`.
+    `images` are those to train on, uint8 `[count, height, width, channels]`.
     """
     register_schemas()
     with initialize_config_module("vae_runner.conf", version_base="1.3"):

@@ -6,7 +6,7 @@ import tempfile
 import numpy as np
 import torch
 from pythae.data.datasets import BaseDataset
-from pythae.models import VAE, VAEConfig
+from pythae.models import VAE, BaseAE, VAEConfig
 from pythae.models.base.base_utils import ModelOutput
 from pythae.models.nn import BaseDecoder, BaseEncoder
 from pythae.trainers import BaseTrainer, BaseTrainerConfig
@@ -18,12 +18,12 @@ from benchmarks.peers import LATENT, LEARNING_RATE, Setting, Stopwatch, torch_ea
 class Encoder(BaseEncoder):
     """The network of `torch_eager`, behind pythae's interface."""
 
-    def __init__(self) -> None:
+    def __init__(self, latent: int) -> None:
         super().__init__()
-        self.network = torch_eager.Encoder()
+        self.network = torch_eager.Encoder(latent)
 
     def forward(self, images: torch.Tensor) -> ModelOutput:
-        """Return mean and log-variance, each `[batch, 2]`."""
+        """Return mean and log-variance, each `[batch, latent]`."""
         mean, log_var = self.network(images)
         return ModelOutput(embedding=mean, log_covariance=log_var)
 
@@ -31,9 +31,9 @@ class Encoder(BaseEncoder):
 class Decoder(BaseDecoder):
     """The network of `torch_eager`, behind pythae's interface."""
 
-    def __init__(self) -> None:
+    def __init__(self, latent: int) -> None:
         super().__init__()
-        self.network = torch_eager.Decoder()
+        self.network = torch_eager.Decoder(latent)
 
     def forward(self, z: torch.Tensor) -> ModelOutput:
         """Return images `[batch, 1, 28, 28]`."""
@@ -42,6 +42,12 @@ class Decoder(BaseDecoder):
 
 def measure(images: np.ndarray, setting: Setting) -> float:
     """Train on images `[count, 28, 28, 1]`, and return images a second."""
+    config = VAEConfig(input_dim=(1, 28, 28), latent_dim=LATENT)
+    return measure_model(VAE(config, encoder=Encoder(LATENT), decoder=Decoder(LATENT)), images, setting)
+
+
+def measure_model(model: BaseAE, images: np.ndarray, setting: Setting) -> float:
+    """Train one of pythae's models on images `[count, 28, 28, 1]`, and return images a second."""
     logging.getLogger("pythae").setLevel(logging.ERROR)
     stopwatch = Stopwatch(setting)
 
@@ -56,7 +62,6 @@ def measure(images: np.ndarray, setting: Setting) -> float:
             output_dir=folder, num_epochs=1, learning_rate=LEARNING_RATE, no_cuda=setting.device == "cpu",
             per_device_train_batch_size=setting.batch_size,
         )  # fmt: skip
-        model = VAE(VAEConfig(input_dim=(1, 28, 28), latent_dim=LATENT), encoder=Encoder(), decoder=Decoder())
         dataset = BaseDataset(floats, torch.zeros(count))
         BaseTrainer(model, dataset, training_config=config, callbacks=[StepDone()]).train()
     return stopwatch.images_per_second

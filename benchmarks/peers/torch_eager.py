@@ -12,7 +12,7 @@ from benchmarks.peers import images_per_second as timed
 class Encoder(nn.Module):
     """Images `[batch, 1, 28, 28]` to mean and log-variance."""
 
-    def __init__(self) -> None:
+    def __init__(self, latent: int = LATENT) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         inputs = 1
@@ -20,19 +20,19 @@ class Encoder(nn.Module):
             layers += [nn.Conv2d(inputs, filters, 3, stride, padding=1), *_norm(filters)]
             inputs = filters
         self.features = nn.Sequential(*layers, nn.Flatten())
-        self.mean = nn.Linear(7 * 7 * 64, LATENT)
-        self.log_var = nn.Linear(7 * 7 * 64, LATENT)
+        self.mean = nn.Linear(7 * 7 * 64, latent)
+        self.log_var = nn.Linear(7 * 7 * 64, latent)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return mean and log-variance, each `[batch, 2]`."""
+        """Return mean and log-variance, each `[batch, latent]`."""
         features = self.features(images)
         return self.mean(features), self.log_var(features)
 
 
 class Decoder(nn.Module):
-    """Latents `[batch, 2]` to images."""
+    """Latents `[batch, latent]` to images."""
 
-    def __init__(self) -> None:
+    def __init__(self, latent: int = LATENT) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for filters, stride in ((64, 1), (64, 2), (32, 2)):
@@ -41,7 +41,7 @@ class Decoder(nn.Module):
                 nn.ConvTranspose2d(inputs, filters, 3, stride, padding=1, output_padding=stride - 1),
                 *_norm(filters),
             ]
-        self.dense = nn.Linear(LATENT, 7 * 7 * 64)
+        self.dense = nn.Linear(latent, 7 * 7 * 64)
         self.images = nn.Sequential(*layers, nn.ConvTranspose2d(32, 1, 3, padding=1), nn.Sigmoid())
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
