@@ -291,7 +291,7 @@ def test_draws_of_a_beta_have_its_mean_and_their_mean_moves_with_its_parameters(
 def test_draws_on_the_sphere_move_with_the_concentration_as_their_mean_does(
     coordinates: int, concentration: float
 ) -> None:
-    """The mean of directionᵀ z is 2 α / (α + β) − 1: M:F22's bias is that of a sampler that rejects."""
+    """The mean of directionᵀ z is 2 α / (α + β) − 1: a sampler that rejects has a biased gradient."""
     kappa = tf.constant(concentration)
     direction = power_spherical(coordinates, 1.0, DRAWS).direction
     with tf.GradientTape() as tape:

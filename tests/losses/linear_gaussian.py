@@ -5,12 +5,15 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
+import tensorflow as tf
 from scipy import stats
 
 from vae_runner.likelihoods.gaussian import Gaussian as GaussianLikelihood
+from vae_runner.losses.base import Batch, Loss
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.posteriors.gaussian import Gaussian
 from vae_runner.priors.normal import Normal
+from vae_runner.training.noise import NumpyNoise
 
 SIDE, LATENT, SIGMA = 3, 2, 0.5
 
@@ -55,3 +58,14 @@ class LinearGaussian:
     def parameters(self) -> Mapping[str, np.ndarray]:
         """The posteriors' parameters of all images."""
         return {name: value.numpy() for name, value in self.autoencoder.encoder(self.images).items()}
+
+
+def batch(images: np.ndarray, seed: int = 0, epoch: float = np.inf, split_size: int | None = None) -> Batch:
+    """The images, with noise of this seed."""
+    noise = NumpyNoise(np.random.default_rng(seed), len(images))
+    return Batch(tf.constant(images), None, noise, tf.constant(epoch, tf.float32), split_size or len(images))
+
+
+def value(loss: Loss, model: LinearGaussian, seed: int = 0) -> float:
+    """What the loss is for the model's images."""
+    return float(loss(model.autoencoder, batch(model.images, seed), training=False)[0])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.losses.linear_gaussian import LinearGaussian
+from tests.losses.linear_gaussian import LinearGaussian, batch, value
 from vae_runner.distributions.sphere import UniformOnSphere
 from vae_runner.losses.base import Batch, Loss
 from vae_runner.losses.disentangled_prior import DisentangledPrior
@@ -20,17 +20,6 @@ from vae_runner.losses.total_correlation import TotalCorrelation
 from vae_runner.training.noise import NumpyNoise
 
 IMAGES = 2000
-
-
-def batch(images: np.ndarray, seed: int = 0, epoch: float = np.inf, split_size: int | None = None) -> Batch:
-    """The images, with noise of this seed."""
-    noise = NumpyNoise(np.random.default_rng(seed), len(images))
-    return Batch(tf.constant(images), None, noise, tf.constant(epoch, tf.float32), split_size or len(images))
-
-
-def value(loss: Loss, model: LinearGaussian, seed: int = 0) -> float:
-    """What the loss is for the model's images."""
-    return float(loss(model.autoencoder, batch(model.images, seed), training=False)[0])
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +71,7 @@ def test_one_draw_is_the_elbo_and_alpha_its_ends(near: LinearGaussian) -> None:
 
 
 def test_groups_are_a_mean_of_bounds_and_not_a_bound_of_all_draws(near: LinearGaussian) -> None:
-    """M:F8: the axes of draws and groups, swapped, go unseen where both have the same length."""
+    """Public code has swapped the axes of draws and groups, unseen where both have the same length."""
     weights = importance_weights(near.autoencoder, batch(near.images), 12, training=False)
     log_w = weights.log_w.numpy().reshape(-1, 3, 4).astype(np.float64)
     by_hand = np.mean(np.log(np.mean(np.exp(log_w), axis=2)))
@@ -91,7 +80,7 @@ def test_groups_are_a_mean_of_bounds_and_not_a_bound_of_all_draws(near: LinearGa
 
 @pytest.mark.parametrize("gradient", ["iwae", "dreg", "stl"])
 def test_what_is_printed_is_the_bound_whatever_its_gradient(gradient: str, near: LinearGaussian) -> None:
-    """M:F10: the surrogate whose gradient is right has a value that is too good."""
+    """The surrogate whose gradient is right has a value that is too good, which public code prints."""
     iwae = value(ImportanceWeighted(samples=5), near)
     assert value(ImportanceWeighted(samples=5, gradient=gradient), near) == pytest.approx(iwae, abs=1e-4)
 
@@ -191,7 +180,7 @@ def estimates(estimator: str, batches: int = 400, size: int = 20) -> tuple[dict[
 
 
 def test_the_stratified_estimate_is_near_what_all_images_say_and_mutual_information_below_log_n() -> None:
-    """M:F12: weights on columns in place of the diagonal, or added for each dimension, read far off."""
+    """Weights on columns in place of the diagonal, or added for each dimension, read far off."""
     means, model = estimates("stratified")
     exact = exact_parts(model, 0)
     assert 0 <= means["mutual_information"] <= math.log(200)
@@ -239,7 +228,7 @@ def test_the_weighted_estimate_is_the_papers_with_its_constants() -> None:
 
 @pytest.mark.parametrize("kind", ["i", "ii"])
 def test_the_covariance_penalty_is_numpys(kind: str, near: LinearGaussian) -> None:
-    """M:F15: over images and not dimensions, divided by their number, with variances on the diagonal alone."""
+    """It is over images and not dimensions, divided by their number, with variances on the diagonal alone."""
     loss = DisentangledPrior(kind=kind, off_diagonal_weight=3, diagonal_weight=7)
     _, terms = loss(near.autoencoder, batch(near.images), training=False)
     parameters = near.parameters()
@@ -252,7 +241,7 @@ def test_the_covariance_penalty_is_numpys(kind: str, near: LinearGaussian) -> No
 
 @pytest.mark.parametrize("kernel", ["imq", "rbf"])
 def test_a_squared_mmd_is_summed_over_pairs_by_hand(kernel: str) -> None:
-    """M:F16: all pairs between the samples, none of a draw with itself within one."""
+    """All pairs between the samples count, none of a draw with itself within one."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(7, 3)), rng.normal(0.5, 1, (7, 3))
 
@@ -333,7 +322,7 @@ def test_a_cyclical_warmup_begins_again(epoch: float, weight: float) -> None:
 
 
 def test_free_bits_count_no_dimension_for_less_than_they_say_and_leave_the_kl_as_it_is(near: LinearGaussian) -> None:
-    """M:F28: the maximum is taken of a dimension's mean over the batch, and the term that is shown is the KL."""
+    """The maximum is taken of a dimension's mean over the batch, and the term that is shown is the KL."""
     parameters = {name: values.astype(np.float64) for name, values in near.parameters().items()}
     kl = -0.5 * (1 + parameters["log_var"] - parameters["mean"] ** 2 - np.exp(parameters["log_var"]))
     by_dimension = kl.mean(0)
