@@ -131,11 +131,55 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "posterior=gaussian": {
         "posterior._target_": "vae_runner.posteriors.gaussian.Gaussian",
     },
+    "posterior=full_gaussian": {"posterior._target_": "vae_runner.posteriors.full_gaussian.FullGaussian"},
+    "posterior=laplace": {"posterior._target_": "vae_runner.posteriors.laplace.Laplace"},
+    "posterior=power_spherical": {"posterior._target_": "vae_runner.posteriors.power_spherical.PowerSpherical"},
     "posterior=point": {
         "posterior._target_": "vae_runner.posteriors.point.Point",
     },
     "prior=normal": {"prior._target_": "vae_runner.priors.normal.Normal"},
+    "prior=learned_normal": {"prior._target_": "vae_runner.priors.learned_normal.LearnedNormal"},
+    "prior=mixture": {"prior._target_": "vae_runner.priors.mixture.Mixture", "prior.components": 10},
+    "prior=vamp": {"prior._target_": "vae_runner.priors.vamp.Vamp", "prior.pseudo_inputs": 500},
+    "prior=sphere": {"prior._target_": "vae_runner.priors.sphere.Sphere"},
     "likelihood=mse": {"likelihood._target_": "vae_runner.likelihoods.mse.MeanSquaredError"},
+    "likelihood=cross_entropy": {"likelihood._target_": "vae_runner.likelihoods.cross_entropy.CrossEntropy"},
+    "likelihood=gaussian": {
+        "likelihood._target_": "vae_runner.likelihoods.gaussian.Gaussian",
+        "likelihood.scale": None,
+        "likelihood.squash_mean": True,
+    },
+    "likelihood=gaussian_per_pixel": {
+        "likelihood._target_": "vae_runner.likelihoods.gaussian_per_pixel.GaussianPerPixel",
+        "likelihood.squash_mean": True,
+    },
+    "likelihood=bernoulli": {"likelihood._target_": "vae_runner.likelihoods.bernoulli.Bernoulli"},
+    "likelihood=continuous_bernoulli": {
+        "likelihood._target_": "vae_runner.likelihoods.continuous_bernoulli.ContinuousBernoulli",
+        "likelihood.max_logit": 15.0,
+    },
+    "likelihood=laplace": {
+        "likelihood._target_": "vae_runner.likelihoods.laplace.Laplace",
+        "likelihood.scale": None,
+        "likelihood.squash_mean": True,
+    },
+    "likelihood=student_t": {
+        "likelihood._target_": "vae_runner.likelihoods.student_t.StudentT",
+        "likelihood.squash_mean": True,
+    },
+    "likelihood=discretized_gaussian": {
+        "likelihood._target_": "vae_runner.likelihoods.discretized_gaussian.DiscretizedGaussian",
+        "likelihood.squash_mean": True,
+    },
+    "likelihood=discretized_logistic": {
+        "likelihood._target_": "vae_runner.likelihoods.discretized_logistic.DiscretizedLogistic",
+        "likelihood.squash_mean": True,
+    },
+    "likelihood=logistic_mixture": {
+        "likelihood._target_": "vae_runner.likelihoods.logistic_mixture.LogisticMixture",
+        "likelihood.components": 10,
+    },
+    "likelihood=categorical": {"likelihood._target_": "vae_runner.likelihoods.categorical.Categorical"},
     "loss=ae": {
         "loss._target_": "vae_runner.losses.reconstruction.Reconstruction",
         "loss.reconstruction_weight": None,
@@ -146,7 +190,54 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "loss.reconstruction_weight": None,
         "loss.kl_weight": 1.0,
         "loss.kl_warmup_epochs": 0.0,
+        "loss.kl_cycle_epochs": 0.0,
+        "loss.free_bits": 0.0,
+        "loss.kl_capacity": None,
+        "loss.kl_capacity_epochs": 0.0,
         "posterior._target_": "vae_runner.posteriors.gaussian.Gaussian",
+    },
+    "loss=beta_tc": {
+        "loss._target_": "vae_runner.losses.total_correlation.TotalCorrelation",
+        "loss.reconstruction_weight": None,
+        "loss.mutual_information_weight": 1.0,
+        "loss.total_correlation_weight": 6.0,
+        "loss.dimension_kl_weight": 1.0,
+        "loss.estimator": "stratified",
+    },
+    "loss=dip": {
+        "loss._target_": "vae_runner.losses.disentangled_prior.DisentangledPrior",
+        "loss.reconstruction_weight": None,
+        "loss.kl_weight": 1.0,
+        "loss.off_diagonal_weight": 10.0,
+        "loss.diagonal_weight": 100.0,
+        "loss.kind": "i",
+    },
+    "loss=mmd": {
+        "loss._target_": "vae_runner.losses.mean_discrepancy.MeanDiscrepancy",
+        "loss.reconstruction_weight": None,
+        "loss.kl_weight": 0.0,
+        "loss.mmd_weight": 10.0,
+        "loss.kernel": "imq",
+    },
+    "loss=iwae": {
+        "loss._target_": "vae_runner.losses.importance_weighted.ImportanceWeighted",
+        "loss.samples": 5,
+        "loss.groups": 1,
+        "loss.elbo_weight": 0.0,
+        "loss.gradient": "iwae",
+    },
+    "loss=renyi": {
+        "loss._target_": "vae_runner.losses.renyi.Renyi",
+        "loss.samples": 5,
+        "loss.alpha": 0.5,
+    },
+    "loss=rae": {
+        "loss._target_": "vae_runner.losses.regularized.Regularized",
+        "loss.reconstruction_weight": None,
+        "loss.embedding_weight": 1.0,
+        "loss.weight_decay": 0.0,
+        "loss.gradient_penalty": 0.0,
+        "posterior._target_": "vae_runner.posteriors.point.Point",
     },
     "optimizer=adam": {
         "optimizer._target_": "vae_runner.acceleration.optimizers.Adam",
@@ -429,6 +520,7 @@ FILES: dict[str, dict[str, Any]] = {
             {"hardware": "auto"},
             {"figures": "default"},
             {"sweep": "new"},
+            {"method": None},
             {"experiment": None},
             {"override hydra/job_logging": "vae_run"},
         ],
@@ -455,11 +547,69 @@ FILES: dict[str, dict[str, Any]] = {
 }
 
 # The same as these choices and keys on the command line.
-EXPERIMENTS = {
-    "tutorial_cartoon": ["dataset=cartoon", "loss=vae", "latent=200", "batch_size=128", "epochs=50", "model.depth=5"],
-    "tutorial_cartoon_ae": ["dataset=cartoon", "loss=ae", "latent=200", "batch_size=128", "epochs=50", "model.depth=5"],
-    "tutorial_fashion": ["dataset=fashion", "loss=vae", "latent=2", "batch_size=128", "epochs=10", "model.depth=4"],
-    "tutorial_fashion_ae": ["dataset=fashion", "loss=ae", "latent=2", "batch_size=128", "epochs=10", "model.depth=4"],
+PRESETS: dict[str, list[str]] = {
+    "experiment/tutorial_cartoon": [
+        "dataset=cartoon",
+        "loss=vae",
+        "latent=200",
+        "batch_size=128",
+        "epochs=50",
+        "model.depth=5",
+    ],
+    "experiment/tutorial_cartoon_ae": [
+        "dataset=cartoon",
+        "loss=ae",
+        "latent=200",
+        "batch_size=128",
+        "epochs=50",
+        "model.depth=5",
+    ],
+    "experiment/tutorial_fashion": [
+        "dataset=fashion",
+        "loss=vae",
+        "latent=2",
+        "batch_size=128",
+        "epochs=10",
+        "model.depth=4",
+    ],
+    "experiment/tutorial_fashion_ae": [
+        "dataset=fashion",
+        "loss=ae",
+        "latent=2",
+        "batch_size=128",
+        "epochs=10",
+        "model.depth=4",
+    ],
+    "method/ae": ["loss=ae"],
+    "method/annealed_vae": ["loss.kl_warmup_epochs=5"],
+    "method/beta_tcvae": ["loss=beta_tc"],
+    "method/beta_vae": ["loss.kl_weight=4"],
+    "method/capacity_vae": ["loss.kl_weight=1000", "loss.kl_capacity=25", "loss.kl_capacity_epochs=10"],
+    "method/cb_vae": ["likelihood=continuous_bernoulli"],
+    "method/ciwae": ["likelihood=gaussian", "loss=iwae", "loss.samples=5", "loss.elbo_weight=0.5"],
+    "method/cyclical_vae": ["loss.kl_warmup_epochs=2", "loss.kl_cycle_epochs=4"],
+    "method/dip_vae_i": ["loss=dip", "loss.off_diagonal_weight=10", "loss.diagonal_weight=100"],
+    "method/dip_vae_ii": ["loss=dip", "loss.kind=ii", "loss.off_diagonal_weight=10", "loss.diagonal_weight=10"],
+    "method/dreg_iwae": ["likelihood=gaussian", "loss=iwae", "loss.gradient=dreg"],
+    "method/free_bits_vae": ["loss.free_bits=0.25"],
+    "method/full_covariance_vae": ["posterior=full_gaussian"],
+    "method/hyperspherical_vae": ["posterior=power_spherical", "prior=sphere"],
+    "method/info_vae": ["loss=mmd", "loss.kl_weight=0", "loss.mmd_weight=1000", "loss.kernel=rbf"],
+    "method/iwae": ["likelihood=gaussian", "loss=iwae", "loss.samples=5"],
+    "method/laplace_vae": ["posterior=laplace"],
+    "method/logistic_vae": ["likelihood=discretized_logistic"],
+    "method/miwae": ["likelihood=gaussian", "loss=iwae", "loss.samples=8", "loss.groups=8"],
+    "method/mixture_prior": ["prior=mixture", "prior.components=100"],
+    "method/pixel_mixture_vae": ["likelihood=logistic_mixture", "likelihood.components=10"],
+    "method/rae_gp": ["loss=rae", "loss.embedding_weight=1e-3", "loss.gradient_penalty=1e-6"],
+    "method/rae_l2": ["loss=rae", "loss.embedding_weight=1e-6", "loss.weight_decay=1e-3"],
+    "method/sigma_vae": ["likelihood=gaussian"],
+    "method/stl_vae": ["likelihood=gaussian", "loss=iwae", "loss.samples=1", "loss.gradient=stl"],
+    "method/student_t_vae": ["likelihood=student_t"],
+    "method/vae": [],
+    "method/vampprior": ["prior=vamp", "prior.pseudo_inputs=500"],
+    "method/vr_vae": ["likelihood=gaussian", "loss=renyi", "loss.samples=5", "loss.alpha=0.5"],
+    "method/wae_mmd": ["posterior=point", "loss=mmd", "loss.mmd_weight=10", "loss.kernel=imq"],
 }
 
 # From where to where a number may go: with a square bracket the end belongs to it, with a round one not. Those with a
@@ -506,7 +656,30 @@ BOUNDS = {
         "loss.reconstruction_weight": "[0.0, inf)",
         "loss.kl_weight": "[0.0, inf)",
         "loss.kl_warmup_epochs": "[0.0, inf)",
+        "loss.kl_cycle_epochs": "[0.0, inf)",
+        "loss.free_bits": "[0.0, inf)",
+        "loss.kl_capacity": "[0.0, inf)",
+        "loss.kl_capacity_epochs": "[0.0, inf)",
     },
+    "loss=beta_tc": {
+        "loss.mutual_information_weight": "[0.0, inf)",
+        "loss.total_correlation_weight": "[0.0, inf)",
+        "loss.dimension_kl_weight": "[0.0, inf)",
+    },
+    "loss=dip": {"loss.off_diagonal_weight": "[0.0, inf)", "loss.diagonal_weight": "[0.0, inf)"},
+    "loss=mmd": {"loss.mmd_weight": "[0.0, inf)"},
+    "loss=iwae": {"loss.samples": "[1, 10000]", "loss.groups": "[1, 10000]", "loss.elbo_weight": "[0.0, 1.0]"},
+    "loss=renyi": {"loss.alpha": "[-100.0, 100.0]"},
+    "loss=rae": {
+        "loss.embedding_weight": "[0.0, inf)",
+        "loss.weight_decay": "[0.0, inf)",
+        "loss.gradient_penalty": "[0.0, inf)",
+    },
+    "prior=mixture": {"prior.components": "[1, 100000]"},
+    "prior=vamp": {"prior.pseudo_inputs": "[1, 100000]"},
+    "likelihood=gaussian": {"likelihood.scale": "(0.0, inf)"},
+    "likelihood=continuous_bernoulli": {"likelihood.max_logit": "(0.0, inf)"},
+    "likelihood=logistic_mixture": {"likelihood.components": "[1, 1000]"},
     **{
         f"optimizer={name}": {
             "optimizer.learning_rate": "(0.0, inf)",
@@ -562,6 +735,10 @@ CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
     },
     "model=conv": {"model.normalization": ("batch", "layer", "none")},
     "model=mlp": {"model.normalization": ("batch", "layer", "none")},
+    "loss=beta_tc": {"loss.estimator": ("stratified", "weighted")},
+    "loss=dip": {"loss.kind": ("i", "ii")},
+    "loss=mmd": {"loss.kernel": ("imq", "rbf")},
+    "loss=iwae": {"loss.gradient": ("iwae", "stl", "dreg")},
     "hardware=auto": {
         "hardware.device": ("auto", "cpu", "gpu"),
         "hardware.distribution": ("none", "mirrored", "multi_worker"),
@@ -642,14 +819,13 @@ def test_what_stands_in_every_other_file(name: str) -> None:
     assert values(found) == FILES[name]
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_an_experiment_is_what_its_keys_would_be_on_the_command_line(name: str) -> None:
-    assert _composed(f"experiment={name}") == _composed(*EXPERIMENTS[name])
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_what_its_keys_would_be_on_the_command_line(name: str) -> None:
+    assert _composed(name.replace("/", "=")) == _composed(*PRESETS[name])
 
 
 def test_the_tables_have_every_file() -> None:
-    tables = {*(choice.replace("=", "/") for choice in DEFAULTS if choice), *FILES}
-    tables |= {f"experiment/{name}" for name in EXPERIMENTS}
+    tables = {*(choice.replace("=", "/") for choice in DEFAULTS if choice), *FILES, *PRESETS}
     assert {str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml")} == tables
 
 

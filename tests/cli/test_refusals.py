@@ -139,7 +139,7 @@ WORK_REFUSALS = [
     (["dataset=fashion", "dataset.url=http://127.0.0.1:9"], "http://127.0.0.1:9/train-images-idx3-ubyte.gz"),
     (["model.downsamplings=3", "model.depth=2"], "model.downsamplings=3 does not fit model.depth=2"),
     (["early_stopping.metric=test/los"], "Did you mean 'test/loss'?"),
-    (["posterior=point"], "loss=ae"),
+    (["posterior=point"], "or loss from ae, "),
     (["latent=65536", "model.filters=65536"], "of memory, and this machine has"),
     (["batch_size=1000000000", "model=mlp", "model.width=65536", "model.depth=32"], "on 1438 images a step takes more"),
     (["hydra.run.dir=file/run"], "choose another with hydra.run.dir=DIR"),

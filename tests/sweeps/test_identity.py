@@ -29,6 +29,7 @@ COMPOSITIONS = [
     *("dataset=folder", "model=mlp", "schedule=cosine"),
     *("dataset=digits", "dataset=fashion", "dataset=mnist", "dataset=cartoon"),
     *("loss=ae", "optimizer=adamw", "schedule=exponential", "hardware=mirrored"),
+    *("loss=iwae", "loss=rae", "prior=mixture", "likelihood=gaussian", "method=beta_tcvae"),
 ]
 # Where neither the type nor the values that are allowed say what else there may be.
 OTHERS = {
@@ -46,6 +47,11 @@ OTHERS = {
     "hardware.memory_limit_mb": 100,
     "optimizer.weight_decay": 0.5,
     "loss.reconstruction_weight": 7.0,
+    "loss.kl_warmup_epochs": 2.0,
+    "loss.kl_cycle_epochs": 3.0,
+    "loss.kl_capacity": 5.0,
+    "loss.free_bits": 0.5,
+    "likelihood.scale": 0.1,
     "trust": ["a"],
 }
 
@@ -96,7 +102,7 @@ def test_a_runs_identity_changes_with_every_key_but_those_that_compute_nothing(c
 
 def test_the_values_that_are_tried_are_values_that_a_run_takes() -> None:
     config = compose("config", overrides=["dataset=folder", "dataset.root=photos"])
-    together = {"optimizer.clipnorm", "optimizer.clipvalue"}  # exclude each other
+    together = {"optimizer.clipnorm", "optimizer.clipvalue", "loss.free_bits"}  # exclude others, or each other
     for key, allowed in keys(config):
         if not key.startswith("hardware.") and not key.endswith("_target_") and key not in together:
             OmegaConf.update(config, key, another(key, OmegaConf.select(config, key), allowed))
