@@ -14,7 +14,7 @@ from vae_runner.config.checks import check_values
 from vae_runner.config.fingerprint import fingerprint
 from vae_runner.config.instantiation import build, keys_of
 from vae_runner.config.registry import Built
-from vae_runner.datasets.dataset import Dataset, Split, check_dataset
+from vae_runner.datasets.dataset import Dataset, Split, check_dataset, mean_image
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.errors import DAMAGED, UserError, did_you_mean
 from vae_runner.figures.trained import Trained
@@ -22,6 +22,7 @@ from vae_runner.likelihoods.base import check_levels
 from vae_runner.losses.base import AUTOENCODER, Loss, check_fit
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.models.layers import synchronize_normalization
+from vae_runner.models.output_bias import begin_at_mean
 from vae_runner.models.summary import check_memory
 from vae_runner.models.variables import Variables
 from vae_runner.runtime.hardware import Hardware, check_same_on_all_workers
@@ -95,6 +96,8 @@ def build_experiment(
         loss.check(autoencoder)
         check_levels(autoencoder.likelihood, dataset)
         autoencoder.image_decoder()  # A likelihood whose mean cannot be saved is refused before training, not after.
+        if keys_of(config.model).get("output_bias") == "mean":
+            begin_at_mean(autoencoder, mean_image(dataset.train.images))
         synchronize_normalization(networks, machine.synchronized)
         fused = autoencoder
         if config.hardware.fuse:
@@ -128,10 +131,14 @@ def known_metrics(config: Config) -> list[str]:
 
 
 def build_autoencoder(config: Config, image_shape: tuple[int, int, int]) -> Autoencoder:
-    """Return the autoencoder that a configuration describes, for images of this shape."""
+    """Return the autoencoder that a configuration describes, for images of this shape.
+
+    What `model.output_bias` names is left to whoever has the training images.
+    """
     families = {name: build(getattr(config, name), name) for name in ("posterior", "prior", "likelihood")}
+    network = {name: value for name, value in keys_of(config.model).items() if name != "output_bias"}
     encoder, decoder = build(
-        config.model, "model", image_shape=image_shape, latent=config.latent, posterior=families["posterior"],
+        network, "model", image_shape=image_shape, latent=config.latent, posterior=families["posterior"],
         likelihood=families["likelihood"],
     )  # fmt: skip
     families["prior"].create_weights(image_shape, config.latent)

@@ -16,6 +16,7 @@ from vae_runner.errors import UserError
 log = logging.getLogger(__name__)
 
 SPLIT_SEED = 0  # Splits do not follow the run's seed: runs with other seeds are compared on the same test images.
+CHUNK_BYTES = 64 << 20  # of images that are read at once to be averaged
 SAMPLE_IMAGES, SAMPLE_BYTES = 4096, 64 << 20  # the most that is read to recognise images without digests
 
 Labels = NDArray[np.int64]
@@ -103,6 +104,18 @@ def _digest(split: Split) -> str:
     if split.labels is not None:
         digest.update(str(np.asarray(split.labels).tolist()).encode())
     return digest.hexdigest()[:32]
+
+
+def mean_image(images: Images) -> NDArray[np.float64]:
+    """Return the mean of images, in [0, 1], `[height, width, channels]`, the same in every process.
+
+    Few of them are in memory at a time. A sum of integers has no rounding that an order could change.
+    """
+    chunk = max(CHUNK_BYTES // math.prod(images.shape[1:]), 1)
+    total = np.zeros(images.shape[1:], np.uint64)
+    for first in range(0, len(images), chunk):
+        total += np.asarray(images[first : first + chunk]).sum(axis=0, dtype=np.uint64)
+    return total / (255 * len(images))
 
 
 def is_fingerprint(value: object) -> TypeGuard[Fingerprint]:

@@ -1,9 +1,12 @@
 """Layers that several networks share, all of them Keras's own."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
+
+from vae_runner.likelihoods.base import PixelParameter
 
 
 def normalization(kind: str, momentum: float, name: str) -> list[keras.layers.Layer]:
@@ -11,6 +14,13 @@ def normalization(kind: str, momentum: float, name: str) -> list[keras.layers.La
     if kind == "batch":
         return [keras.layers.BatchNormalization(momentum=momentum, name=name)]
     return [keras.layers.LayerNormalization(name=name)] if kind == "layer" else []
+
+
+def activation(kind: str, slope: float, name: str) -> keras.layers.Layer:
+    """Return the layer of an activation: LeakyReLU with this slope, or another by Keras's name of it."""
+    if kind == "leaky_relu":
+        return keras.layers.LeakyReLU(slope, name=f"leaky_relu_{name}")
+    return keras.layers.Activation(kind, name=f"{kind}_{name}")
 
 
 def heads(features: keras.KerasTensor, parameters: Mapping[str, tuple[int, ...]]) -> dict[str, keras.KerasTensor]:
@@ -25,12 +35,48 @@ def heads(features: keras.KerasTensor, parameters: Mapping[str, tuple[int, ...]]
     }
 
 
+def dense_pixels(
+    image_shape: tuple[int, int, int], parameters: Mapping[str, PixelParameter]
+) -> Callable[[keras.KerasTensor], dict[str, keras.KerasTensor]]:
+    """Construct a dense layer for each parameter of the likelihood, and return what makes pixels of features with them.
+
+    It maps features `[batch, n]` to `[batch, height, width, channels of the parameter]`, by the parameter's name, in
+    float32 also in mixed precision: the loss is taken on it.
+    """
+    layers = {
+        name: keras.layers.Dense(
+            math.prod(image_shape[:2]) * parameter.channels, activation=parameter.activation, dtype="float32",
+            name=f"{name}_pixels",
+        )
+        for name, parameter in sorted(parameters.items())
+    }  # fmt: skip
+    shape = (*image_shape[:2], -1)
+
+    def pixels(features: keras.KerasTensor) -> dict[str, keras.KerasTensor]:
+        return {
+            name: keras.layers.Reshape(shape, dtype="float32", name=name)(layer(features))
+            for name, layer in layers.items()
+        }
+
+    return pixels
+
+
+def crop(x: keras.KerasTensor, size: Sequence[int]) -> keras.KerasTensor:
+    """Return maps of this size: a transposed convolution of stride 2 makes even sides, of which a line may go."""
+    surplus = (x.shape[1] - size[0], x.shape[2] - size[1])
+    return x if surplus == (0, 0) else keras.layers.Cropping2D(((0, surplus[0]), (0, surplus[1])))(x)
+
+
 def synchronize_normalization(networks: Iterable[keras.Model], synchronized: bool) -> None:
     """Let batch normalisation take its moments over the images of all replicas, or of each replica alone."""
     for network in networks:
-        for layer in _layers(network):
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.synchronized = synchronized
+        for layer in batch_normalizations(network):
+            layer.synchronized = synchronized
+
+
+def batch_normalizations(network: keras.Model) -> list[keras.layers.BatchNormalization]:
+    """Return the layers of batch normalisation of a network, those of networks in it too."""
+    return [layer for layer in _layers(network) if isinstance(layer, keras.layers.BatchNormalization)]
 
 
 def _layers(network: keras.Model) -> list[Any]:
