@@ -112,6 +112,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "model=conv": {
         "model._target_": "vae_runner.models.conv.build",
+        "model.conditional": False,
         "model.depth": None,
         "model.downsamplings": None,
         "model.filters": None,
@@ -122,6 +123,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "model=mlp": {
         "model._target_": "vae_runner.models.mlp.build",
+        "model.conditional": False,
         "model.depth": 2,
         "model.width": 512,
         "model.normalization": "none",

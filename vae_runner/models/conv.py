@@ -7,7 +7,7 @@ import keras
 
 from vae_runner.errors import UserError
 from vae_runner.likelihoods.base import Likelihood
-from vae_runner.models.layers import heads
+from vae_runner.models.layers import heads, image_inputs, latent_inputs
 from vae_runner.models.layers import normalization as normalization_layers
 from vae_runner.posteriors.base import Posterior
 
@@ -22,6 +22,7 @@ def build(
     posterior: Posterior,
     likelihood: Likelihood,
     *,
+    classes: int = 0,
     depth: int | None = None,
     downsamplings: int | None = None,
     filters: int | Sequence[int] | None = None,
@@ -31,6 +32,8 @@ def build(
     leaky_relu_slope: float = 0.2,
 ) -> tuple[keras.Model, keras.Model]:
     """Return an encoder of `depth` blocks, `downsamplings` of them with stride 2, and the decoder that mirrors it.
+
+    With `classes` both take labels too.
 
     Raises:
         UserError: these numbers do not make a network for images of this shape.
@@ -45,7 +48,7 @@ def build(
             x = layer(x)
         return keras.layers.LeakyReLU(leaky_relu_slope, name=f"leaky_relu_{name}")(x)
 
-    images = x = keras.Input(image_shape, name="images")
+    inputs, x = image_inputs(image_shape, classes)
     sizes = [image_shape[:2]]  # of the maps between the blocks
     for i, (width, stride) in enumerate(zip(widths, strides, strict=True), start=1):
         x = keras.layers.Conv2D(width, kernel_size, stride, name=f"conv_{i}", **convolution)(x)
@@ -53,10 +56,10 @@ def build(
         sizes.append(x.shape[1:3])
     bottleneck = x.shape[1:]
     x = keras.layers.Flatten(name="flatten")(x)
-    encoder = keras.Model(images, heads(x, posterior.parameters((latent,))), name="encoder")
+    encoder = keras.Model(inputs, heads(x, posterior.parameters((latent,))), name="encoder")
 
-    z = keras.Input(posterior.z_shape((latent,)), name="z")
-    x = keras.layers.Dense(math.prod(bottleneck), name="dense")(z)
+    inputs, x = latent_inputs(posterior.z_shape((latent,)), classes)
+    x = keras.layers.Dense(math.prod(bottleneck), name="dense")(x)
     x = keras.layers.Reshape(bottleneck, name="reshape")(x)
     for i in range(len(strides) - 1, 0, -1):
         name = f"transpose_{len(strides) - i}"
@@ -70,7 +73,7 @@ def build(
         )(x)
         for name, parameter in sorted(likelihood.parameters(image_shape[2]).items())
     }  # fmt: skip
-    decoder = keras.Model(z, {name: _crop(x, sizes[0]) for name, x in pixels.items()}, name="decoder")
+    decoder = keras.Model(inputs, {name: _crop(x, sizes[0]) for name, x in pixels.items()}, name="decoder")
     return encoder, decoder
 
 

@@ -8,7 +8,14 @@ from vae_runner.errors import UserError
 
 
 @dataclass
-class ConvConfig(Built):
+class NetworkConfig(Built):
+    """What every network has."""
+
+    conditional: bool = False  # `build` is called with `classes` where this is true
+
+
+@dataclass
+class ConvConfig(NetworkConfig):
     """The tutorial's family of convolutional networks."""
 
     depth: int | None = key(None, minimum=1, maximum=32, unit="blocks")
@@ -32,7 +39,7 @@ class ConvConfig(Built):
 
 
 @dataclass
-class MlpConfig(Built):
+class MlpConfig(NetworkConfig):
     """Dense layers only."""
 
     depth: int = key(2, minimum=1, maximum=32, unit="hidden layers")
@@ -42,8 +49,8 @@ class MlpConfig(Built):
     leaky_relu_slope: float = key(0.2, minimum=0, maximum=1)
 
 
-CONV_SHOWN = "depth filters downsamplings kernel_size normalization"
+CONV_SHOWN = "depth filters downsamplings kernel_size normalization conditional"
 COMPONENTS = (
     Component("model", "conv", "vae_runner.models.conv.build", ConvConfig, CONV_SHOWN),
-    Component("model", "mlp", "vae_runner.models.mlp.build", MlpConfig, "depth width normalization"),
+    Component("model", "mlp", "vae_runner.models.mlp.build", MlpConfig, "depth width normalization conditional"),
 )
