@@ -112,6 +112,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "model=conv": {
         "model._target_": "vae_runner.models.conv.build",
+        "model.conditional": False,
         "model.depth": None,
         "model.downsamplings": None,
         "model.filters": None,
@@ -124,6 +125,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "model=mlp": {
         "model._target_": "vae_runner.models.mlp.build",
+        "model.conditional": False,
         "model.depth": 2,
         "model.width": 512,
         "model.widths": None,
@@ -139,6 +141,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "model.width": 300,
         "model.widths": None,
         "model.output_bias": "zero",
+        "model.conditional": False,
     },
     "model=burgess": {
         "model._target_": "vae_runner.models.burgess.build",
@@ -147,10 +150,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "model.activation": "relu",
         "model.leaky_relu_slope": 0.2,
         "model.output_bias": "zero",
+        "model.conditional": False,
     },
     "model=linear": {
         "model._target_": "vae_runner.models.linear.build",
         "model.output_bias": "zero",
+        "model.conditional": False,
     },
     "posterior=gaussian": {
         "posterior._target_": "vae_runner.posteriors.gaussian.Gaussian",

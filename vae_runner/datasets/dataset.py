@@ -80,6 +80,14 @@ class Dataset:
         return {name: split for name, split in named.items() if split is not None}
 
     @cached_property
+    def classes(self) -> int:
+        """Return how many classes there are; 0 where images have no labels."""
+        labels = [split.labels for split in self.splits.values() if split.labels is not None]
+        if len(labels) < len(self.splits):
+            return 0
+        return len(self.label_names) or 1 + max(int(np.max(of_split)) for of_split in labels)
+
+    @cached_property
     def fingerprint(self) -> Fingerprint:
         """Return the number of images of each split, and a digest of their pixels and classes, whatever their files."""
         return {name: {"images": len(split), "content": _digest(split)} for name, split in self.splits.items()}
@@ -191,3 +199,14 @@ def check_dataset(dataset: Dataset) -> None:
         raise UserError(
             f"the dataset's images are {height}×{width}×{channels}: they must be at least 8×8, with 1 or 3 channels"
         )
+
+
+def check_labels(dataset: Dataset) -> None:
+    """Refuse labels that are no indices of classes, where these are needed."""
+    for name, split in dataset.splits.items():
+        labels = np.asarray(split.labels)
+        if labels.min() < 0 or labels.max() >= dataset.classes:
+            raise UserError(
+                f"the dataset's {name} images have labels from {labels.min()} to {labels.max()}: they must be from 0 "
+                f"to {dataset.classes - 1}, the index of each image's class"
+            )

@@ -8,7 +8,7 @@ import keras
 from vae_runner.errors import UserError
 from vae_runner.likelihoods.base import Likelihood
 from vae_runner.models.layers import activation as activation_layer
-from vae_runner.models.layers import crop, heads
+from vae_runner.models.layers import crop, heads, image_inputs, latent_inputs
 from vae_runner.posteriors.base import Posterior
 
 KERNEL_SIZE = 4
@@ -21,6 +21,7 @@ def build(
     posterior: Posterior,
     likelihood: Likelihood,
     *,
+    classes: int = 0,
     filters: int | Sequence[int] | None = None,
     widths: Sequence[int] = (256,),
     activation: str = "relu",
@@ -31,7 +32,7 @@ def build(
     By default that is the network of Higgins et al. (2017, table 1), from which those of Kim & Mnih (2018) and of
     Locatello et al. (2019) differ by a width or a kernel. Burgess et al. (2018) have 32 filters everywhere and two
     dense layers of 256. Images of 64×64 pixels are halved four times, to 4×4 maps; others as often as leaves the
-    smaller side at least 4.
+    smaller side at least 4. With `classes` both take labels too.
 
     Raises:
         UserError: `filters` is a list that has not one number a convolution.
@@ -46,7 +47,7 @@ def build(
             x = activate(keras.layers.Dense(units, name=f"dense_{i}")(x), f"dense_{i}")
         return x
 
-    images = x = keras.Input(image_shape, name="images")
+    inputs, x = image_inputs(image_shape, classes)
     sizes = [image_shape[:2]]  # of the maps between the convolutions
     for i, count in enumerate(filters, start=1):
         x = keras.layers.Conv2D(count, KERNEL_SIZE, 2, padding="same", name=f"conv_{i}")(x)
@@ -54,10 +55,10 @@ def build(
         sizes.append(x.shape[1:3])
     bottleneck = x.shape[1:]
     features = dense(keras.layers.Flatten(name="flatten")(x), widths)
-    encoder = keras.Model(images, heads(features, posterior.parameters((latent,))), name="encoder")
+    encoder = keras.Model(inputs, heads(features, posterior.parameters((latent,))), name="encoder")
 
-    z = keras.Input(posterior.z_shape((latent,)), name="z")
-    x = dense(z, [*reversed(widths), math.prod(bottleneck)])
+    inputs, x = latent_inputs(posterior.z_shape((latent,)), classes)
+    x = dense(x, [*reversed(widths), math.prod(bottleneck)])
     x = keras.layers.Reshape(bottleneck, name="reshape")(x)
     for i in range(len(filters) - 1, 0, -1):
         name = f"conv_transpose_{len(filters) - i}"
@@ -71,7 +72,7 @@ def build(
         )(x)
         for name, parameter in sorted(likelihood.parameters(image_shape[2]).items())
     }  # fmt: skip
-    decoder = keras.Model(z, {name: crop(x, sizes[0]) for name, x in pixels.items()}, name="decoder")
+    decoder = keras.Model(inputs, {name: crop(x, sizes[0]) for name, x in pixels.items()}, name="decoder")
     return encoder, decoder
 
 

@@ -8,7 +8,7 @@ import keras
 from vae_runner.errors import UserError
 from vae_runner.likelihoods.base import Likelihood
 from vae_runner.models.layers import activation as activation_layer
-from vae_runner.models.layers import crop, heads
+from vae_runner.models.layers import crop, heads, image_inputs, latent_inputs
 from vae_runner.models.layers import normalization as normalization_layers
 from vae_runner.posteriors.base import Posterior
 
@@ -23,6 +23,7 @@ def build(
     posterior: Posterior,
     likelihood: Likelihood,
     *,
+    classes: int = 0,
     depth: int | None = None,
     downsamplings: int | None = None,
     filters: int | Sequence[int] | None = None,
@@ -33,6 +34,8 @@ def build(
     leaky_relu_slope: float = 0.2,
 ) -> tuple[keras.Model, keras.Model]:
     """Return an encoder of `depth` blocks, `downsamplings` of them with stride 2, and the decoder that mirrors it.
+
+    With `classes` both take labels too.
 
     Raises:
         UserError: these numbers do not make a network for images of this shape.
@@ -47,7 +50,7 @@ def build(
             x = layer(x)
         return activation_layer(activation, leaky_relu_slope, name)(x)
 
-    images = x = keras.Input(image_shape, name="images")
+    inputs, x = image_inputs(image_shape, classes)
     sizes = [image_shape[:2]]  # of the maps between the blocks
     for i, (width, stride) in enumerate(zip(widths, strides, strict=True), start=1):
         x = keras.layers.Conv2D(width, kernel_size, stride, name=f"conv_{i}", **convolution)(x)
@@ -55,10 +58,10 @@ def build(
         sizes.append(x.shape[1:3])
     bottleneck = x.shape[1:]
     x = keras.layers.Flatten(name="flatten")(x)
-    encoder = keras.Model(images, heads(x, posterior.parameters((latent,))), name="encoder")
+    encoder = keras.Model(inputs, heads(x, posterior.parameters((latent,))), name="encoder")
 
-    z = keras.Input(posterior.z_shape((latent,)), name="z")
-    x = keras.layers.Dense(math.prod(bottleneck), name="dense")(z)
+    inputs, x = latent_inputs(posterior.z_shape((latent,)), classes)
+    x = keras.layers.Dense(math.prod(bottleneck), name="dense")(x)
     x = keras.layers.Reshape(bottleneck, name="reshape")(x)
     for i in range(len(strides) - 1, 0, -1):
         name = f"transpose_{len(strides) - i}"
@@ -72,7 +75,7 @@ def build(
         )(x)
         for name, parameter in sorted(likelihood.parameters(image_shape[2]).items())
     }  # fmt: skip
-    decoder = keras.Model(z, {name: crop(x, sizes[0]) for name, x in pixels.items()}, name="decoder")
+    decoder = keras.Model(inputs, {name: crop(x, sizes[0]) for name, x in pixels.items()}, name="decoder")
     return encoder, decoder
 
 

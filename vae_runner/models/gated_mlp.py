@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 
 from vae_runner.likelihoods.base import Likelihood
-from vae_runner.models.layers import dense_pixels, heads
+from vae_runner.models.layers import dense_pixels, heads, image_inputs, latent_inputs
 from vae_runner.posteriors.base import Posterior
 
 
@@ -15,13 +15,15 @@ def build(
     posterior: Posterior,
     likelihood: Likelihood,
     *,
+    classes: int = 0,
     depth: int = 2,
     width: int = 300,
     widths: Sequence[int] | None = None,
 ) -> tuple[keras.Model, keras.Model]:
     """Return an encoder of `depth` gated layers of `width` units, or of these `widths`, and the mirroring decoder.
 
-    A gated layer is h = (W₁ x + b₁) · σ(W₂ x + b₂), elementwise (Dauphin et al., 2017).
+    A gated layer is h = (W₁ x + b₁) · σ(W₂ x + b₂), elementwise (Dauphin et al., 2017). With `classes` both
+    networks take labels too.
     """
     widths = [width] * depth if widths is None else list(widths)
 
@@ -32,11 +34,10 @@ def build(
             x = keras.layers.Multiply(name=f"gated_{i}")([values, gates])
         return x
 
-    images = keras.Input(image_shape, name="images")
-    features = hidden(keras.layers.Flatten(name="flatten")(images), widths)
-    encoder = keras.Model(images, heads(features, posterior.parameters((latent,))), name="encoder")
+    inputs, x = image_inputs(image_shape, classes, flat=True)
+    encoder = keras.Model(inputs, heads(hidden(x, widths), posterior.parameters((latent,))), name="encoder")
 
-    z = keras.Input(posterior.z_shape((latent,)), name="z")
+    inputs, x = latent_inputs(posterior.z_shape((latent,)), classes)
     pixels = dense_pixels(image_shape, likelihood.parameters(image_shape[2]))
-    decoder = keras.Model(z, pixels(hidden(z, widths[::-1])), name="decoder")
+    decoder = keras.Model(inputs, pixels(hidden(x, widths[::-1])), name="decoder")
     return encoder, decoder

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 
 from vae_runner.likelihoods.base import PixelParameter
+
+Inputs: TypeAlias = keras.KerasTensor | list[keras.KerasTensor]
 
 
 def normalization(kind: str, momentum: float, name: str) -> list[keras.layers.Layer]:
@@ -64,7 +66,43 @@ def dense_pixels(
 def crop(x: keras.KerasTensor, size: Sequence[int]) -> keras.KerasTensor:
     """Return maps of this size: a transposed convolution of stride 2 makes even sides, of which a line may go."""
     surplus = (x.shape[1] - size[0], x.shape[2] - size[1])
-    return x if surplus == (0, 0) else keras.layers.Cropping2D(((0, surplus[0]), (0, surplus[1])))(x)
+    if surplus == (0, 0):
+        return x
+    # In mixed precision the last maps are in float32, as they stay.
+    return keras.layers.Cropping2D(((0, surplus[0]), (0, surplus[1])), dtype=x.dtype)(x)
+
+
+def image_inputs(
+    image_shape: tuple[int, int, int], classes: int, *, flat: bool = False
+) -> tuple[Inputs, keras.KerasTensor]:
+    """Return an encoder's inputs, and the first tensor that its layers take: the images, with `flat` as vectors.
+
+    With `classes` there is a second input, the label, one-hot `[batch, classes]`. It is joined to the images as one
+    more channel, a linear map of it, and to vectors as it is.
+    """
+    images = x = keras.Input(image_shape, name="images")
+    if flat:
+        x = keras.layers.Flatten(name="flatten")(x)
+    if not classes:
+        return images, x
+    label = beside = keras.Input((classes,), name="label")
+    if not flat:
+        height, width, _ = image_shape
+        beside = keras.layers.Dense(height * width, name="label_map")(beside)
+        beside = keras.layers.Reshape((height, width, 1), name="label_channel")(beside)
+    return [images, label], keras.layers.Concatenate(name="images_and_label")([x, beside])
+
+
+def latent_inputs(z_shape: tuple[int, ...], classes: int) -> tuple[Inputs, keras.KerasTensor]:
+    """Return a decoder's inputs, and the first tensor that its layers take: z.
+
+    With `classes` there is a second input, the label, one-hot `[batch, classes]`, which is joined to z.
+    """
+    z = keras.Input(z_shape, name="z")
+    if not classes:
+        return z, z
+    label = keras.Input((classes,), name="label")
+    return [z, label], keras.layers.Concatenate(name="z_and_label")([z, label])
 
 
 def synchronize_normalization(networks: Iterable[keras.Model], synchronized: bool) -> None:

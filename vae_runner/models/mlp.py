@@ -6,7 +6,7 @@ import keras
 
 from vae_runner.likelihoods.base import Likelihood
 from vae_runner.models.layers import activation as activation_layer
-from vae_runner.models.layers import dense_pixels, heads
+from vae_runner.models.layers import dense_pixels, heads, image_inputs, latent_inputs
 from vae_runner.models.layers import normalization as normalization_layers
 from vae_runner.posteriors.base import Posterior
 
@@ -17,6 +17,7 @@ def build(
     posterior: Posterior,
     likelihood: Likelihood,
     *,
+    classes: int = 0,
     depth: int = 2,
     width: int = 512,
     widths: Sequence[int] | None = None,
@@ -25,7 +26,10 @@ def build(
     activation: str = "leaky_relu",
     leaky_relu_slope: float = 0.2,
 ) -> tuple[keras.Model, keras.Model]:
-    """Return an encoder of `depth` hidden layers of `width` units, or of these `widths`, and the mirroring decoder."""
+    """Return an encoder of `depth` hidden layers of `width` units, or of these `widths`, and the mirroring decoder.
+
+    With `classes` both take labels too.
+    """
     widths = [width] * depth if widths is None else list(widths)
 
     def hidden(x: keras.KerasTensor, widths: Sequence[int]) -> keras.KerasTensor:
@@ -36,13 +40,12 @@ def build(
             x = activation_layer(activation, leaky_relu_slope, f"{i}")(x)
         return x
 
-    images = keras.Input(image_shape, name="images")
-    features = hidden(keras.layers.Flatten(name="flatten")(images), widths)
-    encoder = keras.Model(images, heads(features, posterior.parameters((latent,))), name="encoder")
+    inputs, x = image_inputs(image_shape, classes, flat=True)
+    encoder = keras.Model(inputs, heads(hidden(x, widths), posterior.parameters((latent,))), name="encoder")
 
     # What makes the pixels is constructed first: layers draw their first weights in the order of their construction,
     # and a seed is to mean the same network in every version.
     pixels = dense_pixels(image_shape, likelihood.parameters(image_shape[2]))
-    z = keras.Input(posterior.z_shape((latent,)), name="z")
-    decoder = keras.Model(z, pixels(hidden(z, widths[::-1])), name="decoder")
+    inputs, x = latent_inputs(posterior.z_shape((latent,)), classes)
+    decoder = keras.Model(inputs, pixels(hidden(x, widths[::-1])), name="decoder")
     return encoder, decoder

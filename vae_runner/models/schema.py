@@ -11,14 +11,15 @@ ACTIVATIONS = ("leaky_relu", "relu", "elu", "selu", "gelu", "silu", "softplus", 
 
 
 @dataclass
-class ModelConfig(Built):
-    """The keys of every network."""
+class NetworkConfig(Built):
+    """What every network has."""
 
     output_bias: str = key("zero", choices=("zero", "mean"))
+    conditional: bool = False  # `build` is called with `classes` where this is true
 
 
 @dataclass
-class ConvConfig(ModelConfig):
+class ConvConfig(NetworkConfig):
     """The tutorial's family of convolutional networks."""
 
     depth: int | None = key(None, minimum=1, maximum=32, unit="blocks")
@@ -36,7 +37,7 @@ class ConvConfig(ModelConfig):
 
 
 @dataclass
-class DenseConfig(ModelConfig):
+class DenseConfig(NetworkConfig):
     """The hidden layers of a network that has dense ones only."""
 
     depth: int = key(2, minimum=1, maximum=32, unit="hidden layers")
@@ -67,7 +68,7 @@ class GatedMlpConfig(DenseConfig):
 
 
 @dataclass
-class BurgessConfig(ModelConfig):
+class BurgessConfig(NetworkConfig):
     """The network of the papers on disentangled representations."""
 
     filters: Mixed[int | list[int] | None] = None  # of every convolution, or of each
@@ -100,12 +101,12 @@ def _are_widths(values: object) -> bool:
     return isinstance(values, list) and bool(values) and all(type(v) is int and 1 <= v <= MAX_WIDTH for v in values)
 
 
-SHOWN = "normalization activation output_bias"
+SHOWN = "normalization activation output_bias conditional"
 CONV_SHOWN = f"depth filters downsamplings kernel_size {SHOWN}"
 COMPONENTS = (
     Component("model", "conv", "vae_runner.models.conv.build", ConvConfig, CONV_SHOWN),
     Component("model", "mlp", "vae_runner.models.mlp.build", MlpConfig, f"depth width widths {SHOWN}"),
     Component("model", "gated_mlp", "vae_runner.models.gated_mlp.build", GatedMlpConfig, "depth width widths"),
     Component("model", "burgess", "vae_runner.models.burgess.build", BurgessConfig, "filters widths activation"),
-    Component("model", "linear", "vae_runner.models.linear.build", ModelConfig),
+    Component("model", "linear", "vae_runner.models.linear.build", NetworkConfig),
 )
