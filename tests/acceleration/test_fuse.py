@@ -386,7 +386,7 @@ def test_synchronised_batch_normalisation_in_half_precision_is_near_that_in_whol
         (burgess, {"activation": "leaky_relu"}),
         (linear, {}),
     ],
-    ids=str,
+    ids=lambda value: str(getattr(value, "__name__", value)).rpartition(".")[2],
 )
 def test_networks_of_other_activations_compute_the_same_with_and_without_custom_operations(
     model: ModuleType, keys: dict[str, Any], ops: Any

@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 
 from tests.networks import build
+from tests.training.test_experiment import configured
+from vae_runner.experiment import build_experiment
 from vae_runner.likelihoods.gaussian_per_pixel import GaussianPerPixel
 from vae_runner.models import burgess, conv, gated_mlp, linear, mlp
 from vae_runner.models.schema import ACTIVATIONS
+from vae_runner.runtime.hardware import setup
+from vae_runner.training.stopwatch import Stopwatch
 
 NETWORKS = (conv, mlp, gated_mlp, burgess, linear)
 
@@ -55,3 +59,21 @@ def test_every_activation_is_kerass_and_in_place_of_the_others(model: ModuleType
             assert found
             for layer in found:
                 np.testing.assert_allclose(layer(x), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("network", "others"),
+    [
+        ("linear", ("likelihood=gaussian", "likelihood.squash_mean=false", "optimizer=rmsprop")),
+        ("gated_mlp", ("posterior=power_spherical", "prior=sphere", "optimizer=adamax")),
+        ("burgess", ("model.conditional=true", "schedule.warmup_epochs=0.5")),
+    ],
+)
+def test_a_network_trains_and_every_weight_moves(network: str, others: tuple[str, ...]) -> None:
+    config = configured("loss=vae", *others, model=(f"model={network}", "model.output_bias=mean"))
+    experiment = build_experiment(config, setup(config.hardware, config.seed), Stopwatch())
+    variables = experiment.autoencoder.trainable_variables
+    before = [np.array(variable) for variable in variables]
+    metrics = experiment.trainer.run_epoch(lambda progress: None).metrics
+    assert all(np.isfinite(value) for value in metrics.values())
+    assert not [v.path for v, old in zip(variables, before, strict=True) if np.array_equal(v, old)]
