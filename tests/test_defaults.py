@@ -112,21 +112,50 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "model=conv": {
         "model._target_": "vae_runner.models.conv.build",
+        "model.conditional": False,
         "model.depth": None,
         "model.downsamplings": None,
         "model.filters": None,
         "model.kernel_size": 3,
         "model.normalization": "batch",
         "model.batch_norm_momentum": 0.9,
+        "model.activation": "leaky_relu",
         "model.leaky_relu_slope": 0.2,
+        "model.output_bias": "zero",
     },
     "model=mlp": {
         "model._target_": "vae_runner.models.mlp.build",
+        "model.conditional": False,
         "model.depth": 2,
         "model.width": 512,
+        "model.widths": None,
         "model.normalization": "none",
         "model.batch_norm_momentum": 0.9,
+        "model.activation": "leaky_relu",
         "model.leaky_relu_slope": 0.2,
+        "model.output_bias": "zero",
+    },
+    "model=gated_mlp": {
+        "model._target_": "vae_runner.models.gated_mlp.build",
+        "model.depth": 2,
+        "model.width": 300,
+        "model.widths": None,
+        "model.output_bias": "zero",
+        "model.conditional": False,
+    },
+    "model=burgess": {
+        "model._target_": "vae_runner.models.burgess.build",
+        "model.filters": None,
+        "model.widths": [256],
+        "model.activation": "relu",
+        "model.leaky_relu_slope": 0.2,
+        "model.output_bias": "zero",
+        "model.conditional": False,
+    },
+    "model=linear": {
+        "model._target_": "vae_runner.models.linear.build",
+        "model.output_bias": "zero",
+        "model.conditional": False,
     },
     "posterior=gaussian": {
         "posterior._target_": "vae_runner.posteriors.gaussian.Gaussian",
@@ -261,6 +290,28 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "optimizer.clipvalue": None,
         "optimizer.global_clipnorm": None,
     },
+    "optimizer=adamax": {
+        "optimizer._target_": "vae_runner.acceleration.optimizers.Adamax",
+        "optimizer.learning_rate": 0.0005,
+        "optimizer.beta_1": 0.9,
+        "optimizer.beta_2": 0.999,
+        "optimizer.epsilon": 1e-07,
+        "optimizer.weight_decay": None,
+        "optimizer.clipnorm": None,
+        "optimizer.clipvalue": None,
+        "optimizer.global_clipnorm": None,
+    },
+    "optimizer=rmsprop": {
+        "optimizer._target_": "vae_runner.acceleration.optimizers.RMSprop",
+        "optimizer.learning_rate": 0.0001,
+        "optimizer.rho": 0.9,
+        "optimizer.momentum": 0.0,
+        "optimizer.epsilon": 1e-07,
+        "optimizer.weight_decay": None,
+        "optimizer.clipnorm": None,
+        "optimizer.clipvalue": None,
+        "optimizer.global_clipnorm": None,
+    },
     "schedule=constant": {
         "schedule._target_": "vae_runner.training.schedules.constant",
         "schedule._partial_": True,
@@ -277,6 +328,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "schedule._partial_": True,
         "schedule.warmup_epochs": 0.0,
         "schedule.decay": 0.95,
+    },
+    "schedule=steps": {
+        "schedule._target_": "vae_runner.training.schedules.steps",
+        "schedule._partial_": True,
+        "schedule.warmup_epochs": 0.0,
+        "schedule.epochs": [200, 350],
+        "schedule.factor": 0.630957,
     },
     "hardware=auto": {
         "hardware.device": "auto",
@@ -651,6 +709,8 @@ BOUNDS = {
         "model.batch_norm_momentum": "[0.0, 1.0)",
         "model.leaky_relu_slope": "[0.0, 1.0]",
     },
+    "model=gated_mlp": {"model.depth": "[1, 32]", "model.width": "[1, 65536]"},
+    "model=burgess": {"model.leaky_relu_slope": "[0.0, 1.0]"},
     "loss=ae": {"loss.reconstruction_weight": "[0.0, inf)"},
     "loss=vae": {
         "loss.reconstruction_weight": "[0.0, inf)",
@@ -691,11 +751,22 @@ BOUNDS = {
             "optimizer.clipvalue": "(0.0, inf)",
             "optimizer.global_clipnorm": "(0.0, inf)",
         }
-        for name in ("adam", "adamw")
+        for name in ("adam", "adamw", "adamax")
+    },
+    "optimizer=rmsprop": {
+        "optimizer.learning_rate": "(0.0, inf)",
+        "optimizer.rho": "[0.0, 1.0)",
+        "optimizer.momentum": "[0.0, 1.0)",
+        "optimizer.epsilon": "(0.0, inf)",
+        "optimizer.weight_decay": "[0.0, inf)",
+        "optimizer.clipnorm": "(0.0, inf)",
+        "optimizer.clipvalue": "(0.0, inf)",
+        "optimizer.global_clipnorm": "(0.0, inf)",
     },
     "schedule=constant": {"schedule.warmup_epochs": "[0.0, inf)"},
     "schedule=cosine": {"schedule.warmup_epochs": "[0.0, inf)", "schedule.final_factor": "[0.0, 1.0]"},
     "schedule=exponential": {"schedule.warmup_epochs": "[0.0, inf)", "schedule.decay": "(0.0, 1.0]"},
+    "schedule=steps": {"schedule.warmup_epochs": "[0.0, inf)", "schedule.factor": "(0.0, 1.0]"},
     "hardware=auto": {
         "hardware.logical_cpus": "[1, 16]",
         "hardware.worker": "[0, inf)",
@@ -720,6 +791,8 @@ BOUNDS = {
     },
 }
 
+ACTIVATIONS = ("leaky_relu", "relu", "elu", "selu", "gelu", "silu", "softplus", "tanh")
+
 # Which words, or few numbers, a key may have.
 CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
     "dataset=folder": {
@@ -733,12 +806,20 @@ CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
         "dataset.on_error": ("stop", "skip"),
         "dataset.variant": ("10k", "100k"),
     },
-    "model=conv": {"model.normalization": ("batch", "layer", "none")},
-    "model=mlp": {"model.normalization": ("batch", "layer", "none")},
     "loss=beta_tc": {"loss.estimator": ("stratified", "weighted")},
     "loss=dip": {"loss.kind": ("i", "ii")},
     "loss=mmd": {"loss.kernel": ("imq", "rbf")},
     "loss=iwae": {"loss.gradient": ("iwae", "stl", "dreg")},
+    **{
+        f"model={name}": {
+            "model.normalization": ("batch", "layer", "none"),
+            "model.activation": ACTIVATIONS,
+            "model.output_bias": ("zero", "mean"),
+        }
+        for name in ("conv", "mlp")
+    },
+    "model=burgess": {"model.activation": ACTIVATIONS, "model.output_bias": ("zero", "mean")},
+    **{f"model={name}": {"model.output_bias": ("zero", "mean")} for name in ("gated_mlp", "linear")},
     "hardware=auto": {
         "hardware.device": ("auto", "cpu", "gpu"),
         "hardware.distribution": ("none", "mirrored", "multi_worker"),

@@ -12,9 +12,9 @@ from vae_runner.acceleration.fuse import fuse
 from vae_runner.compat.keras import unallocated
 from vae_runner.config.checks import check_values
 from vae_runner.config.fingerprint import fingerprint
-from vae_runner.config.instantiation import build, keys_of
+from vae_runner.config.instantiation import build, keys_of, takes
 from vae_runner.config.registry import Built
-from vae_runner.datasets.dataset import Dataset, Split, check_dataset
+from vae_runner.datasets.dataset import Dataset, Split, check_dataset, check_labels, mean_image
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.errors import DAMAGED, UserError, did_you_mean
 from vae_runner.figures.trained import Trained
@@ -22,6 +22,7 @@ from vae_runner.likelihoods.base import check_levels
 from vae_runner.losses.base import AUTOENCODER, Loss, check_fit
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.models.layers import synchronize_normalization
+from vae_runner.models.output_bias import begin_at_mean
 from vae_runner.models.summary import check_memory
 from vae_runner.models.variables import Variables
 from vae_runner.runtime.hardware import Hardware, check_same_on_all_workers
@@ -37,6 +38,7 @@ from vae_runner.training.stopwatch import Stopwatch
 
 AUTOENCODER_PARTS = ("model", "posterior", "prior", "likelihood")
 MAX_SIDE = 65_536  # pixels of a stored autoencoder's images
+MAX_CLASSES = 1_000_000  # of a stored autoencoder's labels
 
 
 @dataclass(frozen=True)
@@ -87,14 +89,18 @@ def build_experiment(
     loss = build_loss(config.loss)
     with machine.strategy.scope():
         with unallocated():
-            autoencoder = build_autoencoder(config, dataset.image_shape)
+            autoencoder = build_autoencoder(config, dataset.image_shape, dataset.classes)
             networks = (autoencoder.encoder, autoencoder.decoder)
             if machine.description["device"] == "cpu":
                 check_memory(networks, min(config.batch_size, len(dataset.train)))
+        if autoencoder.classes:
+            check_labels(dataset)
         check_fit(loss, autoencoder.posterior, autoencoder.likelihood)
         loss.check(autoencoder)
         check_levels(autoencoder.likelihood, dataset)
         autoencoder.image_decoder()  # A likelihood whose mean cannot be saved is refused before training, not after.
+        if keys_of(config.model).get("output_bias") == "mean":
+            begin_at_mean(autoencoder, mean_image(dataset.train.images))
         synchronize_normalization(networks, machine.synchronized)
         fused = autoencoder
         if config.hardware.fuse:
@@ -127,15 +133,37 @@ def known_metrics(config: Config) -> list[str]:
     return [*(f"{split}/{name}" for split in splits for name in ("loss", *terms)), *OTHER_METRICS]
 
 
-def build_autoencoder(config: Config, image_shape: tuple[int, int, int]) -> Autoencoder:
-    """Return the autoencoder that a configuration describes, for images of this shape."""
+def build_autoencoder(config: Config, image_shape: tuple[int, int, int], classes: int = 0) -> Autoencoder:
+    """Return the autoencoder that a configuration describes, for images of this shape and of so many classes.
+
+    `model.output_bias` is left to whoever has the training images.
+
+    Raises:
+        UserError: it needs labels, and there are no classes, or its network does not take any.
+    """
     families = {name: build(getattr(config, name), name) for name in ("posterior", "prior", "likelihood")}
+    network = keys_of(config.model)
+    network.pop("output_bias", None)
+    conditional = network.pop("conditional", False)
+    if not conditional and not families["prior"].needs_labels:
+        classes = 0
+    elif not classes:
+        raise UserError(
+            f"{'model.conditional=true' if conditional else 'prior'} needs labels, and the images have none: give each "
+            "split labels (dataset.labels=folders where sub-folders are classes), or choose dataset=digits"
+        )
+    if conditional and not takes(network, "model", "classes"):
+        raise UserError(
+            f"model.conditional=true: {network['_target_']} has no argument `classes`, how many labels there are: add "
+            "it, and a second input to both networks, the label, one-hot; or leave model.conditional out"
+        )
+    labels = {"classes": classes} if conditional else {}
     encoder, decoder = build(
-        config.model, "model", image_shape=image_shape, latent=config.latent, posterior=families["posterior"],
-        likelihood=families["likelihood"],
+        network, "model", image_shape=image_shape, latent=config.latent, posterior=families["posterior"],
+        likelihood=families["likelihood"], **labels,
     )  # fmt: skip
-    families["prior"].create_weights(image_shape, config.latent)
-    return Autoencoder(encoder, decoder, **families)
+    families["prior"].create_weights(image_shape, config.latent, classes)
+    return Autoencoder(encoder, decoder, **families, classes=classes)
 
 
 def build_loss(part: Built | Mapping[str, object]) -> Loss:
@@ -198,9 +226,13 @@ def load(directory: StoredRun, trust: Sequence[str] = ()) -> Autoencoder:
     shape = weights.pop("image_shape", np.zeros(0))
     if shape.shape != (3,) or shape.dtype.kind != "i" or not all(0 < side <= MAX_SIDE for side in shape):
         raise UserError(f"{directory.path}/models/weights.npz does not say of what images it is: {DAMAGED}")
+    classes = weights.pop("classes", np.array(0))
+    if classes.shape != () or classes.dtype.kind != "i" or not 0 <= classes <= MAX_CLASSES:
+        raise UserError(f"{directory.path}/models/weights.npz does not say of how many classes it is: {DAMAGED}")
     with unallocated():
         try:
-            autoencoder = build_autoencoder(Config.of(stored), (int(shape[0]), int(shape[1]), int(shape[2])))
+            image_shape = int(shape[0]), int(shape[1]), int(shape[2])
+            autoencoder = build_autoencoder(Config.of(stored), image_shape, int(classes))
         except UserError as error:
             raise UserError(f"{directory.path}/config.yaml: {error}: {DAMAGED}") from error
         variables = Variables(autoencoder.parts)

@@ -14,6 +14,7 @@ from vae_runner.config.instantiation import keys_of
 from vae_runner.config.keys import Content, Mixed, key
 from vae_runner.config.registry import Built, Component, Keys, register
 from vae_runner.datasets import schema as datasets
+from vae_runner.errors import UserError
 from vae_runner.figures import schema as figures
 from vae_runner.figures.schema import FiguresConfig
 from vae_runner.likelihoods import schema as likelihoods
@@ -64,8 +65,17 @@ class Config(Keys):
         return asdict(self)
 
     def check(self) -> None:
-        """Refuse what no optimizer takes, whichever of Keras's it is."""
+        """Refuse what no optimizer takes, whichever of Keras's it is, and images without the labels that are needed."""
         acceleration.check_clipping(keys_of(self.optimizer))
+        prior = registry.by_target(keys_of(self.prior)["_target_"])
+        needing = f"prior={prior.name}" if prior and "dataset" in prior.needs else ""
+        if keys_of(self.model).get("conditional") is True:
+            needing = "model.conditional=true"
+        if needing and keys_of(self.dataset).get("labels", "given") is None:
+            raise UserError(
+                f"{needing} needs labels, and dataset.labels is null: give dataset.labels=folders where each class has "
+                "a sub-folder of its own, or choose dataset=digits, fashion or mnist"
+            )
 
     def without_output(self) -> Self:
         """Return the configuration for a machine that takes part in a run of which another one writes."""

@@ -1,6 +1,7 @@
 """Views of networks compute what the networks compute, whoever wrote these."""
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import keras
@@ -18,8 +19,11 @@ from tests.acceleration.comparing import (
     step,
 )
 from tests.conftest import examples
+from tests.networks import build
 from vae_runner.acceleration.chains import MAX_SPANNING_LATENT
 from vae_runner.acceleration.fuse import fuse
+from vae_runner.models import burgess, gated_mlp, linear, mlp
+from vae_runner.models import conv as conv_network
 
 L = keras.layers
 Layers = list[keras.layers.Layer]
@@ -368,3 +372,30 @@ def test_synchronised_batch_normalisation_in_half_precision_is_near_that_in_whol
     for a, b in zip(*results, strict=True):
         a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
         np.testing.assert_allclose(a, b, rtol=0.05, atol=0.03 * np.abs(b).max())
+
+
+@pytest.mark.parametrize(
+    ("model", "keys"),
+    [
+        (conv_network, {"activation": "relu"}),
+        (conv_network, {"activation": "tanh"}),
+        (conv_network, {"activation": "softplus", "normalization": "none"}),
+        (mlp, {"activation": "silu", "normalization": "batch", "widths": [20, 10]}),
+        (gated_mlp, {"width": 20}),
+        (burgess, {}),
+        (burgess, {"activation": "leaky_relu"}),
+        (linear, {}),
+    ],
+    ids=lambda value: str(getattr(value, "__name__", value)).rpartition(".")[2],
+)
+def test_networks_of_other_activations_compute_the_same_with_and_without_custom_operations(
+    model: ModuleType, keys: dict[str, Any], ops: Any
+) -> None:
+    autoencoder = build((16, 16, 1), 3, model=model, **keys)
+    for plain, x in ((autoencoder.encoder, some((4, 16, 16, 1), 0.5)), (autoencoder.decoder, some((4, 3), 0.0))):
+        expected, _ = step(plain, x, plain.variables)
+        for custom_ops in (None, ops):
+            fused = fuse(plain, custom_ops)
+            if keys.get("activation") != "leaky_relu":
+                assert not {view for view in views(fused) if "LeakyReLU" in view or "Folded" in view}
+            assert_close(step(fused, x, plain.variables)[0], expected)

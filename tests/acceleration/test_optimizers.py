@@ -39,3 +39,25 @@ def test_a_fused_optimizer_equals_kerass_over_several_steps(name: str, arguments
     kerass = train(getattr(keras.optimizers, name)(**arguments), 5)
     for a, b in zip(ours, kerass, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("Adamax", {}),
+        ("Adamax", {"learning_rate": keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5), "epsilon": 0.1}),
+        ("Adamax", {"beta_1": 0.5, "beta_2": 0.3, "weight_decay": 0.1, "clipnorm": 0.5}),
+        ("RMSprop", {}),
+        ("RMSprop", {"learning_rate": keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5), "epsilon": 0.1}),
+        ("RMSprop", {"rho": 0.5, "momentum": 0.7, "weight_decay": 0.1, "global_clipnorm": 1.0}),
+        ("RMSprop", {"centered": True, "momentum": 0.7}),
+    ],
+    ids=str,
+)
+def test_adamax_and_rmsprop_equal_kerass_over_several_steps(name: str, arguments: dict[str, Any]) -> None:
+    arguments = {"learning_rate": 0.01, **arguments}
+    ours = train(getattr(optimizers, name)(**arguments), 5)
+    kerass = train(getattr(keras.optimizers, name)(**arguments), 5)
+    assert len(ours) - len(kerass) in (0, 3)  # a momentum of each of the three variables, which Keras makes if needed
+    for a, b in zip(ours, kerass, strict=False):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)

@@ -10,7 +10,9 @@ from vae_runner.likelihoods.base import Likelihood
 from vae_runner.likelihoods.mse import MeanSquaredError
 from vae_runner.losses.base import Batch, Loss, check_fit
 from vae_runner.losses.elbo import Elbo
+from vae_runner.losses.importance_weighted import ImportanceWeighted
 from vae_runner.losses.reconstruction import Reconstruction
+from vae_runner.losses.renyi import Renyi
 from vae_runner.models import mlp
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.posteriors.base import Posterior
@@ -109,3 +111,27 @@ def test_a_density_has_the_weight_1_and_no_other() -> None:
         check_fit(loss, Gaussian(), MeanSquaredError())
         with pytest.raises(UserError, match=r"^loss\.reconstruction_weight=10: this likelihood is a density"):
             check_fit(loss, Gaussian(), Bernoulli())
+
+
+@pytest.mark.parametrize(
+    ("loss", "normalization", "draws"),
+    [
+        (ImportanceWeighted(samples=5), "batch", 5),
+        (ImportanceWeighted(samples=2, groups=3), "batch", 6),
+        (Renyi(samples=4), "batch", 4),
+        (Renyi(samples=1), "batch", 0),
+        (ImportanceWeighted(samples=1), "batch", 0),
+        (ImportanceWeighted(samples=5), "layer", 0),
+        (Elbo(), "batch", 0),
+    ],
+    ids=str,
+)
+def test_a_decoder_that_would_mix_the_draws_of_an_image_is_warned_of(
+    loss: Loss, normalization: str, draws: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    loss.check(build((8, 8, 1), 2, model=mlp, width=4, normalization=normalization))
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(said) == bool(draws)
+    for line in said:
+        assert f"mixes the {draws} draws" in line
+        assert "model.normalization=layer" in line

@@ -14,6 +14,13 @@ def test_depth_and_width_make_the_hidden_layers_of_both_networks() -> None:
     assert autoencoder.decoder.count_params() == 4 * 10 + 10 + hidden + 10 * pixels + pixels
 
 
+def test_widths_are_the_encoders_layers_and_reversed_the_decoders() -> None:
+    autoencoder = build((8, 8, 1), 2, model=mlp, widths=[20, 15, 10], depth=7, width=3)
+    for network, widths in ((autoencoder.encoder, [20, 15, 10]), (autoencoder.decoder, [10, 15, 20])):
+        dense = [layer for layer in network.layers if layer.name.startswith("dense_")]
+        assert [layer.units for layer in dense] == widths
+
+
 def test_images_come_out_in_their_shape_and_in_the_unit_interval() -> None:
     autoencoder = build((9, 8, 3), 4, model=mlp, normalization="batch")
     images = autoencoder.reconstruct(np.random.default_rng(0).random((5, 9, 8, 3), np.float32)).numpy()

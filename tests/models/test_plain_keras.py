@@ -4,17 +4,19 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.conftest import mostly_slow
 from tests.networks import build
 from vae_runner.distributions.squared_error import SquaredError
 from vae_runner.errors import UserError
 from vae_runner.likelihoods.base import Likelihood, PixelParameter
-from vae_runner.models import conv, mlp
+from vae_runner.models import burgess, conv, gated_mlp, linear, mlp
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.storage.run_directory import RunDirectory
 
@@ -27,8 +29,18 @@ def test_networks_hold_no_layer_of_ours(model: object, normalization: str) -> No
     assert {type(layer).__module__.split(".")[0] for layer in layers} == {"keras"}
 
 
-def test_a_saved_model_loads_in_safe_mode_where_vae_runner_was_never_imported(tmp_path: Path) -> None:
-    autoencoder = build((9, 11, 3))
+@pytest.mark.parametrize("model", [linear, gated_mlp, burgess])
+def test_the_networks_of_the_papers_hold_no_layer_of_ours(model: ModuleType) -> None:
+    autoencoder = build((9, 11, 3), model=model)
+    layers = [*autoencoder.encoder.layers, *autoencoder.decoder.layers]
+    assert {type(layer).__module__.split(".")[0] for layer in layers} == {"keras"}
+
+
+@pytest.mark.parametrize("model", mostly_slow([conv, gated_mlp, burgess], quick=1))
+def test_a_saved_model_loads_in_safe_mode_where_vae_runner_was_never_imported(
+    model: ModuleType, tmp_path: Path
+) -> None:
+    autoencoder = build((9, 11, 3), model=model)
     images = np.random.default_rng(0).random((2, 9, 11, 3), np.float32)
     autoencoder.encode(images, training=True)  # so that the moving averages are not those of a new layer
     assert_saved_models_load_elsewhere(autoencoder, images, tmp_path)

@@ -1,5 +1,6 @@
 import csv
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,11 @@ import pytest
 import tensorflow as tf
 
 from tests.conftest import command
-from vae_runner.training.schedules import LearningRate, constant, cosine, exponential
+from vae_runner.training.schedules import LearningRate, constant, cosine, exponential, steps
 
 
-def at(schedule: object, epoch: float, epochs: float = 10, **keys: float) -> float:
-    return float(schedule(tf.constant(epoch, tf.float32), epochs, **keys))  # type: ignore[operator]
+def at(schedule: object, epoch: float, length: float = 10, **keys: object) -> float:
+    return float(schedule(tf.constant(epoch, tf.float32), length, **keys))  # type: ignore[operator]
 
 
 def test_constant_stays() -> None:
@@ -40,6 +41,22 @@ def test_after_a_warm_up_a_cosine_takes_the_rest_of_the_run_down_to_its_final_fa
 def test_after_a_warm_up_the_decay_is_of_the_epochs_since() -> None:
     values = [at(exponential, epoch, warmup_epochs=2, decay=0.5) for epoch in (1, 2, 3, 5)]
     np.testing.assert_allclose(values, [0.5, 1, 0.5, 0.125], rtol=1e-6)
+
+
+def test_steps_multiply_by_their_factor_after_each_of_their_epochs() -> None:
+    values = [at(steps, epoch, epochs=[2, 5, 5.5], factor=0.5) for epoch in (0, 1.99, 2, 4.99, 5, 5.49, 5.5, 90)]
+    np.testing.assert_allclose(values, [1, 1, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125], rtol=1e-6)
+    at_half = [at(steps, epoch, epochs=[0.5], factor=0.1, warmup_epochs=2) for epoch in (0.4, 1, 2)]
+    np.testing.assert_allclose(at_half, [0.2, 0.05, 0.1], rtol=1e-6)  # they count from the beginning of the run
+
+
+@pytest.mark.parametrize("steps_per_epoch", [1, 600, 20_000])
+def test_the_first_step_after_an_epoch_is_the_first_that_a_step_of_the_schedule_changes(steps_per_epoch: int) -> None:
+    schedule = partial(steps, epochs=[200, 350], factor=0.1)
+    rate = LearningRate(1.0, schedule, epochs=500, steps_per_epoch=steps_per_epoch)
+    last = 200 * steps_per_epoch
+    np.testing.assert_allclose([rate(last - 1), rate(last)], [1, 0.1], rtol=1e-6)
+    np.testing.assert_allclose([rate.after(last), rate.after(last + 1)], [1, 0.1], rtol=1e-6)
 
 
 @pytest.mark.parametrize("schedule", [constant, cosine, exponential])

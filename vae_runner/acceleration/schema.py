@@ -10,7 +10,7 @@ from vae_runner.errors import UserError
 
 @dataclass
 class AdamConfig(Built):
-    """Adam and AdamW."""
+    """Adam, AdamW and Adamax."""
 
     learning_rate: float = key(5e-4, above=0)
     beta_1: float = key(0.9, minimum=0, below=1)
@@ -29,6 +29,20 @@ class AdamWConfig(AdamConfig):
     weight_decay: float = key(0.004, minimum=0)
 
 
+@dataclass
+class RMSpropConfig(Built):
+    """RMSprop."""
+
+    learning_rate: float = key(1e-4, above=0)
+    rho: float = key(0.9, minimum=0, below=1)
+    momentum: float = key(0.0, minimum=0, below=1)
+    epsilon: float = key(1e-7, above=0)
+    weight_decay: float | None = key(None, minimum=0)
+    clipnorm: float | None = key(None, above=0)
+    clipvalue: float | None = key(None, above=0)
+    global_clipnorm: float | None = key(None, above=0)
+
+
 def check_clipping(optimizer: Mapping[str, object]) -> None:
     """Refuse several ways of clipping the gradient, of which Keras's optimizers take one."""
     given = [name for name in ("clipnorm", "global_clipnorm", "clipvalue") if optimizer.get(name) is not None]
@@ -40,4 +54,6 @@ SHOWN = "learning_rate clipnorm global_clipnorm"
 COMPONENTS = (
     Component("optimizer", "adam", "vae_runner.acceleration.optimizers.Adam", AdamConfig, SHOWN),
     Component("optimizer", "adamw", "vae_runner.acceleration.optimizers.AdamW", AdamWConfig, SHOWN),
+    Component("optimizer", "adamax", "vae_runner.acceleration.optimizers.Adamax", AdamConfig, SHOWN),
+    Component("optimizer", "rmsprop", "vae_runner.acceleration.optimizers.RMSprop", RMSpropConfig, SHOWN),
 )

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -23,17 +24,8 @@ def build(part: Built | Mapping[str, object], path: str, /, **arguments: object)
         UserError: there is no such target, or it does not take these keys.
     """
     keys = keys_of(part)
-    if "_target_" not in keys:
-        raise UserError(f"{path} names nothing to build: its YAML needs a _target_")
+    target, signature = _target(keys, path)
     name = str(keys["_target_"])
-    try:
-        target = instantiate(keys, _partial_=True, _convert_="all")
-    except InstantiationException as error:
-        raise UserError(f"{path}._target_={name} {explain_target(name, error)}") from error
-    try:
-        signature = inspect.signature(target.func)
-    except ValueError as error:  # Some functions written in C have no signature.
-        raise UserError(f"{path}._target_={name} cannot be used: {error}") from error
     try:
         bind = signature.bind_partial if keys.get("_partial_") else signature.bind
         bind(**(target.keywords | arguments))
@@ -48,6 +40,28 @@ def build(part: Built | Mapping[str, object], path: str, /, **arguments: object)
     if keys.get("_partial_"):
         return target if target.keywords else target.func
     return target(**arguments)
+
+
+def takes(part: Built | Mapping[str, object], path: str, argument: str) -> bool:
+    """Return whether the `_target_` of a part, which is as in `build`, has an argument of this name."""
+    _, signature = _target(keys_of(part), path)
+    return any(p.name == argument or p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+
+
+def _target(keys: Content, path: str) -> tuple[partial[Any], inspect.Signature]:
+    """Return the `_target_` with the other keys filled in, and its signature."""
+    if "_target_" not in keys:
+        raise UserError(f"{path} names nothing to build: its YAML needs a _target_")
+    name = str(keys["_target_"])
+    try:
+        target = instantiate(keys, _partial_=True, _convert_="all")
+    except InstantiationException as error:
+        raise UserError(f"{path}._target_={name} {explain_target(name, error)}") from error
+    try:
+        signature = inspect.signature(target.func)
+    except ValueError as error:  # Some functions written in C have no signature.
+        raise UserError(f"{path}._target_={name} cannot be used: {error}") from error
+    return target, signature
 
 
 def keys_of(part: Built | Mapping[str, object]) -> Content:

@@ -16,6 +16,7 @@ from vae_runner.errors import UserError
 log = logging.getLogger(__name__)
 
 SPLIT_SEED = 0  # Splits do not follow the run's seed: runs with other seeds are compared on the same test images.
+CHUNK_BYTES = 64 << 20  # of images that are read at once to be averaged
 SAMPLE_IMAGES, SAMPLE_BYTES = 4096, 64 << 20  # the most that is read to recognise images without digests
 
 Labels = NDArray[np.int64]
@@ -79,6 +80,14 @@ class Dataset:
         return {name: split for name, split in named.items() if split is not None}
 
     @cached_property
+    def classes(self) -> int:
+        """Return how many classes there are; 0 where images have no labels."""
+        labels = [split.labels for split in self.splits.values() if split.labels is not None]
+        if len(labels) < len(self.splits):
+            return 0
+        return len(self.label_names) or 1 + max(int(np.max(of_split)) for of_split in labels)
+
+    @cached_property
     def fingerprint(self) -> Fingerprint:
         """Return the number of images of each split, and a digest of their pixels and classes, whatever their files."""
         return {name: {"images": len(split), "content": _digest(split)} for name, split in self.splits.items()}
@@ -103,6 +112,18 @@ def _digest(split: Split) -> str:
     if split.labels is not None:
         digest.update(str(np.asarray(split.labels).tolist()).encode())
     return digest.hexdigest()[:32]
+
+
+def mean_image(images: Images) -> NDArray[np.float64]:
+    """Return the mean of images, in [0, 1], `[height, width, channels]`, the same in every process.
+
+    Few of them are in memory at a time. A sum of integers has no rounding that an order could change.
+    """
+    chunk = max(CHUNK_BYTES // math.prod(images.shape[1:]), 1)
+    total = np.zeros(images.shape[1:], np.uint64)
+    for first in range(0, len(images), chunk):
+        total += np.asarray(images[first : first + chunk]).sum(axis=0, dtype=np.uint64)
+    return total / (255 * len(images))
 
 
 def is_fingerprint(value: object) -> TypeGuard[Fingerprint]:
@@ -178,3 +199,14 @@ def check_dataset(dataset: Dataset) -> None:
         raise UserError(
             f"the dataset's images are {height}×{width}×{channels}: they must be at least 8×8, with 1 or 3 channels"
         )
+
+
+def check_labels(dataset: Dataset) -> None:
+    """Refuse labels that are no indices of classes, where these are needed."""
+    for name, split in dataset.splits.items():
+        labels = np.asarray(split.labels)
+        if labels.min() < 0 or labels.max() >= dataset.classes:
+            raise UserError(
+                f"the dataset's {name} images have labels from {labels.min()} to {labels.max()}: they must be from 0 "
+                f"to {dataset.classes - 1}, the index of each image's class"
+            )

@@ -56,10 +56,11 @@ class CartoonConfig(FolderConfig):
 
 
 SHOWN = "root limit validation_fraction"
+LABELS = frozenset({"labels"})
 COMPONENTS = (
-    Component("dataset", "digits", "vae_runner.datasets.digits.load", DigitsConfig),
-    Component("dataset", "fashion", "vae_runner.datasets.fashion.load", IdxConfig, SHOWN),
-    Component("dataset", "mnist", "vae_runner.datasets.mnist.load", IdxConfig, SHOWN),
+    Component("dataset", "digits", "vae_runner.datasets.digits.load", DigitsConfig, gives=LABELS),
+    Component("dataset", "fashion", "vae_runner.datasets.fashion.load", IdxConfig, SHOWN, gives=LABELS),
+    Component("dataset", "mnist", "vae_runner.datasets.mnist.load", IdxConfig, SHOWN, gives=LABELS),
     Component("dataset", "cartoon", "vae_runner.datasets.cartoon.load", CartoonConfig, SHOWN),
     Component(
         "dataset",
@@ -67,5 +68,6 @@ COMPONENTS = (
         "vae_runner.datasets.folder.load",
         FolderConfig,
         f"{SHOWN} image_size channels labels background",
+        gives=LABELS,  # with labels=folders: see `Config.check`
     ),
 )

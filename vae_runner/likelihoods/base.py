@@ -5,12 +5,14 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from vae_runner.datasets.dataset import Dataset
 from vae_runner.distributions.base import Family
 from vae_runner.errors import UserError
 
 CHECKED_IMAGES = 1000
+BLACK, WHITE = 0.001, 0.999  # the least and greatest mean pixel that a decoder begins at: it would saturate beyond
 
 
 class PixelParameter(NamedTuple):
@@ -47,6 +49,25 @@ class Likelihood(Family):
     def distribution(self, parameters: Mapping[str, tf.Tensor]) -> ImageDistribution:
         """Return the distribution over images that parameters `[batch, height, width, channels]` describe."""
         raise NotImplementedError
+
+    def output_bias(self, mean: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Return by name of those that decide the mean what a decoder's outputs are at it, before their activation.
+
+        `mean` is in [0, 1], `[…, channels]`; what is returned is `[…, channels of the parameter]`.
+
+        Raises:
+            UserError: there is no such thing as the outputs at a mean.
+        """
+        raise UserError(
+            f"model.output_bias=mean needs a likelihood whose mean follows from a location or a logit, and "
+            f"{type(self).__name__} is none: choose model.output_bias=zero"
+        )
+
+
+def logit(mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the logit of mean pixels, which are taken to be neither black nor white."""
+    mean = np.clip(mean, BLACK, WHITE)
+    return np.log(mean) - np.log1p(-mean)
 
 
 def check_levels(likelihood: Likelihood, dataset: Dataset) -> None:

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from vae_runner.distributions import bernoulli
-from vae_runner.likelihoods.base import Likelihood, PixelParameter
+from vae_runner.likelihoods.base import Likelihood, PixelParameter, logit
 
 
 class Bernoulli(Likelihood):
@@ -20,3 +22,7 @@ class Bernoulli(Likelihood):
     def distribution(self, parameters: Mapping[str, tf.Tensor]) -> bernoulli.Bernoulli:
         """Return the variables of a batch's pixels."""
         return bernoulli.Bernoulli(parameters["logits"])
+
+    def output_bias(self, mean: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Return the logits of mean pixels."""
+        return {"logits": logit(mean)}

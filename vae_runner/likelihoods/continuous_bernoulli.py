@@ -3,10 +3,15 @@
 from collections.abc import Mapping
 
 import keras
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from vae_runner.distributions import continuous_bernoulli
-from vae_runner.likelihoods.base import Likelihood, PixelParameter
+from vae_runner.likelihoods.base import BLACK, WHITE, Likelihood, PixelParameter
+
+FIRST_LOGIT = 0.9  # of the bound, at most: at the bound itself a logit would have no gradient
+BISECTIONS = 60
 
 
 class ContinuousBernoulli(Likelihood):
@@ -29,3 +34,14 @@ class ContinuousBernoulli(Likelihood):
         """Return the distributions of a batch's pixels."""
         bounded = self._max_logit * keras.ops.tanh(parameters["logits"] / self._max_logit)
         return continuous_bernoulli.ContinuousBernoulli(bounded)
+
+    def output_bias(self, mean: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Return the unbounded logits at a mean, or where it is out of their reach, at the nearest."""
+        mean = np.clip(mean, BLACK, WHITE)
+        high = np.full(mean.shape, FIRST_LOGIT * self._max_logit)
+        low = -high
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            is_below = np.asarray(continuous_bernoulli.ContinuousBernoulli(tf.constant(middle)).mean) < mean
+            low, high = np.where(is_below, middle, low), np.where(is_below, high, middle)
+        return {"logits": self._max_logit * np.arctanh((low + high) / 2 / self._max_logit)}

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from vae_runner.distributions import bernoulli
-from vae_runner.likelihoods.base import Likelihood, PixelParameter
+from vae_runner.likelihoods.base import Likelihood, PixelParameter, logit
 
 
 class CrossEntropy(Likelihood):
@@ -23,3 +25,7 @@ class CrossEntropy(Likelihood):
     def distribution(self, parameters: Mapping[str, tf.Tensor]) -> bernoulli.CrossEntropy:
         """Return what the errors of a batch's images are taken from."""
         return bernoulli.CrossEntropy(parameters["logits"])
+
+    def output_bias(self, mean: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Return the logits of mean pixels."""
+        return {"logits": logit(mean)}

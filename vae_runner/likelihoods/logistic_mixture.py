@@ -4,7 +4,9 @@ import math
 from collections.abc import Mapping
 
 import keras
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from vae_runner.distributions import logistic_mixture
 from vae_runner.distributions.scale import soft_floor
@@ -44,6 +46,10 @@ class LogisticMixture(Likelihood):
             soft_floor(self._by_component(parameters["log_scales"]) - math.log(2), LOG_SCALE_FLOOR),
             None if coefficients is None else self._by_component(coefficients),
         )
+
+    def output_bias(self, mean: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Return the outputs at which every component's location is there."""
+        return {"locations": np.repeat(2 * mean - 1, self._components, axis=-1)}
 
     def _by_component(self, values: tf.Tensor) -> tf.Tensor:
         """Return `[batch, height, width, n · components]` as `[batch, height, width, n, components]`."""

@@ -61,8 +61,9 @@ class Elbo(Loss):
         closed_forms: list[object] = []
 
         def trace() -> None:
-            posterior = autoencoder.encode(tf.zeros([1, *autoencoder.image_shape]))
-            closed_forms.append(kl_by_dimension(posterior, autoencoder.latent_prior()))
+            images, labels = tf.zeros([1, *autoencoder.image_shape]), tf.zeros([1], tf.int64)
+            posterior = autoencoder.encode(images, labels)
+            closed_forms.append(kl_by_dimension(posterior, autoencoder.latent_prior(labels)))
 
         if self.free_bits:
             # Tracing shows the distributions' types and computes nothing.

@@ -1,5 +1,6 @@
 """Bounds of several draws from each image's posterior."""
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ import tensorflow as tf
 from vae_runner.distributions.base import Noise
 from vae_runner.losses.base import Batch, Loss
 from vae_runner.models.autoencoder import Autoencoder
+from vae_runner.models.layers import batch_normalizations
+
+log = logging.getLogger(__name__)
 
 
 class Weights(NamedTuple):
@@ -59,6 +63,16 @@ class _SeveralDraws:
     def uniform(self, shape: Sequence[int]) -> tf.Tensor:
         """Return uniform numbers in [0, 1), float32 `[images · samples, *shape]`."""
         return tf.reshape(self._noise.uniform([self._samples, *shape]), [-1, *shape])
+
+
+def warn_of_mixed_draws(autoencoder: Autoencoder, samples: int) -> None:
+    """Warn where the decoder's batch normalisation takes its moments over several draws of each image."""
+    if samples > 1 and batch_normalizations(autoencoder.decoder):
+        log.warning(
+            "Batch normalisation in the decoder mixes the %d draws of each image in its moments, so that training has "
+            "other likelihoods than evaluation: model.normalization=layer or none keeps the draws apart",
+            samples,
+        )
 
 
 def importance_weights(
@@ -116,6 +130,10 @@ class ImportanceWeighted(Loss):
 
     terms: ClassVar = ("reconstruction", "kl")
     needs_density: ClassVar = True
+
+    def check(self, autoencoder: Autoencoder) -> None:
+        """Warn of a decoder that mixes the draws."""
+        warn_of_mixed_draws(autoencoder, self.samples * self.groups)
 
     def __call__(
         self, autoencoder: Autoencoder, batch: Batch, training: bool

@@ -7,7 +7,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from vae_runner.losses.base import Batch, Loss
-from vae_runner.losses.importance_weighted import importance_weights
+from vae_runner.losses.importance_weighted import importance_weights, warn_of_mixed_draws
 from vae_runner.models.autoencoder import Autoencoder
 
 
@@ -23,6 +23,10 @@ class Renyi(Loss):
 
     terms: ClassVar = ("reconstruction", "kl")
     needs_density: ClassVar = True
+
+    def check(self, autoencoder: Autoencoder) -> None:
+        """Warn of a decoder that mixes the draws."""
+        warn_of_mixed_draws(autoencoder, self.samples)
 
     def __call__(
         self, autoencoder: Autoencoder, batch: Batch, training: bool

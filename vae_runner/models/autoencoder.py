@@ -18,7 +18,7 @@ class Autoencoder:
 
     Images are float32 in [0, 1], `[batch, height, width, channels]`; labels, where there are any, int64 `[batch]`; z is
     float32 `[batch, latent]`. The encoder maps images, the decoder latents, to named parameters, of which posterior and
-    likelihood make distributions.
+    likelihood make distributions. Conditional networks take a second input, the labels, one-hot.
     """
 
     encoder: keras.Model
@@ -26,16 +26,17 @@ class Autoencoder:
     posterior: Posterior
     prior: Prior
     likelihood: Likelihood
+    classes: int = 0  # how many there are, where networks or prior depend on labels; else 0, and labels are passed over
 
     @property
     def latent(self) -> int:
         """Return the number of latent dimensions."""
-        return int(self.decoder.input_shape[-1])
+        return int(self.decoder.inputs[0].shape[-1])
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Return height, width and channels."""
-        return tuple(self.encoder.input_shape[1:])
+        return tuple(self.encoder.inputs[0].shape[1:])
 
     @property
     def parts(self) -> dict[str, keras.layers.Layer | Family]:
@@ -58,11 +59,11 @@ class Autoencoder:
         self, images: tf.Tensor, labels: tf.Tensor | None = None, training: bool = False
     ) -> dict[str, tf.Tensor]:
         """Return what the encoder gives of a batch of images, of which `posterior.distribution` makes q(z|x)."""
-        return dict(self.encoder(images, training=training))
+        return dict(self.encoder(self._given(self.encoder, images, labels), training=training))
 
     def decode(self, z: tf.Tensor, labels: tf.Tensor | None = None, training: bool = False) -> ImageDistribution:
         """Return the likelihood p(x|z) of a batch of latents; its mean is the image to look at."""
-        return self.likelihood.distribution(self.decoder(z, training=training))
+        return self.likelihood.distribution(self.decoder(self._given(self.decoder, z, labels), training=training))
 
     def latent_prior(self, labels: tf.Tensor | None = None) -> Distribution:
         """Return the prior p(z)."""
@@ -76,8 +77,14 @@ class Autoencoder:
         """Return the images decoded from draws of the prior."""
         return self.decode(self.latent_prior(labels).sample(noise), labels).mean
 
+    def _given(self, network: keras.Model, x: tf.Tensor, labels: tf.Tensor | None) -> tf.Tensor | list[tf.Tensor]:
+        """Return what a network takes: `x`, and where it is conditional the labels."""
+        return x if len(network.inputs) == 1 else [tf.convert_to_tensor(x), tf.one_hot(labels, self.classes)]
+
     def image_decoder(self) -> keras.Model:
         """Return a Keras model from latents to images, the likelihood's means, that is saved without code of ours.
+
+        That of a conditional decoder takes the labels too, one-hot.
 
         Raises:
             UserError: the likelihood's mean is not written in `keras.ops`, the operations that such a model can hold.
@@ -87,8 +94,8 @@ class Autoencoder:
             if any(images is output for output in self.decoder.outputs):
                 return keras.Model(self.decoder.input, images, name="decoder")
             # The decoder is one layer of the model: operations of the mean may have the names of layers in it.
-            z = keras.Input(self.decoder.input_shape[1:], name="z")
-            return keras.Model(z, self.likelihood.distribution(self.decoder(z)).mean, name="decoder")
+            inputs = keras.tree.map_structure(lambda x: keras.Input(x.shape[1:], name=x.name), self.decoder.input)
+            return keras.Model(inputs, self.likelihood.distribution(self.decoder(inputs)).mean, name="decoder")
         except (ValueError, TypeError, AttributeError, NotImplementedError) as error:
             raise UserError(
                 f"likelihood: the mean of {type(self.likelihood).__name__} cannot be saved in a Keras model "

@@ -1,4 +1,4 @@
-"""The tutorial's family of convolutional networks: blocks of convolution, normalisation and LeakyReLU."""
+"""The tutorial's family of convolutional networks: blocks of convolution, normalisation and activation."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,8 @@ import keras
 
 from vae_runner.errors import UserError
 from vae_runner.likelihoods.base import Likelihood
-from vae_runner.models.layers import heads
+from vae_runner.models.layers import activation as activation_layer
+from vae_runner.models.layers import crop, heads, image_inputs, latent_inputs
 from vae_runner.models.layers import normalization as normalization_layers
 from vae_runner.posteriors.base import Posterior
 
@@ -22,15 +23,19 @@ def build(
     posterior: Posterior,
     likelihood: Likelihood,
     *,
+    classes: int = 0,
     depth: int | None = None,
     downsamplings: int | None = None,
     filters: int | Sequence[int] | None = None,
     kernel_size: int = 3,
     normalization: str = "batch",
     batch_norm_momentum: float = 0.9,
+    activation: str = "leaky_relu",
     leaky_relu_slope: float = 0.2,
 ) -> tuple[keras.Model, keras.Model]:
     """Return an encoder of `depth` blocks, `downsamplings` of them with stride 2, and the decoder that mirrors it.
+
+    With `classes` both take labels too.
 
     Raises:
         UserError: these numbers do not make a network for images of this shape.
@@ -43,9 +48,9 @@ def build(
     def activate(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
         for layer in normalization_layers(normalization, batch_norm_momentum, f"norm_{name}"):
             x = layer(x)
-        return keras.layers.LeakyReLU(leaky_relu_slope, name=f"leaky_relu_{name}")(x)
+        return activation_layer(activation, leaky_relu_slope, name)(x)
 
-    images = x = keras.Input(image_shape, name="images")
+    inputs, x = image_inputs(image_shape, classes)
     sizes = [image_shape[:2]]  # of the maps between the blocks
     for i, (width, stride) in enumerate(zip(widths, strides, strict=True), start=1):
         x = keras.layers.Conv2D(width, kernel_size, stride, name=f"conv_{i}", **convolution)(x)
@@ -53,15 +58,15 @@ def build(
         sizes.append(x.shape[1:3])
     bottleneck = x.shape[1:]
     x = keras.layers.Flatten(name="flatten")(x)
-    encoder = keras.Model(images, heads(x, posterior.parameters((latent,))), name="encoder")
+    encoder = keras.Model(inputs, heads(x, posterior.parameters((latent,))), name="encoder")
 
-    z = keras.Input(posterior.z_shape((latent,)), name="z")
-    x = keras.layers.Dense(math.prod(bottleneck), name="dense")(z)
+    inputs, x = latent_inputs(posterior.z_shape((latent,)), classes)
+    x = keras.layers.Dense(math.prod(bottleneck), name="dense")(x)
     x = keras.layers.Reshape(bottleneck, name="reshape")(x)
     for i in range(len(strides) - 1, 0, -1):
         name = f"transpose_{len(strides) - i}"
         x = keras.layers.Conv2DTranspose(widths[i - 1], kernel_size, strides[i], name=f"conv_{name}", **convolution)(x)
-        x = _crop(activate(x, name), sizes[i])
+        x = crop(activate(x, name), sizes[i])
     # What makes the image is in float32 also in mixed precision: the loss is taken on it.
     pixels = {
         name: keras.layers.Conv2DTranspose(
@@ -70,7 +75,7 @@ def build(
         )(x)
         for name, parameter in sorted(likelihood.parameters(image_shape[2]).items())
     }  # fmt: skip
-    decoder = keras.Model(z, {name: _crop(x, sizes[0]) for name, x in pixels.items()}, name="decoder")
+    decoder = keras.Model(inputs, {name: crop(x, sizes[0]) for name, x in pixels.items()}, name="decoder")
     return encoder, decoder
 
 
@@ -115,9 +120,3 @@ def block_widths(depth: int, filters: int | Sequence[int] | None) -> list[int]:
             f"model.filters={list(filters)} has {len(filters)} widths for model.depth={depth} blocks: give one a block"
         )
     return list(filters)
-
-
-def _crop(x: keras.KerasTensor, size: Sequence[int]) -> keras.KerasTensor:
-    """Return maps of this size: a transposed convolution of stride 2 makes even sides, of which a line may go."""
-    surplus = (x.shape[1] - size[0], x.shape[2] - size[1])
-    return x if surplus == (0, 0) else keras.layers.Cropping2D(((0, surplus[0]), (0, surplus[1])))(x)

@@ -1,9 +1,14 @@
 """Layers that several networks share, all of them Keras's own."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import keras
+
+from vae_runner.likelihoods.base import PixelParameter
+
+Inputs: TypeAlias = keras.KerasTensor | list[keras.KerasTensor]
 
 
 def normalization(kind: str, momentum: float, name: str) -> list[keras.layers.Layer]:
@@ -11,6 +16,13 @@ def normalization(kind: str, momentum: float, name: str) -> list[keras.layers.La
     if kind == "batch":
         return [keras.layers.BatchNormalization(momentum=momentum, name=name)]
     return [keras.layers.LayerNormalization(name=name)] if kind == "layer" else []
+
+
+def activation(kind: str, slope: float, name: str) -> keras.layers.Layer:
+    """Return the layer of an activation: LeakyReLU with this slope, or another by Keras's name of it."""
+    if kind == "leaky_relu":
+        return keras.layers.LeakyReLU(slope, name=f"leaky_relu_{name}")
+    return keras.layers.Activation(kind, name=f"{kind}_{name}")
 
 
 def heads(features: keras.KerasTensor, parameters: Mapping[str, tuple[int, ...]]) -> dict[str, keras.KerasTensor]:
@@ -25,12 +37,84 @@ def heads(features: keras.KerasTensor, parameters: Mapping[str, tuple[int, ...]]
     }
 
 
+def dense_pixels(
+    image_shape: tuple[int, int, int], parameters: Mapping[str, PixelParameter]
+) -> Callable[[keras.KerasTensor], dict[str, keras.KerasTensor]]:
+    """Construct a dense layer for each parameter of the likelihood, and return what makes pixels of features with them.
+
+    It maps features `[batch, n]` to `[batch, height, width, channels of the parameter]`, by the parameter's name, in
+    float32 also in mixed precision: the loss is taken on it.
+    """
+    layers = {
+        name: keras.layers.Dense(
+            math.prod(image_shape[:2]) * parameter.channels, activation=parameter.activation, dtype="float32",
+            name=f"{name}_pixels",
+        )
+        for name, parameter in sorted(parameters.items())
+    }  # fmt: skip
+    shape = (*image_shape[:2], -1)
+
+    def pixels(features: keras.KerasTensor) -> dict[str, keras.KerasTensor]:
+        return {
+            name: keras.layers.Reshape(shape, dtype="float32", name=name)(layer(features))
+            for name, layer in layers.items()
+        }
+
+    return pixels
+
+
+def crop(x: keras.KerasTensor, size: Sequence[int]) -> keras.KerasTensor:
+    """Return maps of this size: a transposed convolution of stride 2 makes even sides, of which a line may go."""
+    surplus = (x.shape[1] - size[0], x.shape[2] - size[1])
+    if surplus == (0, 0):
+        return x
+    # In mixed precision the last maps are in float32, as they stay.
+    return keras.layers.Cropping2D(((0, surplus[0]), (0, surplus[1])), dtype=x.dtype)(x)
+
+
+def image_inputs(
+    image_shape: tuple[int, int, int], classes: int, *, flat: bool = False
+) -> tuple[Inputs, keras.KerasTensor]:
+    """Return an encoder's inputs, and the first tensor that its layers take: the images, with `flat` as vectors.
+
+    With `classes` there is a second input, the label, one-hot `[batch, classes]`. It is joined to the images as one
+    more channel, a linear map of it, and to vectors as it is.
+    """
+    images = x = keras.Input(image_shape, name="images")
+    if flat:
+        x = keras.layers.Flatten(name="flatten")(x)
+    if not classes:
+        return images, x
+    label = beside = keras.Input((classes,), name="label")
+    if not flat:
+        height, width, _ = image_shape
+        beside = keras.layers.Dense(height * width, name="label_map")(beside)
+        beside = keras.layers.Reshape((height, width, 1), name="label_channel")(beside)
+    return [images, label], keras.layers.Concatenate(name="images_and_label")([x, beside])
+
+
+def latent_inputs(z_shape: tuple[int, ...], classes: int) -> tuple[Inputs, keras.KerasTensor]:
+    """Return a decoder's inputs, and the first tensor that its layers take: z.
+
+    With `classes` there is a second input, the label, one-hot `[batch, classes]`, which is joined to z.
+    """
+    z = keras.Input(z_shape, name="z")
+    if not classes:
+        return z, z
+    label = keras.Input((classes,), name="label")
+    return [z, label], keras.layers.Concatenate(name="z_and_label")([z, label])
+
+
 def synchronize_normalization(networks: Iterable[keras.Model], synchronized: bool) -> None:
     """Let batch normalisation take its moments over the images of all replicas, or of each replica alone."""
     for network in networks:
-        for layer in _layers(network):
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.synchronized = synchronized
+        for layer in batch_normalizations(network):
+            layer.synchronized = synchronized
+
+
+def batch_normalizations(network: keras.Model) -> list[keras.layers.BatchNormalization]:
+    """Return the layers of batch normalisation of a network, those of networks in it too."""
+    return [layer for layer in _layers(network) if isinstance(layer, keras.layers.BatchNormalization)]
 
 
 def _layers(network: keras.Model) -> list[Any]:

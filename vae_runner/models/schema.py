@@ -1,14 +1,25 @@
 """The networks that a run can choose, with their keys."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vae_runner.config.keys import Mixed, key
 from vae_runner.config.registry import Built, Component
 from vae_runner.errors import UserError
 
+MAX_WIDTH = 65536
+ACTIVATIONS = ("leaky_relu", "relu", "elu", "selu", "gelu", "silu", "softplus", "tanh")  # Keras's names
+
 
 @dataclass
-class ConvConfig(Built):
+class NetworkConfig(Built):
+    """What every network has."""
+
+    output_bias: str = key("zero", choices=("zero", "mean"))
+    conditional: bool = False  # `build` is called with `classes` where this is true
+
+
+@dataclass
+class ConvConfig(NetworkConfig):
     """The tutorial's family of convolutional networks."""
 
     depth: int | None = key(None, minimum=1, maximum=32, unit="blocks")
@@ -17,33 +28,85 @@ class ConvConfig(Built):
     kernel_size: int = key(3, minimum=1, maximum=15, unit="pixels")
     normalization: str = key("batch", choices=("batch", "layer", "none"))
     batch_norm_momentum: float = key(0.9, minimum=0, below=1)
+    activation: str = key("leaky_relu", choices=ACTIVATIONS)
     leaky_relu_slope: float = key(0.2, minimum=0, maximum=1)
 
     def check(self) -> None:
         """Refuse filters that are no widths of blocks."""
-        if self.filters is None:
-            return
-        values = self.filters if isinstance(self.filters, list) else [self.filters]
-        if not values or not all(type(v) is int and 1 <= v <= 65536 for v in values):
-            raise UserError(
-                f"model.filters={self.filters}: must be an integer from 1 to 65536, or a list with one such integer a "
-                "block"
-            )
+        _check_filters(self.filters, "block")
 
 
 @dataclass
-class MlpConfig(Built):
-    """Dense layers only."""
+class DenseConfig(NetworkConfig):
+    """The hidden layers of a network that has dense ones only."""
 
     depth: int = key(2, minimum=1, maximum=32, unit="hidden layers")
-    width: int = key(512, minimum=1, maximum=65536, unit="units a hidden layer")
+    width: int = key(512, minimum=1, maximum=MAX_WIDTH, unit="units a hidden layer")
+    widths: Mixed[list[int] | None] = None  # of each hidden layer
+
+    def check(self) -> None:
+        """Refuse widths that are none of layers."""
+        if self.widths is not None:
+            _check_widths(self.widths)
+
+
+@dataclass
+class MlpConfig(DenseConfig):
+    """Dense layers only."""
+
     normalization: str = key("none", choices=("batch", "layer", "none"))
     batch_norm_momentum: float = key(0.9, minimum=0, below=1)
+    activation: str = key("leaky_relu", choices=ACTIVATIONS)
     leaky_relu_slope: float = key(0.2, minimum=0, maximum=1)
 
 
-CONV_SHOWN = "depth filters downsamplings kernel_size normalization"
+@dataclass
+class GatedMlpConfig(DenseConfig):
+    """Dense layers with gates."""
+
+    width: int = key(300, minimum=1, maximum=MAX_WIDTH, unit="units a hidden layer")
+
+
+@dataclass
+class BurgessConfig(NetworkConfig):
+    """The network of the papers on disentangled representations."""
+
+    filters: Mixed[int | list[int] | None] = None  # of every convolution, or of each
+    widths: list[int] = field(default_factory=lambda: [256])  # of the dense layers
+    activation: str = key("relu", choices=ACTIVATIONS)
+    leaky_relu_slope: float = key(0.2, minimum=0, maximum=1)
+
+    def check(self) -> None:
+        """Refuse filters and widths that are none of layers."""
+        _check_filters(self.filters, "convolution")
+        _check_widths(self.widths)
+
+
+def _check_filters(filters: object, layer: str) -> None:
+    if filters is not None and not _are_widths(filters if isinstance(filters, list) else [filters]):
+        raise UserError(
+            f"model.filters={filters}: must be an integer from 1 to {MAX_WIDTH}, or a list with one such integer a "
+            f"{layer}"
+        )
+
+
+def _check_widths(widths: object) -> None:
+    if not _are_widths(widths):
+        raise UserError(
+            f"model.widths={widths}: must be a list with an integer from 1 to {MAX_WIDTH} for each dense layer"
+        )
+
+
+def _are_widths(values: object) -> bool:
+    return isinstance(values, list) and bool(values) and all(type(v) is int and 1 <= v <= MAX_WIDTH for v in values)
+
+
+SHOWN = "normalization activation output_bias conditional"
+CONV_SHOWN = f"depth filters downsamplings kernel_size {SHOWN}"
 COMPONENTS = (
     Component("model", "conv", "vae_runner.models.conv.build", ConvConfig, CONV_SHOWN),
-    Component("model", "mlp", "vae_runner.models.mlp.build", MlpConfig, "depth width normalization"),
+    Component("model", "mlp", "vae_runner.models.mlp.build", MlpConfig, f"depth width widths {SHOWN}"),
+    Component("model", "gated_mlp", "vae_runner.models.gated_mlp.build", GatedMlpConfig, "depth width widths"),
+    Component("model", "burgess", "vae_runner.models.burgess.build", BurgessConfig, "filters widths activation"),
+    Component("model", "linear", "vae_runner.models.linear.build", NetworkConfig),
 )

@@ -22,9 +22,13 @@ class Prior(Family):
     """A distribution p(z), which may depend on labels and on the encoder."""
 
     symbol: str  # its formula, for the titles of figures
+    needs_labels: bool = False  # whether it is another distribution for each class
 
-    def create_weights(self, image_shape: tuple[int, int, int], latent: int) -> None:
-        """Create the weights, if there are any, for images of this shape and so many latent dimensions."""
+    def create_weights(self, image_shape: tuple[int, int, int], latent: int, classes: int) -> None:
+        """Create the weights, if there are any, for images of this shape and so many latent dimensions.
+
+        `classes` is how many there are where labels are needed, by the networks or the prior; else 0.
+        """
 
     @property
     def description(self) -> str:

@@ -12,7 +12,7 @@ class LearnedNormal(Prior, keras.layers.Layer):
 
     symbol = "N(m, s²)"
 
-    def create_weights(self, image_shape: tuple[int, int, int], latent: int) -> None:
+    def create_weights(self, image_shape: tuple[int, int, int], latent: int, classes: int) -> None:
         """Create the mean and the logarithms of the variances."""
         self._mean = self.add_weight(shape=(1, latent), initializer="zeros", dtype="float32", name="mean")
         self._log_var = self.add_weight(shape=(1, latent), initializer="zeros", dtype="float32", name="log_var")

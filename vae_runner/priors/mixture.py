@@ -19,7 +19,7 @@ class Mixture(Prior, keras.layers.Layer):
         super().__init__()
         self._components = components
 
-    def create_weights(self, image_shape: tuple[int, int, int], latent: int) -> None:
+    def create_weights(self, image_shape: tuple[int, int, int], latent: int, classes: int) -> None:
         """Create logits, means, and the logarithms of the variances."""
         shape = (self._components, latent)
         self._logits = self.add_weight(shape=shape[:1], initializer="zeros", dtype="float32", name="logits")

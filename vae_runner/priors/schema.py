@@ -21,6 +21,7 @@ class VampConfig(Built):
 
 
 VECTORS = {"posterior": "vector"}
+LABELLED_VECTORS = {**VECTORS, "dataset": "labels"}
 
 COMPONENTS = (
     Component("prior", "normal", "vae_runner.priors.normal.Normal", needs=VECTORS),
@@ -28,6 +29,9 @@ COMPONENTS = (
     Component("prior", "mixture", "vae_runner.priors.mixture.Mixture", MixtureConfig, "components", needs=VECTORS),
     Component(
         "prior", "vamp", "vae_runner.priors.vamp.Vamp", VampConfig, "pseudo_inputs", needs={"posterior": "gaussian"},
+    ),
+    Component(
+        "prior", "class_conditional", "vae_runner.priors.class_conditional.ClassConditional", needs=LABELLED_VECTORS,
     ),
     Component("prior", "sphere", "vae_runner.priors.sphere.Sphere", needs={"posterior": "sphere"}),
 )  # fmt: skip

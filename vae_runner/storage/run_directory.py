@@ -161,8 +161,10 @@ class RunDirectory(StoredRun):
         from vae_runner.models.variables import Variables
 
         buffer = io.BytesIO()
-        weights = {"image_shape": np.array(autoencoder.image_shape), **Variables(autoencoder.parts).values()}
-        np.savez(buffer, allow_pickle=False, **weights)
+        sizes = {"image_shape": np.array(autoencoder.image_shape)}
+        if autoencoder.classes:
+            sizes["classes"] = np.array(autoencoder.classes)
+        np.savez(buffer, allow_pickle=False, **sizes, **Variables(autoencoder.parts).values())
         write_atomic(self.weights_file, buffer.getvalue())
         for name, model in (("encoder", autoencoder.encoder), ("decoder", autoencoder.image_decoder())):
             with replacing(self.network_file(name)) as part:

@@ -129,7 +129,7 @@ class StoredRun(RunPaths):
 
     @property
     def weights(self) -> Arrays:
-        """Return the weights of the autoencoder, by part and number, and `image_shape`."""
+        """Return the weights of the autoencoder, by part and number, `image_shape`, and `classes` where it has any."""
         return self._arrays(self.weights_file)
 
     @property

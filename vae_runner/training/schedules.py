@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
@@ -26,6 +26,14 @@ def cosine(epoch: tf.Tensor, epochs: float, *, warmup_epochs: float = 0.0, final
 def exponential(epoch: tf.Tensor, epochs: float, *, warmup_epochs: float = 0.0, decay: float = 0.95) -> tf.Tensor:
     """Return `decay` to the power of the epochs since the warm-up."""
     return warmup(epoch, warmup_epochs) * decay ** tf.maximum(epoch - warmup_epochs, 0.0)
+
+
+def steps(
+    epoch: tf.Tensor, _: float, *, warmup_epochs: float = 0.0, epochs: Sequence[float], factor: float
+) -> tf.Tensor:
+    """Return `factor` to the power of how many of `epochs`, counted from the beginning of the run, are behind."""
+    behind = tf.reduce_sum(tf.cast(epoch >= tf.constant(epochs, tf.float32), tf.float32))
+    return warmup(epoch, warmup_epochs) * factor**behind
 
 
 def warmup(epoch: tf.Tensor, warmup_epochs: float) -> tf.Tensor:

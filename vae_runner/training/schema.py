@@ -1,9 +1,11 @@
 """The learning-rate schedules that a run can choose, early stopping and checkpoints, with their keys."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 from vae_runner.config.keys import key
 from vae_runner.config.registry import Built, Component, Keys
+from vae_runner.errors import UserError
 
 
 @dataclass
@@ -26,6 +28,19 @@ class ExponentialConfig(ConstantConfig):
     """The learning rate is multiplied by `decay` every epoch."""
 
     decay: float = key(0.95, above=0, maximum=1)
+
+
+@dataclass
+class StepsConfig(ConstantConfig):
+    """The learning rate is multiplied by `factor` after each of `epochs`."""
+
+    epochs: list[float] = field(default_factory=lambda: [200.0, 350.0])
+    factor: float = key(0.630957, above=0, maximum=1)  # 10^(−1/5)
+
+    def check(self) -> None:
+        """Refuse what are no numbers of epochs."""
+        if not self.epochs or not all(0 < epoch < math.inf for epoch in self.epochs):
+            raise UserError(f"schedule.epochs={self.epochs}: must be a list of numbers greater than 0 (epochs)")
 
 
 @dataclass
@@ -52,4 +67,5 @@ COMPONENTS = (
     Component("schedule", "constant", "vae_runner.training.schedules.constant", ConstantConfig, SHOWN),
     Component("schedule", "cosine", "vae_runner.training.schedules.cosine", CosineConfig, SHOWN),
     Component("schedule", "exponential", "vae_runner.training.schedules.exponential", ExponentialConfig, SHOWN),
+    Component("schedule", "steps", "vae_runner.training.schedules.steps", StepsConfig, "warmup_epochs epochs factor"),
 )

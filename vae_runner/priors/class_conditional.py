@@ -1,0 +1,27 @@
+"""A Gaussian for each class, trained with the networks."""
+
+import keras
+import tensorflow as tf
+
+from vae_runner.distributions.gaussian import DiagonalGaussian
+from vae_runner.priors.base import Encoding, Prior
+
+
+class ClassConditional(Prior, keras.layers.Layer):
+    """p(z|y) = N(m_y, diag(s_y²)) of class y, beginning with N(0, I) (Sohn et al., 2015, with the class as the input).
+
+    With it the ELBO is a bound on log p(x|y).
+    """
+
+    symbol = "N(m, s²) of its class"
+    needs_labels = True
+
+    def create_weights(self, image_shape: tuple[int, int, int], latent: int, classes: int) -> None:
+        """Create a mean and the logarithms of the variances for each class."""
+        shape = (classes, latent)
+        self._means = self.add_weight(shape=shape, initializer="zeros", dtype="float32", name="means")
+        self._log_vars = self.add_weight(shape=shape, initializer="zeros", dtype="float32", name="log_vars")
+
+    def distribution(self, autoencoder: Encoding, labels: tf.Tensor | None = None) -> DiagonalGaussian:
+        """Return the Gaussians of images of these classes."""
+        return DiagonalGaussian(tf.gather(self._means.value, labels), tf.gather(self._log_vars.value, labels))
