@@ -134,7 +134,8 @@ def build_autoencoder(config: Config, image_shape: tuple[int, int, int]) -> Auto
         config.model, "model", image_shape=image_shape, latent=config.latent, posterior=families["posterior"],
         likelihood=families["likelihood"],
     )  # fmt: skip
-    families["prior"].create_weights(image_shape, config.latent)
+    for family in families.values():
+        family.create_weights(image_shape, config.latent)
     return Autoencoder(encoder, decoder, **families)
 
 

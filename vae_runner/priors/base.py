@@ -23,9 +23,6 @@ class Prior(Family):
 
     symbol: str  # its formula, for the titles of figures
 
-    def create_weights(self, image_shape: tuple[int, int, int], latent: int) -> None:
-        """Create the weights, if there are any, for images of this shape and so many latent dimensions."""
-
     @property
     def description(self) -> str:
         """Return what titles of figures call it in words: its formula, where a prior says nothing else."""
