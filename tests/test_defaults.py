@@ -166,6 +166,34 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "posterior=point": {
         "posterior._target_": "vae_runner.posteriors.point.Point",
     },
+    "posterior=planar": {
+        "posterior._target_": "vae_runner.posteriors.planar.Planar",
+        "posterior.steps": 10,
+    },
+    "posterior=householder": {
+        "posterior._target_": "vae_runner.posteriors.householder.Householder",
+        "posterior.steps": 10,
+    },
+    "posterior=sylvester": {
+        "posterior._target_": "vae_runner.posteriors.sylvester.Sylvester",
+        "posterior.steps": 4,
+        "posterior.columns": 8,
+    },
+    "posterior=iaf": {
+        "posterior._target_": "vae_runner.posteriors.iaf.Iaf",
+        "posterior.steps": 4,
+        "posterior.width": 320,
+    },
+    "posterior=real_nvp": {
+        "posterior._target_": "vae_runner.posteriors.real_nvp.RealNvp",
+        "posterior.steps": 8,
+        "posterior.width": 128,
+    },
+    "prior=real_nvp": {
+        "prior._target_": "vae_runner.priors.real_nvp.RealNvp",
+        "prior.steps": 8,
+        "prior.width": 128,
+    },
     "prior=normal": {"prior._target_": "vae_runner.priors.normal.Normal"},
     "prior=learned_normal": {"prior._target_": "vae_runner.priors.learned_normal.LearnedNormal"},
     "prior=mixture": {"prior._target_": "vae_runner.priors.mixture.Mixture", "prior.components": 10},
@@ -502,6 +530,55 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 # What stands in the files that are no part's, and in config.yaml, which datasets and experiments change.
 FILES: dict[str, dict[str, Any]] = {
+    "method/planar_vae": {
+        "defaults": [
+            {"override /posterior": "planar"},
+            {"override /prior": "normal"},
+            {"override /loss": "vae"},
+            "_self_",
+        ],
+        "posterior.steps": 10,
+    },
+    "method/householder_vae": {
+        "defaults": [
+            {"override /posterior": "householder"},
+            {"override /prior": "normal"},
+            {"override /loss": "vae"},
+            "_self_",
+        ],
+        "posterior.steps": 10,
+    },
+    "method/sylvester_vae": {
+        "defaults": [
+            {"override /posterior": "sylvester"},
+            {"override /prior": "normal"},
+            {"override /loss": "vae"},
+            "_self_",
+        ],
+        "posterior.steps": 4,
+        "posterior.columns": 8,
+    },
+    "method/iaf_vae": {
+        "defaults": [
+            {"override /posterior": "iaf"},
+            {"override /prior": "normal"},
+            {"override /loss": "vae"},
+            "_self_",
+        ],
+        "posterior.steps": 4,
+        "posterior.width": 320,
+    },
+    "method/real_nvp_prior": {
+        "defaults": [
+            {"override /posterior": "gaussian"},
+            {"override /prior": "real_nvp"},
+            {"override /loss": "vae"},
+            "_self_",
+        ],
+        "loss.kl_warmup_epochs": 5.0,
+        "prior.steps": 20,
+        "prior.width": 128,
+    },
     "hydra/job_logging/vae_run": {
         "version": 1,
         "formatters.console.format": "${run_prefix:}%(message)s",
@@ -673,6 +750,12 @@ PRESETS: dict[str, list[str]] = {
 # From where to where a number may go: with a square bracket the end belongs to it, with a round one not. Those with a
 # point are fractions.
 BOUNDS = {
+    "posterior=planar": {"posterior.steps": "[1, 1000]"},
+    "posterior=householder": {"posterior.steps": "[1, 1000]"},
+    "posterior=sylvester": {"posterior.steps": "[1, 1000]", "posterior.columns": "[1, 1000]"},
+    "posterior=iaf": {"posterior.steps": "[1, 1000]", "posterior.width": "[1, 65536]"},
+    "posterior=real_nvp": {"posterior.steps": "[1, 1000]", "posterior.width": "[1, 65536]"},
+    "prior=real_nvp": {"prior.steps": "[1, 1000]", "prior.width": "[1, 65536]"},
     "": {
         "latent": "[1, 65536]",
         "epochs": "[1, inf)",

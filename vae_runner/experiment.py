@@ -162,7 +162,8 @@ def build_autoencoder(config: Config, image_shape: tuple[int, int, int], classes
         network, "model", image_shape=image_shape, latent=config.latent, posterior=families["posterior"],
         likelihood=families["likelihood"], **labels,
     )  # fmt: skip
-    families["prior"].create_weights(image_shape, config.latent, classes)
+    for family in families.values():
+        family.create_weights(image_shape, config.latent, classes)
     return Autoencoder(encoder, decoder, **families, classes=classes)
 
 

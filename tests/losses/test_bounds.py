@@ -1,13 +1,15 @@
 """Objectives on a linear-Gaussian model, in which log p(x) and the best posterior are known."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.losses.linear_gaussian import LinearGaussian, batch, value
+from tests.losses.linear_gaussian import SIDE, LinearGaussian, batch, value
 from vae_runner.distributions.sphere import UniformOnSphere
 from vae_runner.losses.base import Batch, Loss
 from vae_runner.losses.disentangled_prior import DisentangledPrior
@@ -17,6 +19,7 @@ from vae_runner.losses.mean_discrepancy import MeanDiscrepancy, mean_squared_dis
 from vae_runner.losses.regularized import Regularized
 from vae_runner.losses.renyi import Renyi
 from vae_runner.losses.total_correlation import TotalCorrelation
+from vae_runner.posteriors.real_nvp import RealNvp
 from vae_runner.training.noise import NumpyNoise
 
 IMAGES = 2000
@@ -132,6 +135,38 @@ def test_stl_has_the_elbos_gradient_in_the_mean_and_no_noise_at_the_exact_poster
     for column, spread in list(zip(mean, noise, strict=True))[: len(right.autoencoder.encoder.trainable_variables)]:
         np.testing.assert_allclose(column, 0, atol=2e-5)
         np.testing.assert_allclose(spread, 0, atol=2e-5)
+
+
+def with_couplings(model: LinearGaussian) -> LinearGaussian:
+    """The model, its posterior a flow whose networks are weights of the posterior itself."""
+    width, rng = 3, np.random.default_rng(0)
+    posterior = RealNvp(steps=2, width=width)
+    posterior.create_weights((SIDE, SIDE, 1), 2, 0)
+    for variable in posterior.trainable_variables:
+        variable.assign(rng.normal(0, 0.4, variable.shape))
+    heads = model.autoencoder.encoder.output
+    context = keras.layers.Dense(width, name="context")(model.autoencoder.encoder.layers[1].output)
+    outputs = {"base_mean": heads["mean"], "base_log_var": heads["log_var"], "context": context}
+    encoder = keras.Model(model.autoencoder.encoder.input, outputs)
+    return replace(model, autoencoder=replace(model.autoencoder, encoder=encoder, posterior=posterior))
+
+
+@pytest.mark.parametrize(("gradient", "samples"), [("dreg", 8), pytest.param("stl", 1, marks=pytest.mark.slow)])
+def test_with_a_flow_whose_weights_are_the_posteriors_own_the_mean_gradient_is_the_bounds_too(
+    gradient: str, samples: int
+) -> None:
+    model = with_couplings(LinearGaussian.make(4))
+    plain, error = gradients(ImportanceWeighted(samples), model, 1000)
+    other, other_error = gradients(ImportanceWeighted(samples, gradient=gradient), model, 1000)
+    assert len(plain) > len(model.autoencoder.encoder.trainable_variables) + 2  # the flow's are among them
+    for a, b, error_a, error_b in zip(plain, other, error, other_error, strict=True):
+        assert (np.abs(a - b) <= 5 * np.hypot(error_a, error_b) + 1e-6).all()
+
+
+def test_with_a_flow_bounds_are_ordered_too() -> None:
+    model = with_couplings(LinearGaussian.make(IMAGES))
+    elbo, iwae = -value(Elbo(), model), -value(ImportanceWeighted(samples=50), model)
+    assert elbo < iwae < model.log_p.mean()
 
 
 # --- β-TCVAE ---------------------------------------------------------------------------------------------------------

@@ -80,6 +80,12 @@ class Family:
     They are trained, checkpointed and saved like those of the networks.
     """
 
+    def create_weights(self, image_shape: tuple[int, int, int], latent: int, classes: int) -> None:
+        """Create the weights, if there are any, for images of this shape and so many latent dimensions.
+
+        `classes` is how many there are where labels are needed, by the networks or the prior; else 0.
+        """
+
     @property
     def variables(self) -> Sequence[tf.Variable]:
         """Return the weights; none where the class is no layer, whichever of its base classes comes first."""

@@ -8,7 +8,8 @@ from typing import ClassVar, NamedTuple
 
 import tensorflow as tf
 
-from vae_runner.distributions.base import Noise
+from vae_runner.distributions.base import Distribution, Noise
+from vae_runner.errors import UserError
 from vae_runner.losses.base import Batch, Loss
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.models.layers import batch_normalizations
@@ -86,8 +87,8 @@ def importance_weights(
 ) -> Weights:
     """Return the importance weights of `samples` draws for each image; the encoder passes over the images once.
 
-    With `density_is_constant`, log q(z|x) depends on the encoder by z alone, not by its parameters. `scale` is applied
-    to the draws.
+    With `density_is_constant`, log q(z|x) depends on encoder and posterior by z alone, not by their weights. `scale` is
+    applied to the draws.
     """
 
     def repeated(values: tf.Tensor) -> tf.Tensor:
@@ -100,16 +101,23 @@ def importance_weights(
     z = posterior.sample(_SeveralDraws(batch.noise, samples))
     if scale is not None:
         z = scale(z)
-    if density_is_constant:
-        fixed = {name: tf.stop_gradient(value) for name, value in parameters.items()}
-        posterior = autoencoder.posterior.distribution(fixed)
     likelihood = autoencoder.decode(z, labels, training)
     log_probs = (
         -likelihood.error(repeated(batch.images)),
         autoencoder.latent_prior(labels).log_prob(z),
-        posterior.log_prob(z),
+        _constant_log_prob(posterior, z) if density_is_constant else posterior.log_prob(z),
     )
     return Weights(*(tf.reshape(log_prob, [-1, samples]) for log_prob in log_probs))
+
+
+def _constant_log_prob(distribution: Distribution, z: tf.Tensor) -> tf.Tensor:
+    """Return log_prob(z), `[batch]`, with the gradient by z alone, whatever the distribution is made of."""
+    fixed = tf.stop_gradient(z)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(fixed)
+        log_prob = distribution.log_prob(fixed)
+    score = tf.stop_gradient(tape.gradient(log_prob, fixed))
+    return tf.stop_gradient(log_prob) + tf.reduce_sum(score * (z - fixed), axis=1)
 
 
 @dataclass(frozen=True)
@@ -132,7 +140,19 @@ class ImportanceWeighted(Loss):
     needs_density: ClassVar = True
 
     def check(self, autoencoder: Autoencoder) -> None:
-        """Warn of a decoder that mixes the draws."""
+        """Refuse a gradient for which the posterior's density is taken at z, where it is known at its draws only.
+
+        Warn of a decoder that mixes the draws.
+
+        Raises:
+            UserError: it is so.
+        """
+        if self.gradient != "iwae" and not autoencoder.posterior.has_density_everywhere:
+            raise UserError(
+                f"loss.gradient={self.gradient} needs the posterior's density as a function of z, which "
+                f"{type(autoencoder.posterior).__name__} has at its own draws only: choose loss.gradient=iwae, or a "
+                "posterior with an inverse like householder or real_nvp"
+            )
         warn_of_mixed_draws(autoencoder, self.samples * self.groups)
 
     def __call__(

@@ -13,6 +13,7 @@ class Posterior(Family):
     """A family of distributions q(z|x)."""
 
     has_density: bool  # whether its distributions have a log-density, which a KL term needs
+    has_density_everywhere: bool = True  # whether at any z, and at the cost of a draw; else at the last draw only
 
     def z_shape(self, latent: Shape) -> Shape:
         """Return the shape of z, as the decoder is given it; `latent` is how many dimensions it has."""

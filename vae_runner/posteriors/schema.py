@@ -1,6 +1,41 @@
-"""The posteriors that a run can choose."""
+"""The posteriors that a run can choose, with their keys."""
 
-from vae_runner.config.registry import Component
+from dataclasses import dataclass
+
+from vae_runner.config.keys import key
+from vae_runner.config.registry import Built, Component
+
+
+@dataclass
+class FlowConfig(Built):
+    """The keys of maps whose parameters are the image's own."""
+
+    steps: int = key(10, minimum=1, maximum=1000, unit="maps")
+
+
+@dataclass
+class SylvesterConfig(FlowConfig):
+    """The keys of Sylvester maps."""
+
+    steps: int = key(4, minimum=1, maximum=1000, unit="maps")
+    columns: int = key(8, minimum=1, maximum=1000)
+
+
+@dataclass
+class IafConfig(FlowConfig):
+    """The keys of inverse autoregressive maps."""
+
+    steps: int = key(4, minimum=1, maximum=1000, unit="maps")
+    width: int = key(320, minimum=1, maximum=65536, unit="units a hidden layer")
+
+
+@dataclass
+class RealNvpConfig(FlowConfig):
+    """The keys of affine couplings."""
+
+    steps: int = key(8, minimum=1, maximum=1000, unit="maps")
+    width: int = key(128, minimum=1, maximum=65536, unit="units a hidden layer")
+
 
 VECTOR = frozenset({"vector"})
 DENSITY = frozenset({"density"})
@@ -19,4 +54,22 @@ COMPONENTS = (
         gives=DENSITY | {"sphere"},
     ),
     Component("posterior", "point", "vae_runner.posteriors.point.Point", gives=VECTOR),
+    Component(
+        "posterior", "planar", "vae_runner.posteriors.planar.Planar", FlowConfig, "steps", gives=VECTOR | DENSITY,
+    ),
+    Component(
+        "posterior", "householder", "vae_runner.posteriors.householder.Householder", FlowConfig, "steps",
+        gives=VECTOR | DENSITY,
+    ),
+    Component(
+        "posterior", "sylvester", "vae_runner.posteriors.sylvester.Sylvester", SylvesterConfig, "steps columns",
+        gives=VECTOR | DENSITY,
+    ),
+    Component(
+        "posterior", "iaf", "vae_runner.posteriors.iaf.Iaf", IafConfig, "steps width", gives=VECTOR | DENSITY,
+    ),
+    Component(
+        "posterior", "real_nvp", "vae_runner.posteriors.real_nvp.RealNvp", RealNvpConfig, "steps width",
+        gives=VECTOR | DENSITY,
+    ),
 )  # fmt: skip

@@ -24,12 +24,6 @@ class Prior(Family):
     symbol: str  # its formula, for the titles of figures
     needs_labels: bool = False  # whether it is another distribution for each class
 
-    def create_weights(self, image_shape: tuple[int, int, int], latent: int, classes: int) -> None:
-        """Create the weights, if there are any, for images of this shape and so many latent dimensions.
-
-        `classes` is how many there are where labels are needed, by the networks or the prior; else 0.
-        """
-
     @property
     def description(self) -> str:
         """Return what titles of figures call it in words: its formula, where a prior says nothing else."""

@@ -20,6 +20,14 @@ class VampConfig(Built):
     pseudo_inputs: int = key(500, minimum=1, maximum=100_000)
 
 
+@dataclass
+class RealNvpConfig(Built):
+    """The keys of affine couplings."""
+
+    steps: int = key(8, minimum=1, maximum=1000, unit="maps")
+    width: int = key(128, minimum=1, maximum=65536, unit="units a hidden layer")
+
+
 VECTORS = {"posterior": "vector"}
 LABELLED_VECTORS = {**VECTORS, "dataset": "labels"}
 
@@ -33,5 +41,6 @@ COMPONENTS = (
     Component(
         "prior", "class_conditional", "vae_runner.priors.class_conditional.ClassConditional", needs=LABELLED_VECTORS,
     ),
+    Component("prior", "real_nvp", "vae_runner.priors.real_nvp.RealNvp", RealNvpConfig, "steps width", needs=VECTORS),
     Component("prior", "sphere", "vae_runner.priors.sphere.Sphere", needs={"posterior": "sphere"}),
 )  # fmt: skip

@@ -1,0 +1,28 @@
+"""A Gaussian bent along a direction, again and again."""
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from vae_runner.flows import planar
+from vae_runner.posteriors.base import Shape
+from vae_runner.posteriors.flow import FlowPosterior
+
+
+class Planar(FlowPosterior):
+    """q(z|x) by so many planar maps of the image's own (Rezende & Mohamed, 2015)."""
+
+    has_density_everywhere = False
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+
+    def flow_parameters(self, latent: int) -> dict[str, Shape]:
+        """Return two vectors and a number for each step."""
+        return {"normals": (self._steps * latent,), "shifts": (self._steps * latent,), "offsets": (self._steps,)}
+
+    def flow(self, parameters: Mapping[str, tf.Tensor]) -> planar.Planar:
+        """Return the maps of a batch."""
+        vectors = [self._steps, parameters["base_mean"].shape[1]]
+        normals, shifts = (tf.reshape(parameters[name], [-1, *vectors]) for name in ("normals", "shifts"))
+        return planar.Planar(normals, shifts, parameters["offsets"])

@@ -1,0 +1,33 @@
+"""A Gaussian after affine couplings of its halves."""
+
+from collections.abc import Mapping
+
+import keras
+import tensorflow as tf
+
+from vae_runner.flows import real_nvp
+from vae_runner.posteriors.base import Shape
+from vae_runner.posteriors.flow import FlowPosterior
+
+
+class RealNvp(FlowPosterior, keras.layers.Layer):
+    """q(z|x) by so many affine couplings (Dinh et al., 2017).
+
+    All images share their networks, of `width` units a hidden layer, to whose first one each image adds a context.
+    """
+
+    def __init__(self, steps: int, width: int) -> None:
+        super().__init__()
+        self._steps, self._width = steps, width
+
+    def create_weights(self, image_shape: tuple[int, int, int], latent: int, classes: int) -> None:
+        """Create the networks."""
+        self._networks = real_nvp.coupling_networks(self._steps, latent, self._width)
+
+    def flow_parameters(self, latent: int) -> dict[str, Shape]:
+        """Return the context."""
+        return {"context": (self._width,)}
+
+    def flow(self, parameters: Mapping[str, tf.Tensor]) -> real_nvp.RealNvp:
+        """Return the couplings of a batch."""
+        return real_nvp.RealNvp(self._networks.given(parameters["context"]))
