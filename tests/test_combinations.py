@@ -22,7 +22,7 @@ SMALL = (
     *("model=mlp", "model.width=8", "latent=3"),
 )
 FEW = {  # of what is many by default, or of images that the digits are not
-    "likelihood=bernoulli": "dataset._target_=tests.binary_digits.load",
+    "likelihood=bernoulli": "dataset.binarize=dynamic",
     "prior=vamp": "prior.pseudo_inputs=4",
     "method=vampprior": "prior.pseudo_inputs=4",
     "method=mixture_prior": "prior.components=4",
