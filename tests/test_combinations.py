@@ -6,27 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_module
 
 from tests.combinations import every_fitting, names, tables
 from tests.conftest import REPOSITORY, command, mostly_slow
-from vae_runner.config.checks import check
-from vae_runner.experiment import Experiment, build_experiment
-from vae_runner.runtime.hardware import setup
-from vae_runner.schema import Config
+from tests.small_experiments import SMALL, built, problems, two_steps
 from vae_runner.trackers.summary import show_summary
-from vae_runner.training.stopwatch import Stopwatch
-
-SMALL = (
-    *("dataset=digits", "dataset.limit=40", "batch_size=16", "epochs=1", "hardware=cpu"),
-    *("model=mlp", "model.width=8", "latent=3"),
-)
-FEW = {  # of what is many by default, or of images that the digits are not
-    "likelihood=bernoulli": "dataset.binarize=dynamic",
-    "prior=vamp": "prior.pseudo_inputs=4",
-    "method=vampprior": "prior.pseudo_inputs=4",
-    "method=mixture_prior": "prior.components=4",
-}
 
 
 def combinations() -> Iterator[tuple[str, str, str, str]]:
@@ -44,16 +28,6 @@ def pairs(chosen: tuple[str, ...]) -> set[tuple[tuple[int, str], tuple[int, str]
     return set(of_two(enumerate(chosen), 2))
 
 
-def built(*overrides: str) -> Experiment:
-    """A small experiment."""
-    few = [FEW[override] for override in overrides if override in FEW]
-    with initialize_config_module("vae_runner.conf", version_base="1.3"):
-        config = compose("config", [*SMALL, *overrides, *few])
-    check(config)
-    made = Config.of(config)
-    return build_experiment(made, setup(made.hardware, made.seed), Stopwatch())
-
-
 COMBINATIONS = [
     chosen if number < 12 else pytest.param(*chosen, marks=pytest.mark.slow)
     for number, chosen in enumerate(combinations())
@@ -65,22 +39,7 @@ def test_two_steps_have_a_finite_loss_and_move_every_weight_that_takes_part(
     posterior: str, prior: str, likelihood: str, loss: str
 ) -> None:
     experiment = built(f"posterior={posterior}", f"prior={prior}", f"likelihood={likelihood}", f"loss={loss}")
-    before = [np.array(variable) for variable in experiment.autoencoder.trainable_variables]
-    result = experiment.trainer.run_epoch(lambda progress: None)
-    assert all(np.isfinite(value) for value in result.metrics.values()), result.metrics
-    unmoved = {
-        variable.path
-        for variable, old in zip(experiment.autoencoder.trainable_variables, before, strict=True)
-        if np.array_equal(variable, old)
-    }
-    autoencoder, idle = experiment.autoencoder, []
-    if loss in ("ae", "rae"):  # of which the mean alone takes part
-        taking_part = ("mean", "direction", "dense")
-        idle = [*autoencoder.prior.trainable_variables, *autoencoder.posterior.trainable_variables]
-        idle += [v for v in autoencoder.encoder.trainable_variables if v.path.split("/")[-2] not in taking_part]
-    elif loss == "mmd":  # draws do not move with a mixture's weights
-        idle = [v for v in autoencoder.prior.trainable_variables if v.path.endswith("logits")]
-    assert unmoved <= {variable.path for variable in idle}
+    assert not list(problems(experiment, loss))
 
 
 METHODS = sorted(file.stem for file in (REPOSITORY / "conf" / "method").glob("*.yaml"))
@@ -88,8 +47,8 @@ METHODS = sorted(file.stem for file in (REPOSITORY / "conf" / "method").glob("*.
 
 @pytest.mark.parametrize("method", mostly_slow(METHODS, quick=4))
 def test_a_method_composes_and_trains(method: str) -> None:
-    result = built(f"method={method}").trainer.run_epoch(lambda progress: None)
-    assert all(np.isfinite(value) for value in result.metrics.values()), result.metrics
+    metrics = two_steps(built(f"method={method}"))
+    assert all(np.isfinite(value) for value in metrics.values()), metrics
 
 
 def test_the_tables_of_what_fits_what_are_those_of_the_registry() -> None:
