@@ -48,21 +48,15 @@ def _freeze() -> None:
     gc.freeze()
 
 
-def two_steps(experiment: Experiment) -> dict[str, float]:
+def two_steps(experiment: Experiment, compiled: bool = True) -> dict[str, float]:
     """Take two optimizer steps, on batches of two sizes, and return the loss and terms of the second, and test/….
 
     It is the arithmetic of `InnerLoop`, traced once for both of its loops, and without AutoGraph: what takes most of
-    the time of a small run is tracing.
+    the time of a small run is tracing. Not `compiled` it takes a third of that.
     """
     inner, split = experiment.trainer._inner, experiment.dataset.train
     image_shape = experiment.dataset.image_shape
 
-    @tf.function(
-        autograph=False,
-        input_signature=[
-            tf.TensorSpec([None, *image_shape], tf.uint8), tf.TensorSpec([None], tf.int64), tf.TensorSpec([], tf.int64)
-        ],
-    )  # fmt: skip
     def step(pixels: tf.Tensor, labels: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         count, zero = tf.shape(pixels, tf.int64)[0], tf.constant(0, tf.int64)
         share = Share(labels, zero, tf.cast(count, tf.float64), count, labels)
@@ -72,10 +66,13 @@ def two_steps(experiment: Experiment) -> dict[str, float]:
         with tf.control_dependencies([trained]):
             return trained, inner._evaluate_loss(pixels, labels, other, place)
 
+    images_of_any_number = [tf.TensorSpec([None, *image_shape], tf.uint8), tf.TensorSpec([None], tf.int64)]
+    signature = [*images_of_any_number, tf.TensorSpec([], tf.int64)]
+    taken = tf.function(step, input_signature=signature, autograph=False) if compiled else step
     assert split.labels is not None
     for number, part in enumerate((slice(BATCH), slice(BATCH, BATCH + FEWER))):
         images, labels = tf.constant(np.asarray(split.images[part])), tf.constant(split.labels[part])
-        results = experiment.machine.strategy.run(step, args=(images, labels, tf.constant(number, tf.int64)))
+        results = experiment.machine.strategy.run(taken, args=(images, labels, tf.constant(number, tf.int64)))
     return {
         f"{name}{term}": float(value)
         for name, values in zip(("train/", "test/"), results, strict=True)
@@ -83,11 +80,13 @@ def two_steps(experiment: Experiment) -> dict[str, float]:
     }
 
 
-def problems(experiment: Experiment, loss: str) -> Iterator[str]:
+def problems(experiment: Experiment, loss: str, compiled: bool = True) -> Iterator[str]:
     """Take two steps; yield what is not finite, and the variables that should have moved, and did not."""
     variables = experiment.autoencoder.trainable_variables
     before = [np.array(variable) for variable in variables]
-    yield from (f"{name} is {value}" for name, value in two_steps(experiment).items() if not np.isfinite(value))
+    yield from (
+        f"{name} is {value}" for name, value in two_steps(experiment, compiled).items() if not np.isfinite(value)
+    )
     idle = {id(variable) for variable in _idle(experiment, loss)}
     for variable, old in zip(variables, before, strict=True):
         if id(variable) not in idle and np.array_equal(variable, old):

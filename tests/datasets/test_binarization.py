@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.test_combinations import built
+from tests.small_experiments import built
 from vae_runner.datasets import binarization
 from vae_runner.datasets.binarization import BinaryImages, build_dataset, drawn
 from vae_runner.datasets.dataset import Dataset, Split
