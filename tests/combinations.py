@@ -1,10 +1,19 @@
-"""Which components fit: `python -m tests.combinations` prints the tables of docs/methods.md, made from the registry."""
+"""Which components fit: `python -m tests.combinations` prints the tables of docs/methods.md, made from the registry.
 
+With `--train` it also takes two optimizer steps of every posterior × prior × loss that fits.
+"""
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections import Counter
 from itertools import product
 
 from vae_runner.config import registry
 from vae_runner.config.fit import check_fit
-from vae_runner.errors import UserError
+from vae_runner.config.registry import Component
+from vae_runner.errors import UnfitError, UserError
 from vae_runner.schema import register_schemas
 
 AXES = ("posterior", "prior", "likelihood", "loss")
@@ -16,15 +25,15 @@ def names(group: str) -> list[str]:
     return [component.name for component in registry.components(group)]
 
 
-def target(group: str, name: str) -> str | None:
-    """Return what a component is built from."""
-    return next(component.target for component in registry.components(group) if component.name == name)
+def component(group: str, name: str) -> Component:
+    """Return a component by its name."""
+    return next(known for known in registry.components(group) if known.name == name)
 
 
 def fits(**chosen: str) -> bool:
     """Return whether components fit each other, each given by its group."""
     try:
-        check_fit({group: target(group, name) for group, name in chosen.items()})
+        check_fit({group: component(group, name).target for group, name in chosen.items()})
     except UserError:
         return False
     return True
@@ -45,13 +54,66 @@ def table(rows: str, columns: str) -> str:
     return "\n".join(lines)
 
 
+def conditional() -> list[bool]:
+    """Return whether networks can be given the labels: not, or also."""
+    fields = [field.name for model in registry.components("model") for field in dataclasses.fields(model.schema)]
+    return [False, True] if "conditional" in fields else [False]
+
+
+def every_trained() -> list[tuple[str, ...]]:
+    """Return every posterior × prior × loss that fits, each with one likelihood: these take turns."""
+    taken = dict.fromkeys(names("likelihood"), 0)
+    chosen = []
+    for posterior, prior, loss in product(names("posterior"), names("prior"), names("loss")):
+        fitting = [name for name in taken if fits(posterior=posterior, prior=prior, likelihood=name, loss=loss)]
+        if fitting:
+            likelihood = min(fitting, key=taken.__getitem__)
+            taken[likelihood] += 1
+            chosen.append((posterior, prior, likelihood, loss))
+    return chosen
+
+
 def tables() -> str:
     """Return the tables of all pairs of groups in which something does not fit."""
     pairs = (("posterior", "prior"), ("posterior", "loss"), ("likelihood", "loss"))
     counts = " × ".join(f"{len(names(group))} {group}s" for group in AXES).replace("losss", "losses")
-    fitting = len(every_fitting())
-    return "\n\n".join([*(table(*pair) for pair in pairs), f"Of {counts}, {fitting:,} combinations fit."])
+    trained = f"Of posterior, prior and loss, {len(every_trained()):,} combinations fit."
+    fitting = f"Of {counts}, {len(every_fitting()):,} combinations fit. {trained}"
+    return "\n\n".join([*(table(*pair) for pair in pairs), fitting])
+
+
+def train() -> bool:
+    """Take two steps of every posterior × prior × loss; print failures and counts; return whether none failed.
+
+    Refused is what is refused before any work. What the registry lets through, and is refused later, has failed.
+    """
+    from tests.small_experiments import built, problems  # which import TensorFlow
+
+    start, chosen = time.monotonic(), every_trained()
+    counts = Counter(refused=(len(names("posterior")) * len(names("prior")) * len(names("loss")) - len(chosen)))
+    counts["refused"] *= len(conditional())
+    for components, labelled in product(chosen, conditional()):
+        overrides = [f"{group}={name}" for group, name in zip(AXES, components, strict=True)]
+        overrides += ["model.conditional=true"] if labelled else []
+        try:
+            found = list(problems(built(*overrides), components[-1], compiled=False))
+        except UnfitError:
+            counts["refused"] += 1
+            continue
+        except Exception as error:  # Whatever it is, the others are still trained.
+            found = [f"{type(error).__name__}: {error}"]
+        counts["failed" if found else "trained"] += 1
+        if found:
+            print(" ".join(overrides), "; ".join(found), sep=": ", flush=True)
+    said = ", ".join(f"{counts[how]} {how}" for how in ("trained", "failed", "refused"))
+    print(f"posterior × prior × loss: {said}, in {time.monotonic() - start:.0f} seconds")
+    return not counts["failed"]
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser("python -m tests.combinations", description=__doc__)
+    parser.add_argument("--train", action="store_true", help="train every posterior × prior × loss that fits, too")
+    arguments = parser.parse_args()
     print(tables())
+    if arguments.train:
+        sys.exit(not train())

@@ -2,34 +2,25 @@
 
 from collections.abc import Callable, Iterator
 from itertools import combinations as of_two
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_module
+import tensorflow as tf
 
-from tests.combinations import every_fitting, names, tables
+from tests.combinations import AXES, component, every_fitting, every_trained, names, tables
 from tests.conftest import REPOSITORY, command, mostly_slow
-from vae_runner.config.checks import check
-from vae_runner.experiment import Experiment, build_experiment
-from vae_runner.runtime.hardware import setup
-from vae_runner.schema import Config
+from tests.small_experiments import SMALL, built, problems, two_steps
+from vae_runner.config.instantiation import build
+from vae_runner.distributions.base import Distribution, Factorised
+from vae_runner.distributions.gaussian import DiagonalGaussian
+from vae_runner.losses.base import check_fit
+from vae_runner.models import mlp
+from vae_runner.models.autoencoder import Autoencoder
+from vae_runner.posteriors.base import Posterior
 from vae_runner.trackers.summary import show_summary
-from vae_runner.training.stopwatch import Stopwatch
-
-SMALL = (
-    *("dataset=digits", "dataset.limit=40", "batch_size=16", "epochs=1", "hardware=cpu"),
-    *("model=mlp", "model.width=8", "latent=3"),
-)
-FEW = {  # of what is many by default, or of images that the digits are not
-    "likelihood=bernoulli": "dataset._target_=tests.binary_digits.load",
-    "prior=vamp": "prior.pseudo_inputs=4",
-    "prior=real_nvp": "prior.steps=2",
-    **{f"posterior={flow}": "posterior.steps=2" for flow in ("planar", "householder", "sylvester", "iaf", "real_nvp")},
-    "method=real_nvp_prior": "prior.steps=2",
-    "method=vampprior": "prior.pseudo_inputs=4",
-    "method=mixture_prior": "prior.components=4",
-}
 
 
 def combinations() -> Iterator[tuple[str, str, str, str]]:
@@ -47,16 +38,6 @@ def pairs(chosen: tuple[str, ...]) -> set[tuple[tuple[int, str], tuple[int, str]
     return set(of_two(enumerate(chosen), 2))
 
 
-def built(*overrides: str) -> Experiment:
-    """A small experiment."""
-    few = [FEW[override] for override in overrides if override in FEW]
-    with initialize_config_module("vae_runner.conf", version_base="1.3"):
-        config = compose("config", [*SMALL, *overrides, *few])
-    check(config)
-    made = Config.of(config)
-    return build_experiment(made, setup(made.hardware, made.seed), Stopwatch())
-
-
 COMBINATIONS = [
     chosen if number < 12 else pytest.param(*chosen, marks=pytest.mark.slow)
     for number, chosen in enumerate(combinations())
@@ -68,22 +49,46 @@ def test_two_steps_have_a_finite_loss_and_move_every_weight_that_takes_part(
     posterior: str, prior: str, likelihood: str, loss: str
 ) -> None:
     experiment = built(f"posterior={posterior}", f"prior={prior}", f"likelihood={likelihood}", f"loss={loss}")
-    before = [np.array(variable) for variable in experiment.autoencoder.trainable_variables]
-    result = experiment.trainer.run_epoch(lambda progress: None)
-    assert all(np.isfinite(value) for value in result.metrics.values()), result.metrics
-    unmoved = {
-        variable.path
-        for variable, old in zip(experiment.autoencoder.trainable_variables, before, strict=True)
-        if np.array_equal(variable, old)
+    assert not list(problems(experiment, loss))
+
+
+CLASSES_GIVE: dict[tuple[str, str], Callable[[Any], bool]] = {  # what a component gives, by its class, not its entry
+    ("posterior", "density"): lambda posterior: posterior.has_density,
+    ("posterior", "factorised"): lambda posterior: isinstance(of_zeros(posterior), Factorised),
+    ("posterior", "gaussian"): lambda posterior: isinstance(of_zeros(posterior), DiagonalGaussian),
+    ("posterior", "sphere"): lambda posterior: posterior.z_shape((3,)) == (4,),
+    ("posterior", "vector"): lambda posterior: posterior.z_shape((3,)) == (3,),
+    ("likelihood", "density"): lambda likelihood: likelihood.measure is not None,
+}
+
+
+def of_zeros(posterior: Posterior) -> Distribution:
+    """The posterior of two images for which the encoder gives zeros."""
+    shapes = posterior.parameters((3,))
+    return posterior.distribution({name: tf.zeros([2, *shape]) for name, shape in shapes.items()})
+
+
+@pytest.mark.parametrize(("group", "given"), CLASSES_GIVE, ids=str)
+def test_components_give_what_the_registry_says_and_nothing_else_of_it(group: str, given: str) -> None:
+    for name in names(group):
+        assert (given in component(group, name).gives) == CLASSES_GIVE[group, given](of_name(group, name)), name
+
+
+def of_name(group: str, name: str) -> Any:
+    """A component, with the keys that it has by default."""
+    return build(component(group, name).node, group)  # type: ignore[arg-type]
+
+
+def test_what_the_registry_lets_through_is_not_refused_when_it_is_built() -> None:
+    made = {group: {name: of_name(group, name) for name in names(group)} for group in AXES}
+    networks = {
+        (posterior, likelihood): mlp.build((8, 8, 1), 3, q, p, width=1, depth=1)
+        for (posterior, q), (likelihood, p) in product(made["posterior"].items(), made["likelihood"].items())
     }
-    autoencoder, idle = experiment.autoencoder, []
-    if loss in ("ae", "rae"):  # of which the mean alone takes part
-        spreads = ("log_var", "base_log_var", "log_scale", "scale", "concentration")
-        idle = [*autoencoder.prior.trainable_variables]
-        idle += [v for v in autoencoder.encoder.trainable_variables if v.path.split("/")[-2] in spreads]
-    elif loss == "mmd":  # draws do not move with a mixture's weights
-        idle = [v for v in autoencoder.prior.trainable_variables if v.path.endswith("logits")]
-    assert unmoved <= {variable.path for variable in idle}
+    for posterior, prior, likelihood, loss in every_fitting():
+        parts = made["posterior"][posterior], made["prior"][prior], made["likelihood"][likelihood]
+        check_fit(made["loss"][loss], parts[0], parts[2])
+        made["loss"][loss].check(Autoencoder(*networks[posterior, likelihood], *parts))
 
 
 METHODS = sorted(file.stem for file in (REPOSITORY / "conf" / "method").glob("*.yaml"))
@@ -91,12 +96,19 @@ METHODS = sorted(file.stem for file in (REPOSITORY / "conf" / "method").glob("*.
 
 @pytest.mark.parametrize("method", mostly_slow(METHODS, quick=4))
 def test_a_method_composes_and_trains(method: str) -> None:
-    result = built(f"method={method}").trainer.run_epoch(lambda progress: None)
-    assert all(np.isfinite(value) for value in result.metrics.values()), result.metrics
+    metrics = two_steps(built(f"method={method}"))
+    assert all(np.isfinite(value) for value in metrics.values()), metrics
 
 
 def test_the_tables_of_what_fits_what_are_those_of_the_registry() -> None:
     assert tables() in (REPOSITORY / "docs" / "methods.md").read_text()
+
+
+def test_every_likelihood_has_a_turn_where_all_posteriors_priors_and_losses_are_trained() -> None:
+    trained = every_trained()
+    assert {likelihood for _, _, likelihood, _ in trained} == set(names("likelihood"))
+    assert len({(posterior, prior, loss) for posterior, prior, _, loss in trained}) == len(trained)
+    assert set(trained) <= set(every_fitting())
 
 
 def test_every_method_and_every_component_is_described() -> None:

@@ -50,6 +50,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "dataset._target_": "vae_runner.datasets.cartoon.load",
         "dataset.limit": None,
         "dataset.validation_fraction": 0.0,
+        "dataset.binarize": "none",
         "dataset.root": None,
         "dataset.data_dir": "${data_dir}",
         "dataset.image_size": 256,
@@ -69,6 +70,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "dataset._target_": "vae_runner.datasets.digits.load",
         "dataset.limit": None,
         "dataset.validation_fraction": 0.0,
+        "dataset.binarize": "none",
         "dataset.test_fraction": 0.2,
     },
     "dataset=fashion": {
@@ -78,6 +80,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "dataset._target_": "vae_runner.datasets.fashion.load",
         "dataset.limit": None,
         "dataset.validation_fraction": 0.0,
+        "dataset.binarize": "none",
         "dataset.root": None,
         "dataset.data_dir": "${data_dir}",
         "dataset.url": "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion",
@@ -89,6 +92,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "dataset._target_": "vae_runner.datasets.folder.load",
         "dataset.limit": None,
         "dataset.validation_fraction": 0.0,
+        "dataset.binarize": "none",
         "dataset.root": None,
         "dataset.data_dir": "${data_dir}",
         "dataset.image_size": 64,
@@ -106,6 +110,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "dataset._target_": "vae_runner.datasets.mnist.load",
         "dataset.limit": None,
         "dataset.validation_fraction": 0.0,
+        "dataset.binarize": "none",
         "dataset.root": None,
         "dataset.data_dir": "${data_dir}",
         "dataset.url": "https://ossci-datasets.s3.amazonaws.com/mnist",
@@ -520,11 +525,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "sweep.resume": False,
         "sweep.dir": None,
         "sweep.metric": "test/loss",
+        "sweep.unfit": "refuse",
     },
     "sweep=resume": {
         "sweep.resume": True,
         "sweep.dir": None,
         "sweep.metric": "test/loss",
+        "sweep.unfit": "refuse",
     },
 }
 
@@ -877,13 +884,18 @@ BOUNDS = {
 ACTIVATIONS = ("leaky_relu", "relu", "elu", "selu", "gelu", "silu", "softplus", "tanh")
 
 # Which words, or few numbers, a key may have.
+BINARIZE = {"dataset.binarize": ("none", "threshold", "dynamic", "static")}
 CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
+    **{f"dataset={name}": BINARIZE for name in ("digits", "fashion", "mnist")},
+    **{f"sweep={name}": {"sweep.unfit": ("refuse", "skip")} for name in ("new", "resume")},
     "dataset=folder": {
+        **BINARIZE,
         "dataset.channels": (1, 3),
         "dataset.labels": ("folders",),
         "dataset.on_error": ("stop", "skip"),
     },
     "dataset=cartoon": {
+        **BINARIZE,
         "dataset.channels": (1, 3),
         "dataset.labels": ("folders",),
         "dataset.on_error": ("stop", "skip"),

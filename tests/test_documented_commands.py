@@ -38,6 +38,7 @@ NOT_RUN = {
         "pip install 'vae-runner[sweep]'",
     ],
     "prints tables that tests/test_combinations.py compares": ["python -m tests.combinations"],
+    "trains for minutes what tests/test_combinations.py trains in part": ["python -m tests.combinations --train"],
     "runs these tests": [
         "pytest",
         "pytest -m ''",
@@ -145,6 +146,8 @@ STORIES = {
             "vae-run dataset=fashion posterior=laplace prior=mixture likelihood=discretized_logistic loss=renyi",
             FEW,
         ),
+        Step("vae-run dataset=mnist dataset.binarize=dynamic likelihood=bernoulli loss=iwae", FEW),
+        Step("vae-run -m posterior=gaussian,laplace,point loss=vae,beta_tc,mmd sweep.unfit=skip", FEW),
     ],
     "going on": [
         Step("vae-run", FEW),

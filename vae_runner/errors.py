@@ -19,6 +19,10 @@ class UserError(Exception):
         super().__init__(printable(" ".join(message.split())))
 
 
+class UnfitError(UserError):
+    """Components, or keys of one, do not go together; others of the same sweep may."""
+
+
 class UnwritableError(UserError):
     """A file cannot be written: no room, a limit, no permission. What was there before is as it was."""
 

@@ -14,7 +14,8 @@ from vae_runner.config.checks import check_values
 from vae_runner.config.fingerprint import fingerprint
 from vae_runner.config.instantiation import build, keys_of, takes
 from vae_runner.config.registry import Built
-from vae_runner.datasets.dataset import Dataset, Split, check_dataset, check_labels, mean_image
+from vae_runner.datasets.binarization import build_dataset
+from vae_runner.datasets.dataset import Dataset, Split, check_labels, mean_image
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.errors import DAMAGED, UserError, did_you_mean
 from vae_runner.figures.trained import Trained
@@ -79,8 +80,7 @@ def build_experiment(
     Raises:
         UserError: they do not fit.
     """
-    dataset: Dataset = build(config.dataset, "dataset")
-    check_dataset(dataset)
+    dataset = build_dataset(config.dataset)
     devices = f"{len(machine.strategy.extended.worker_devices)} {machine.description['device']}"
     # The images may lie elsewhere on every machine.
     computed = fingerprint(config.content, without=["dataset.root"])
@@ -107,7 +107,8 @@ def build_experiment(
             encoder, decoder = (fuse(network, machine.custom_ops) for network in networks)
             fused = replace(autoencoder, encoder=encoder, decoder=decoder)
         players = build_players(config, loss, autoencoder, train.steps, machine.replicas)
-    inner = InnerLoop(fused, loss, players, machine, config.seed, train.steps)
+    binarizes = dataset.binarize == "dynamic"
+    inner = InnerLoop(fused, loss, players, machine, config.seed, train.steps, binarizes=binarizes)
     metrics = [f"{split}/{name}" for split in dataset.splits for name in inner.names]
     check_metric("early_stopping.metric", config.early_stopping.metric, metrics)
     check_metric("checkpoint.metric", config.checkpoint.metric, metrics)

@@ -85,11 +85,12 @@ class Config(Keys):
 
 @dataclass
 class SweepConfig(Keys):
-    """Which sweep is continued, and what it is judged by."""
+    """Which sweep is continued, what it is judged by, and what becomes of combinations that do not fit."""
 
     resume: bool = False
     dir: str | None = None
     metric: str = "test/loss"
+    unfit: str = key("refuse", choices=("refuse", "skip"))
 
 
 @dataclass
@@ -104,7 +105,7 @@ class CommandConfig(Config):
 ROOMS = (datasets, models, posteriors, priors, likelihoods, losses, acceleration, training, runtime, figures)
 register(
     *(component for room in ROOMS for component in room.COMPONENTS),
-    Component("sweep", "new", None, SweepConfig, "dir metric"),
+    Component("sweep", "new", None, SweepConfig, "dir metric unfit"),
     Component("", "config", None, CommandConfig),
 )
 

@@ -97,3 +97,16 @@ def test_a_search_whose_process_is_killed_repeats_the_trial_it_was_in(tmp_path: 
     assert result.returncode == 0, result.stderr
     assert states(tmp_path / "sweep") == {"finished": 3}
     assert [state for state, _ in trials(tmp_path / "sweep")].count("COMPLETE") == 3
+
+
+@pytest.mark.slow
+def test_a_trial_that_does_not_fit_is_left_out_and_neither_a_run_nor_a_failure_of_the_command(tmp_path: Path) -> None:
+    arguments = ("posterior=choice(point,gaussian)", "sweep.unfit=skip", "hydra.sweeper.n_trials=5")
+    result = command("vae-run", "-m", "hydra/sweeper=optuna", *SMALL, *arguments, "sweep.dir=sweep", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    found = [(state, params["posterior"]) for state, params in trials(tmp_path / "sweep")]
+    assert set(found) == {("FAIL", "point"), ("COMPLETE", "gaussian")}
+    finished = [state for state, _ in found].count("COMPLETE")
+    assert states(tmp_path / "sweep") == {"finished": finished}
+    assert result.stdout.count("Left out: loss=vae needs a posterior with a density") == 5 - finished
+    assert len([path for path in (tmp_path / "sweep").iterdir() if path.is_dir()]) == finished

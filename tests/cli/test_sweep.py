@@ -327,3 +327,57 @@ def test_a_sweep_is_told_of_while_it_runs(tmp_path: Path) -> None:
     assert process.poll() is None
     process.communicate(timeout=120)
     assert time.time() - page.stat().st_mtime < 60
+
+
+UNFIT = ("-m", "posterior=gaussian,point", "loss=vae,iwae", "sweep.unfit=skip", "sweep.dir=sweep", *SMALL)
+
+
+def test_what_does_not_fit_is_left_out_of_a_sweep_that_says_how_many_that_were_and_why(tmp_path: Path) -> None:
+    result = command("vae-run", *UNFIT, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(
+        "Left out 3 of 4 combinations, which do not fit: loss=iwae needs a likelihood with a density, and likelihood="
+        "mse is not one: choose likelihood from gaussian"
+    )
+    first_line = result.stdout.splitlines()[0]
+    assert "; loss=vae needs a posterior with a density, and posterior=point is not one" in first_line
+    assert [(row["run"].rpartition("-")[0], row["status"]) for row in rows(tmp_path / "sweep")] == [
+        ("posterior_gaussian-loss_vae", "finished")
+    ]
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_continued_with_a_launcher_leaves_the_same_out(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs the extra 'sweep'")
+    assert command("vae-run", *UNFIT, cwd=tmp_path).returncode == 0
+    result = command("vae-run", *UNFIT, "seed=0,1", "sweep=resume", "hydra/launcher=joblib", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "Left out 6 of 8 combinations" in result.stdout
+    assert result.stdout.count("is finished already") == 1
+    assert states(tmp_path / "sweep") == {"finished": 2}
+    assert len(json.loads((tmp_path / "sweep" / "sweep.json").read_text())["expected"]) == 2
+    compared = command("vae-compare", "sweep", cwd=tmp_path)
+    assert compared.returncode == 0, compared.stderr
+    assert "2 runs: " in compared.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("loss=iwae,renyi", "sweep.unfit=skip"),
+            "vae-run: sweep.unfit=skip: none of 2 combinations fits: loss=iwae needs a likelihood with a density",
+        ),
+        (("loss=vae,iwae",), "vae-run: loss=iwae needs a likelihood with a density"),
+        (("latent=2,0", "loss=vae,iwae", "sweep.unfit=skip"), "vae-run: latent=0: must be at least 1"),
+        (("loss=vae,iwae", "sweep.unfit=leave"), "vae-run: sweep.unfit=leave: must be one of refuse, skip."),
+    ],
+    ids=str,
+)
+def test_a_sweep_of_which_nothing_fits_or_with_a_value_that_no_key_allows_is_refused(
+    arguments: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    result = command("vae-run", "-m", *arguments, *SMALL, "sweep.dir=sweep", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith(said)
+    assert not list(tmp_path.iterdir())

@@ -68,19 +68,23 @@ Hydra.format_config_groups = format_config_groups
     assert template.partition("$")[0] in ours.stdout
 
 
-def test_a_sweep_is_checked_with_what_the_check_needs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("batches", [(), ("hydra.sweeper.max_batch_size=1",)])
+def test_a_sweep_does_the_runs_that_are_chosen_of_all_with_what_the_choice_needs(
+    batches: tuple[str, ...], tmp_path: Path
+) -> None:
     before = """
 from hydra.core.plugins import Plugins
-def check(sweeper, batch):
-    composed = sweeper.hydra_context.config_loader.load_sweep_config(sweeper.config, list(batch[0]))
-    print("CHECKED", sweeper.batch_index, sweeper.overrides, list(batch), composed.a)
+def choose(sweeper, runs):
+    composed = sweeper.hydra_context.config_loader.load_sweep_config(sweeper.config, runs[0])
+    print("CHOSEN OF", runs, composed.a)
+    return runs[1:]
 Plugins.instance()
-compat.check_batches_with(check)
+compat.choose_runs_with(choose)
 """
-    ended = application(before, "-m", "+a=1,2", "hydra.sweep.dir=.", folder=tmp_path)
+    ended = application(before, "-m", "+a=1,2,3", "hydra.sweep.dir=.", *batches, folder=tmp_path)
     assert ended.returncode == 0, ended.stderr
-    checked = re.findall(r"CHECKED (.*)", ended.stdout)
-    assert checked == ["1 [[['+a=1'], ['+a=2']]] [['+a=1'], ['+a=2']] 1"]
+    assert re.findall(r"CHOSEN OF (.*)", ended.stdout) == ["[['+a=1'], ['+a=2'], ['+a=3']] 1"]
+    assert re.findall(r"ran (.*)", ended.stdout) == ["{'a': 2}", "{'a': 3}"]
 
 
 def test_the_parser_has_hydras_options() -> None:

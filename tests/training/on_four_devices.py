@@ -59,7 +59,9 @@ def machine(replicas: int, synchronized: bool | None = None) -> Hardware:
     )
 
 
-def an_epoch(hardware: Hardware, make: Make, images: object = IMAGES) -> tuple[Sums, Sums, list[np.ndarray]]:
+def an_epoch(
+    hardware: Hardware, make: Make, images: object = IMAGES, binarizes: bool = False
+) -> tuple[Sums, Sums, list[np.ndarray]]:
     """The sums of an epoch of training and of one of evaluation, and all variables at their end."""
     keras.utils.set_random_seed(SEED)
     with hardware.strategy.scope():
@@ -69,7 +71,7 @@ def an_epoch(hardware: Hardware, make: Make, images: object = IMAGES) -> tuple[S
         players = one_player(autoencoder, optimizer)
     batches = Batches(images, BATCH, SEED, hardware.strategy)
     fused = replace(autoencoder, encoder=encoder, decoder=decoder)
-    inner = InnerLoop(fused, loss, players, hardware, SEED, batches.steps)
+    inner = InnerLoop(fused, loss, players, hardware, SEED, batches.steps, binarizes=binarizes)
     trained = inner.train(batches, batches.shares(0), 0, batches.steps)
     test = Batches(images, 10, strategy=hardware.strategy)
     evaluated = inner.evaluate(test, test.shares(), 0, test.steps)
@@ -133,6 +135,13 @@ def test_replicas_compute_what_one_computes_over_an_epoch(name: str) -> None:
         np.testing.assert_allclose(a.terms, b.terms, rtol=1e-4)
     for a, b in zip(ours[2], theirs[2], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=3e-5)
+
+
+def test_replicas_draw_the_binary_images_that_one_draws() -> None:
+    ours, theirs = (an_epoch(machine(n), MAKES["noisy"], binarizes=True)[0] for n in (REPLICAS, 1))
+    np.testing.assert_allclose(ours.terms, theirs.terms, rtol=1e-4)
+    grey = an_epoch(machine(1), MAKES["noisy"])[0]
+    assert not np.allclose(grey.terms, theirs.terms, rtol=1e-3)
 
 
 @pytest.mark.slow

@@ -117,3 +117,58 @@ def test_noise_of_several_kinds_is_the_same_when_xla_compiles_the_step() -> None
         results.append([*trained, inner.evaluate(test, test.shares(), 0, 3).terms[1:]])
     np.testing.assert_allclose(results[0], results[1], rtol=1e-5)
     assert len(np.unique(np.round(results[0], 6))) == 12  # all of them others
+
+
+class Seen(Drawing):
+    """Its terms say which images it was given: how many numbers of them are neither 0 nor 1, and a random weighing."""
+
+    terms = ("grey", "weighed", "normal")
+
+    def __call__(self, autoencoder: Autoencoder, batch: Batch, training: bool) -> tuple[Any, dict[str, tf.Tensor]]:
+        decoded = autoencoder.decode(autoencoder.encode(batch.images, batch.labels, training).mean).mean
+        grey = tf.reduce_mean(tf.cast((batch.images > 0) & (batch.images < 1), tf.float32))
+        weights = np.random.default_rng(1).random((8, 8, 1), np.float32)
+        weighed, normal = tf.reduce_mean(batch.images * weights), tf.reduce_mean(batch.noise.normal([]))
+        return tf.reduce_mean(decoded), dict(zip(self.terms, (grey, weighed, normal), strict=True))
+
+
+def epochs_of(count: int, first: int = 0, xla: bool = False, binarizes: bool = True) -> list[np.ndarray]:
+    """What the loss saw in the three steps of each epoch from `first` on, and in an evaluation at the end."""
+    autoencoder = build((8, 8, 1), model=mlp, width=4)
+    hardware = Hardware(tf.distribute.OneDeviceStrategy("/cpu:0"), xla, {})
+    players = one_player(autoencoder, Adam(0.0))
+    inner = InnerLoop(autoencoder, Seen(), players, hardware, SEED, 3, binarizes=binarizes)
+    batches = Batches(IMAGES, 4, SEED)
+    shares = batches.shares(first)
+    seen = [inner.train(batches, shares, step, 1).terms[1:] for step in range(3 * first, 3 * count)]
+    test = Batches(IMAGES, 4)
+    return [*np.split(np.array(seen), count - first), inner.evaluate(test, test.shares(), 0, 3).terms[1:]]
+
+
+def test_dynamic_binarisation_draws_training_images_anew_in_every_step() -> None:
+    *drawn, evaluated = epochs_of(30)
+    grey, weighed, _ = np.array(drawn).transpose(2, 0, 1)
+    assert not grey.any()
+    by_epoch = weighed.sum(axis=1)
+    assert len(np.unique(np.round(by_epoch, 5))) == 30
+    pixels = IMAGES / 255 * np.random.default_rng(1).random((8, 8, 1), np.float32)
+    variance = (IMAGES / 255 * (1 - IMAGES / 255) * np.random.default_rng(1).random((8, 8, 1), np.float32) ** 2).sum()
+    deviation = np.sqrt(variance / 30) / 64
+    assert abs(by_epoch.mean() - pixels.sum() / 64) < 4 * deviation
+    assert evaluated[0] > 0  # Evaluated images are as the dataset gives them.
+
+
+def test_dynamic_binarisation_is_the_same_with_xla_and_in_an_epoch_that_a_run_is_resumed_in() -> None:
+    first, second, evaluated = epochs_of(2)
+    for ours, theirs in zip(epochs_of(2, xla=True), (first, second, evaluated), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    resumed, _ = epochs_of(2, first=1)
+    np.testing.assert_array_equal(resumed, second)
+
+
+def test_without_dynamic_binarisation_no_draw_is_another() -> None:
+    first, _ = epochs_of(1, binarizes=False)
+    assert first[:, 0].all()
+    for step, size in enumerate((4, 4, 3)):
+        expected = size * np.mean(noise(step, images=size, batch=size).normal([]))
+        assert first[step, 2] == pytest.approx(expected, rel=1e-5)

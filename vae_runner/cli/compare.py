@@ -51,7 +51,7 @@ def compare(paths: Sequence[Path], out: Path, trust: Sequence[str]) -> None:
         if other_count != count or not np.array_equal(others, images):
             raise UserError(
                 f"{run.path} and {runs[0].path} have other test images: compare runs of the same dataset, with the "
-                "same dataset.limit, dataset.test_fraction and image size"
+                "same dataset.limit, dataset.test_fraction, dataset.binarize and image size"
             )
     rows = _table(runs)
     compared = [_compared(run, row, images, trust) for run, row in zip(runs, rows, strict=True)]

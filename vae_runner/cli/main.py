@@ -7,14 +7,13 @@ import argparse
 import contextlib
 import gc
 import importlib
-import itertools
 import logging
 import os
 import re
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -39,7 +38,7 @@ from vae_runner.config.checks import check, check_folder
 from vae_runner.config.choices import check_choices, help_text, without_nothing
 from vae_runner.config.composition import HydraJob, content_of
 from vae_runner.config.fingerprint import fingerprint
-from vae_runner.errors import UserError, check_name, exit_status, first_line
+from vae_runner.errors import UnfitError, UserError, check_name, exit_status, first_line
 from vae_runner.files.folders import make_next_folder, remove_empty
 from vae_runner.runtime import environment
 from vae_runner.runtime.interruption import raise_if_swallowed
@@ -65,6 +64,7 @@ REFUSALS = (HydraException, OmegaConfBaseException)
 UNEXPLAINED = (OSError, ValueError, TypeError, AttributeError, KeyError, AssertionError, yaml.YAMLError)
 # What launchers raise when a process that ran a job is gone: joblib's, submitit's, Ray's.
 WORKER_LOST_ERRORS = ("TerminatedWorkerError", "UncompletedJobError", "WorkerCrashedError")
+SHOWN_REASONS = 2  # of why combinations are left out of a sweep
 IN_MEMORY = "/dev/shm"  # a folder that is there, and can be written, where no other can
 
 
@@ -212,7 +212,7 @@ def _with_hydra(sweep: SweepDirectory | None) -> None:
     hydra_internals.raise_errors()
     hydra_internals.list_groups_on_demand()
     register_schemas()
-    hydra_internals.check_batches_with(_check_batch)
+    hydra_internals.choose_runs_with(_checked_runs)
     jobs = _Jobs()
     with _hydra_errors_explained(sweep, jobs):
         hydra.main(config_path="pkg://vae_runner.conf", config_name="config", version_base="1.3")(jobs.run)()
@@ -245,23 +245,36 @@ def _hydra_errors_explained(sweep: SweepDirectory | None, jobs: "_Jobs") -> Iter
         raise
 
 
-def _check_batch(self: Sweeper, batch: Sequence[Sequence[str]]) -> None:
-    """Check the runs of a sweep before the first begins, and record in its directory which it expects.
+def _checked_runs(sweeper: Sweeper, runs: list[list[str]]) -> list[list[str]]:
+    """Return the runs of a sweep, of these overrides, and record in its directory that it expects them.
 
-    A search does not know its runs before: there, a bad one is a failed trial.
+    All are checked before the first begins. With `sweep.unfit=skip` those whose parts do not fit are left out. A search
+    does not know its runs before: there, a bad one is a failed trial.
     """
-    assert self.hydra_context is not None
-    assert self.config is not None
-    if self.batch_index > 1:  # type: ignore[attr-defined]
-        return
-    identities = []
-    for overrides in itertools.chain(*self.overrides):  # type: ignore[attr-defined]
-        composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+    assert sweeper.hydra_context is not None
+    assert sweeper.config is not None
+    fitting, identities, refusals = [], [], []
+    for overrides in runs:
+        composed = sweeper.hydra_context.config_loader.load_sweep_config(sweeper.config, overrides)
         with read_write(composed), open_dict(composed):
             del composed["hydra"]  # as for a run
-        check(composed)
-        identities.append(fingerprint(content_of(composed)))
-    SweepDirectory(Path(self.config.hydra.sweep.dir)).expect(identities)
+        try:
+            check(composed)
+        except UnfitError as error:
+            if composed.sweep.unfit != "skip":
+                raise
+            refusals.append(str(error))
+        else:
+            fitting.append(overrides)
+            identities.append(fingerprint(content_of(composed)))
+    if refusals:
+        reasons = list(dict.fromkeys(refusals))
+        first = "; ".join(reasons[:SHOWN_REASONS]) + ("; …" if len(reasons) > SHOWN_REASONS else "")
+        if not fitting:
+            raise UserError(f"sweep.unfit=skip: none of {len(runs)} combinations fits: {first}")
+        print(f"Left out {len(refusals)} of {len(runs)} combinations, which do not fit: {first}", flush=True)
+    SweepDirectory(Path(sweeper.config.hydra.sweep.dir)).expect(identities)
+    return fitting
 
 
 def _plugin_in(error: Exception) -> str | None:

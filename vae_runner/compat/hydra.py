@@ -4,12 +4,14 @@ All of this is how Hydra 1.3.x is made, which its plugins rely on too; there are
 """
 
 import importlib
+import itertools
 import os
 import traceback
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
@@ -36,14 +38,24 @@ def _get_help(self: Hydra, help_cfg: DictConfig, cfg: DictConfig, args_parser: A
     return _hydras_get_help(self, help_cfg, cfg, args_parser, resolve)
 
 
-def check_batches_with(check: Callable[[Sweeper, Sequence[Sequence[str]]], None]) -> None:
-    """Replace Hydra's check that the runs of a sweep can be composed, which keeps nothing of what it composes.
+def choose_runs_with(choose: Callable[[Sweeper, list[list[str]]], list[list[str]]]) -> None:
+    """Let a sweep do those of its runs that `choose` returns, which is called with all of them before the first.
 
-    Of the sweeper, `config`, `hydra_context`, `overrides` (all batches) and `batch_index` (from 1 on) are set then. It
-    is to be called after `Plugins.instance()`, which loads the sweeper's module anew.
+    It replaces Hydra's check that runs can be composed, which keeps nothing of what it composes. Of the sweeper,
+    `config` and `hydra_context` are set then. It is to be called after `Plugins.instance()`, which loads the sweeper's
+    module anew.
     """
     basic_sweeper = importlib.import_module("hydra._internal.core_plugins.basic_sweeper")
-    basic_sweeper.BasicSweeper.validate_batch_is_legal = check
+
+    def validate(sweeper: BasicSweeper, batch: list[list[str]]) -> None:
+        if sweeper.batch_index > 1:
+            return
+        assert sweeper.overrides is not None
+        runs = [list(overrides) for overrides in itertools.chain(*sweeper.overrides)]
+        batches = list(sweeper.split_overrides_to_chunks(choose(sweeper, runs), sweeper.max_batch_size))
+        sweeper.overrides, batch[:] = batches, batches[0]
+
+    basic_sweeper.BasicSweeper.validate_batch_is_legal = validate
 
 
 def arguments_parser() -> ArgumentParser:

@@ -11,14 +11,14 @@ from vae_runner.config import registry
 from vae_runner.config.composition import FOLDER_KEYS
 from vae_runner.config.fit import check_fit
 from vae_runner.config.keys import check_value, leaves, typed_keys
-from vae_runner.errors import UserError, check_name, first_line
+from vae_runner.errors import UnfitError, UserError, check_name, first_line
 
 
 def check(config: DictConfig) -> None:
     """Refuse what can be seen to be wrong from the configuration alone; resolves its interpolations in place.
 
     An interpolation leads nowhere, a key is unknown or without a value, a number is out of its range, a word is none of
-    those allowed, or values do not go together.
+    those allowed, or values do not go together: where these are components, or keys of one, it is an UnfitError.
     """
     try:
         OmegaConf.resolve(config)
@@ -53,7 +53,10 @@ def _check_together(config: DictConfig) -> None:
     root = OmegaConf.to_object(config)
     for keys in (*vars(root).values(), root):
         if isinstance(keys, registry.Keys):
-            keys.check()
+            try:
+                keys.check()
+            except UserError as error:
+                raise (UnfitError(str(error)) if isinstance(keys, registry.Built) else error) from error
 
 
 def _check_folders(config: DictConfig) -> None:

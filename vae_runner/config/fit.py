@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from vae_runner.config import registry
 from vae_runner.config.registry import Component
-from vae_runner.errors import UserError
+from vae_runner.errors import UnfitError
 
 MEANINGS = {  # of what components give, after "needs a posterior" or "a dataset"
     "density": "with a density",
@@ -22,14 +22,14 @@ def check_fit(targets: Mapping[str, object]) -> None:
     What is not ours is passed over: `experiment` asks it when it is built.
 
     Raises:
-        UserError: one of them needs what another does not give.
+        UnfitError: one of them needs what another does not give.
     """
     chosen = {part: registry.by_target(target) for part, target in targets.items()}
     for component in chosen.values():
         for group, needed in component.needs.items() if component else ():
             other = chosen.get(group)
             if component and other and needed not in other.gives:
-                raise UserError(_refusal(component, other, needed))
+                raise UnfitError(_refusal(component, other, needed))
 
 
 def _refusal(component: Component, other: Component, needed: str) -> str:

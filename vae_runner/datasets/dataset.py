@@ -66,6 +66,7 @@ class Dataset:
     test: Split
     validation: Split | None = None
     label_names: Sequence[str] = ()
+    binarize: str = "none"  # how they were made black and white; "dynamic": each step draws the training images
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -7,6 +7,8 @@ from omegaconf import MISSING
 from vae_runner.config.keys import Mixed, key
 from vae_runner.config.registry import Built, Component
 
+BINARIZATIONS = ("none", "threshold", "dynamic", "static")
+
 
 @dataclass
 class DatasetConfig(Built):
@@ -14,6 +16,7 @@ class DatasetConfig(Built):
 
     limit: int | None = key(None, minimum=1, unit="images of each split")
     validation_fraction: float = key(0.0, minimum=0, below=1, unit="of the training images")
+    binarize: str = key("none", choices=BINARIZATIONS)
 
 
 @dataclass
@@ -55,7 +58,7 @@ class CartoonConfig(FolderConfig):
     url: str = MISSING
 
 
-SHOWN = "root limit validation_fraction"
+SHOWN = "root limit validation_fraction binarize"
 LABELS = frozenset({"labels"})
 COMPONENTS = (
     Component("dataset", "digits", "vae_runner.datasets.digits.load", DigitsConfig, gives=LABELS),

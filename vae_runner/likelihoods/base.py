@@ -71,11 +71,16 @@ def logit(mean: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def check_levels(likelihood: Likelihood, dataset: Dataset) -> None:
-    """Refuse a likelihood of binary images where the first training images are not black and white."""
-    if likelihood.measure == "binary":
+    """Refuse a likelihood of binary images where the first training images are not black and white.
+
+    The other way round nothing is refused: masses of 256 levels are masses of binary images too, and their nats compare
+    with a Bernoulli likelihood's; a density of real numbers grows without bound on them as it does on grey ones.
+    """
+    if likelihood.measure == "binary" and dataset.binarize == "none":
         levels = np.unique(np.asarray(dataset.train.first(CHECKED_IMAGES).images))
         if not np.isin(levels, (0, 255)).all():
             raise UserError(
                 f"likelihood: {type(likelihood).__name__} is for images of the levels 0 and 255, and these have "
-                "others: choose likelihood=continuous_bernoulli, discretized_logistic or another of grey images"
+                "others: give dataset.binarize=dynamic (or static, or threshold), or choose likelihood="
+                "continuous_bernoulli, discretized_logistic or another of grey images"
             )

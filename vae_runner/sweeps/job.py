@@ -20,10 +20,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vae_runner.config.checks import check
 from vae_runner.config.composition import HydraJob, content_of
-from vae_runner.config.instantiation import build
 from vae_runner.config.keys import Content
+from vae_runner.datasets.binarization import build_dataset
 from vae_runner.datasets.dataset import Fingerprint, data_changes
-from vae_runner.errors import Interrupted, UserError
+from vae_runner.errors import Interrupted, UnfitError, UserError
+from vae_runner.files.folders import remove_empty
 from vae_runner.runtime.interruption import SCHEDULER_SIGNALS, STOP_SIGNALS, handled_signals
 from vae_runner.runtime.streams import best_effort_output
 from vae_runner.schema import Config
@@ -94,6 +95,10 @@ def sweep_job(config: DictConfig, hydra: Hydra, path: Path, import_run: Callable
         with best_effort_output():  # A launcher's processes have not entered it.
             return _bring_to_end(config, own, hydra, job, directory, import_run)
     except UserError as error:
+        if isinstance(error, UnfitError) and config.sweep.unfit == "skip":  # A search's, which did not know it before.
+            print(f"Left out: {error}", flush=True)  # The log would lie in its folder.
+            remove_empty(path)
+            return None
         _record_failure(directory, own, job, str(error))
         log.error("%s", error)
     except KeyboardInterrupt as interrupt:
@@ -181,8 +186,7 @@ def _is_current(directory: RunDirectory, own: Content) -> bool:
 @cache  # Many runs of a sweep have the same dataset.
 def _fingerprint(dataset: str) -> Fingerprint:
     """Return the fingerprint of the dataset with this configuration, in JSON."""
-    fingerprint: Fingerprint = build(json.loads(dataset), "dataset").fingerprint
-    return fingerprint
+    return build_dataset(json.loads(dataset)).fingerprint
 
 
 def record_deaths(sweep: SweepDirectory, runs: Sequence[RunDirectory], how: str) -> None:

@@ -21,7 +21,8 @@ def show_summary(
     """Log the sizes of everything, and with `layers` print both networks layer by layer."""
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
     classes = f", {len(dataset.label_names)} classes" if dataset.label_names else ""
-    log.info("Dataset: %s images of %s%s", sizes, _shape(dataset.image_shape), classes)
+    binary = f", binarize={dataset.binarize}" if dataset.binarize != "none" else ""
+    log.info("Dataset: %s images of %s%s%s", sizes, _shape(dataset.image_shape), classes, binary)
     networks = {model.name: summarize(model) for model in (autoencoder.encoder, autoencoder.decoder)}
     if layers:
         for name, rows in networks.items():

@@ -65,7 +65,10 @@ class InnerLoop:
         hardware: Hardware,
         seed: int,
         steps_per_epoch: int,
+        *,
+        binarizes: bool = False,
     ) -> None:
+        """Compile nothing yet; with `binarizes`, each training step draws black and white images of grey ones."""
         self.names = ("loss", *loss.terms)
         self._autoencoder = autoencoder
         self._loss = loss
@@ -76,6 +79,7 @@ class InnerLoop:
         self.all_reduce_max = hardware.all_reduce_max  # so that all workers take the same steps in a call
         self._seed = seed
         self._steps_per_epoch = steps_per_epoch
+        self._binarizes = binarizes
         self._jit_compile = hardware.jit_compile
         # XLA, where it is on, compiles the arithmetic; data and noise stay outside, where they are the same with and
         # without it. Without XLA the steps are no functions of their own: inside one, replicas could not communicate.
@@ -209,7 +213,10 @@ class InnerLoop:
         """Return what each player minimises, and the values of `names`; `noise` may be a list of finished draws."""
         source = GivenNoise(noise) if isinstance(noise, list) else noise
         gather = partial(_gather, place=place)
-        batch = Batch(to_unit_interval(pixels), labels, source, epoch, place.split_size, place.first, gather)
+        images = to_unit_interval(pixels)
+        if training and self._binarizes:
+            images = tf.cast(source.uniform(images.shape[1:]) < images, tf.float32)
+        batch = Batch(images, labels, source, epoch, place.split_size, place.first, gather)
         minimised, terms = self._loss(self._autoencoder, batch, training=training)
         losses = minimised if isinstance(minimised, Mapping) else {AUTOENCODER: minimised}
         return losses, tf.stack([losses[AUTOENCODER], *(terms[name] for name in self._loss.terms)])

@@ -1,0 +1,110 @@
+"""Small experiments of any components, and two optimizer steps of them in a single traced function."""
+
+import gc
+from collections.abc import Iterator
+from functools import cache
+
+import numpy as np
+import tensorflow as tf
+from hydra import compose, initialize_config_module
+
+from vae_runner.config.checks import check
+from vae_runner.datasets.pipeline import Share
+from vae_runner.experiment import Experiment, build_experiment
+from vae_runner.runtime.hardware import setup
+from vae_runner.schema import Config
+from vae_runner.training.inner import Place
+from vae_runner.training.noise import StatelessNoise
+from vae_runner.training.stopwatch import Stopwatch
+
+BATCH, FEWER = 16, 12  # images of the two steps; the second batch is like the last of an epoch
+SMALL = (
+    *("dataset=digits", "dataset.limit=40", f"batch_size={BATCH}", "epochs=1", "hardware=cpu"),
+    *("model=mlp", "model.width=8", "latent=3"),
+)
+FEW = {  # of what is many by default, or of images that the digits are not
+    "likelihood=bernoulli": "dataset.binarize=dynamic",
+    "prior=vamp": "prior.pseudo_inputs=4",
+    "prior=real_nvp": "prior.steps=2",
+    **{f"posterior={flow}": "posterior.steps=2" for flow in ("planar", "householder", "sylvester", "iaf", "real_nvp")},
+    "method=real_nvp_prior": "prior.steps=2",
+    "method=vampprior": "prior.pseudo_inputs=4",
+    "method=mixture_prior": "prior.components=4",
+}
+
+
+def built(*overrides: str) -> Experiment:
+    """A small experiment."""
+    few = [FEW[override] for override in overrides if override in FEW]
+    with initialize_config_module("vae_runner.conf", version_base="1.3"):
+        config = compose("config", [*SMALL, *overrides, *few])
+    check(config)
+    made = Config.of(config)
+    _freeze()
+    return build_experiment(made, setup(made.hardware, made.seed), Stopwatch())
+
+
+@cache
+def _freeze() -> None:
+    """Let later collections leave out what was imported: each new session of Keras waits for one."""
+    gc.collect()
+    gc.freeze()
+
+
+def two_steps(experiment: Experiment, compiled: bool = True) -> dict[str, float]:
+    """Take two optimizer steps, on batches of two sizes, and return the loss and terms of the second, and test/….
+
+    It is the arithmetic of `InnerLoop`, traced once for both of its loops, and without AutoGraph: what takes most of
+    the time of a small run is tracing. Not `compiled` it takes a third of that.
+    """
+    inner, split = experiment.trainer._inner, experiment.dataset.train
+    image_shape = experiment.dataset.image_shape
+
+    def step(pixels: tf.Tensor, labels: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        count, zero = tf.shape(pixels, tf.int64)[0], tf.constant(0, tf.int64)
+        share = Share(labels, zero, tf.cast(count, tf.float64), count, labels)
+        place = Place(zero, count, share.weight, BATCH, len(split))
+        noise, other = (StatelessNoise(0, of, share, count) for of in (number, -1 - number))
+        trained = inner._apply_gradients(pixels, labels, noise, place, tf.constant(0.0), tf.constant(1.0))
+        with tf.control_dependencies([trained]):
+            return trained, inner._evaluate_loss(pixels, labels, other, place)
+
+    images_of_any_number = [tf.TensorSpec([None, *image_shape], tf.uint8), tf.TensorSpec([None], tf.int64)]
+    signature = [*images_of_any_number, tf.TensorSpec([], tf.int64)]
+    taken = tf.function(step, input_signature=signature, autograph=False) if compiled else step
+    assert split.labels is not None
+    for number, part in enumerate((slice(BATCH), slice(BATCH, BATCH + FEWER))):
+        images, labels = tf.constant(np.asarray(split.images[part])), tf.constant(split.labels[part])
+        results = experiment.machine.strategy.run(taken, args=(images, labels, tf.constant(number, tf.int64)))
+    return {
+        f"{name}{term}": float(value)
+        for name, values in zip(("train/", "test/"), results, strict=True)
+        for term, value in zip(inner.names, values, strict=True)
+    }
+
+
+def problems(experiment: Experiment, loss: str, compiled: bool = True) -> Iterator[str]:
+    """Take two steps; yield what is not finite, and the variables that should have moved, and did not."""
+    variables = experiment.autoencoder.trainable_variables
+    before = [np.array(variable) for variable in variables]
+    yield from (
+        f"{name} is {value}" for name, value in two_steps(experiment, compiled).items() if not np.isfinite(value)
+    )
+    idle = {id(variable) for variable in _idle(experiment, loss)}
+    for variable, old in zip(variables, before, strict=True):
+        if id(variable) not in idle and np.array_equal(variable, old):
+            yield f"{variable.path} has no gradient"
+        elif not np.isfinite(variable).all():
+            yield f"{variable.path} is not finite"
+
+
+def _idle(experiment: Experiment, loss: str) -> list[tf.Variable]:
+    """Return the variables that a loss does not depend on."""
+    autoencoder = experiment.autoencoder
+    if loss in ("ae", "rae"):  # of which the mean alone takes part
+        spreads = ("log_var", "base_log_var", "log_scale", "scale", "concentration")
+        idle = [v for v in autoencoder.encoder.trainable_variables if v.path.split("/")[-2] in spreads]
+        return [*idle, *autoencoder.prior.trainable_variables]
+    if loss == "mmd":  # draws do not move with a mixture's weights
+        return [v for v in autoencoder.prior.trainable_variables if v.path.endswith("logits")]
+    return []
