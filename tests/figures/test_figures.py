@@ -112,7 +112,7 @@ def test_traversals_and_interpolations_of_a_sphere_stay_on_it(monkeypatch: pytes
     trained = replace(trained, autoencoder=replace(trained.autoencoder, prior=Sphere()))
     decoded = []
     for module in (traversals_module, interpolations_module):
-        monkeypatch.setattr(module, "decode", lambda model, z: decoded.append(z) or decode(model, z))
+        monkeypatch.setattr(module, "decode", lambda model, z, labels: decoded.append(z) or decode(model, z))
     label = traversals(trained, 3, 4).axes[0].get_yticklabels()[0].get_text()
     interpolations(trained, 2, 5)
     for z in decoded:
