@@ -75,11 +75,11 @@ class Trained:
         return Cells(len(classes) * columns, np.repeat(classes, columns), names, ", a class a row")
 
     def first_class(self) -> tuple[int, str]:
-        """Return the class of the first test image, and what a title says of it; 0 and "" where none matters."""
+        """Return the class of the first test image, and what a title calls it; 0 and "" where none matters."""
         if self.given_labels is None:
             return 0, ""
         label = int(self.given_labels[0])
-        return label, f", class {plain_text(self.class_name(label), LONGEST_CLASS)}"
+        return label, f"class {plain_text(self.class_name(label), LONGEST_CLASS)}"
 
     def class_name(self, label: int) -> str:
         """Return the name of a class, or its number where the classes have no names."""

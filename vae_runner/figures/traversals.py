@@ -16,7 +16,7 @@ def traversals(trained: Trained, rows: int, columns: int) -> Figure:
     Where classes matter, all images are of its class, and the range of a dimension is that of the class.
     """
     embeddings, labels = trained.posterior["mean"], trained.given_labels
-    label, of_class = trained.first_class()
+    label, name = trained.first_class()
     values, unit = information(trained.autoencoder, trained.posterior, labels)
     if labels is not None:
         embeddings = embeddings[labels == label]
@@ -26,7 +26,7 @@ def traversals(trained: Trained, rows: int, columns: int) -> Figure:
         low, high = np.percentile(embeddings[:, dimension], TAILS)
         z[row * columns : (row + 1) * columns, dimension] = np.linspace(low, high, columns)
     names = [f"$z_{{{d + 1}}}$  {values[d]:.2f} {unit}" for d in dimensions]
-    title = f"One latent dimension a row, moved across the range of the embeddings{of_class}"
+    title = f"One latent dimension a row, moved across the range of {name or 'the embeddings'}"
     of_images = np.full(len(z), label)
     images = decode(trained.autoencoder, in_latent_space(trained.autoencoder, z, of_images), of_images)
     return image_grid(images, columns, title, row_labels=names)
