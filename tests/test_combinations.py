@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tests.combinations import AXES, component, every_fitting, every_trained, names, tables
 from tests.conftest import REPOSITORY, command, mostly_slow
-from tests.small_experiments import SMALL, built, problems, two_steps
+from tests.small_experiments import BATCH, FEWER, SMALL, built, problems, two_steps
 from vae_runner.config.instantiation import build
 from vae_runner.distributions.base import Distribution, Factorised
 from vae_runner.distributions.gaussian import DiagonalGaussian
@@ -23,9 +23,9 @@ from vae_runner.posteriors.base import Posterior
 from vae_runner.trackers.summary import show_summary
 
 
-def combinations() -> Iterator[tuple[str, str, str, str]]:
-    """One of every pair of components that fit, in few combinations."""
-    every = every_fitting()
+def combinations() -> Iterator[tuple[str, ...]]:
+    """One of every pair of components that fit, each conditional and not, in few combinations."""
+    every = [(*chosen, conditional) for chosen in every_fitting() for conditional in ("false", "true")]
     left = {pair for chosen in every for pair in pairs(chosen)}
     while left:
         best = max(every, key=lambda chosen: len(left.intersection(pairs(chosen))))
@@ -44,12 +44,26 @@ COMBINATIONS = [
 ]
 
 
-@pytest.mark.parametrize(("posterior", "prior", "likelihood", "loss"), COMBINATIONS)
+@pytest.mark.parametrize(("posterior", "prior", "likelihood", "loss", "conditional"), COMBINATIONS)
 def test_two_steps_have_a_finite_loss_and_move_every_weight_that_takes_part(
-    posterior: str, prior: str, likelihood: str, loss: str
+    posterior: str, prior: str, likelihood: str, loss: str, conditional: str
 ) -> None:
-    experiment = built(f"posterior={posterior}", f"prior={prior}", f"likelihood={likelihood}", f"loss={loss}")
+    experiment = built(
+        f"posterior={posterior}", f"prior={prior}", f"likelihood={likelihood}", f"loss={loss}",
+        f"model.conditional={conditional}",
+    )  # fmt: skip
+    before = kernels_of_labels(experiment.autoencoder)
+    assert len(before) == (2 if conditional == "true" else 0)
     assert not list(problems(experiment, loss))
+    trained_on = np.unique(experiment.dataset.train.labels[: BATCH + FEWER])
+    for kernel, old in zip(kernels_of_labels(experiment.autoencoder), before, strict=True):
+        assert (kernel != old)[trained_on].any(axis=1).all()
+
+
+def kernels_of_labels(autoencoder: Autoencoder) -> list[np.ndarray]:
+    """Of both networks, where they are conditional, the weights by which the first layer takes the label."""
+    networks = (autoencoder.encoder, autoencoder.decoder) if len(autoencoder.encoder.inputs) == 2 else ()
+    return [np.array(network.get_layer("dense_1").kernel)[-autoencoder.classes :] for network in networks]
 
 
 CLASSES_GIVE: dict[tuple[str, str], Callable[[Any], bool]] = {  # what a component gives, by its class, not its entry
@@ -135,6 +149,10 @@ def test_a_likelihood_of_binary_images_refuses_grey_ones(tmp_path: Path, refusal
         (("prior=sphere",), ("prior=sphere needs a posterior on the sphere", "choose posterior from power_spherical")),
         (("prior=vamp", "posterior=laplace"), ("prior=vamp needs a posterior that is a Gaussian", "posterior=laplace")),
         (("loss=beta_tc", "posterior=full_gaussian"), ("whose dimensions are independent", "posterior from gaussian")),
+        (
+            ("prior=class_conditional", "dataset=cartoon"),
+            ("prior=class_conditional needs a dataset with labels", "dataset=cartoon", "choose dataset from digits"),
+        ),
     ],
     ids=str,
 )
