@@ -6,12 +6,13 @@ from vae_runner.config import registry
 from vae_runner.config.registry import Component
 from vae_runner.errors import UserError
 
-MEANINGS = {  # of what components give, after "needs a posterior"
+MEANINGS = {  # of what components give, after "needs a posterior", or a loss
     "density": "with a density",
     "gaussian": "that is a Gaussian with a mean and a variance a dimension",
     "factorised": "whose dimensions are independent",
     "vector": "of vectors in all of space",
     "sphere": "on the sphere",
+    "prior": "with a term of the prior",
 }
 
 

@@ -1,6 +1,6 @@
 """The interface of a likelihood."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -47,6 +47,16 @@ class Likelihood(Family):
     def distribution(self, parameters: Mapping[str, tf.Tensor]) -> ImageDistribution:
         """Return the distribution over images that parameters `[batch, height, width, channels]` describe."""
         raise NotImplementedError
+
+    def fitted(
+        self, distribution: ImageDistribution, images: tf.Tensor, gather: Callable[[tf.Tensor], tf.Tensor]
+    ) -> ImageDistribution:
+        """Return the distribution that a training step takes the error of `images` from.
+
+        That is `distribution` itself, unless a parameter is not given or learned but a statistic of the batch.
+        `gather` makes of `[images of this replica, …]` what all replicas have of it.
+        """
+        return distribution
 
 
 def check_levels(likelihood: Likelihood, dataset: Dataset) -> None:

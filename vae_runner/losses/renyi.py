@@ -24,6 +24,11 @@ class Renyi(Loss):
     terms: ClassVar = ("reconstruction", "kl")
     needs_density: ClassVar = True
 
+    @property
+    def draws(self) -> int:
+        """Return how many z of each image are decoded."""
+        return self.samples
+
     def __call__(
         self, autoencoder: Autoencoder, batch: Batch, training: bool
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:

@@ -22,6 +22,7 @@ class Prior(Family):
     """A distribution p(z), which may depend on labels and on the encoder."""
 
     symbol: str  # its formula, for the titles of figures
+    encoded_images: int = 0  # how many images the encoder passes over to make it, in each step
 
     def create_weights(self, image_shape: tuple[int, int, int], latent: int) -> None:
         """Create the weights, if there are any, for images of this shape and so many latent dimensions."""

@@ -21,13 +21,18 @@ class VampConfig(Built):
 
 
 VECTORS = {"posterior": "vector"}
+# What is learned needs a loss that it takes part in.
+TRAINED = {"loss": "prior"}
 
 COMPONENTS = (
     Component("prior", "normal", "vae_runner.priors.normal.Normal", needs=VECTORS),
-    Component("prior", "learned_normal", "vae_runner.priors.learned_normal.LearnedNormal", needs=VECTORS),
-    Component("prior", "mixture", "vae_runner.priors.mixture.Mixture", MixtureConfig, "components", needs=VECTORS),
+    Component("prior", "learned_normal", "vae_runner.priors.learned_normal.LearnedNormal", needs=VECTORS | TRAINED),
+    Component("prior", "mixture", "vae_runner.priors.mixture.Mixture", MixtureConfig, "components",
+        needs=VECTORS | TRAINED,
+    ),
     Component(
-        "prior", "vamp", "vae_runner.priors.vamp.Vamp", VampConfig, "pseudo_inputs", needs={"posterior": "gaussian"},
+        "prior", "vamp", "vae_runner.priors.vamp.Vamp", VampConfig, "pseudo_inputs",
+        needs={"posterior": "gaussian"} | TRAINED,
     ),
     Component("prior", "sphere", "vae_runner.priors.sphere.Sphere", needs={"posterior": "sphere"}),
 )  # fmt: skip
