@@ -169,8 +169,6 @@ def test_a_likelihood_of_binary_images_refuses_grey_ones(tmp_path: Path, refusal
                 "prior=mixture needs a loss with a term of the prior, and loss=ae is not one",
                 *("loss from vae, beta_tc", "prior from normal, sphere"),
             ),
-                "prior from normal, sphere",
-            ),
         ),
         (("loss=beta_tc", "posterior=full_gaussian"), ("whose dimensions are independent", "posterior from gaussian")),
     ],

@@ -136,9 +136,30 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "prior=normal": {"prior._target_": "vae_runner.priors.normal.Normal"},
     "likelihood=mse": {"likelihood._target_": "vae_runner.likelihoods.mse.MeanSquaredError"},
+    "likelihood=ms_ssim": {"likelihood._target_": "vae_runner.likelihoods.ms_ssim.MsSsim"},
+    **{
+        f"likelihood={name}": {
+            "likelihood._target_": f"vae_runner.likelihoods.{name}.{name.capitalize()}",
+            "likelihood.scale": None,
+            "likelihood.squash_mean": True,
+        }
+        for name in ("gaussian", "laplace")
+    },
+    "loss=iwae": {
+        "loss._target_": "vae_runner.losses.importance_weighted.ImportanceWeighted",
+        "loss.samples": 5,
+        "loss.groups": 1,
+        "loss.partial": False,
+        "loss.elbo_weight": 0.0,
+        "loss.gradient": "iwae",
+    },
     "loss=ae": {
         "loss._target_": "vae_runner.losses.reconstruction.Reconstruction",
         "loss.reconstruction_weight": None,
+        "loss.noise_scale": 0.0,
+        "loss.contractive_weight": 0.0,
+        "loss.sparsity_weight": 0.0,
+        "loss.sparsity_target": None,
         "posterior._target_": "vae_runner.posteriors.point.Point",
     },
     "loss=vae": {
@@ -501,11 +522,23 @@ BOUNDS = {
         "model.batch_norm_momentum": "[0.0, 1.0)",
         "model.leaky_relu_slope": "[0.0, 1.0]",
     },
-    "loss=ae": {"loss.reconstruction_weight": "[0.0, inf)"},
+    "loss=ae": {
+        "loss.reconstruction_weight": "[0.0, inf)",
+        "loss.noise_scale": "[0.0, inf)",
+        "loss.contractive_weight": "[0.0, inf)",
+        "loss.sparsity_weight": "[0.0, inf)",
+        "loss.sparsity_target": "(0.0, 1.0)",
+    },
     "loss=vae": {
         "loss.reconstruction_weight": "[0.0, inf)",
         "loss.kl_weight": "[0.0, inf)",
         "loss.kl_warmup_epochs": "[0.0, inf)",
+    },
+    "likelihood=gaussian": {"likelihood.scale": "(0.0, inf)"},
+    "loss=iwae": {
+        "loss.samples": "[1, 10000]",
+        "loss.groups": "[1, 10000]",
+        "loss.elbo_weight": "[0.0, 1.0]",
     },
     **{
         f"optimizer={name}": {
@@ -560,6 +593,7 @@ CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
         "dataset.on_error": ("stop", "skip"),
         "dataset.variant": ("10k", "100k"),
     },
+    "loss=iwae": {"loss.gradient": ("iwae", "stl", "dreg")},
     "model=conv": {"model.normalization": ("batch", "layer", "none")},
     "model=mlp": {"model.normalization": ("batch", "layer", "none")},
     "hardware=auto": {
