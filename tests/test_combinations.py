@@ -16,6 +16,7 @@ from tests.small_experiments import BATCH, FEWER, SMALL, built, problems, two_st
 from vae_runner.config.instantiation import build
 from vae_runner.distributions.base import Distribution, Factorised
 from vae_runner.distributions.gaussian import DiagonalGaussian
+from vae_runner.experiment import known_metrics
 from vae_runner.losses.base import check_fit
 from vae_runner.models import mlp
 from vae_runner.models.autoencoder import Autoencoder
@@ -46,7 +47,7 @@ COMBINATIONS = [
 
 @pytest.mark.parametrize(("posterior", "prior", "likelihood", "loss", "conditional"), COMBINATIONS)
 def test_two_steps_have_a_finite_loss_and_move_every_weight_that_takes_part(
-    posterior: str, prior: str, likelihood: str, loss: str, conditional: str
+    posterior: str, prior: str, likelihood: str, loss: str, conditional: str, recwarn: pytest.WarningsRecorder
 ) -> None:
     experiment = built(
         f"posterior={posterior}", f"prior={prior}", f"likelihood={likelihood}", f"loss={loss}",
@@ -58,6 +59,7 @@ def test_two_steps_have_a_finite_loss_and_move_every_weight_that_takes_part(
     trained_on = np.unique(experiment.dataset.train.labels[: BATCH + FEWER])
     for kernel, old in zip(kernels_of_labels(experiment.autoencoder), before, strict=True):
         assert (kernel != old)[trained_on].any(axis=1).all()
+    assert not [warning for warning in recwarn if "Gradients do not exist" in str(warning.message)]
 
 
 def kernels_of_labels(autoencoder: Autoencoder) -> list[np.ndarray]:
@@ -105,6 +107,49 @@ def test_what_the_registry_lets_through_is_not_refused_when_it_is_built() -> Non
         made["loss"][loss].check(Autoencoder(*networks[posterior, likelihood], *parts))
 
 
+@pytest.mark.parametrize(
+    "chosen", [("loss=ae", "posterior=gaussian"), ("loss=mmd", "prior=mixture", "prior.components=4")], ids=str
+)
+def test_variables_on_which_a_loss_does_not_depend_stay_as_they_are_without_a_warning(
+    chosen: tuple[str, ...], recwarn: pytest.WarningsRecorder
+) -> None:
+    experiment = built(*chosen)
+    before = [np.array(variable) for variable in experiment.autoencoder.trainable_variables]
+    experiment.trainer.run_epoch(lambda progress: None)
+    moved = [
+        not np.array_equal(variable, old)
+        for variable, old in zip(experiment.autoencoder.trainable_variables, before, strict=True)
+    ]
+    assert any(moved)
+    assert not all(moved)
+    assert not [warning for warning in recwarn if "Gradients do not exist" in str(warning.message)]
+
+
+@pytest.mark.parametrize(("kl_weight", "has_kl"), [(0, False), (0.5, True)])
+def test_an_infovae_measures_its_kl_term_and_a_wasserstein_autoencoder_has_none(kl_weight: float, has_kl: bool) -> None:
+    experiment = built("loss=mmd", f"loss.kl_weight={kl_weight}")
+    assert ("test/kl" in known_metrics(experiment.config)) is has_kl
+    assert ("test/kl" in experiment.trainer.run_epoch(lambda progress: None).metrics) is has_kl
+
+
+def test_an_optimal_scale_is_the_same_after_a_checkpoint_and_evaluation_leaves_it_as_it_is() -> None:
+    reference = built("method=optimal_sigma_vae")
+    first = reference.trainer.run_epoch(lambda progress: None)
+    reference.trainer.next_epoch()
+    checkpoint = reference.state.capture()[1]
+    assert checkpoint.variables["likelihood/0"].shape == (2,)
+    second = reference.trainer.run_epoch(lambda progress: None)
+    assert second.metrics["test/reconstruction"] != first.metrics["test/reconstruction"]
+    resumed = built("method=optimal_sigma_vae")
+    resumed.state.restore(checkpoint)
+    again = resumed.trainer.run_epoch(lambda progress: None)
+    for name in ("train/loss", "test/loss", "test/reconstruction"):
+        assert again.metrics[name] == second.metrics[name]
+    scale = reference.autoencoder.likelihood.log_scale
+    reference.trainer._evaluate("test", reference.trainer._evaluated["test"])
+    assert float(reference.autoencoder.likelihood.log_scale) == float(scale)
+
+
 METHODS = sorted(file.stem for file in (REPOSITORY / "conf" / "method").glob("*.yaml"))
 
 
@@ -148,6 +193,13 @@ def test_a_likelihood_of_binary_images_refuses_grey_ones(tmp_path: Path, refusal
         (("loss=iwae",), ("loss=iwae needs a likelihood with a density", "likelihood=mse", "likelihood from gaussian")),
         (("prior=sphere",), ("prior=sphere needs a posterior on the sphere", "choose posterior from power_spherical")),
         (("prior=vamp", "posterior=laplace"), ("prior=vamp needs a posterior that is a Gaussian", "posterior=laplace")),
+        (
+            ("loss=ae", "prior=mixture"),
+            (
+                "prior=mixture needs a loss with a term of the prior, and loss=ae is not one",
+                *("loss from vae, beta_tc", "prior from normal, sphere"),
+            ),
+        ),
         (("loss=beta_tc", "posterior=full_gaussian"), ("whose dimensions are independent", "posterior from gaussian")),
         (
             ("prior=class_conditional", "dataset=cartoon"),
@@ -181,10 +233,16 @@ def test_a_sweep_with_a_combination_that_does_not_fit_is_refused_before_its_firs
         (("loss.kl_cycle_epochs=4",), "loss.kl_cycle_epochs=4.0 repeats the warm-up"),
         (("loss.kl_cycle_epochs=4", "loss.kl_warmup_epochs=5"), "no more than a cycle has"),
         (("loss.kl_capacity_epochs=4",), "loss.kl_capacity_epochs needs loss.kl_capacity"),
+        (("loss=ae", "loss.sparsity_target=0.1"), "loss.sparsity_target needs a loss.sparsity_weight"),
+        (("method=iwae", "loss.partial=true"), "loss.partial=true trains the encoder by the bounds of several groups"),
+        (("method=piwae", "loss.gradient=dreg"), "it needs loss.groups above 1, loss.gradient=iwae"),
+        (("likelihood=gaussian", "likelihood.scale=best"), "likelihood.scale=best: must be a number above 0, optimal"),
+        (("likelihood=gaussian", "likelihood.scale=true"), "likelihood.scale=True: must be a number above 0, optimal"),
+        (("likelihood=gaussian", "likelihood.scale=0.0"), "likelihood.scale=0.0: must be greater than 0"),
     ],
     ids=str,
 )
-def test_keys_of_the_kl_term_that_do_not_go_together_are_refused_before_any_work(
+def test_keys_that_do_not_go_together_are_refused_before_any_work(
     arguments: tuple[str, ...], wrong: str, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:
     assert wrong in refusal("vae-run", *arguments, *SMALL, "figures=none", cwd=tmp_path)
@@ -194,6 +252,7 @@ def test_keys_of_the_kl_term_that_do_not_go_together_are_refused_before_any_work
 def test_the_summary_counts_the_weights_of_priors_and_likelihoods_too(monkeypatch: pytest.MonkeyPatch) -> None:
     experiment, lines = built("prior=mixture", "likelihood=gaussian", "prior.components=4"), []
     monkeypatch.setattr("vae_runner.trackers.summary.log.info", lambda text, *values: lines.append(text % values))
-    show_summary(experiment.autoencoder, experiment.dataset, 16, experiment.machine.description, layers=False)
+    machine = experiment.machine.description
+    show_summary(experiment.autoencoder, experiment.loss, experiment.dataset, 16, machine, layers=False)
     variables = [v for part in experiment.autoencoder.parts.values() for v in part.variables]
     assert f"Parameters: {sum(np.size(variable) for variable in variables):,};" in "".join(lines)

@@ -205,6 +205,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "prior=vamp": {"prior._target_": "vae_runner.priors.vamp.Vamp", "prior.pseudo_inputs": 500},
     "prior=sphere": {"prior._target_": "vae_runner.priors.sphere.Sphere"},
     "likelihood=mse": {"likelihood._target_": "vae_runner.likelihoods.mse.MeanSquaredError"},
+    "likelihood=ms_ssim": {"likelihood._target_": "vae_runner.likelihoods.ms_ssim.MsSsim"},
     "likelihood=cross_entropy": {"likelihood._target_": "vae_runner.likelihoods.cross_entropy.CrossEntropy"},
     "likelihood=gaussian": {
         "likelihood._target_": "vae_runner.likelihoods.gaussian.Gaussian",
@@ -245,6 +246,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "loss=ae": {
         "loss._target_": "vae_runner.losses.reconstruction.Reconstruction",
         "loss.reconstruction_weight": None,
+        "loss.noise_scale": 0.0,
+        "loss.contractive_weight": 0.0,
+        "loss.sparsity_weight": 0.0,
+        "loss.sparsity_target": None,
         "posterior._target_": "vae_runner.posteriors.point.Point",
     },
     "loss=vae": {
@@ -285,6 +290,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "loss._target_": "vae_runner.losses.importance_weighted.ImportanceWeighted",
         "loss.samples": 5,
         "loss.groups": 1,
+        "loss.partial": False,
         "loss.elbo_weight": 0.0,
         "loss.gradient": "iwae",
     },
@@ -801,7 +807,13 @@ BOUNDS = {
     },
     "model=gated_mlp": {"model.depth": "[1, 32]", "model.width": "[1, 65536]"},
     "model=burgess": {"model.leaky_relu_slope": "[0.0, 1.0]"},
-    "loss=ae": {"loss.reconstruction_weight": "[0.0, inf)"},
+    "loss=ae": {
+        "loss.reconstruction_weight": "[0.0, inf)",
+        "loss.noise_scale": "[0.0, inf)",
+        "loss.contractive_weight": "[0.0, inf)",
+        "loss.sparsity_weight": "[0.0, inf)",
+        "loss.sparsity_target": "(0.0, 1.0)",
+    },
     "loss=vae": {
         "loss.reconstruction_weight": "[0.0, inf)",
         "loss.kl_weight": "[0.0, inf)",

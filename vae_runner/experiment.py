@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
-from hydra.utils import get_class
 
 from vae_runner.acceleration.fuse import fuse
 from vae_runner.compat.keras import unallocated
@@ -49,6 +48,7 @@ class Experiment:
     config: Config
     machine: Hardware
     dataset: Dataset
+    loss: Loss
     autoencoder: Autoencoder
     fused: Autoencoder  # the same for training and for looking at it, computed faster unless hardware.fuse=false
     trainer: Trainer
@@ -92,7 +92,7 @@ def build_experiment(
             autoencoder = build_autoencoder(config, dataset.image_shape, dataset.classes)
             networks = (autoencoder.encoder, autoencoder.decoder)
             if machine.description["device"] == "cpu":
-                check_memory(networks, min(config.batch_size, len(dataset.train)))
+                check_memory(autoencoder, min(config.batch_size, len(dataset.train)), loss.draws)
         if autoencoder.classes:
             check_labels(dataset)
         check_fit(loss, autoencoder.posterior, autoencoder.likelihood)
@@ -117,17 +117,14 @@ def build_experiment(
     opponents = {f"player/{name}": player for name, player in players.items() if name != AUTOENCODER}
     variables = Variables({**autoencoder.parts, **opponents, "loss": loss, **optimizers})
     state = TrainingState(trainer, variables, stopwatch, config.content, dataset.fingerprint)
-    return Experiment(config, machine, dataset, autoencoder, fused, trainer, state)
+    return Experiment(config, machine, dataset, loss, autoencoder, fused, trainer, state)
 
 
 def known_metrics(config: Config) -> list[str]:
     """Return the names of what such a run measures, as far as the configuration says; none where its loss does not."""
     try:
-        loss = get_class(str(keys_of(config.loss)["_target_"]))
-    except (ImportError, ValueError):  # What is wrong with a loss of the user's own is said when it is built.
-        return []
-    terms = getattr(loss, "terms", None) if issubclass(loss, Loss) else None
-    if not isinstance(terms, Sequence):
+        terms = build_loss(config.loss).terms
+    except (UserError, NotImplementedError):  # What is wrong with a loss of the user's own is said by its run.
         return []
     validated = keys_of(config.dataset).get("validation_fraction") != 0
     splits = ("train", *(("validation",) if validated else ()), "test")

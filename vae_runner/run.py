@@ -10,7 +10,7 @@ from vae_runner.figures.pictures import Pictures
 from vae_runner.runtime import hardware
 from vae_runner.schema import Config
 from vae_runner.session import Session
-from vae_runner.trackers.summary import show_summary
+from vae_runner.trackers.summary import show_effective_weight, show_summary
 from vae_runner.training.outer import Progress
 
 
@@ -47,7 +47,7 @@ def _run(session: Session) -> None:
     restored = session.restore(experiment)
     if not restored:
         show_summary(
-            experiment.autoencoder, experiment.dataset, config.batch_size, machine.description,
+            experiment.autoencoder, experiment.loss, experiment.dataset, config.batch_size, machine.description,
             layers=session.shows_layers,
         )  # fmt: skip
     checkpoints = session.checkpoints(experiment)
@@ -76,6 +76,7 @@ def _run(session: Session) -> None:
         with checkpoints.when_interrupted():
             trained = experiment.trained()
             session.save_results(experiment, trained)
+            show_effective_weight(experiment.autoencoder, experiment.loss, trainer.history[-1])
             with stopwatch.on("figures"):
                 for name, figure in pictures.final(trained):
                     trackers.figure(name, figure)

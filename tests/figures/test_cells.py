@@ -54,11 +54,6 @@ class Stub:
         spread = tf.range(self.latent, dtype=tf.float32)  # dimensions differ in their variances
         return {"mean": mean, "log_var": tf.zeros_like(mean) - spread}
 
-    def parameters(
-        self, images: tf.Tensor, labels: tf.Tensor | None = None, training: bool = False
-    ) -> dict[str, tf.Tensor]:
-        return self.encoder(images)
-
     def encode(self, images: tf.Tensor, labels: tf.Tensor | None = None, training: bool = False) -> DiagonalGaussian:
         return self.posterior.distribution(self.parameters(images))
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tests.losses.linear_gaussian import SIDE, LinearGaussian, batch, value
 from vae_runner.distributions.sphere import UniformOnSphere
-from vae_runner.losses.base import Batch, Loss
+from vae_runner.losses.base import AUTOENCODER, Batch, Loss
 from vae_runner.losses.disentangled_prior import DisentangledPrior
 from vae_runner.losses.elbo import Elbo
 from vae_runner.losses.importance_weighted import ImportanceWeighted, importance_weights
@@ -122,6 +122,28 @@ def test_dreg_has_the_bounds_gradient_in_the_mean_and_less_noise_in_the_encoder(
         assert (np.abs(a - b) <= 5 * np.hypot(error_a, error_b) + 1e-6).all()
     encoder = len(model.autoencoder.encoder.trainable_variables)
     assert sum(e.sum() for e in dreg_error[:encoder]) < 0.8 * sum(e.sum() for e in error[:encoder])
+
+
+def test_piwaes_encoder_has_miwaes_gradient_and_its_decoder_that_of_the_bound_of_all_draws() -> None:
+    model = LinearGaussian.make(50)
+    loss = ImportanceWeighted(samples=4, groups=3, partial=True)
+    players = loss.players(model.autoencoder)
+    by_player = {AUTOENCODER: ImportanceWeighted(samples=4, groups=3), "decoder": ImportanceWeighted(samples=12)}
+    assert [v for own in players.values() for v in own] == model.autoencoder.trainable_variables
+    for name, variables in players.items():
+        values = [variable.value for variable in variables]
+        both = []
+        for objective in (loss, by_player[name]):
+            with tf.GradientTape() as tape:
+                tape.watch(values)
+                minimised = objective(model.autoencoder, batch(model.images), training=True)[0]
+                minimised = minimised[name] if isinstance(minimised, dict) else minimised
+            both.append(tape.gradient(minimised, values))
+        for ours, theirs in zip(*both, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    minimised = loss(model.autoencoder, batch(model.images), training=False)[0]
+    assert isinstance(minimised, dict)
+    assert float(minimised[AUTOENCODER]) > float(minimised["decoder"])  # All draws are a tighter bound.
 
 
 def test_stl_has_the_elbos_gradient_in_the_mean_and_no_noise_at_the_exact_posterior() -> None:
@@ -327,7 +349,11 @@ def test_on_a_sphere_the_kernels_tell_one_direction_from_all_in_any_number_of_di
 def test_an_infovaes_kl_has_its_weight(near: LinearGaussian) -> None:
     without = value(MeanDiscrepancy(), near)
     _, terms = Elbo()(near.autoencoder, batch(near.images), training=False)
-    assert value(MeanDiscrepancy(kl_weight=0.5), near) == pytest.approx(without + 0.5 * float(terms["kl"]), rel=1e-4)
+    loss = MeanDiscrepancy(kl_weight=0.5)
+    assert value(loss, near) == pytest.approx(without + 0.5 * float(terms["kl"]), rel=1e-4)
+    reported = loss(near.autoencoder, batch(near.images), training=False)[1]
+    assert tuple(reported) == loss.terms == ("reconstruction", "kl", "mmd")
+    assert float(reported["kl"]) == pytest.approx(float(terms["kl"]), rel=1e-5)
 
 
 def test_the_gradient_penalty_is_the_jacobians_norm_in_the_mean(near: LinearGaussian) -> None:

@@ -1,6 +1,12 @@
+from dataclasses import replace
+
+import pytest
+
 from tests.networks import build
+from vae_runner.errors import UserError
 from vae_runner.models import mlp
-from vae_runner.models.summary import summarize, training_bytes, training_flops
+from vae_runner.models.summary import check_memory, summarize, training_bytes, training_flops
+from vae_runner.priors.vamp import Vamp
 
 
 def test_a_step_of_the_fashion_network_costs_90_mflop_an_image() -> None:
@@ -25,5 +31,27 @@ def test_the_memory_of_training_is_four_numbers_a_weight_and_what_goes_into_the_
     weights = (pixels * 10 + 10) + (10 * 10 + 10) + 2 * (10 * 4 + 4) + (4 * 10 + 10) + (10 * 10 + 10) + (11 * pixels)
     inputs = (pixels + 10 + 10) + (4 + 10 + 10)  # of the encoder's dense layers, the heads' once, and the decoder's
     for images in (1, 64):
-        needed = training_bytes((autoencoder.encoder, autoencoder.decoder), images)
-        assert needed == 4 * (4 * weights + images * inputs)
+        assert training_bytes(autoencoder, images, draws=1) == 4 * (4 * weights + images * inputs)
+
+
+def test_pseudo_inputs_are_encoded_too_and_every_draw_is_decoded() -> None:
+    autoencoder = build((9, 8, 3), 4, model=mlp, width=10)
+    prior = Vamp(pseudo_inputs=50)
+    prior.create_weights((9, 8, 3), 4)
+    pixels = 9 * 8 * 3
+    encoder, decoder = 4 * (pixels + 10 + 10), 4 * (4 + 10 + 10)  # bytes for an image
+    alone = training_bytes(autoencoder, 7, draws=1)
+    with_prior = training_bytes(replace(autoencoder, prior=prior), 7, draws=1)
+    assert with_prior - alone == 50 * encoder + 4 * 4 * 50 * pixels
+    assert training_bytes(autoencoder, 7, draws=20) - alone == 7 * 19 * decoder
+
+
+def test_too_many_draws_or_pseudo_inputs_are_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    prior = Vamp(pseudo_inputs=50)
+    prior.create_weights((9, 8, 3), 4)
+    autoencoder = replace(build((9, 8, 3), 4, model=mlp, width=10), prior=prior)
+    available = training_bytes(autoencoder, 7, draws=20) - 1
+    monkeypatch.setattr("vae_runner.models.summary.memory", lambda: available)
+    with pytest.raises(UserError, match=r"7 images, with 20 draws of z of each, and 50 pseudo-inputs .*loss\.samples"):
+        check_memory(autoencoder, 7, draws=20)
+    check_memory(autoencoder, 7, draws=19)

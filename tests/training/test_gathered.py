@@ -15,13 +15,21 @@ SMALL = (
 
 @pytest.mark.parametrize(
     "method",
-    mostly_slow(["beta_tcvae", "dip_vae_ii", "wae_mmd", "free_bits_vae", "capacity_vae", "iwae", "class_prior"]),
+    mostly_slow(
+        [
+            *("beta_tcvae", "dip_vae_ii", "wae_mmd", "free_bits_vae", "capacity_vae", "iwae", "optimal_sigma_vae"),
+            "piwae likelihood.scale=optimal",
+            "class_prior",
+            "sparse_ae loss.sparsity_target=0.1",
+        ]
+    ),
 )
 def test_two_replicas_take_the_statistics_of_the_whole_batch(method: str, tmp_path: Path) -> None:
     # The last batch of an epoch has 12 images, that of the test split too: replicas' shares are not all equal.
     rows = []
     for name, hardware in (("one", ()), ("two", ("hardware=mirrored", "hardware.logical_cpus=2"))):
-        result = command("vae-run", *SMALL, f"method={method}", *hardware, f"hydra.run.dir={name}", cwd=tmp_path)
+        arguments = (*SMALL, *f"method={method}".split(), *hardware, f"hydra.run.dir={name}")
+        result = command("vae-run", *arguments, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
         with (tmp_path / name / "metrics.csv").open() as file:
             rows.append(list(csv.DictReader(file)))

@@ -6,13 +6,14 @@ from vae_runner.config import registry
 from vae_runner.config.registry import Component
 from vae_runner.errors import UnfitError
 
-MEANINGS = {  # of what components give, after "needs a posterior" or "a dataset"
+MEANINGS = {  # of what components give, after "needs a posterior", a dataset or a loss
     "density": "with a density",
     "gaussian": "that is a Gaussian with a mean and a variance a dimension",
     "factorised": "whose dimensions are independent",
     "vector": "of vectors in all of space",
     "sphere": "on the sphere",
     "labels": "with labels",
+    "prior": "with a term of the prior",
 }
 
 

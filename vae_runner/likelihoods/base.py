@@ -1,6 +1,6 @@
 """The interface of a likelihood."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -62,6 +62,16 @@ class Likelihood(Family):
             f"model.output_bias=mean needs a likelihood whose mean follows from a location or a logit, and "
             f"{type(self).__name__} is none: choose model.output_bias=zero"
         )
+
+    def fitted(
+        self, distribution: ImageDistribution, images: tf.Tensor, gather: Callable[[tf.Tensor], tf.Tensor]
+    ) -> ImageDistribution:
+        """Return the distribution that a training step takes the error of `images` from.
+
+        That is `distribution` itself, unless a parameter is not given or learned but a statistic of the batch.
+        `gather` makes of `[images of this replica, …]` what all replicas have of it.
+        """
+        return distribution
 
 
 def logit(mean: NDArray[np.float64]) -> NDArray[np.float64]:

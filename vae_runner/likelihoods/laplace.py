@@ -1,7 +1,5 @@
 """A Laplace distribution a pixel, of one scale for all: the density of the mean absolute error."""
 
-from collections.abc import Mapping
-
 import tensorflow as tf
 
 from vae_runner.distributions import laplace
@@ -9,8 +7,10 @@ from vae_runner.likelihoods.location_scale import SharedScale
 
 
 class Laplace(SharedScale):
-    """p(x|z) = Π exp(−|x − mean| / b) / 2b, b fixed or learned with the networks."""
+    """p(x|z) = Π exp(−|x − mean| / b) / 2b, b fixed, learned with the networks, or optimal."""
 
-    def distribution(self, parameters: Mapping[str, tf.Tensor]) -> laplace.Laplace:
-        """Return the distributions of a batch's pixels."""
-        return laplace.Laplace(parameters["mean"], self.log_scale)
+    power = 1
+
+    def with_scale(self, mean: tf.Tensor, log_scale: tf.Tensor) -> laplace.Laplace:
+        """Return the distributions of a batch."""
+        return laplace.Laplace(mean, log_scale)

@@ -1,6 +1,7 @@
 """Likelihoods with a location and a scale: where these come from."""
 
 import math
+from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
@@ -8,10 +9,12 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from vae_runner.distributions.scale import soft_floor
-from vae_runner.likelihoods.base import Likelihood, PixelParameter, logit
+from vae_runner.likelihoods.base import ImageDistribution, Likelihood, PixelParameter, logit
 
 LOG_SCALE_FLOOR = -7.0  # a quarter of a level of 256
 FIRST_SCALE = 0.25  # of a learned one: nearer to what images need than 1, from where a slow optimizer takes epochs
+OPTIMAL = "optimal"
+MOMENTUM = 0.9  # of the average of optimal scales over training steps
 
 
 def location_parameter(channels: int, squash_mean: bool) -> PixelParameter:
@@ -25,17 +28,27 @@ def location_bias(mean: NDArray[np.float64], squash_mean: bool) -> dict[str, NDA
 
 
 class SharedScale(Likelihood, keras.layers.Layer):
-    """A likelihood with one scale for all pixels: `scale`, or if that is None a weight."""
+    """A likelihood with one scale for all pixels.
+
+    `scale` is its value; or None: a weight; or "optimal": in training the scale at which a batch's images are most
+    likely, (mean |x − location|^power)^(1 / power) over batch and pixels (Rybkin et al., 2021, section 4.2). Elsewhere
+    it is the average of those of the last training steps: a scale made of the images that are looked at would know
+    them.
+    """
 
     measure = "unit interval"
+    power: int  # of a pixel's distance from the location, in −log p(x|z)
 
-    def __init__(self, scale: float | None, squash_mean: bool) -> None:
+    def __init__(self, scale: float | str | None, squash_mean: bool) -> None:
         super().__init__()
         self._squash_mean = squash_mean
-        self._log_scale = None if scale is None else math.log(scale)
+        self._scale = scale
         if scale is None:
             first = keras.initializers.Constant(math.log(FIRST_SCALE))
             self._weight = self.add_weight(shape=(), initializer=first, dtype="float32", name="log_scale")
+        elif scale == OPTIMAL:
+            # The average of scale^power, and the part of it that steps have contributed so far.
+            self._average = self.add_weight(shape=(2,), initializer="zeros", dtype="float32", trainable=False)
 
     def parameters(self, channels: int) -> dict[str, PixelParameter]:
         """Return a mean for each channel."""
@@ -45,12 +58,42 @@ class SharedScale(Likelihood, keras.layers.Layer):
         """Return the output at a mean."""
         return location_bias(mean, self._squash_mean)
 
+    def distribution(self, parameters: Mapping[str, tf.Tensor]) -> ImageDistribution:
+        """Return the distributions of a batch."""
+        return self.with_scale(parameters["mean"], self.log_scale)
+
+    def with_scale(self, mean: tf.Tensor, log_scale: tf.Tensor) -> ImageDistribution:
+        """Return the distributions of a location, `[batch, height, width, channels]`, and a scalar."""
+        raise NotImplementedError
+
+    def fitted(
+        self, distribution: ImageDistribution, images: tf.Tensor, gather: Callable[[tf.Tensor], tf.Tensor]
+    ) -> ImageDistribution:
+        """Return the distribution with the optimal scale, if that is asked for, and count that in the average.
+
+        No gradient goes through the scale: at its optimum the loss has none with respect to it, and so the mean of
+        −log p(x|z) over the batch has the gradient of pixels / power · log(mean |x − location|^power).
+        """
+        if self._scale != OPTIMAL:
+            return distribution
+        of_images = tf.reduce_mean(tf.abs(images - distribution.mean) ** self.power, axis=[1, 2, 3])
+        optimum = tf.stop_gradient(tf.reduce_mean(gather(of_images)))
+        new = tf.stack([optimum, 1.0])
+        self._average.assign(MOMENTUM * self._average.value + (1 - MOMENTUM) * new)
+        return self.with_scale(distribution.mean, self._log_scale_of(optimum))
+
     @property
     def log_scale(self) -> tf.Tensor:
         """Return the logarithm of the scale, a scalar."""
-        if self._log_scale is not None:
-            return tf.constant(self._log_scale)
-        return soft_floor(self._weight, LOG_SCALE_FLOOR)
+        if self._scale is None:
+            return soft_floor(self._weight, LOG_SCALE_FLOOR)
+        if self._scale != OPTIMAL:
+            return tf.constant(math.log(float(self._scale)))
+        total, part = tf.unstack(self._average.value)
+        return self._log_scale_of(tf.where(part > 0, tf.math.divide_no_nan(total, part), FIRST_SCALE**self.power))
+
+    def _log_scale_of(self, mean_power: tf.Tensor) -> tf.Tensor:
+        return tf.math.log(tf.maximum(mean_power, math.exp(self.power * LOG_SCALE_FLOOR))) / self.power
 
 
 class PixelScale(Likelihood):

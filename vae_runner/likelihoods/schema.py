@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from vae_runner.config.keys import key
+from vae_runner.config.keys import Mixed, key
 from vae_runner.config.registry import Built, Component
+from vae_runner.errors import UserError
 
 
 @dataclass
@@ -24,7 +25,12 @@ class PixelScaleConfig(Built):
 class SharedScaleConfig(PixelScaleConfig):
     """The keys of a likelihood with one scale for all pixels."""
 
-    scale: float | None = key(None, above=0, unit="of an image in [0, 1]")
+    scale: Mixed[float | str | None] = key(None, above=0, unit="of an image in [0, 1]")
+
+    def check(self) -> None:
+        """Refuse what is neither a number nor the word."""
+        if type(self.scale) not in (int, float) and self.scale not in (None, "optimal"):
+            raise UserError(f"likelihood.scale={self.scale}: must be a number above 0, optimal or null")
 
 
 @dataclass
@@ -42,6 +48,7 @@ def _density(name: str, place: str, schema: type[Built] = Built, shown: str = ""
 COMPONENTS = (
     Component("likelihood", "mse", "vae_runner.likelihoods.mse.MeanSquaredError"),
     Component("likelihood", "cross_entropy", "vae_runner.likelihoods.cross_entropy.CrossEntropy"),
+    Component("likelihood", "ms_ssim", "vae_runner.likelihoods.ms_ssim.MsSsim"),
     _density("gaussian", "gaussian.Gaussian", SharedScaleConfig, "scale"),
     _density("gaussian_per_pixel", "gaussian_per_pixel.GaussianPerPixel", PixelScaleConfig),
     _density("bernoulli", "bernoulli.Bernoulli"),

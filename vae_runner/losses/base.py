@@ -1,7 +1,7 @@
 """The interface of a loss."""
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
@@ -35,8 +35,17 @@ class Loss:
     with opponents names them too, and returns a scalar for each. Their networks are attributes of the loss.
     """
 
-    terms: ClassVar[tuple[str, ...]]  # the names of what it is made of
     reconstruction_weight: float | None = None  # None: the likelihood's own
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Return the names of what it is made of, which may depend on its keys."""
+        raise NotImplementedError
+
+    @property
+    def draws(self) -> int:
+        """Return how many z of each image are decoded in a step."""
+        return 1
 
     @property
     def needs_density(self) -> bool:
@@ -82,13 +91,15 @@ def factorised_posterior(autoencoder: Autoencoder, batch: Batch, training: bool)
 
 
 def reconstruction_term(
-    autoencoder: Autoencoder, batch: Batch, likelihood: ImageDistribution, weight: float | None
+    autoencoder: Autoencoder, batch: Batch, likelihood: ImageDistribution, weight: float | None, training: bool
 ) -> tf.Tensor:
     """Return weight × the mean over the batch of −log p(x|z), or of a pseudo-likelihood's error.
 
-    Without a weight it is the likelihood's own.
+    Without a weight it is the likelihood's own. In training the likelihood may be fitted to the batch first.
     """
     weight = autoencoder.likelihood.weight if weight is None else weight
+    if training:
+        likelihood = autoencoder.likelihood.fitted(likelihood, batch.images, batch.gather)
     return weight * tf.reduce_mean(likelihood.error(batch.images))
 
 

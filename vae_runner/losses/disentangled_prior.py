@@ -34,7 +34,7 @@ class DisentangledPrior(Loss):
         posterior = factorised_posterior(autoencoder, batch, training)
         z = posterior.sample(batch.noise)
         likelihood = autoencoder.decode(z, batch.labels, training)
-        reconstruction = reconstruction_term(autoencoder, batch, likelihood, self.reconstruction_weight)
+        reconstruction = reconstruction_term(autoencoder, batch, likelihood, self.reconstruction_weight, training)
         kl = tf.reduce_mean(kl_divergence(posterior, autoencoder.latent_prior(batch.labels), z))
         means = batch.gather(posterior.mean)
         centred = means - tf.reduce_mean(means, axis=0)

@@ -40,7 +40,7 @@ class Elbo(Loss):
         posterior = autoencoder.encode(batch.images, batch.labels, training)
         z = posterior.sample(batch.noise)
         likelihood = autoencoder.decode(z, batch.labels, training)
-        reconstruction = reconstruction_term(autoencoder, batch, likelihood, self.reconstruction_weight)
+        reconstruction = reconstruction_term(autoencoder, batch, likelihood, self.reconstruction_weight, training)
         prior = autoencoder.latent_prior(batch.labels)
         kl_of_images = kl_divergence(posterior, prior, z)
         kl = counted = tf.reduce_mean(kl_of_images)

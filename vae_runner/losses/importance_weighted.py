@@ -10,11 +10,13 @@ import tensorflow as tf
 
 from vae_runner.distributions.base import Distribution, Noise
 from vae_runner.errors import UserError
-from vae_runner.losses.base import Batch, Loss
+from vae_runner.losses.base import AUTOENCODER, Batch, Loss
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.models.layers import batch_normalizations
 
 log = logging.getLogger(__name__)
+
+DECODER = "decoder"  # the player that minimises the bound of all draws, where the encoder has another
 
 
 class Weights(NamedTuple):
@@ -101,9 +103,15 @@ def importance_weights(
     z = posterior.sample(_SeveralDraws(batch.noise, samples))
     if scale is not None:
         z = scale(z)
-    likelihood = autoencoder.decode(z, labels, training)
+    likelihood, images = autoencoder.decode(z, labels, training), repeated(batch.images)
+
+    def gather_means(values: tf.Tensor) -> tf.Tensor:
+        return batch.gather(tf.reduce_mean(tf.reshape(values, [-1, samples]), axis=1))
+
+    if training:
+        likelihood = autoencoder.likelihood.fitted(likelihood, images, gather_means)
     log_probs = (
-        -likelihood.error(repeated(batch.images)),
+        -likelihood.error(images),
         autoencoder.latent_prior(labels).log_prob(z),
         _constant_log_prob(posterior, z) if density_is_constant else posterior.log_prob(z),
     )
@@ -129,12 +137,15 @@ class ImportanceWeighted(Loss):
     "iwae" is that of the bound itself; "stl" leaves out what the encoder's parameters do to log q(z|x) (Roeder et al.,
     2017), which for one group of one draw, or an elbo_weight of 1, has the same mean; "dreg" has the bound's mean and
     does not drown in noise as K grows (Tucker et al., 2019, equation 8).
+    With `partial` the encoder alone is trained by that mean of bounds, and what makes p(x, z) by the one bound of all
+    G · K draws (PIWAE).
     """
 
     samples: int = 5
     groups: int = 1
     elbo_weight: float = 0.0
     gradient: str = "iwae"
+    partial: bool = False
 
     terms: ClassVar = ("reconstruction", "kl")
     needs_density: ClassVar = True
@@ -153,15 +164,33 @@ class ImportanceWeighted(Loss):
                 f"{type(autoencoder.posterior).__name__} has at its own draws only: choose loss.gradient=iwae, or a "
                 "posterior with an inverse like householder or real_nvp"
             )
-        warn_of_mixed_draws(autoencoder, self.samples * self.groups)
+        warn_of_mixed_draws(autoencoder, self.draws)
+
+    @property
+    def draws(self) -> int:
+        """Return how many z of each image are decoded."""
+        return self.samples * self.groups
+
+    def players(self, autoencoder: Autoencoder) -> dict[str, list[tf.Variable]]:
+        """Return the variables of the autoencoder; if `partial`, those of p(z) and p(x|z) as another player's."""
+        if not self.partial:
+            return super().players(autoencoder)
+        of_parts = {name: part.trainable_variables for name, part in autoencoder.parts.items()}
+        return {
+            AUTOENCODER: [*of_parts["encoder"], *of_parts["posterior"]],
+            DECODER: [*of_parts["decoder"], *of_parts["prior"], *of_parts["likelihood"]],
+        }
 
     def __call__(
         self, autoencoder: Autoencoder, batch: Batch, training: bool
-    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """Return the negative bound, and the ELBO's terms: means over the draws."""
+    ) -> tuple[tf.Tensor | dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """Return the negative bound, that of each player where there are two; and the ELBO's terms.
+
+        These are means over the draws.
+        """
         scale = GradientScale() if self.gradient == "dreg" else None
         weights = importance_weights(
-            autoencoder, batch, self.samples * self.groups, training,
+            autoencoder, batch, self.draws, training,
             density_is_constant=self.gradient != "iwae", scale=scale,
         )  # fmt: skip
         log_w = tf.reshape(weights.log_w, [-1, self.groups, self.samples])
@@ -175,9 +204,13 @@ class ImportanceWeighted(Loss):
             scale.factor = tf.reshape(tf.math.divide_no_nan(by_z, by_log_w), [-1, 1])
             surrogate = tf.reduce_mean(tf.reduce_sum(by_log_w * log_w, axis=2))
             bound = tf.stop_gradient(bound - surrogate) + surrogate
+        if self.partial:
+            of_all_draws = self._bound(weights.log_w[:, tf.newaxis])
+            return {AUTOENCODER: -bound, DECODER: -of_all_draws}, weights.terms()
         return -bound, weights.terms()
 
     def _bound(self, log_w: tf.Tensor) -> tf.Tensor:
-        importance_weighted = tf.reduce_logsumexp(log_w, axis=2) - math.log(self.samples)
+        """Return the mean over images and groups of the bound of `log_w`, `[batch, groups, draws of a group]`."""
+        importance_weighted = tf.reduce_logsumexp(log_w, axis=2) - math.log(log_w.shape[2])
         elbo = tf.reduce_mean(log_w, axis=2)
         return tf.reduce_mean(self.elbo_weight * elbo + (1 - self.elbo_weight) * importance_weighted)

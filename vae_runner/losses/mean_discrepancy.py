@@ -1,7 +1,6 @@
 """The distance of the codes of all images from the prior, by a kernel."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import tensorflow as tf
 
@@ -28,7 +27,10 @@ class MeanDiscrepancy(Loss):
     mmd_weight: float = 10.0
     kernel: str = "imq"
 
-    terms: ClassVar = ("reconstruction", "mmd")
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Return the names of what it is made of: `kl` only where it has a weight."""
+        return ("reconstruction", *(("kl",) if self.kl_weight else ()), "mmd")
 
     @property
     def needs_density(self) -> bool:
@@ -38,18 +40,19 @@ class MeanDiscrepancy(Loss):
     def __call__(
         self, autoencoder: Autoencoder, batch: Batch, training: bool
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """Return the scalar to minimise, and its terms: `mmd` without its weight."""
+        """Return the scalar to minimise, and its terms: `kl` and `mmd` without their weights."""
         posterior = autoencoder.encode(batch.images, batch.labels, training)
         prior = autoencoder.latent_prior(batch.labels)
         z = posterior.sample(batch.noise)
         likelihood = autoencoder.decode(z, batch.labels, training)
-        reconstruction = reconstruction_term(autoencoder, batch, likelihood, self.reconstruction_weight)
+        reconstruction = reconstruction_term(autoencoder, batch, likelihood, self.reconstruction_weight, training)
         distance = mean_squared_distance(prior, z.shape[1])
         discrepancy = squared_mmd(batch.gather(z), batch.gather(prior.sample(batch.noise)), self.kernel, distance)
-        loss = reconstruction + self.mmd_weight * discrepancy
+        loss, terms = reconstruction + self.mmd_weight * discrepancy, {}
         if self.kl_weight:
-            loss += self.kl_weight * tf.reduce_mean(kl_divergence(posterior, prior, z))
-        return loss, {"reconstruction": reconstruction, "mmd": discrepancy}
+            terms["kl"] = tf.reduce_mean(kl_divergence(posterior, prior, z))
+            loss += self.kl_weight * terms["kl"]
+        return loss, {"reconstruction": reconstruction, **terms, "mmd": discrepancy}
 
 
 def mean_squared_distance(prior: Distribution, dimensions: int) -> float:

@@ -1,7 +1,6 @@
-"""The loss of a plain autoencoder."""
+"""The loss of a plain autoencoder, and of those that keep its codes robust or sparse."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import tensorflow as tf
 
@@ -11,17 +10,77 @@ from vae_runner.models.autoencoder import Autoencoder
 
 @dataclass(frozen=True)
 class Reconstruction(Loss):
-    """−log p(x|z), or a pseudo-likelihood's weighted error, of the image decoded from the posterior's mean."""
+    """−log p(x|z), or a pseudo-likelihood's weighted error, of the image decoded from the posterior's mean z.
+
+    With a `noise_scale` the encoder is trained on images with Gaussian noise of that standard deviation, and the error
+    is still of the images without it (Vincent et al., 2008: denoising). `contractive_weight` is of ‖∂z / ∂image‖², the
+    squared Frobenius norm of the Jacobian (Rifai et al., 2011, equation 4), estimated along one random direction of z
+    (Hutchinson). `sparsity_weight` is of Σ |z|; or, with a `sparsity_target` ρ, of Σ KL(ρ ‖ ρ̂), where ρ̂ is the mean
+    over the batch of sigmoid(z) in a dimension (Ng, 2011).
+    """
 
     reconstruction_weight: float | None = None
+    noise_scale: float = 0.0
+    contractive_weight: float = 0.0
+    sparsity_weight: float = 0.0
+    sparsity_target: float | None = None
 
-    terms: ClassVar = ("reconstruction",)
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Return the names of what it is made of: `contraction` and `sparsity` only where they have a weight."""
+        return ("reconstruction", *self._weights)
+
+    @property
+    def _weights(self) -> dict[str, float]:
+        """Return the weights of the penalties that there are, by name."""
+        weights = {"contraction": self.contractive_weight, "sparsity": self.sparsity_weight}
+        return {name: weight for name, weight in weights.items() if weight}
 
     def __call__(
         self, autoencoder: Autoencoder, batch: Batch, training: bool
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """Return the scalar to minimise, and its one term: the same number."""
-        z = autoencoder.encode(batch.images, batch.labels, training).mean
+        """Return the scalar to minimise, and its terms: the reconstruction with its weight, the others without."""
+        images = batch.images
+        if self.noise_scale and training:
+            images += self.noise_scale * batch.noise.normal(images.shape[1:])
+        z = autoencoder.encode(images, batch.labels, training).mean
+        penalties = {}
+        if self.contractive_weight:
+            penalties["contraction"] = _contraction(autoencoder, batch._replace(images=images))
+        if self.sparsity_weight:
+            penalties["sparsity"] = self._sparsity(z, batch)
         likelihood = autoencoder.decode(z, batch.labels, training)
-        reconstruction = reconstruction_term(autoencoder, batch, likelihood, self.reconstruction_weight)
-        return reconstruction, {"reconstruction": reconstruction}
+        loss = reconstruction = reconstruction_term(
+            autoencoder, batch, likelihood, self.reconstruction_weight, training
+        )
+        for name, weight in self._weights.items():
+            loss += weight * penalties[name]
+        return loss, {"reconstruction": reconstruction, **penalties}
+
+    def _sparsity(self, z: tf.Tensor, batch: Batch) -> tf.Tensor:
+        if self.sparsity_target is None:
+            return tf.reduce_mean(tf.reduce_sum(tf.abs(z), axis=1))
+        # log ρ̂ and log (1 − ρ̂) are means of exponentials, so that no code is too far out for them.
+        on, off = (_log_mean(tf.math.log_sigmoid(batch.gather(sign * z))) for sign in (1.0, -1.0))
+        rho = tf.constant(self.sparsity_target)
+        entropy = rho * tf.math.log(rho) + (1 - rho) * tf.math.log1p(-rho)
+        return tf.reduce_sum(entropy - rho * on - (1 - rho) * off)
+
+
+def _contraction(autoencoder: Autoencoder, batch: Batch) -> tf.Tensor:
+    """Return the mean over images of an estimate of ‖∂z / ∂image‖².
+
+    The encoder is in inference: with a batch's moments an image's z would depend on the other images too, and
+    `tf.nn.moments` has no right second derivative.
+    """
+    with tf.GradientTape() as tape:
+        tape.watch(batch.images)
+        z = autoencoder.encode(batch.images, batch.labels, training=False).mean
+        projection = tf.reduce_sum(batch.noise.normal(z.shape[1:]) * z)
+    squares = tf.square(tape.gradient(projection, batch.images))
+    return tf.reduce_mean(tf.reduce_sum(squares, axis=[1, 2, 3]))
+
+
+def _log_mean(logarithms: tf.Tensor) -> tf.Tensor:
+    """Return the logarithm of the mean over a batch `[batch, latent]` of what these are the logarithms of."""
+    return tf.reduce_logsumexp(logarithms, axis=0) - tf.math.log(tf.cast(tf.shape(logarithms)[0], tf.float32))

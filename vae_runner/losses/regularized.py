@@ -29,22 +29,22 @@ class Regularized(Loss):
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Return the scalar to minimise, and its terms: `reconstruction` and `penalty` with their weights."""
         z = autoencoder.encode(batch.images, batch.labels, training).mean
+        likelihood = autoencoder.decode(z, batch.labels, training)
         penalty = tf.constant(0.0)
         if self.gradient_penalty:
             direction = batch.noise.normal(batch.images.shape[1:])
             with tf.GradientTape() as tape:
                 tape.watch(z)
-                likelihood = autoencoder.decode(z, batch.labels, training)
-                projection = tf.reduce_sum(direction * likelihood.mean)
+                # In inference: with a batch's moments an image would depend on the other images' z too, and
+                # `tf.nn.moments` has no right second derivative.
+                projection = tf.reduce_sum(direction * autoencoder.decode(z, batch.labels, training=False).mean)
             gradient = tape.gradient(projection, z)
             penalty += self.gradient_penalty * tf.reduce_mean(tf.reduce_sum(tf.square(gradient), axis=1))
-        else:
-            likelihood = autoencoder.decode(z, batch.labels, training)
         if self.weight_decay:
             kernels = [variable for variable in autoencoder.decoder.trainable_variables if len(variable.shape) > 1]
             squares = [tf.reduce_sum(tf.square(tf.cast(kernel.value, tf.float32))) for kernel in kernels]
             penalty += self.weight_decay * 0.5 * tf.add_n(squares)
-        reconstruction = reconstruction_term(autoencoder, batch, likelihood, self.reconstruction_weight)
+        reconstruction = reconstruction_term(autoencoder, batch, likelihood, self.reconstruction_weight, training)
         embedding = 0.5 * tf.reduce_mean(tf.reduce_sum(tf.square(z), axis=1))
         loss = reconstruction + self.embedding_weight * embedding + penalty
         return loss, {"reconstruction": reconstruction, "embedding": embedding, "penalty": penalty}

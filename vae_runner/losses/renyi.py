@@ -26,7 +26,12 @@ class Renyi(Loss):
 
     def check(self, autoencoder: Autoencoder) -> None:
         """Warn of a decoder that mixes the draws."""
-        warn_of_mixed_draws(autoencoder, self.samples)
+        warn_of_mixed_draws(autoencoder, self.draws)
+
+    @property
+    def draws(self) -> int:
+        """Return how many z of each image are decoded."""
+        return self.samples
 
     def __call__(
         self, autoencoder: Autoencoder, batch: Batch, training: bool

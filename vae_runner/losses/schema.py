@@ -8,14 +8,29 @@ from vae_runner.errors import UserError
 
 
 @dataclass
-class AeConfig(Built):
-    """The plain autoencoder's loss."""
+class ReconstructionConfig(Built):
+    """The keys of a loss with a reconstruction term."""
 
     reconstruction_weight: float | None = key(None, minimum=0)
 
 
 @dataclass
-class VaeConfig(AeConfig):
+class AeConfig(ReconstructionConfig):
+    """The plain autoencoder's loss."""
+
+    noise_scale: float = key(0.0, minimum=0, unit="of an image in [0, 1]")
+    contractive_weight: float = key(0.0, minimum=0)
+    sparsity_weight: float = key(0.0, minimum=0)
+    sparsity_target: float | None = key(None, above=0, below=1)
+
+    def check(self) -> None:
+        """Refuse a target that would have no effect."""
+        if self.sparsity_target is not None and not self.sparsity_weight:
+            raise UserError("loss.sparsity_target needs a loss.sparsity_weight above 0: give both")
+
+
+@dataclass
+class VaeConfig(ReconstructionConfig):
     """The variational autoencoder's loss."""
 
     kl_weight: float = key(1.0, minimum=0)
@@ -39,7 +54,7 @@ class VaeConfig(AeConfig):
 
 
 @dataclass
-class TotalCorrelationConfig(AeConfig):
+class TotalCorrelationConfig(ReconstructionConfig):
     """The β-TCVAE's loss."""
 
     mutual_information_weight: float = key(1.0, minimum=0)
@@ -49,7 +64,7 @@ class TotalCorrelationConfig(AeConfig):
 
 
 @dataclass
-class DisentangledPriorConfig(AeConfig):
+class DisentangledPriorConfig(ReconstructionConfig):
     """The DIP-VAE's loss."""
 
     kl_weight: float = key(1.0, minimum=0)
@@ -59,7 +74,7 @@ class DisentangledPriorConfig(AeConfig):
 
 
 @dataclass
-class MeanDiscrepancyConfig(AeConfig):
+class MeanDiscrepancyConfig(ReconstructionConfig):
     """The loss of Wasserstein autoencoders and InfoVAEs."""
 
     kl_weight: float = key(0.0, minimum=0)
@@ -75,6 +90,15 @@ class ImportanceWeightedConfig(Built):
     groups: int = key(1, minimum=1, maximum=10_000)
     elbo_weight: float = key(0.0, minimum=0, maximum=1)
     gradient: str = key("iwae", choices=("iwae", "stl", "dreg"))
+    partial: bool = False
+
+    def check(self) -> None:
+        """Refuse two players of one bound, and those of bounds for which there is no such method."""
+        if self.partial and (self.groups == 1 or self.gradient != "iwae" or self.elbo_weight):
+            raise UserError(
+                "loss.partial=true trains the encoder by the bounds of several groups of draws: it needs loss.groups "
+                "above 1, loss.gradient=iwae and loss.elbo_weight=0"
+            )
 
 
 @dataclass
@@ -86,7 +110,7 @@ class RenyiConfig(Built):
 
 
 @dataclass
-class RegularizedConfig(AeConfig):
+class RegularizedConfig(ReconstructionConfig):
     """The regularised autoencoder's loss."""
 
     embedding_weight: float = key(1.0, minimum=0)
@@ -96,30 +120,34 @@ class RegularizedConfig(AeConfig):
 
 DENSITY = {"posterior": "density"}
 DENSITIES = DENSITY | {"likelihood": "density"}
+PRIOR = frozenset({"prior"})  # Its terms depend on the prior.
 
 COMPONENTS = (
     Component(
         "loss", "vae", "vae_runner.losses.elbo.Elbo", VaeConfig,
-        "reconstruction_weight kl_weight kl_warmup_epochs", needs=DENSITY,
+        "reconstruction_weight kl_weight kl_warmup_epochs", needs=DENSITY, gives=PRIOR,
     ),
-    Component("loss", "ae", "vae_runner.losses.reconstruction.Reconstruction", AeConfig, "reconstruction_weight"),
+    Component(
+        "loss", "ae", "vae_runner.losses.reconstruction.Reconstruction", AeConfig,
+        "reconstruction_weight noise_scale contractive_weight sparsity_weight",
+    ),
     Component(
         "loss", "beta_tc", "vae_runner.losses.total_correlation.TotalCorrelation", TotalCorrelationConfig,
-        "total_correlation_weight", needs={"posterior": "factorised"},
+        "total_correlation_weight", needs={"posterior": "factorised"}, gives=PRIOR,
     ),
     Component(
         "loss", "dip", "vae_runner.losses.disentangled_prior.DisentangledPrior", DisentangledPriorConfig,
-        "kind off_diagonal_weight diagonal_weight", needs={"posterior": "factorised"},
+        "kind off_diagonal_weight diagonal_weight", needs={"posterior": "factorised"}, gives=PRIOR,
     ),
     Component(
         "loss", "mmd", "vae_runner.losses.mean_discrepancy.MeanDiscrepancy", MeanDiscrepancyConfig,
-        "mmd_weight kernel",
+        "mmd_weight kernel", gives=PRIOR,
     ),
     Component(
         "loss", "iwae", "vae_runner.losses.importance_weighted.ImportanceWeighted", ImportanceWeightedConfig,
-        "samples gradient", needs=DENSITIES,
+        "samples groups gradient", needs=DENSITIES, gives=PRIOR,
     ),
-    Component("loss", "renyi", "vae_runner.losses.renyi.Renyi", RenyiConfig, "alpha", needs=DENSITIES),
+    Component("loss", "renyi", "vae_runner.losses.renyi.Renyi", RenyiConfig, "alpha", needs=DENSITIES, gives=PRIOR),
     Component(
         "loss", "rae", "vae_runner.losses.regularized.Regularized", RegularizedConfig,
         "embedding_weight weight_decay gradient_penalty",

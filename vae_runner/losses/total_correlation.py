@@ -37,7 +37,7 @@ class TotalCorrelation(Loss):
         posterior = factorised_posterior(autoencoder, batch, training)
         z = posterior.sample(batch.noise)
         likelihood = autoencoder.decode(z, batch.labels, training)
-        reconstruction = reconstruction_term(autoencoder, batch, likelihood, self.reconstruction_weight)
+        reconstruction = reconstruction_term(autoencoder, batch, likelihood, self.reconstruction_weight, training)
         log_q, log_marginals = self.aggregated_log_probs(posterior, z, batch)
         log_given_image = posterior.log_prob(z)
         log_product = tf.reduce_sum(log_marginals, axis=1)

@@ -1,13 +1,14 @@
 """The layers of a network, and the arithmetic and memory that they take."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
 from vae_runner.errors import UserError
+from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.runtime.hardware import memory
 
 WEIGHT_BYTES = 4  # float32, also in mixed precision
@@ -40,19 +41,26 @@ def training_flops(layers: Iterable[LayerSummary]) -> int:
     return (1 + BACKWARD) * sum(layer.flops for layer in layers)
 
 
-def training_bytes(models: Iterable[keras.Model], images: int) -> int:
-    """Return the least number of bytes that training with Adam takes on so many images a step.
+def training_bytes(autoencoder: Autoencoder, images: int, draws: int) -> int:
+    """Return the least number of bytes that training with Adam takes on so many images a step, and draws of z of each.
 
     These are the weights, their gradients and two averages of these, and the inputs of the layers that have weights,
-    which the backward pass needs again; an input of several layers counts once.
+    which the backward pass needs again; an input of several layers counts once. The encoder passes over the images
+    that the prior is made of too, the decoder over all draws.
     """
-    layers = [layer for model in models for layer in model.layers if layer.weights]
-    weights = sum(layer.count_params() for layer in layers)
+    weights = sum(math.prod(variable.shape) for variable in autoencoder.trainable_variables)
+    encoded = (images + autoencoder.prior.encoded_images) * _kept_bytes(autoencoder.encoder)
+    return 4 * WEIGHT_BYTES * weights + encoded + images * draws * _kept_bytes(autoencoder.decoder)
+
+
+def _kept_bytes(model: keras.Model) -> int:
+    """Return the bytes that the inputs of the layers with weights take, for one image."""
+    layers = [layer for layer in model.layers if layer.weights]
     kept = {
         id(layer.input): math.prod(layer.input.shape[1:]) * tf.dtypes.as_dtype(layer.compute_dtype).size
         for layer in layers
     }
-    return 4 * WEIGHT_BYTES * weights + images * sum(kept.values())
+    return sum(kept.values())
 
 
 def forward_flops(layer: keras.layers.Layer) -> int:
@@ -73,11 +81,17 @@ def _kind(layer: keras.layers.Layer) -> str:
     return f"{name} /{strides[0]}" if strides[0] > 1 else name
 
 
-def check_memory(networks: Sequence[keras.Model], images: int) -> None:
+def check_memory(autoencoder: Autoencoder, images: int, draws: int) -> None:
     """Refuse networks whose training on so many images a step takes more than the machine's main memory."""
-    needed, available = training_bytes(networks, images), memory()
+    needed, available = training_bytes(autoencoder, images, draws), memory()
     if needed > available:
+        pseudo_inputs = autoencoder.prior.encoded_images
+        besides = f", with {draws:,} draws of z of each," if draws > 1 else ""
+        besides += f" and {pseudo_inputs:,} pseudo-inputs" if pseudo_inputs else ""
+        smaller = ["model", "latent", "batch_size", *(["loss.samples"] if draws > 1 else [])]
+        smaller += ["prior.pseudo_inputs"] if pseudo_inputs else []
         raise UserError(
-            f"training these networks on {images} images a step takes more than {needed / 1e9:,.0f} GB of memory, and "
-            f"this machine has {available / 1e9:,.0f} GB: choose a smaller model, latent, batch_size or image size"
+            f"training these networks on {images} images{besides} a step takes more than {needed / 1e9:,.0f} GB of "
+            f"memory, and this machine has {available / 1e9:,.0f} GB: choose a smaller {', '.join(smaller)} or image "
+            "size"
         )

@@ -23,6 +23,7 @@ class Prior(Family):
 
     symbol: str  # its formula, for the titles of figures
     needs_labels: bool = False  # whether it is another distribution for each class
+    encoded_images: int = 0  # how many images the encoder passes over to make it, in each step
 
     @property
     def description(self) -> str:

@@ -29,18 +29,21 @@ class RealNvpConfig(Built):
 
 
 VECTORS = {"posterior": "vector"}
-LABELLED_VECTORS = {**VECTORS, "dataset": "labels"}
+# What is learned needs a loss that it takes part in.
+TRAINED = VECTORS | {"loss": "prior"}
 
 COMPONENTS = (
     Component("prior", "normal", "vae_runner.priors.normal.Normal", needs=VECTORS),
-    Component("prior", "learned_normal", "vae_runner.priors.learned_normal.LearnedNormal", needs=VECTORS),
-    Component("prior", "mixture", "vae_runner.priors.mixture.Mixture", MixtureConfig, "components", needs=VECTORS),
+    Component("prior", "learned_normal", "vae_runner.priors.learned_normal.LearnedNormal", needs=TRAINED),
+    Component("prior", "mixture", "vae_runner.priors.mixture.Mixture", MixtureConfig, "components", needs=TRAINED),
     Component(
-        "prior", "vamp", "vae_runner.priors.vamp.Vamp", VampConfig, "pseudo_inputs", needs={"posterior": "gaussian"},
+        "prior", "vamp", "vae_runner.priors.vamp.Vamp", VampConfig, "pseudo_inputs",
+        needs=TRAINED | {"posterior": "gaussian"},
     ),
     Component(
-        "prior", "class_conditional", "vae_runner.priors.class_conditional.ClassConditional", needs=LABELLED_VECTORS,
+        "prior", "class_conditional", "vae_runner.priors.class_conditional.ClassConditional",
+        needs=TRAINED | {"dataset": "labels"},
     ),
-    Component("prior", "real_nvp", "vae_runner.priors.real_nvp.RealNvp", RealNvpConfig, "steps width", needs=VECTORS),
+    Component("prior", "real_nvp", "vae_runner.priors.real_nvp.RealNvp", RealNvpConfig, "steps width", needs=TRAINED),
     Component("prior", "sphere", "vae_runner.priors.sphere.Sphere", needs={"posterior": "sphere"}),
 )  # fmt: skip

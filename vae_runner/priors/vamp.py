@@ -19,7 +19,7 @@ class Vamp(Prior, keras.layers.Layer):
 
     def __init__(self, pseudo_inputs: int) -> None:
         super().__init__()
-        self._count = pseudo_inputs
+        self._count = self.encoded_images = pseudo_inputs
 
     def create_weights(self, image_shape: tuple[int, int, int], latent: int, classes: int) -> None:
         """Create the pseudo-inputs, nearly black, as in the paper's code."""

@@ -2,23 +2,25 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
 from vae_runner.datasets.dataset import Dataset
 from vae_runner.files.untrusted import JsonObject
+from vae_runner.losses.base import Loss
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.models.summary import LayerSummary, summarize, training_flops
 from vae_runner.runtime.console import console, plain
+from vae_runner.trackers.meaning import effective_weight_after, meaning
 
 log = logging.getLogger(__name__)
 
 
 def show_summary(
-    autoencoder: Autoencoder, dataset: Dataset, batch_size: int, machine: JsonObject, *, layers: bool
+    autoencoder: Autoencoder, loss: Loss, dataset: Dataset, batch_size: int, machine: JsonObject, *, layers: bool
 ) -> None:
-    """Log the sizes of everything, and with `layers` print both networks layer by layer."""
+    """Log the sizes of everything and what the loss means, and with `layers` print both networks layer by layer."""
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
     classes = f", {len(dataset.label_names)} classes" if dataset.label_names else ""
     binary = f", binarize={dataset.binarize}" if dataset.binarize != "none" else ""
@@ -38,11 +40,18 @@ def show_summary(
         flops * batch_size / 1e9,
         batch_size,
     )
+    log.info("Reconstruction: %s", meaning(autoencoder, loss))
     device = ", ".join(machine["gpus"]) or f"CPU ({machine['cores']} cores)"
     if machine["replicas"] > 1:
         machines = f" on {len(machine['workers'])} machines" if "workers" in machine else ""
         device += f", {machine['replicas']} replicas{machines}, {batch_size // machine['replicas']} images each"
     log.info("Device: %s, %s, XLA %s", device, machine["precision"], "on" if machine["xla"] else "off")
+
+
+def show_effective_weight(autoencoder: Autoencoder, loss: Loss, metrics: Mapping[str, float]) -> None:
+    """Log what the KL term's weight amounts to, as the errors of the test images show after the last epoch."""
+    if fitted := effective_weight_after(autoencoder, loss, metrics):
+        log.info("Reconstruction: σ = %.2g fits the errors on test images; with it the same loss has β = %.2g", *fitted)
 
 
 def _table(name: str, layers: Sequence[LayerSummary]) -> Table:

@@ -192,7 +192,11 @@ class InnerLoop:
             for name, player in self._players.items()
         }
         for name, player in self._players.items():
-            player.optimizer.apply(_sum_over_replicas(gradients[name]), player.variables)
+            # A loss need not depend on all: a plain autoencoder takes a mean, and leaves an encoder's log_var as it is.
+            moved = [v for v, gradient in zip(player.variables, gradients[name], strict=True) if gradient is not None]
+            if not moved:
+                raise ValueError(f"what the player {name!r} minimises depends on none of its variables")
+            player.optimizer.apply(_sum_over_replicas(gradients[name]), moved)
         return values
 
     def _evaluate_loss(
@@ -269,8 +273,7 @@ def _weighted(values: tf.Tensor, share: Share) -> tf.Tensor:
     return tf.concat([tf.cast(values, tf.float64), [1.0]], axis=0) * share.weight
 
 
-def _sum_over_replicas(gradients: Sequence[tf.Tensor | None]) -> list[tf.Tensor | None]:
-    """Return the gradients of all replicas added up; None for a variable on which the loss does not depend."""
+def _sum_over_replicas(gradients: Sequence[tf.Tensor | None]) -> list[tf.Tensor]:
+    """Return the gradients of all replicas added up, without None, that of a variable without a part in the loss."""
     known = [gradient for gradient in gradients if gradient is not None]
-    summed = iter(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, known))
-    return [None if gradient is None else next(summed) for gradient in gradients]
+    return list(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, known))

@@ -1,0 +1,23 @@
+"""The multi-scale structural similarity as a pseudo-likelihood."""
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from vae_runner.distributions.structural_similarity import StructuralSimilarity
+from vae_runner.likelihoods.base import Likelihood, PixelParameter
+
+
+class MsSsim(Likelihood):
+    """1 − MS-SSIM (Wang et al., 2003), without a density: its weight is a choice (Snell et al., 2017)."""
+
+    weight = 100.0
+    measure = None
+
+    def parameters(self, channels: int) -> dict[str, PixelParameter]:
+        """Return a mean in [0, 1]."""
+        return {"mean": PixelParameter(channels, "sigmoid")}
+
+    def distribution(self, parameters: Mapping[str, tf.Tensor]) -> StructuralSimilarity:
+        """Return the pseudo-likelihoods of a batch, of means float32 `[batch, height, width, channels]`."""
+        return StructuralSimilarity(parameters["mean"])

@@ -1,0 +1,75 @@
+"""What the numbers of a loss mean, in words."""
+
+import math
+from collections.abc import Mapping
+
+from vae_runner.likelihoods.mse import MeanSquaredError
+from vae_runner.losses.base import Loss
+from vae_runner.models.autoencoder import Autoencoder
+
+OF_MEASURES = {
+    "binary": "of black and white images: comparable among likelihoods of these",
+    "levels": "of images of 256 levels: comparable among likelihoods of these, also as bits per dimension",
+    "unit interval": "a density of real numbers, for pixels in [0, 1]: comparable among such likelihoods of one floor",
+}
+ASSUMED_ERROR = 0.03  # mean squared, of pixels in [0, 1]: about what small networks have on Fashion-MNIST
+
+
+def implied_variance(autoencoder: Autoencoder, loss: Loss) -> float | None:
+    """Return σ² of the Gaussian whose −log p(x|z) is the weighted mean squared error and a constant.
+
+    weight · Σ (x − x̂)² / D = Σ (x − x̂)² / 2σ² of an image of D pixels and channels: it is D / 2 weight. None where
+    the likelihood is another, or the weight 0.
+    """
+    weight = reconstruction_weight(autoencoder, loss)
+    if not isinstance(autoencoder.likelihood, MeanSquaredError) or not weight:
+        return None
+    return math.prod(autoencoder.image_shape) / (2 * weight)
+
+
+def reconstruction_weight(autoencoder: Autoencoder, loss: Loss) -> float:
+    """Return what the reconstruction error is weighed by."""
+    return autoencoder.likelihood.weight if loss.reconstruction_weight is None else loss.reconstruction_weight
+
+
+def effective_weight(variance: float, loss: Loss, mean_squared_error: float) -> float | None:
+    """Return the weight of the KL term in the same loss, divided so that its Gaussian has the σ² that fits the errors.
+
+    None where the loss gives its KL term no weight of its own.
+    """
+    kl_weight = getattr(loss, "kl_weight", None)
+    return kl_weight * variance / mean_squared_error if kl_weight and mean_squared_error else None
+
+
+def meaning(autoencoder: Autoencoder, loss: Loss) -> str:
+    """Return what the reconstruction term is, and with which it may be compared."""
+    measure, variance = autoencoder.likelihood.measure, implied_variance(autoencoder, loss)
+    if measure is not None:
+        return f"−log p(x|z) in nats, {OF_MEASURES.get(measure, 'a density')}"
+    weight = reconstruction_weight(autoencoder, loss)
+    if variance is None:
+        return f"{weight:g} × an error that is no density: neither nats nor bits, comparable with this error alone"
+    sigma = math.sqrt(variance)
+    bits = 8 + 0.5 * math.log2(2 * math.pi * variance)
+    said = (
+        f"{weight:g} × mean squared error, but for a constant −log p(x|z) of a Gaussian with σ = {sigma:.2g} "
+        f"({255 * sigma:.0f} of 255 levels): at least {bits:.2f} bits a dimension, where a uniform distribution has 8"
+    )
+    if beta := effective_weight(variance, loss, ASSUMED_ERROR):
+        said += f"; with the σ that fits a mean squared error of {ASSUMED_ERROR}, the same loss has β = {beta:.2g}"
+    return said
+
+
+def effective_weight_after(
+    autoencoder: Autoencoder, loss: Loss, metrics: Mapping[str, float]
+) -> tuple[float, float] | None:
+    """Return σ that fits the test images' errors after an epoch with these metrics, and the KL term's weight with it.
+
+    None where that is no other than `loss.kl_weight`.
+    """
+    variance = implied_variance(autoencoder, loss)
+    if variance is None:
+        return None
+    error = metrics["test/reconstruction"] / reconstruction_weight(autoencoder, loss)
+    beta = effective_weight(variance, loss, error)
+    return None if beta is None else (math.sqrt(error), beta)
