@@ -543,55 +543,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 # What stands in the files that are no part's, and in config.yaml, which datasets and experiments change.
 FILES: dict[str, dict[str, Any]] = {
-    "method/planar_vae": {
-        "defaults": [
-            {"override /posterior": "planar"},
-            {"override /prior": "normal"},
-            {"override /loss": "vae"},
-            "_self_",
-        ],
-        "posterior.steps": 10,
-    },
-    "method/householder_vae": {
-        "defaults": [
-            {"override /posterior": "householder"},
-            {"override /prior": "normal"},
-            {"override /loss": "vae"},
-            "_self_",
-        ],
-        "posterior.steps": 10,
-    },
-    "method/sylvester_vae": {
-        "defaults": [
-            {"override /posterior": "sylvester"},
-            {"override /prior": "normal"},
-            {"override /loss": "vae"},
-            "_self_",
-        ],
-        "posterior.steps": 4,
-        "posterior.columns": 8,
-    },
-    "method/iaf_vae": {
-        "defaults": [
-            {"override /posterior": "iaf"},
-            {"override /prior": "normal"},
-            {"override /loss": "vae"},
-            "_self_",
-        ],
-        "posterior.steps": 4,
-        "posterior.width": 320,
-    },
-    "method/real_nvp_prior": {
-        "defaults": [
-            {"override /posterior": "gaussian"},
-            {"override /prior": "real_nvp"},
-            {"override /loss": "vae"},
-            "_self_",
-        ],
-        "loss.kl_warmup_epochs": 5.0,
-        "prior.steps": 20,
-        "prior.width": 128,
-    },
     "hydra/job_logging/vae_run": {
         "version": 1,
         "formatters.console.format": "${run_prefix:}%(message)s",
@@ -758,6 +709,19 @@ PRESETS: dict[str, list[str]] = {
     "method/vampprior": ["prior=vamp", "prior.pseudo_inputs=500"],
     "method/vr_vae": ["likelihood=gaussian", "loss=renyi", "loss.samples=5", "loss.alpha=0.5"],
     "method/wae_mmd": ["posterior=point", "loss=mmd", "loss.mmd_weight=10", "loss.kernel=imq"],
+    "method/planar_vae": ["posterior=planar", "posterior.steps=10"],
+    "method/householder_vae": ["posterior=householder", "posterior.steps=10"],
+    "method/sylvester_vae": ["posterior=sylvester", "posterior.steps=4", "posterior.columns=8"],
+    "method/iaf_vae": ["posterior=iaf", "posterior.steps=4", "posterior.width=320"],
+    "method/real_nvp_prior": ["prior=real_nvp", "loss.kl_warmup_epochs=5", "prior.steps=20", "prior.width=128"],
+    "method/class_prior": ["prior=class_conditional", "model.conditional=true"],
+    "method/contractive_ae": ["loss=ae", "loss.contractive_weight=0.1"],
+    "method/cvae": ["model.conditional=true"],
+    "method/denoising_ae": ["loss=ae", "loss.noise_scale=0.3"],
+    "method/ms_ssim_vae": ["likelihood=ms_ssim"],
+    "method/optimal_sigma_vae": ["likelihood=gaussian", "likelihood.scale=optimal"],
+    "method/piwae": ["likelihood=gaussian", "loss=iwae", "loss.samples=8", "loss.groups=8", "loss.partial=true"],
+    "method/sparse_ae": ["loss=ae", "loss.sparsity_weight=0.1"],
 }
 
 # From where to where a number may go: with a square bracket the end belongs to it, with a round one not. Those with a

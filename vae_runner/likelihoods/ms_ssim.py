@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from vae_runner.distributions.structural_similarity import StructuralSimilarity
-from vae_runner.likelihoods.base import Likelihood, PixelParameter
+from vae_runner.likelihoods.base import Likelihood, PixelParameter, logit
 
 
 class MsSsim(Likelihood):
@@ -21,3 +23,7 @@ class MsSsim(Likelihood):
     def distribution(self, parameters: Mapping[str, tf.Tensor]) -> StructuralSimilarity:
         """Return the pseudo-likelihoods of a batch, of means float32 `[batch, height, width, channels]`."""
         return StructuralSimilarity(parameters["mean"])
+
+    def output_bias(self, mean: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Return what the sigmoid maps to mean pixels."""
+        return {"mean": logit(mean)}
