@@ -226,12 +226,9 @@ def test_couplings_and_autoregressive_maps_are_tensorflow_probabilitys() -> None
 
 
 @pytest.mark.parametrize("name", FLOWS)
-def test_flows_compute_the_same_under_xla_and_with_finite_gradients(name: str) -> None:
+def test_gradients_are_finite_far_away_too(name: str) -> None:
     rng = np.random.default_rng(0)
-    flow, z = FLOWS[name](3, IMAGES, rng), normal(rng, IMAGES, 3)
-    for values, compiled in zip(flow.forward(z), tf.function(flow.forward, jit_compile=True)(z), strict=True):
-        np.testing.assert_allclose(compiled, values, rtol=1e-4, atol=1e-5)
-    far = 30 * z
+    flow, far = FLOWS[name](3, IMAGES, rng), normal(rng, IMAGES, 3, scale=30)
     with tf.GradientTape() as tape:
         tape.watch(far)
         image, log_det = flow.forward(far)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from vae_runner.distributions.matrices import with_diagonal
 from vae_runner.distributions.transformed import Flow
 
 
@@ -15,7 +16,7 @@ def compact(vectors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """
     unit = tf.math.l2_normalize(vectors, axis=-1)
     products = tf.matmul(unit, unit, transpose_b=True)
-    return unit, tf.linalg.set_diag(tf.linalg.band_part(products, 0, -1), tf.fill(tf.shape(products)[:-1], 0.5))
+    return unit, with_diagonal(tf.linalg.band_part(products, 0, -1), tf.fill([vectors.shape[-2]], 0.5))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from vae_runner.distributions.matrices import with_diagonal
 from vae_runner.distributions.transformed import Flow
 from vae_runner.flows.householder import compact
 
@@ -51,4 +52,4 @@ class Sylvester(Flow):
 def _triangle(values: tf.Tensor) -> tf.Tensor:
     """Return the upper triangles of matrices, their diagonals squashed."""
     diagonal = LARGEST_DIAGONAL * tf.tanh(tf.linalg.diag_part(values))
-    return tf.linalg.set_diag(tf.linalg.band_part(values, 0, -1), diagonal)
+    return with_diagonal(tf.linalg.band_part(values, 0, -1), diagonal)

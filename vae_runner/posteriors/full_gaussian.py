@@ -6,6 +6,7 @@ from itertools import pairwise
 import tensorflow as tf
 
 from vae_runner.distributions import full_gaussian
+from vae_runner.distributions.matrices import with_diagonal
 from vae_runner.posteriors.base import Posterior, Shape
 
 SMALLEST_DEVIATION = 1e-5
@@ -34,4 +35,4 @@ class FullGaussian(Posterior):
             axis=1,
         )
         diagonal = tf.nn.softplus(tf.linalg.diag_part(scale)) + SMALLEST_DEVIATION
-        return full_gaussian.FullGaussian(mean, tf.linalg.set_diag(scale, diagonal))
+        return full_gaussian.FullGaussian(mean, with_diagonal(scale, diagonal))
