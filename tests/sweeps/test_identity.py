@@ -35,6 +35,7 @@ COMPOSITIONS = [
 OTHERS = {
     "model.filters": 7,
     "model.depth": 3,
+    "model.widths": [7],
     "model.downsamplings": 1,
     "dataset.image_size": 32,
     "dataset.background": "black",
