@@ -203,6 +203,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "prior=learned_normal": {"prior._target_": "vae_runner.priors.learned_normal.LearnedNormal"},
     "prior=mixture": {"prior._target_": "vae_runner.priors.mixture.Mixture", "prior.components": 10},
     "prior=vamp": {"prior._target_": "vae_runner.priors.vamp.Vamp", "prior.pseudo_inputs": 500},
+    "prior=class_conditional": {"prior._target_": "vae_runner.priors.class_conditional.ClassConditional"},
     "prior=sphere": {"prior._target_": "vae_runner.priors.sphere.Sphere"},
     "likelihood=mse": {"likelihood._target_": "vae_runner.likelihoods.mse.MeanSquaredError"},
     "likelihood=ms_ssim": {"likelihood._target_": "vae_runner.likelihoods.ms_ssim.MsSsim"},

@@ -18,7 +18,7 @@ from vae_runner.schema import register_schemas
 # Where files are, what is drawn and kept, what only the command is told, and what of the hardware changes numbers by no
 # more than their rounding.
 NOT_COMPUTED = {
-    *("data_dir", "dataset.data_dir", "resume", "trust", "sweep.resume", "sweep.dir", "sweep.metric"),
+    *("data_dir", "dataset.data_dir", "resume", "trust", "sweep.resume", "sweep.dir", "sweep.metric", "sweep.unfit"),
     *("checkpoint.every", "checkpoint.every_minutes", "checkpoint.keep", "checkpoint.metric"),
     *("hardware.device", "hardware.gpus", "hardware.distribution", "hardware.logical_cpus", "hardware.workers"),
     *("hardware.worker", "hardware.memory_growth", "hardware.memory_limit_mb", "hardware.xla", "hardware.fuse"),
@@ -52,6 +52,8 @@ OTHERS = {
     "loss.kl_cycle_epochs": 3.0,
     "loss.kl_capacity": 5.0,
     "loss.free_bits": 0.5,
+    "loss.sparsity_target": 0.1,
+    "loss.sparsity_weight": 0.2,
     "likelihood.scale": 0.1,
     "trust": ["a"],
 }
