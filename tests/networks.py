@@ -12,6 +12,7 @@ from vae_runner.models import conv
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.posteriors.base import Posterior
 from vae_runner.posteriors.gaussian import Gaussian
+from vae_runner.priors.base import Prior
 from vae_runner.priors.normal import Normal
 from vae_runner.training.inner import Player
 from vae_runner.training.schedules import LearningRate, constant
@@ -23,12 +24,18 @@ def build(
     posterior: Posterior | None = None,
     model: ModuleType = conv,
     likelihood: Likelihood | None = None,
+    prior: Prior | None = None,
+    classes: int = 0,
     **keys: Any,
 ) -> Autoencoder:
     """A model's networks between a posterior, by default a Gaussian one, the normal prior and the tutorial's error."""
     posterior, likelihood = posterior or Gaussian(), likelihood or MeanSquaredError()
+    prior = prior or Normal()
+    if classes:
+        keys["classes"] = classes
     encoder, decoder = model.build(image_shape, latent, posterior, likelihood, **keys)
-    return Autoencoder(encoder, decoder, posterior, Normal(), likelihood)
+    prior.create_weights(image_shape, latent, classes)
+    return Autoencoder(encoder, decoder, posterior, prior, likelihood, classes)
 
 
 def one_player(autoencoder: Autoencoder, optimizer: keras.optimizers.Optimizer) -> dict[str, Player]:

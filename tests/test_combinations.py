@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from hydra import compose, initialize_config_module
 
 from tests.combinations import every_fitting, names, tables
 from tests.conftest import REPOSITORY, command, mostly_slow
 from vae_runner.config.checks import check
 from vae_runner.experiment import Experiment, build_experiment
+from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.runtime.hardware import setup
 from vae_runner.schema import Config
 from vae_runner.trackers.summary import show_summary
@@ -29,9 +31,9 @@ FEW = {  # of what is many by default, or of images that the digits are not
 }
 
 
-def combinations() -> Iterator[tuple[str, str, str, str]]:
-    """One of every pair of components that fit, in few combinations."""
-    every = every_fitting()
+def combinations() -> Iterator[tuple[str, ...]]:
+    """One of every pair of components that fit, each conditional and not, in few combinations."""
+    every = [(*chosen, conditional) for chosen in every_fitting() for conditional in ("false", "true")]
     left = {pair for chosen in every for pair in pairs(chosen)}
     while left:
         best = max(every, key=lambda chosen: len(left.intersection(pairs(chosen))))
@@ -60,20 +62,25 @@ COMBINATIONS = [
 ]
 
 
-@pytest.mark.parametrize(("posterior", "prior", "likelihood", "loss"), COMBINATIONS)
+@pytest.mark.parametrize(("posterior", "prior", "likelihood", "loss", "conditional"), COMBINATIONS)
 def test_two_steps_have_a_finite_loss_and_move_every_weight_that_takes_part(
-    posterior: str, prior: str, likelihood: str, loss: str
+    posterior: str, prior: str, likelihood: str, loss: str, conditional: str
 ) -> None:
-    experiment = built(f"posterior={posterior}", f"prior={prior}", f"likelihood={likelihood}", f"loss={loss}")
-    before = [np.array(variable) for variable in experiment.autoencoder.trainable_variables]
+    experiment = built(
+        f"posterior={posterior}", f"prior={prior}", f"likelihood={likelihood}", f"loss={loss}",
+        f"model.conditional={conditional}",
+    )  # fmt: skip
+    autoencoder = experiment.autoencoder
+    before = [np.array(variable) for variable in autoencoder.trainable_variables]
+    labelled = [np.array(kernel) for kernel in kernels_of_labels(autoencoder)]
     result = experiment.trainer.run_epoch(lambda progress: None)
     assert all(np.isfinite(value) for value in result.metrics.values()), result.metrics
     unmoved = {
         variable.path
-        for variable, old in zip(experiment.autoencoder.trainable_variables, before, strict=True)
+        for variable, old in zip(autoencoder.trainable_variables, before, strict=True)
         if np.array_equal(variable, old)
     }
-    autoencoder, idle = experiment.autoencoder, []
+    idle: list[tf.Variable] = []
     if loss in ("ae", "rae"):  # of which the mean alone takes part
         taking_part = ("mean", "direction", "dense")
         idle = [*autoencoder.prior.trainable_variables, *autoencoder.posterior.trainable_variables]
@@ -81,6 +88,16 @@ def test_two_steps_have_a_finite_loss_and_move_every_weight_that_takes_part(
     elif loss == "mmd":  # draws do not move with a mixture's weights
         idle = [v for v in autoencoder.prior.trainable_variables if v.path.endswith("logits")]
     assert unmoved <= {variable.path for variable in idle}
+    assert len(labelled) == (2 if conditional == "true" else 0)
+    trained_on = np.unique(experiment.dataset.train.labels)
+    for kernel, old in zip(kernels_of_labels(autoencoder), labelled, strict=True):
+        assert (kernel != old)[trained_on].any(axis=1).all()
+
+
+def kernels_of_labels(autoencoder: Autoencoder) -> list[np.ndarray]:
+    """Of both networks, where they are conditional, the weights by which the first layer takes the label."""
+    networks = (autoencoder.encoder, autoencoder.decoder) if len(autoencoder.encoder.inputs) == 2 else ()
+    return [np.array(network.get_layer("dense_1").kernel)[-autoencoder.classes :] for network in networks]
 
 
 METHODS = sorted(file.stem for file in (REPOSITORY / "conf" / "method").glob("*.yaml"))
@@ -120,6 +137,10 @@ def test_a_likelihood_of_binary_images_refuses_grey_ones(tmp_path: Path, refusal
         (("prior=sphere",), ("prior=sphere needs a posterior on the sphere", "choose posterior from power_spherical")),
         (("prior=vamp", "posterior=laplace"), ("prior=vamp needs a posterior that is a Gaussian", "posterior=laplace")),
         (("loss=beta_tc", "posterior=full_gaussian"), ("whose dimensions are independent", "posterior from gaussian")),
+        (
+            ("prior=class_conditional", "dataset=cartoon"),
+            ("prior=class_conditional needs a dataset with labels", "dataset=cartoon", "choose dataset from digits"),
+        ),
     ],
     ids=str,
 )

@@ -186,6 +186,10 @@ STORIES = {
         ),
         Step("vae-run resume=outputs/faces hardware=auto", "epochs=2"),
     ],
+    "a class": [
+        Step("vae-run method=cvae dataset=fashion", FEW),
+        Step("vae-sample RUN --label Sneaker -n 16"),
+    ],
     "one's own parts": [
         Step("PYTHONPATH=. vae-run --config-dir my_conf loss=mine", FEW),
         Step("vae-run resume=RUN 'trust=[my_loss]'", "epochs=2"),

@@ -42,17 +42,20 @@ class Stub:
 
     posterior, prior = Gaussian(), Normal()
     image_shape = (HEIGHT, WIDTH, 1)
+    classes = 0
 
     def __init__(self, latent: int) -> None:
         self.latent = latent
 
-    def encoder(self, images: tf.Tensor, training: bool = False) -> dict[str, tf.Tensor]:
+    def parameters(
+        self, images: tf.Tensor, labels: tf.Tensor | None = None, training: bool = False
+    ) -> dict[str, tf.Tensor]:
         mean = tf.constant([z_of(image)[: self.latent] for image in images.numpy()], tf.float32)
         spread = tf.range(self.latent, dtype=tf.float32)  # dimensions differ in their variances
         return {"mean": mean, "log_var": tf.zeros_like(mean) - spread}
 
     def encode(self, images: tf.Tensor, labels: tf.Tensor | None = None, training: bool = False) -> DiagonalGaussian:
-        return self.posterior.distribution(self.encoder(images))
+        return self.posterior.distribution(self.parameters(images))
 
     def decode(self, z: tf.Tensor, labels: tf.Tensor | None = None, training: bool = False) -> SquaredError:
         return SquaredError(tf.constant(images_of(z.numpy(), mark=1.0)))

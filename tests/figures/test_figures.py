@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -30,18 +31,28 @@ from vae_runner.posteriors.base import Posterior
 from vae_runner.posteriors.gaussian import Gaussian
 from vae_runner.posteriors.point import Point
 from vae_runner.posteriors.power_spherical import PowerSpherical
+from vae_runner.priors.base import Prior
+from vae_runner.priors.class_conditional import ClassConditional
 from vae_runner.priors.sphere import Sphere
 from vae_runner.storage.pictures import save_figure
+from vae_runner.training.noise import NumpyNoise
 
 NAMES = ("shirt", "shoe", "bag")
 
 
-def make(latent: int = 2, channels: int = 1, count: int = 60, posterior: type[Posterior] = Gaussian) -> Trained:
+def make(
+    latent: int = 2,
+    channels: int = 1,
+    count: int = 60,
+    posterior: type[Posterior] = Gaussian,
+    prior: Prior | None = None,
+    classes: int = 0,
+) -> Trained:
     keras.utils.set_random_seed(1)
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (count, 64, 64, channels), np.uint8)
     history = [{"epoch": e, "train/loss": 9 - e, "train/kl": e, "test/loss": 10 - e, "test/kl": e} for e in (1, 2, 3)]
-    autoencoder = build((64, 64, channels), latent, posterior(), mlp, depth=1, width=16)
+    autoencoder = build((64, 64, channels), latent, posterior(), mlp, None, prior, classes, depth=1, width=16)
     return Trained(autoencoder, Split(images, rng.integers(0, 3, count)), NAMES, history, epoch=3, seed=5)
 
 
@@ -112,13 +123,80 @@ def test_traversals_and_interpolations_of_a_sphere_stay_on_it(monkeypatch: pytes
     trained = replace(trained, autoencoder=replace(trained.autoencoder, prior=Sphere()))
     decoded = []
     for module in (traversals_module, interpolations_module):
-        monkeypatch.setattr(module, "decode", lambda model, z: decoded.append(z) or decode(model, z))
+        monkeypatch.setattr(module, "decode", lambda model, z, labels: decoded.append(z) or decode(model, z))
     label = traversals(trained, 3, 4).axes[0].get_yticklabels()[0].get_text()
     interpolations(trained, 2, 5)
     for z in decoded:
         np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1, atol=1e-6)
     assert len(decoded) == 2
     assert label.endswith(" var.")  # a sphere has no KL divergence of a coordinate
+
+
+@pytest.mark.parametrize("prior", [None, ClassConditional()])
+def test_samples_of_a_conditional_run_have_a_row_a_class(prior: Prior | None, tmp_path: object) -> None:
+    trained = make(prior=prior, classes=3)
+    labels = np.repeat([0, 1, 2], 4)
+    for draw in (samples, samples_normal, samples_uniform):
+        figure = draw(trained, 8, 4)
+        assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(NAMES)
+        assert ", a class a row" in figure.get_suptitle()
+        nothing_clipped(figure, tmp_path)
+    noise = NumpyNoise(trained.random(0), 12)
+    z = np.asarray(trained.autoencoder.latent_prior(labels).sample(noise))
+    expected = trained.autoencoder.decode(tf.constant(z), labels).mean
+    np.testing.assert_allclose(cells(samples(trained, 8, 4), 3, 4), expected, atol=1e-5)
+
+
+def test_other_figures_of_a_conditional_run_give_the_images_their_classes(tmp_path: object) -> None:
+    trained = make(classes=3)
+    images, labels = trained.test.images / np.float32(255), trained.test.labels
+    assert labels is not None
+    z = trained.autoencoder.encode(images, labels).mean
+    np.testing.assert_allclose(trained.posterior["mean"], z, atol=1e-5)
+    drawn = cells(reconstructions(trained, 5), 2, 5, caption=1)[5:]
+    np.testing.assert_allclose(drawn, trained.autoencoder.decode(z[:5], labels[:5]).mean, atol=1e-5)
+
+    figure = interpolations(trained, 4, 5)
+    assert figure is not None
+    rows = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert rows == [NAMES[label] for label in (0, 1, 2, 0)]
+    nothing_clipped(figure, tmp_path)
+    drawn = cells(figure, 4, 5).reshape(4, 5, 64, 64, 1)
+    for row, label in enumerate((0, 1, 2, 0)):
+        left, right = np.flatnonzero(labels == label)[2 * (row // 3) : 2 * (row // 3) + 2]
+        np.testing.assert_allclose(drawn[row, 0], images[left], atol=1e-5)
+        np.testing.assert_allclose(drawn[row, 4], images[right], atol=1e-5)
+        middle = trained.autoencoder.decode((z[left] + z[right])[np.newaxis] / 2, np.array([label])).mean[0]
+        np.testing.assert_allclose(drawn[row, 2], middle, atol=1e-5)
+
+    of_class, name = z.numpy()[labels == labels[0]], NAMES[labels[0]]
+    nothing_clipped(traversals(trained, 1, 5), tmp_path)
+    figure = traversals(trained, 1, 3)
+    assert figure.get_suptitle().endswith(f"the range of class {name}")
+    dimension = int(figure.axes[0].get_yticklabels()[0].get_text()[4]) - 1
+    moved = np.repeat(of_class[:1], 3, axis=0)
+    low, high = np.percentile(of_class[:, dimension], (0.5, 99.5))
+    moved[:, dimension] = low, (low + high) / 2, high
+    expected = trained.autoencoder.decode(tf.constant(moved), np.full(3, labels[0])).mean
+    np.testing.assert_allclose(cells(figure, 1, 3), expected, atol=1e-5)
+
+    figure = manifold(trained, 1)
+    assert figure is not None
+    assert f"class {name}" in figure.get_suptitle()
+    expected = trained.autoencoder.decode(tf.zeros([1, 2]), labels[:1]).mean[0, ..., 0]
+    np.testing.assert_allclose(figure.axes[0].images[0].get_array(), expected, atol=1e-5)
+
+
+def test_names_of_classes_beside_rows_are_cut_and_at_most_20_have_one(tmp_path: object) -> None:
+    trained = make(classes=30)
+    long = replace(trained, label_names=["a very long name of a class"] * 30)
+    figure = samples(long, 2, 3)
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert len(names) == 20
+    assert names[0].endswith("…")
+    nothing_clipped(figure, tmp_path)
+    unnamed = samples(replace(trained, label_names=()), 2, 3).axes[0].get_yticklabels()
+    assert unnamed[19].get_text() == "19"
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -80,21 +80,36 @@ def test_a_mean_that_no_keras_model_can_hold_is_refused() -> None:
         build((9, 11, 3), model=mlp, likelihood=WithTensorFlow()).image_decoder()
 
 
-def assert_saved_models_load_elsewhere(autoencoder: Autoencoder, images: np.ndarray, tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", mostly_slow([conv, mlp]))
+def test_saved_models_of_conditional_networks_take_the_label_as_a_second_input(
+    model: ModuleType, tmp_path: Path
+) -> None:
+    autoencoder = build((9, 11, 3), model=model, likelihood=Scaled(), classes=4)
+    images = np.random.default_rng(0).random((2, 9, 11, 3), np.float32)
+    assert_saved_models_load_elsewhere(autoencoder, images, tmp_path, np.array([3, 1]))
+
+
+def assert_saved_models_load_elsewhere(
+    autoencoder: Autoencoder, images: np.ndarray, tmp_path: Path, labels: np.ndarray | None = None
+) -> None:
     """Saved, both give what the autoencoder gives, in a process that knows nothing of vae_runner."""
     RunDirectory(tmp_path).save_models(autoencoder)
-    z = autoencoder.encode(images).mean
-    np.savez(tmp_path / "expected.npz", images=images, z=z, decoded=autoencoder.decode(z).mean)
+    z = autoencoder.encode(images, labels).mean
+    one_hot = np.zeros(0) if labels is None else np.eye(autoencoder.classes, dtype=np.float32)[labels]
+    decoded = autoencoder.decode(z, labels).mean
+    np.savez(tmp_path / "expected.npz", images=images, z=z, label=one_hot, decoded=decoded)
 
     script = (
         "import sys, numpy as np, keras\n"
         "expected = np.load('expected.npz')\n"
         "encoder, decoder = (keras.saving.load_model(f'models/{part}.keras', safe_mode=True)\n"
         "                    for part in ('encoder', 'decoder'))\n"
-        "z = encoder.predict(expected['images'], verbose=0)\n"
+        "given = lambda name: {name: expected[name], 'label': expected['label']} if expected['label'].size "
+        "else expected[name]\n"
+        "z = encoder.predict(given('images'), verbose=0)\n"
         "assert z.keys() == {'mean', 'log_var'}\n"
         "np.testing.assert_allclose(z['mean'], expected['z'], rtol=1e-5, atol=1e-6)\n"
-        "np.testing.assert_allclose(decoder.predict(expected['z'], verbose=0), expected['decoded'], rtol=1e-5)\n"
+        "np.testing.assert_allclose(decoder.predict(given('z'), verbose=0), expected['decoded'], rtol=1e-5)\n"
         "assert not any(name.startswith('vae_runner') for name in sys.modules)\n"
     )
     result = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)

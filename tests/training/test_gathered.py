@@ -14,7 +14,8 @@ SMALL = (
 
 
 @pytest.mark.parametrize(
-    "method", mostly_slow(["beta_tcvae", "dip_vae_ii", "wae_mmd", "free_bits_vae", "capacity_vae", "iwae"])
+    "method",
+    mostly_slow(["beta_tcvae", "dip_vae_ii", "wae_mmd", "free_bits_vae", "capacity_vae", "iwae", "class_prior"]),
 )
 def test_two_replicas_take_the_statistics_of_the_whole_batch(method: str, tmp_path: Path) -> None:
     # The last batch of an epoch has 12 images, that of the test split too: replicas' shares are not all equal.

@@ -81,14 +81,20 @@ def _compared(run: StoredRun, row: Row, images: NDArray[np.uint8], trust: Sequen
             f"{run.path} has test images of {images.shape[1:]} and networks for {autoencoder.image_shape}: {DAMAGED}"
         )
     mean, labels = run.embeddings
+    shown, of_shown, of_samples = images[:SHOWN_IMAGES], None, None
+    if autoencoder.classes:
+        if labels is None or len(labels) < len(shown) or not 0 <= labels.min() <= labels.max() < autoencoder.classes:
+            raise UserError(f"{run.path} has networks that take labels, and no such labels of its images: {DAMAGED}")
+        of_shown, of_samples = labels[: len(shown)], np.sort(np.arange(SAMPLES) % autoencoder.classes)
     noise = NumpyNoise(np.random.default_rng(SEED), SAMPLES, np.float32)
+    z = np.asarray(autoencoder.latent_prior(of_samples).sample(noise))
     return Compared(
         name=row["run"],
         about=f"{row['loss']}, {row['latent']}-D, test loss {row['test/loss']:.2f}",
         embeddings=mean,
         labels=labels,
-        reconstructions=reconstruct(autoencoder, images[:SHOWN_IMAGES]),
-        samples=decode(autoencoder, np.asarray(autoencoder.latent_prior().sample(noise))),
+        reconstructions=reconstruct(autoencoder, shown, of_shown),
+        samples=decode(autoencoder, z, of_samples),
         prior=autoencoder.prior.symbol,
         metrics=run.info["metrics"],
     )

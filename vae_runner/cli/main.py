@@ -80,8 +80,11 @@ def sample() -> None:
     )  # fmt: skip
     seed = partial(_whole_number, least=0)
     parser.add_argument("--seed", metavar="N", type=seed, default=0, help="another seed, other images (0)")
-    arguments = parser.parse_args(_arguments())
-    _import("cli.sample").sample(arguments.run, arguments.number, arguments.out, arguments.seed, arguments.trust)
+    parser.add_argument(
+        "--label", metavar="NAME", help="a conditional run's class, its name or number (all of them in turn)"
+    )
+    given = parser.parse_args(_arguments())
+    _import("cli.sample").sample(given.run, given.number, given.out, given.seed, given.trust, given.label)
 
 
 def compare() -> None:

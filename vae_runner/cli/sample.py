@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_runner.errors import UserError
+from vae_runner.errors import UserError, did_you_mean
 from vae_runner.evaluation.embeddings import decode
 from vae_runner.experiment import load
 from vae_runner.figures.grid import image_grid
+from vae_runner.figures.labels import plain_text
+from vae_runner.figures.reconstructions import LONGEST_CAPTION
 from vae_runner.files.atomic import check_writable, write_atomic
 from vae_runner.storage.pictures import save_figure
 from vae_runner.storage.stored_run import StoredRun
@@ -17,30 +19,64 @@ from vae_runner.training.noise import NumpyNoise
 
 MAX_PICTURE_PIXELS = 50_000_000
 MAX_ARRAY_PIXELS = 500_000_000
+SHOWN_CLASSES = 20  # in a message
+LONGEST_NAME = 24  # letters in the title
 
 
-def sample(run: Path, number: int, out: Path, seed: int, trust: Sequence[str]) -> None:
+def sample(run: Path, number: int, out: Path, seed: int, trust: Sequence[str], label: str | None = None) -> None:
     """Decode `number` draws of the prior with the run's decoder, into a .png or .npy file.
 
+    Where the run is conditional, they are of the class `label`, its name or index, or of the classes in turn.
+
     Raises:
-        UserError: `run` is no finished run, or `out` cannot be written.
+        UserError: `run` is no finished run, has no such class, or `out` cannot be written.
     """
     kind = out.suffix.lower()
     if kind not in (".png", ".npy"):
         raise UserError(f"--out {out}: the name must end in .png (a picture) or .npy (an array)")
     check_writable(out)
-    autoencoder = load(StoredRun.open_finished(run), trust)
+    stored = StoredRun.open_finished(run)
+    autoencoder = load(stored, trust)
+    labels, names = None, []
+    if autoencoder.classes:
+        names = _names(stored, autoencoder.classes)
+        labels = np.arange(number) % autoencoder.classes if label is None else np.full(number, _index(label, names))
+    elif label is not None:
+        raise UserError(
+            f"--label {label}: {run} does not depend on classes: leave it out, or train with model.conditional=true"
+        )
     height, width, _ = autoencoder.image_shape
     most = (MAX_PICTURE_PIXELS if kind == ".png" else MAX_ARRAY_PIXELS) // (height * width)
     if number > most:
         raise UserError(f"-n {number}: a {kind} holds at most {most} images of {height}×{width}; draw fewer")
     noise = NumpyNoise(np.random.default_rng(seed), number, np.float32)
-    images = decode(autoencoder, np.asarray(autoencoder.latent_prior().sample(noise)))
+    images = decode(autoencoder, np.asarray(autoencoder.latent_prior(labels).sample(noise)), labels)
     if kind == ".npy":
         buffer = io.BytesIO()
         np.save(buffer, np.round(images * 255).astype(np.uint8))
         write_atomic(out, buffer.getvalue())
     else:
         columns = int(np.ceil(np.sqrt(number)))
-        save_figure(image_grid(images, columns, f"{number} samples, z ~ {autoencoder.prior.symbol}"), out)
+        title, captions = f"{number} samples, z ~ {autoencoder.prior.symbol}", []
+        if labels is not None and label is None:
+            captions = [plain_text(names[of_image], LONGEST_CAPTION) for of_image in labels]
+        elif labels is not None:
+            title = f"{number} samples of {plain_text(names[labels[0]], LONGEST_NAME)}, z ~ {autoencoder.prior.symbol}"
+        save_figure(image_grid(images, columns, title, captions=captions), out)
     print(f"{number} images in {out}")
+
+
+def _names(run: StoredRun, classes: int) -> list[str]:
+    """Return the names of a run's classes: their numbers where the dataset has not named each."""
+    _, _, names = run.test_images
+    return names if len(names) == classes else [str(number) for number in range(classes)]
+
+
+def _index(label: str, names: Sequence[str]) -> int:
+    """Return the index of the class that a label names; where none has that name, it may be the index."""
+    if label in names:
+        return names.index(label)
+    if label.isdecimal() and int(label) < len(names):
+        return int(label)
+    known = ", ".join(names[:SHOWN_CLASSES]) + (", …" if len(names) > SHOWN_CLASSES else "")
+    raise UserError(f"--label {label}: there is no such class.{did_you_mean(label, names)} The run has {known}.")

@@ -14,6 +14,7 @@ ACTIVATION_VALUES = 50_000_000  # of a batch's pixels times a generous width: ke
 MAX_BATCH = 128  # about the images of a training step: so looking at a network takes no more memory than training it
 
 Parameters = dict[str, NDArray[np.float32]]  # of posteriors, by name, each [n, latent]
+Labels = NDArray[np.integer] | None  # the classes of images, [n]; needed where networks or prior depend on them
 
 
 def batch_size_for(autoencoder: Autoencoder) -> int:
@@ -22,44 +23,52 @@ def batch_size_for(autoencoder: Autoencoder) -> int:
     return int(min(max(ACTIVATION_VALUES // (height * width * 64), 1), MAX_BATCH))
 
 
-def posterior_of(autoencoder: Autoencoder, pixels: Any) -> Parameters:
+def posterior_of(autoencoder: Autoencoder, pixels: Any, labels: Labels = None) -> Parameters:
     """Return the posterior's `mean` and its parameters of uint8 images `[n, height, width, channels]`."""
     size = batch_size_for(autoencoder)
     batches = []
     for start in range(0, len(pixels), size):
         images = to_unit_interval(tf.constant(np.asarray(pixels[start : start + size])))
-        parameters = autoencoder.parameters(images)
+        parameters = autoencoder.parameters(images, _part(labels, start, size))
         parameters["mean"] = autoencoder.posterior.distribution(parameters).mean
         batches.append({name: value.numpy() for name, value in parameters.items()})
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
-def information(autoencoder: Autoencoder, parameters: Parameters) -> tuple[NDArray[np.float32], str]:
+def information(
+    autoencoder: Autoencoder, parameters: Parameters, labels: Labels = None
+) -> tuple[NDArray[np.float32], str]:
     """Return how much each latent dimension tells of an image, float32 `[latent]`, and the unit of these numbers.
 
     They are mean KL divergences in "nats"; where these have no closed form, variances ("var.") of the embeddings.
     """
     posterior = autoencoder.posterior.distribution({name: tf.constant(value) for name, value in parameters.items()})
-    kl = kl_by_dimension(posterior, autoencoder.latent_prior())
+    kl = kl_by_dimension(posterior, autoencoder.latent_prior(labels))
     return (parameters["mean"].var(axis=0), "var.") if kl is None else (kl.numpy().mean(axis=0), "nats")
 
 
-def in_latent_space(autoencoder: Autoencoder, z: NDArray[np.number]) -> NDArray[np.number]:
+def in_latent_space(autoencoder: Autoencoder, z: NDArray[np.number], labels: Labels = None) -> NDArray[np.number]:
     """Return latents `[n, latent]` where the decoder knows them: on a sphere, those that left it are moved back."""
-    if not isinstance(autoencoder.latent_prior(), UniformOnSphere):
+    if not isinstance(autoencoder.latent_prior(labels), UniformOnSphere):
         return z
     return z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
 
 
-def decode(autoencoder: Autoencoder, z: NDArray[np.number]) -> NDArray[np.float32]:
+def decode(autoencoder: Autoencoder, z: NDArray[np.number], labels: Labels = None) -> NDArray[np.float32]:
     """Return images decoded from latents `[n, latent]`: float32 in [0, 1], `[n, height, width, channels]`."""
     size = batch_size_for(autoencoder)
     z = np.asarray(z, np.float32)
-    batches = (autoencoder.decode(tf.constant(z[i : i + size])).mean for i in range(0, len(z), size))
+    batches = (
+        autoencoder.decode(tf.constant(z[i : i + size]), _part(labels, i, size)).mean for i in range(0, len(z), size)
+    )
     # A mean that is not squashed may lie outside.
     return np.concatenate([np.clip(images.numpy(), 0, 1) for images in batches])
 
 
-def reconstruct(autoencoder: Autoencoder, pixels: Any) -> NDArray[np.float32]:
+def reconstruct(autoencoder: Autoencoder, pixels: Any, labels: Labels = None) -> NDArray[np.float32]:
     """Return uint8 images decoded from their embeddings: float32 in [0, 1], `[n, height, width, channels]`."""
-    return decode(autoencoder, posterior_of(autoencoder, pixels)["mean"])
+    return decode(autoencoder, posterior_of(autoencoder, pixels, labels)["mean"], labels)
+
+
+def _part(labels: Labels, start: int, size: int) -> tf.Tensor | None:
+    return None if labels is None else tf.constant(labels[start : start + size], tf.int64)

@@ -15,7 +15,8 @@ def reconstructions(trained: Trained, images: int) -> Figure:
     """Draw the first test images, captioned with their class, above the images decoded from their embeddings."""
     originals = np.asarray(trained.test.images[:images])
     count = len(originals)
-    both = np.concatenate([originals / np.float32(255), reconstruct(trained.autoencoder, originals)])
+    decoded = reconstruct(trained.autoencoder, originals, trained.test.first(images).labels)
+    both = np.concatenate([originals / np.float32(255), decoded])
     labels = (
         [plain_text(trained.label(i), LONGEST_CAPTION) for i in range(count)] + [""] * count
         if trained.label_names

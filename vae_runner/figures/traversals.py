@@ -11,16 +11,22 @@ TAILS = (0.5, 99.5)  # percentiles of the embeddings between which a dimension m
 
 
 def traversals(trained: Trained, rows: int, columns: int) -> Figure:
-    """Draw a row for each latent dimension, the most informative first: the first test image's z with it moved."""
-    embeddings = trained.posterior["mean"]
-    values, unit = information(trained.autoencoder, trained.posterior)
+    """Draw a row for each latent dimension, the most informative first: the first test image's z with it moved.
+
+    Where classes matter, all images are of its class, and the range of a dimension is that of the class.
+    """
+    embeddings, labels = trained.posterior["mean"], trained.given_labels
+    label, name = trained.first_class()
+    values, unit = information(trained.autoencoder, trained.posterior, labels)
+    if labels is not None:
+        embeddings = embeddings[labels == label]
     dimensions = np.argsort(-values, kind="stable")[:rows]
     z = np.repeat(embeddings[:1], len(dimensions) * columns, axis=0)
     for row, dimension in enumerate(dimensions):
         low, high = np.percentile(embeddings[:, dimension], TAILS)
         z[row * columns : (row + 1) * columns, dimension] = np.linspace(low, high, columns)
-    labels = [f"$z_{{{d + 1}}}$  {values[d]:.2f} {unit}" for d in dimensions]
-    title = "One latent dimension a row, moved across the range of the embeddings"
-    return image_grid(
-        decode(trained.autoencoder, in_latent_space(trained.autoencoder, z)), columns, title, row_labels=labels
-    )
+    names = [f"$z_{{{d + 1}}}$  {values[d]:.2f} {unit}" for d in dimensions]
+    title = f"One latent dimension a row, moved across the range of {name or 'the embeddings'}"
+    of_images = np.full(len(z), label)
+    images = decode(trained.autoencoder, in_latent_space(trained.autoencoder, z, of_images), of_images)
+    return image_grid(images, columns, title, row_labels=names)

@@ -18,10 +18,12 @@ class ClassConditional(Prior, keras.layers.Layer):
 
     def create_weights(self, image_shape: tuple[int, int, int], latent: int, classes: int) -> None:
         """Create a mean and the logarithms of the variances for each class."""
-        shape = (classes, latent)
+        shape = (latent, classes)
         self._means = self.add_weight(shape=shape, initializer="zeros", dtype="float32", name="means")
         self._log_vars = self.add_weight(shape=shape, initializer="zeros", dtype="float32", name="log_vars")
 
     def distribution(self, autoencoder: Encoding, labels: tf.Tensor | None = None) -> DiagonalGaussian:
         """Return the Gaussians of images of these classes."""
-        return DiagonalGaussian(tf.gather(self._means.value, labels), tf.gather(self._log_vars.value, labels))
+        # Along the first axis the gradient would be slices, which an optimizer takes for those of different classes.
+        means, log_vars = (tf.gather(weight.value, labels, axis=1) for weight in (self._means, self._log_vars))
+        return DiagonalGaussian(tf.transpose(means), tf.transpose(log_vars))
