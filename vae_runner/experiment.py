@@ -100,6 +100,7 @@ def build_experiment(
         if config.hardware.fuse:
             encoder, decoder = (fuse(network, machine.custom_ops) for network in networks)
             fused = replace(autoencoder, encoder=encoder, decoder=decoder)
+        loss.constrain(autoencoder)
         players = build_players(config, loss, autoencoder, train.steps, machine.replicas)
     inner = InnerLoop(fused, loss, players, machine, config.seed, train.steps)
     metrics = [f"{split}/{name}" for split in dataset.splits for name in inner.names]
