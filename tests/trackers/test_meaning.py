@@ -57,6 +57,15 @@ def test_a_fitted_sigma_makes_the_loss_the_one_it_says_up_to_a_factor_and_a_cons
     assert math.isclose(sigma, math.sqrt(0.031))
 
 
+def test_of_a_loss_without_a_reconstruction_term_it_says_nothing() -> None:
+    class Mine(Loss):
+        terms = ("absolute",)
+        kl_weight = 1.0
+
+    assert meaning(autoencoder(), Mine()) == ""
+    assert effective_weight_after(autoencoder(), Mine(), {"test/absolute": 1.0}) is None
+
+
 @pytest.mark.parametrize(
     ("likelihood", "words"),
     [

@@ -19,9 +19,9 @@ def implied_variance(autoencoder: Autoencoder, loss: Loss) -> float | None:
     """Return σ² of the Gaussian whose −log p(x|z) is the weighted mean squared error and a constant.
 
     weight · Σ (x − x̂)² / D = Σ (x − x̂)² / 2σ² of an image of D pixels and channels: it is D / 2 weight. None where
-    the likelihood is another, or the weight 0.
+    the likelihood is another, the loss has no such term, or the weight is 0.
     """
-    weight = reconstruction_weight(autoencoder, loss)
+    weight = reconstruction_weight(autoencoder, loss) if "reconstruction" in loss.terms else 0.0
     if not isinstance(autoencoder.likelihood, MeanSquaredError) or not weight:
         return None
     return math.prod(autoencoder.image_shape) / (2 * weight)
@@ -42,7 +42,9 @@ def effective_weight(variance: float, loss: Loss, mean_squared_error: float) -> 
 
 
 def meaning(autoencoder: Autoencoder, loss: Loss) -> list[str]:
-    """Return in a line or two what the reconstruction term is, and with which it may be compared."""
+    """Return in a line or two what the reconstruction term, if there is one, is, and what it may be compared with."""
+    if "reconstruction" not in loss.terms:
+        return []
     measure, variance = autoencoder.likelihood.measure, implied_variance(autoencoder, loss)
     if measure is not None:
         return [f"Reconstruction: −log p(x|z) in nats, {OF_MEASURES.get(measure, 'a density')}"]
@@ -55,9 +57,7 @@ def meaning(autoencoder: Autoencoder, loss: Loss) -> list[str]:
         f"255 levels): at least {bits:.2f} bits a dimension, where a uniform distribution has 8"
     ]
     if beta := effective_weight(variance, loss, ASSUMED_ERROR):
-        lines.append(
-            f"KL: with the σ that fits a mean squared error of {ASSUMED_ERROR}, the same loss has β = {beta:.2g}"
-        )
+        lines.append(f"KL: with the σ that fits a mean squared error of {ASSUMED_ERROR}, this loss has β = {beta:.2g}")
     return lines
 
 

@@ -51,7 +51,7 @@ def show_summary(
 def show_effective_weight(autoencoder: Autoencoder, loss: Loss, metrics: Mapping[str, float]) -> None:
     """Log what the KL term's weight amounts to, as the errors of the test images show after the last epoch."""
     if fitted := effective_weight_after(autoencoder, loss, metrics):
-        log.info("KL: σ = %.2g fits the errors on test images; with it the same loss has β = %.2g", *fitted)
+        log.info("KL: σ = %.2g fits the errors on test images; with it this loss has β = %.2g", *fitted)
 
 
 def _table(name: str, layers: Sequence[LayerSummary]) -> Table:
