@@ -6,6 +6,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -148,6 +149,19 @@ def test_an_optimal_scale_is_the_same_after_a_checkpoint_and_evaluation_leaves_i
     scale = reference.autoencoder.likelihood.log_scale
     reference.trainer._evaluate("test", reference.trainer._evaluated["test"])
     assert float(reference.autoencoder.likelihood.log_scale) == float(scale)
+
+
+def test_with_a_spectral_norm_the_decoders_kernels_have_a_largest_singular_value_of_one() -> None:
+    experiment = built("method=rae_sn")
+    experiment.trainer.run_epoch(lambda progress: None)
+
+    def norms(network: keras.Model) -> list[float]:
+        kernels = [np.array(v) for v in network.trainable_variables if len(v.shape) > 1]
+        return [np.linalg.norm(kernel, ord=2) for kernel in kernels]
+
+    assert norms(experiment.autoencoder.decoder) == pytest.approx([1.0] * 3, abs=0.03)
+    assert not any(norm == pytest.approx(1.0, abs=0.01) for norm in norms(experiment.autoencoder.encoder))
+    assert all(variable.constraint is None for variable in built("method=rae_l2").autoencoder.trainable_variables)
 
 
 METHODS = sorted(file.stem for file in (REPOSITORY / "conf" / "method").glob("*.yaml"))

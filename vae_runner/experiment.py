@@ -106,6 +106,7 @@ def build_experiment(
         if config.hardware.fuse:
             encoder, decoder = (fuse(network, machine.custom_ops) for network in networks)
             fused = replace(autoencoder, encoder=encoder, decoder=decoder)
+        loss.constrain(autoencoder)
         players = build_players(config, loss, autoencoder, train.steps, machine.replicas)
     binarizes = dataset.binarize == "dynamic"
     inner = InnerLoop(fused, loss, players, machine, config.seed, train.steps, binarizes=binarizes)

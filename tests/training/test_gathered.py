@@ -20,6 +20,7 @@ SMALL = (
             *("beta_tcvae", "dip_vae_ii", "wae_mmd", "free_bits_vae", "capacity_vae", "iwae", "optimal_sigma_vae"),
             "piwae likelihood.scale=optimal",
             "class_prior",
+            "rae_sn",
             "sparse_ae loss.sparsity_target=0.1",
         ]
     ),

@@ -68,6 +68,9 @@ class Loss:
     def check(self, autoencoder: Autoencoder) -> None:
         """Refuse an autoencoder that the loss's keys do not go with, before any training."""
 
+    def constrain(self, autoencoder: Autoencoder) -> None:
+        """Set as Keras's `variable.constraint` what is to hold for weights of the networks after each update."""
+
     def __call__(
         self, autoencoder: Autoencoder, batch: Batch, training: bool
     ) -> tuple[tf.Tensor | Mapping[str, tf.Tensor], dict[str, tf.Tensor]]:

@@ -116,6 +116,7 @@ class RegularizedConfig(ReconstructionConfig):
     embedding_weight: float = key(1.0, minimum=0)
     weight_decay: float = key(0.0, minimum=0)
     gradient_penalty: float = key(0.0, minimum=0)
+    spectral_norm: bool = False
 
 
 DENSITY = {"posterior": "density"}
@@ -150,6 +151,6 @@ COMPONENTS = (
     Component("loss", "renyi", "vae_runner.losses.renyi.Renyi", RenyiConfig, "alpha", needs=DENSITIES, gives=PRIOR),
     Component(
         "loss", "rae", "vae_runner.losses.regularized.Regularized", RegularizedConfig,
-        "embedding_weight weight_decay gradient_penalty",
+        "embedding_weight weight_decay gradient_penalty spectral_norm",
     ),
 )  # fmt: skip

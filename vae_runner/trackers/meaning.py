@@ -10,7 +10,7 @@ from vae_runner.models.autoencoder import Autoencoder
 OF_MEASURES = {
     "binary": "of black and white images: comparable among likelihoods of these",
     "levels": "of images of 256 levels: comparable among likelihoods of these, also as bits per dimension",
-    "unit interval": "a density of real numbers, for pixels in [0, 1]: comparable among such likelihoods of one floor",
+    "unit interval": "of pixels as real numbers in [0, 1]: comparable among likelihoods of these, not as bits",
 }
 ASSUMED_ERROR = 0.03  # mean squared, of pixels in [0, 1]: about what small networks have on Fashion-MNIST
 
@@ -19,9 +19,9 @@ def implied_variance(autoencoder: Autoencoder, loss: Loss) -> float | None:
     """Return σ² of the Gaussian whose −log p(x|z) is the weighted mean squared error and a constant.
 
     weight · Σ (x − x̂)² / D = Σ (x − x̂)² / 2σ² of an image of D pixels and channels: it is D / 2 weight. None where
-    the likelihood is another, or the weight 0.
+    the likelihood is another, the loss has no such term, or the weight is 0.
     """
-    weight = reconstruction_weight(autoencoder, loss)
+    weight = reconstruction_weight(autoencoder, loss) if "reconstruction" in loss.terms else 0.0
     if not isinstance(autoencoder.likelihood, MeanSquaredError) or not weight:
         return None
     return math.prod(autoencoder.image_shape) / (2 * weight)
@@ -41,23 +41,24 @@ def effective_weight(variance: float, loss: Loss, mean_squared_error: float) -> 
     return kl_weight * variance / mean_squared_error if kl_weight and mean_squared_error else None
 
 
-def meaning(autoencoder: Autoencoder, loss: Loss) -> str:
-    """Return what the reconstruction term is, and with which it may be compared."""
+def meaning(autoencoder: Autoencoder, loss: Loss) -> list[str]:
+    """Return in a line or two what the reconstruction term, if there is one, is, and what it may be compared with."""
+    if "reconstruction" not in loss.terms:
+        return []
     measure, variance = autoencoder.likelihood.measure, implied_variance(autoencoder, loss)
     if measure is not None:
-        return f"−log p(x|z) in nats, {OF_MEASURES.get(measure, 'a density')}"
+        return [f"Reconstruction: −log p(x|z) in nats, {OF_MEASURES.get(measure, 'a density')}"]
     weight = reconstruction_weight(autoencoder, loss)
     if variance is None:
-        return f"{weight:g} × an error that is no density: neither nats nor bits, comparable with this error alone"
-    sigma = math.sqrt(variance)
-    bits = 8 + 0.5 * math.log2(2 * math.pi * variance)
-    said = (
-        f"{weight:g} × mean squared error, but for a constant −log p(x|z) of a Gaussian with σ = {sigma:.2g} "
-        f"({255 * sigma:.0f} of 255 levels): at least {bits:.2f} bits a dimension, where a uniform distribution has 8"
-    )
+        return [f"Reconstruction: {weight:g} × an error that is no density: neither nats nor bits"]
+    sigma, bits = math.sqrt(variance), 8 + 0.5 * math.log2(2 * math.pi * variance)
+    lines = [
+        f"Reconstruction: {weight:g} × mean squared error, as of a Gaussian with σ = {sigma:.2g} ({255 * sigma:.0f} of "
+        f"255 levels): at least {bits:.2f} bits a dimension, where a uniform distribution has 8"
+    ]
     if beta := effective_weight(variance, loss, ASSUMED_ERROR):
-        said += f"; with the σ that fits a mean squared error of {ASSUMED_ERROR}, the same loss has β = {beta:.2g}"
-    return said
+        lines.append(f"KL: with the σ that fits a mean squared error of {ASSUMED_ERROR}, this loss has β = {beta:.2g}")
+    return lines
 
 
 def effective_weight_after(

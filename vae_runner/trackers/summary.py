@@ -40,7 +40,8 @@ def show_summary(
         flops * batch_size / 1e9,
         batch_size,
     )
-    log.info("Reconstruction: %s", meaning(autoencoder, loss))
+    for line in meaning(autoencoder, loss):
+        log.info("%s", line)
     device = ", ".join(machine["gpus"]) or f"CPU ({machine['cores']} cores)"
     if machine["replicas"] > 1:
         machines = f" on {len(machine['workers'])} machines" if "workers" in machine else ""
@@ -51,7 +52,7 @@ def show_summary(
 def show_effective_weight(autoencoder: Autoencoder, loss: Loss, metrics: Mapping[str, float]) -> None:
     """Log what the KL term's weight amounts to, as the errors of the test images show after the last epoch."""
     if fitted := effective_weight_after(autoencoder, loss, metrics):
-        log.info("Reconstruction: σ = %.2g fits the errors on test images; with it the same loss has β = %.2g", *fitted)
+        log.info("KL: σ = %.2g fits the errors on test images; with it this loss has β = %.2g", *fitted)
 
 
 def _table(name: str, layers: Sequence[LayerSummary]) -> Table:
