@@ -306,6 +306,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "loss.embedding_weight": 1.0,
         "loss.weight_decay": 0.0,
         "loss.gradient_penalty": 0.0,
+        "loss.spectral_norm": False,
         "posterior._target_": "vae_runner.posteriors.point.Point",
     },
     "optimizer=adam": {
@@ -723,6 +724,7 @@ PRESETS: dict[str, list[str]] = {
     "method/optimal_sigma_vae": ["likelihood=gaussian", "likelihood.scale=optimal"],
     "method/piwae": ["likelihood=gaussian", "loss=iwae", "loss.samples=8", "loss.groups=8", "loss.partial=true"],
     "method/sparse_ae": ["loss=ae", "loss.sparsity_weight=0.1"],
+    "method/rae_sn": ["loss=rae", "loss.embedding_weight=1e-3", "loss.spectral_norm=true"],
 }
 
 # From where to where a number may go: with a square bracket the end belongs to it, with a round one not. Those with a
