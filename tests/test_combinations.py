@@ -214,6 +214,7 @@ def test_a_likelihood_of_binary_images_refuses_grey_ones(tmp_path: Path, refusal
                 *("loss from vae, beta_tc", "prior from normal, sphere"),
             ),
         ),
+        (("prior=vamp", "posterior=planar"), ("prior=vamp needs a posterior that is a Gaussian", "posterior=planar")),
         (("loss=beta_tc", "posterior=full_gaussian"), ("whose dimensions are independent", "posterior from gaussian")),
         (
             ("prior=class_conditional", "dataset=cartoon"),
@@ -242,6 +243,7 @@ def test_a_sweep_with_a_combination_that_does_not_fit_is_refused_before_its_firs
     ("arguments", "wrong"),
     [
         (("loss.free_bits=0.1", "posterior=full_gaussian"), "loss.free_bits=0.1 needs a closed KL divergence"),
+        (("loss.free_bits=0.1", "posterior=householder"), "loss.free_bits=0.1 needs a closed KL divergence"),
         (("loss.free_bits=0.1", "prior=vamp", "prior.pseudo_inputs=2"), "loss.free_bits=0.1 needs a closed KL"),
         (("loss.free_bits=0.1", "loss.kl_capacity=5"), "loss.free_bits and loss.kl_capacity"),
         (("loss.kl_cycle_epochs=4",), "loss.kl_cycle_epochs=4.0 repeats the warm-up"),
@@ -260,6 +262,26 @@ def test_keys_that_do_not_go_together_are_refused_before_any_work(
     arguments: tuple[str, ...], wrong: str, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:
     assert wrong in refusal("vae-run", *arguments, *SMALL, "figures=none", cwd=tmp_path)
+    assert not list(tmp_path.glob("outputs/*/*/metrics.csv"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wrong"),
+    [
+        (
+            ("posterior=iaf", "loss=iwae", "likelihood=gaussian", "loss.gradient=dreg"),
+            "loss.gradient=dreg needs the posterior's density as a function of z, which Iaf has at its own draws only: "
+            "choose loss.gradient=iwae, or a posterior with an inverse like householder or real_nvp",
+        ),
+        (("posterior=real_nvp", "latent=1"), "latent=1: real_nvp couples dimensions of z to each other, and needs"),
+        (("prior=real_nvp", "latent=1"), "latent=1: real_nvp couples dimensions of z to each other, and needs"),
+    ],
+    ids=str,
+)
+def test_what_a_flow_cannot_do_is_refused_before_training(
+    arguments: tuple[str, ...], wrong: str, tmp_path: Path, refusal: Callable[..., str]
+) -> None:
+    assert wrong in refusal("vae-run", *SMALL, *arguments, "figures=none", cwd=tmp_path)
     assert not list(tmp_path.glob("outputs/*/*/metrics.csv"))
 
 

@@ -120,6 +120,24 @@ def test_a_run_goes_on_where_its_checkpoint_was_with_the_seconds_spent_before(tm
         np.testing.assert_array_equal(values[name], value)
 
 
+def test_a_run_whose_posterior_and_prior_have_networks_goes_on_as_if_it_had_not_stopped() -> None:
+    config = configured("posterior=iaf", "prior=real_nvp", "posterior.steps=2", "prior.steps=2")
+    machine = setup(config.hardware, config.seed)
+    whole, second = (build_experiment(config, machine, Stopwatch()) for _ in range(2))
+    whole.trainer.run_epoch(id)
+    whole.trainer.next_epoch()
+    _, checkpoint = whole.state.capture()
+    second.state.restore(checkpoint)
+    for experiment in (whole, second):
+        experiment.trainer.run_epoch(id)
+    values, initial = second.state.variables.values(), checkpoint.variables
+    for name, value in whole.state.variables.values().items():
+        np.testing.assert_array_equal(values[name], value)
+    own = [name for name in values if name.startswith(("posterior/", "prior/"))]
+    assert len(own) == 12  # three layers of each, kernels and biases
+    assert not any(np.array_equal(values[name], initial[name]) for name in own)
+
+
 @pytest.mark.parametrize(("precision", "scaled"), [("mixed_float16", True), ("mixed_bfloat16", False)])
 def test_the_loss_is_scaled_where_small_gradients_would_be_nothing(precision: str, scaled: bool) -> None:
     config = configured(f"hardware.precision={precision}")
