@@ -61,7 +61,8 @@ class Reconstruction(Loss):
         if self.sparsity_target is None:
             return tf.reduce_mean(tf.reduce_sum(tf.abs(z), axis=1))
         # log ρ̂ and log (1 − ρ̂) are means of exponentials, so that no code is too far out for them.
-        on, off = (_log_mean(tf.math.log_sigmoid(batch.gather(sign * z))) for sign in (1.0, -1.0))
+        codes = batch.gather(z)
+        on, off = _log_mean(tf.math.log_sigmoid(codes)), _log_mean(tf.math.log_sigmoid(-codes))
         rho = tf.constant(self.sparsity_target)
         entropy = rho * tf.math.log(rho) + (1 - rho) * tf.math.log1p(-rho)
         return tf.reduce_sum(entropy - rho * on - (1 - rho) * off)
