@@ -40,12 +40,12 @@ def built(*overrides: str) -> Experiment:
         config = compose("config", [*SMALL, *overrides, *few])
     check(config)
     made = Config.of(config)
-    _freeze()
+    freeze()
     return build_experiment(made, setup(made.hardware, made.seed), Stopwatch())
 
 
 @cache
-def _freeze() -> None:
+def freeze() -> None:
     """Let later collections leave out what was imported: each new session of Keras waits for one."""
     gc.collect()
     gc.freeze()

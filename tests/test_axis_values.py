@@ -1,0 +1,24 @@
+"""What a run promises holds for every component of the axes: `axis_values.py`, in processes of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+PARTS = 2  # a process each, of runs that together have every component
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(PARTS))
+def test_resuming_replicas_xla_bfloat16_models_samples_and_figures_work_for_every_component(part: int) -> None:
+    file = Path(__file__).with_name("axis_values.py")
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "", "-p", "no:cacheprovider", file],
+        cwd=REPOSITORY, env={**os.environ, "VAE_RUNNER_TEST_PART": f"{part}/{PARTS}"}, capture_output=True, text=True,
+        timeout=600, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout[-5000:]
