@@ -52,7 +52,7 @@ def test_a_fused_optimizer_equals_kerass_over_several_steps(name: str, arguments
         ("RMSprop", {"rho": 0.5, "momentum": 0.7, "weight_decay": 0.1, "global_clipnorm": 1.0}),
         ("RMSprop", {"centered": True, "momentum": 0.7}),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "-".join(value) or "default",
 )
 def test_adamax_and_rmsprop_equal_kerass_over_several_steps(name: str, arguments: dict[str, Any]) -> None:
     arguments = {"learning_rate": 0.01, **arguments}
