@@ -253,6 +253,15 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "loss.sparsity_target": None,
         "posterior._target_": "vae_runner.posteriors.point.Point",
     },
+    "loss=rae": {
+        "loss._target_": "vae_runner.losses.regularized.Regularized",
+        "loss.reconstruction_weight": None,
+        "loss.embedding_weight": 1.0,
+        "loss.weight_decay": 0.0,
+        "loss.gradient_penalty": 0.0,
+        "loss.spectral_norm": False,
+        "posterior._target_": "vae_runner.posteriors.point.Point",
+    },
     "loss=vae": {
         "loss._target_": "vae_runner.losses.elbo.Elbo",
         "loss.reconstruction_weight": None,
