@@ -309,15 +309,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "loss.samples": 5,
         "loss.alpha": 0.5,
     },
-    "loss=rae": {
-        "loss._target_": "vae_runner.losses.regularized.Regularized",
-        "loss.reconstruction_weight": None,
-        "loss.embedding_weight": 1.0,
-        "loss.weight_decay": 0.0,
-        "loss.gradient_penalty": 0.0,
-        "loss.spectral_norm": False,
-        "posterior._target_": "vae_runner.posteriors.point.Point",
-    },
     "optimizer=adam": {
         "optimizer._target_": "vae_runner.acceleration.optimizers.Adam",
         "optimizer.learning_rate": 0.0005,
