@@ -48,7 +48,7 @@ def test_the_inverse_leads_back_with_the_same_log_det(name: str, latent: int) ->
     image, log_det = flow.forward(z)
     assert np.abs(image - z).max() > 0.1
     start, log_det_there = flow.inverse(image)
-    np.testing.assert_allclose(start, z, rtol=1e-4, atol=1e-5 if name == "householder" else 1e-4)
+    np.testing.assert_allclose(start, z, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(log_det_there, log_det, rtol=1e-4, atol=1e-4)
 
 
