@@ -137,6 +137,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "posterior._target_": "vae_runner.posteriors.point.Point",
     },
     "prior=normal": {"prior._target_": "vae_runner.priors.normal.Normal"},
+    "prior=class_conditional": {"prior._target_": "vae_runner.priors.class_conditional.ClassConditional"},
     "likelihood=mse": {"likelihood._target_": "vae_runner.likelihoods.mse.MeanSquaredError"},
     "loss=ae": {
         "loss._target_": "vae_runner.losses.reconstruction.Reconstruction",
