@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import command
+from tests.conftest import command, mostly_slow
 from tests.test_combinations import built
 from vae_runner.datasets import digits
 from vae_runner.errors import UserError
@@ -97,9 +97,25 @@ def test_a_class_that_a_run_does_not_have_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("method", ["class_prior"])
-def test_a_conditional_run_is_resumed_to_the_last_bit(method: str) -> None:
-    whole, first, resumed = (built(f"method={method}", "epochs=2") for _ in range(3))
+@pytest.mark.parametrize(
+    "arguments",
+    mostly_slow(
+        [
+            ("method=class_prior", "loss.free_bits=0.1"),
+            ("method=rae_gp", "model.conditional=true", "loss.gradient_penalty=0.1"),
+            ("method=dreg_iwae", "prior=class_conditional"),
+            ("method=wae_mmd", "prior=class_conditional"),
+        ]
+    ),
+    ids=str,
+)
+def test_losses_with_more_passes_give_these_their_labels_too(arguments: tuple[str, ...]) -> None:
+    result = built(*arguments).trainer.run_epoch(lambda progress: None)
+    assert all(np.isfinite(value) for value in result.metrics.values()), result.metrics
+
+
+def test_a_conditional_run_is_resumed_to_the_last_bit() -> None:
+    whole, first, resumed = (built("method=class_prior", "epochs=2") for _ in range(3))
     for _ in range(2):
         whole.trainer.run_epoch(lambda progress: None)
         whole.trainer.next_epoch()
@@ -135,7 +151,7 @@ def test_a_folder_without_labels_is_refused_before_it_is_read(
 def test_a_dataset_of_ones_own_without_usable_labels_is_refused_before_training(dataset: str) -> None:
     said = {"Unlabelled": "needs labels, and the images have none", "Misnumbered": "labels from 0 to 9: they must be"}
     with pytest.raises(UserError, match=said[dataset]):
-        built("method=cvae", f"dataset._target_=tests.cli.test_conditional.{dataset.lower()}")
+        built("method=cvae", f"dataset._target_=tests.cli.test_classes.{dataset.lower()}")
 
 
 def unlabelled(**keys: float) -> digits.Dataset:
