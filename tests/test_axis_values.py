@@ -18,7 +18,7 @@ def test_resuming_replicas_xla_bfloat16_models_samples_and_figures_work_for_ever
     file = Path(__file__).with_name("axis_values.py")
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "", "-p", "no:cacheprovider", file],
-        cwd=REPOSITORY, env={**os.environ, "VAE_RUNNER_TEST_PART": f"{part}/{PARTS}"}, capture_output=True, text=True,
-        timeout=600, check=False,
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=600, check=False,
+        env={**os.environ, "VAE_RUNNER_TEST_PART": f"{part}/{PARTS}", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert result.returncode == 0, result.stdout[-5000:]
