@@ -61,7 +61,7 @@ def test_pictures_of_samples_and_comparisons_are_drawn(
     in_process("vae-sample", run, "--label", "3", "-n", 4, cwd=tmp_path)
     in_process("vae-sample", run, "-n", 12, cwd=tmp_path)
     of_one, of_all = drawn
-    assert of_one.get_suptitle() == "4 samples of 3, z ~ N(0, I)"
+    assert of_one.get_suptitle() == "4 samples of class 3, z ~ N(0, I)"
     assert [text.get_text() for text in of_all.axes[0].texts] == [str(number % 10) for number in range(12)]
     in_process("vae-compare", run, cwd=tmp_path)
     assert (tmp_path / "compare.png").exists()

@@ -61,7 +61,8 @@ def sample(run: Path, number: int, out: Path, seed: int, trust: Sequence[str], l
         if labels is not None and label is None:
             captions = [plain_text(names[of_image], LONGEST_CAPTION) for of_image in labels]
         elif labels is not None:
-            title = f"{number} samples of {plain_text(names[labels[0]], LONGEST_NAME)}, z ~ {autoencoder.prior.symbol}"
+            name = plain_text(names[labels[0]], LONGEST_NAME)
+            title = f"{number} samples of class {name}, z ~ {autoencoder.prior.symbol}"
         save_figure(image_grid(images, columns, title, captions=captions), out)
     print(f"{number} images in {out}")
 
