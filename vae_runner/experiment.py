@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
+from hydra.utils import get_class
 
 from vae_runner.acceleration.fuse import fuse
 from vae_runner.compat.keras import unallocated
@@ -124,8 +125,13 @@ def build_experiment(
 def known_metrics(config: Config) -> list[str]:
     """Return the names of what such a run measures, as far as the configuration says; none where its loss does not."""
     try:
-        terms = build_loss(config.loss).terms
-    except (UserError, NotImplementedError):  # What is wrong with a loss of the user's own is said by its run.
+        loss = get_class(str(keys_of(config.loss)["_target_"]))
+        terms = getattr(loss, "terms", None) if issubclass(loss, Loss) else None
+        if isinstance(terms, property):  # They follow from the keys. Otherwise a loss of the user's own is left alone.
+            terms = build_loss(config.loss).terms
+    except (ImportError, ValueError, UserError, NotImplementedError):  # The run says what is wrong with it.
+        return []
+    if not isinstance(terms, Sequence):
         return []
     validated = keys_of(config.dataset).get("validation_fraction") != 0
     splits = ("train", *(("validation",) if validated else ()), "test")

@@ -102,6 +102,17 @@ def test_other_latent_spaces_are_drawn_by_tsne_and_a_1d_one_as_it_is() -> None:
     np.testing.assert_allclose(np.sort(x), np.sort(trained.posterior["mean"][:, 0]), atol=1e-6)
 
 
+def test_a_sphere_in_three_coordinates_is_drawn_as_a_map_that_keeps_areas() -> None:
+    draws = np.random.default_rng(0).normal(size=(20_000, 3)).astype(np.float32)
+    points, names = plane(draws / np.linalg.norm(draws, axis=1, keepdims=True))
+    assert "sphere" in names[0]
+    # Uniform on the sphere, and so on the disc of radius 2: the squares of their radii are uniform in [0, 4].
+    shares = np.histogram(np.square(points).sum(axis=1), bins=4, range=(0, 4))[0] / len(points)
+    np.testing.assert_allclose(shares, 0.25, atol=0.02)
+    np.testing.assert_allclose(plane(np.float32([[0, 0, 1]]))[0], [[0, 0]], atol=1e-6)
+    assert np.isfinite(plane(np.float32([[0, 0, -1]]))[0]).all()
+
+
 def test_only_samples_of_a_2d_latent_space_have_captions() -> None:
     assert texts(samples_uniform(make(latent=3), 2, 2)) == []
     assert len(texts(samples_uniform(make(), 2, 2))) == 4
@@ -265,13 +276,13 @@ def test_metrics_of_several_runs_are_in_order_also_where_the_first_has_fewer() -
     ]
 
 
-def test_comparison_puts_2d_latent_spaces_on_the_same_axes_and_metrics_in_line() -> None:
+def test_comparison_puts_2d_latent_spaces_of_a_prior_on_the_same_axes_and_metrics_in_line() -> None:
     rng = np.random.default_rng(0)
 
-    def compared(scale: float, **metrics: float) -> Compared:
+    def compared(scale: float, prior: str = "N(0, I)", **metrics: float) -> Compared:
         images = rng.random((8, 8, 8, 1))
         return Compared(
-            "run", "about", rng.normal(0, scale, (50, 2)), rng.integers(0, 3, 50), images, images, "N(0, I)", metrics
+            "run", "about", rng.normal(0, scale, (50, 2)), rng.integers(0, 3, 50), images, images, prior, metrics
         )
 
     images = rng.integers(0, 256, (8, 8, 8, 1), np.uint8)
@@ -284,6 +295,9 @@ def test_comparison_puts_2d_latent_spaces_on_the_same_axes_and_metrics_in_line()
         points = run.embeddings
         assert axes.get_xlim()[0] < points[:, 0].min() <= points[:, 0].max() < axes.get_xlim()[1]
     assert [t.get_text() for t in figure.axes[7].texts] == ["loss", "3.25", "kl", "–"]
+    other = comparison(images, NAMES, [*runs, compared(100, "VampPrior", loss=1.0)]).axes[:3]
+    assert other[0].get_xlim() == other[1].get_xlim() == left.get_xlim()
+    assert other[2].get_xlim()[1] > 3 * other[0].get_xlim()[1]
 
 
 def test_a_saved_figure_is_a_png(tmp_path: object) -> None:

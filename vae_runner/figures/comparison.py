@@ -37,7 +37,10 @@ class Compared:
 
 
 def comparison(images: NDArray[np.uint8], label_names: Sequence[str], runs: Sequence[Compared]) -> Figure:
-    """Draw a column for each run: latent space (if 2-D, on the same axes), reconstructions, samples, metrics."""
+    """Draw a column for each run: latent space, reconstructions, samples, metrics.
+
+    Latent spaces of two dimensions and the same prior are on the same axes.
+    """
     height, width = images.shape[1:3]
     cell = COLUMN_INCHES / SAMPLE_COLUMNS
     grid_rows = [2, -(-len(runs[0].samples) // SAMPLE_COLUMNS)]
@@ -64,9 +67,10 @@ def comparison(images: NDArray[np.uint8], label_names: Sequence[str], runs: Sequ
         axes[2, column].set_title(f"samples, z ~ {run.prior}", fontsize=8)
         _list_metrics(axes[3, column], names, run.metrics)
     planar = [column for column, run in enumerate(runs) if run.embeddings.shape[1] == 2]
-    if planar:
-        low, high = _square(np.concatenate([runs[column].embeddings for column in planar]))
-        for column in planar:
+    for prior in {runs[column].prior for column in planar}:  # Codes of different priors may be of different sizes.
+        together = [column for column in planar if runs[column].prior == prior]
+        low, high = _square(np.concatenate([runs[column].embeddings for column in together]))
+        for column in together:
             axes[0, column].set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal", adjustable="box")
     return figure
 

@@ -14,11 +14,16 @@ from vae_runner.figures.trained import Trained
 
 LONGEST_NAME = 24  # letters in the legend
 FEWEST_FOR_TSNE = 10  # of fewer points t-SNE makes a picture of nothing
+UNIT_LENGTH = 1e-3  # how far from 1 the length of an embedding on the sphere may be
+SOUTH_POLE = 1e-6  # the least 1 + z₃, where the map has its rim
 MAX_LEGEND = 20  # classes; more cannot be told apart by colour
 
 
 def latent_space(trained: Trained) -> Figure:
-    """Draw a scatter of the test embeddings, in their own two dimensions or by t-SNE, coloured by class."""
+    """Draw a scatter of the test embeddings, coloured by class.
+
+    Two dimensions are drawn as they are, a sphere in three as a map, others by t-SNE.
+    """
     figure = Figure(figsize=(7.2, 6), layout="constrained")
     axes = figure.add_subplot()
     points, names = plane(trained.posterior["mean"])
@@ -37,6 +42,10 @@ def plane(embeddings: NDArray[np.float32]) -> tuple[NDArray[np.floating], tuple[
     if latent == 1:  # spread over the second axis at random, so that dense places show
         spread = np.random.default_rng(0).uniform(size=(count, 1))
         return np.concatenate([embeddings, spread], axis=1), ("$z_1$", "random, to spread the points")
+    if latent == 3 and np.allclose(np.linalg.norm(embeddings, axis=1), 1, atol=UNIT_LENGTH):
+        # Lambert's azimuthal equal-area projection: the sphere becomes a disc of radius 2, around the pole z₃ = 1.
+        stretch = np.sqrt(2 / np.maximum(1 + embeddings[:, 2:], SOUTH_POLE))
+        return stretch * embeddings[:, :2], ("$z_1$ of the sphere, in an equal-area map", "$z_2$")
     if count < FEWEST_FOR_TSNE or np.ptp(embeddings) == 0:  # t-SNE needs something to tell apart
         return embeddings[:, :2], ("$z_1$", "$z_2$")
     from sklearn.manifold import TSNE  # takes a second to import, and 2-D latents do not need it
