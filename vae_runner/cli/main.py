@@ -91,9 +91,9 @@ def compare() -> None:
     """`vae-compare`: finished runs side by side."""
     parser = _Parser(
         "vae-compare",
-        "Draw finished runs side by side: latent spaces (of a prior on the same axes), samples, reconstructions of the same test "
-        "images, and a table of metrics, which is also written as CSV next to the picture. Of a whole sweep: make its "
-        "sweep.csv and sweep.html anew.",
+        "Draw finished runs side by side: latent spaces (of a prior on the same axes), samples, reconstructions of the "
+        "same test images, and a table of metrics, which is also written as CSV next to the picture. Of a whole sweep: "
+        "make its sweep.csv and sweep.html anew.",
     )
     parser.add_argument(
         "runs", metavar="RUN", nargs="+", type=Path, help="run directories, outputs/<date>/<time>; or one sweep's"
