@@ -19,7 +19,7 @@ from vae_runner.datasets.pipeline import Batches
 from vae_runner.errors import DAMAGED, UserError, did_you_mean
 from vae_runner.figures.trained import Trained
 from vae_runner.likelihoods.base import check_levels
-from vae_runner.losses.base import AUTOENCODER, Loss, check_fit
+from vae_runner.losses.base import AUTOENCODER, Loss, check_densities
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.models.layers import synchronize_normalization
 from vae_runner.models.output_bias import begin_at_mean
@@ -95,7 +95,7 @@ def build_experiment(
                 check_memory(autoencoder, min(config.batch_size, len(dataset.train)), loss.draws)
         if autoencoder.classes:
             check_labels(dataset)
-        check_fit(loss, autoencoder.posterior, autoencoder.likelihood)
+        check_densities(loss, autoencoder.posterior, autoencoder.likelihood)
         loss.check(autoencoder)
         check_levels(autoencoder.likelihood, dataset)
         autoencoder.image_decoder()  # A likelihood whose mean cannot be saved is refused before training, not after.

@@ -38,8 +38,9 @@ def ms_ssim(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """Return the similarity of images x and y in [0, 1], `[batch, height, width, channels]`: `[batch]`.
 
     It is the mean over the channels of SSIM at the coarsest scale to the power of its weight, times contrast and
-    structure alone at each finer one (Wang et al., 2003, equation 7). `tf.image.ssim_multiscale` computes the same values, but its gradient is
-    NaN where contrasts are opposite, and XLA does not compile it for sides that are odd at some scale.
+    structure alone at each finer one (Wang et al., 2003, equation 7). `tf.image.ssim_multiscale` computes the same
+    values, but its gradient is NaN where contrasts are opposite, and XLA does not compile it for sides that are odd at
+    some scale.
     """
     height, width, channels = x.shape[1:]
     weights = scale_weights(min(height, width))

@@ -11,7 +11,7 @@ from vae_runner.likelihoods.location_scale import LOG_SCALE_FLOOR, PixelScale
 
 
 class StudentT(PixelScale, keras.layers.Layer):
-    """t distributions of a scale for each pixel, and one number of degrees of freedom ν > 2, which is learned."""
+    """t distributions with a scale for each pixel and one number of degrees of freedom ν > 2, which is learned."""
 
     def __init__(self, squash_mean: bool) -> None:
         keras.layers.Layer.__init__(self)
