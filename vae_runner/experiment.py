@@ -125,7 +125,7 @@ def known_metrics(config: Config) -> list[str]:
     """Return the names of what such a run measures, as far as the configuration says; none where its loss does not."""
     try:
         terms = build_loss(config.loss).terms
-    except (UserError, NotImplementedError):  # What is wrong with a loss of the user's own is said by its run.
+    except (UserError, NotImplementedError):  # Its run reports what is wrong with a loss of the user's own.
         return []
     validated = keys_of(config.dataset).get("validation_fraction") != 0
     splits = ("train", *(("validation",) if validated else ()), "test")

@@ -50,7 +50,7 @@ def show_summary(
 
 
 def show_effective_kl_weight(autoencoder: Autoencoder, loss: Loss, metrics: Mapping[str, float]) -> None:
-    """Log what the KL term's weight amounts to, as the errors of the test images show after the last epoch."""
+    """Log the σ that fits the test images' errors after the last epoch, and the weight of the KL term with it."""
     if fitted := effective_kl_weight_after(autoencoder, loss, metrics):
         log.info("KL: σ = %.2g fits the errors on test images; with it this loss has β = %.2g", *fitted)
 
