@@ -82,7 +82,7 @@ class Family:
     """
 
     def create_weights(self, image_shape: tuple[int, int, int], latent: int, classes: int) -> None:
-        """Create the weights, if there are any, for images of this shape and so many latent dimensions.
+        """Create the weights, if there are any, for images of this shape and this number of latent dimensions.
 
         `classes` is the number of classes where networks or prior need labels; else 0.
         """

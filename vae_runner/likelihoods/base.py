@@ -43,7 +43,7 @@ class Likelihood(Family):
     measure: str | None = None  # of its density: "binary", "levels" (256), "unit interval"; None: it has no density
 
     def parameters(self, channels: int) -> dict[str, PixelParameter]:
-        """Return by name what a decoder must give for images of so many channels."""
+        """Return by name what a decoder must give for images with this number of channels."""
         raise NotImplementedError
 
     def distribution(self, parameters: Mapping[str, tf.Tensor]) -> ImageDistribution:

@@ -1,4 +1,4 @@
-"""A continuous Bernoulli distribution a pixel (Loaiza-Ganem & Cunningham, 2019)."""
+"""A continuous Bernoulli distribution for each pixel (Loaiza-Ganem & Cunningham, 2019)."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""A mixture of logistic distributions a pixel, cut into 256 levels, over its colours together."""
+"""A mixture of logistic distributions for each pixel, over its colours together, cut into 256 levels."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Student's t distribution a pixel: single pixels that are far off cost little (Takahashi et al., 2018)."""
+"""Student's t distribution for each pixel: single pixels that are far off cost little (Takahashi et al., 2018)."""
 
 from collections.abc import Mapping
 
