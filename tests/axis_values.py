@@ -1,7 +1,7 @@
-"""What a run promises, for every posterior, prior, likelihood and loss: `test_axis_values.py` runs it in a process.
+"""What a run promises, for every posterior, prior, likelihood and loss.
 
-TensorFlow needs two devices here from the start. One run covers a component of each axis; which runs those are follows
-from the registry, so that a new component is among them.
+`test_axis_values.py` runs this file in processes of their own, because TensorFlow has two devices here from the start.
+A run has one component of each axis, and the runs together have all that are registered, a new one too.
 """
 
 import os
@@ -51,7 +51,7 @@ tf.config.set_logical_device_configuration(
 
 
 def covering() -> Iterator[tuple[str, ...]]:
-    """Yield combinations that fit, and have every component among them."""
+    """Yield few combinations that fit, and that have every component among them."""
     every = every_fitting()
     left = {value for chosen in every for value in enumerate(chosen)}
     while left:

@@ -4,7 +4,6 @@ With `--train` it also takes two optimizer steps of every posterior × prior × 
 """
 
 import argparse
-import dataclasses
 import sys
 import time
 from collections import Counter
@@ -17,10 +16,11 @@ from vae_runner.errors import UnfitError, UserError
 from vae_runner.schema import register_schemas
 
 AXES = ("posterior", "prior", "likelihood", "loss")
+CONDITIONAL = ("false", "true")
 
 
 def names(group: str) -> list[str]:
-    """Return the components of a group."""
+    """Return the names of a group's components."""
     register_schemas()
     return [component.name for component in registry.components(group)]
 
@@ -54,14 +54,8 @@ def table(rows: str, columns: str) -> str:
     return "\n".join(lines)
 
 
-def conditional() -> list[bool]:
-    """Return whether networks can be given the labels: not, or also."""
-    fields = [field.name for model in registry.components("model") for field in dataclasses.fields(model.schema)]
-    return [False, True] if "conditional" in fields else [False]
-
-
 def every_trained() -> list[tuple[str, ...]]:
-    """Return every posterior × prior × loss that fits, each with one likelihood: these take turns."""
+    """Return every posterior × prior × loss that fits, each with one likelihood; likelihoods take turns."""
     taken = dict.fromkeys(names("likelihood"), 0)
     chosen = []
     for posterior, prior, loss in product(names("posterior"), names("prior"), names("loss")):
@@ -76,25 +70,28 @@ def every_trained() -> list[tuple[str, ...]]:
 def tables() -> str:
     """Return the tables of all pairs of groups in which something does not fit."""
     pairs = (("posterior", "prior"), ("posterior", "loss"), ("likelihood", "loss"))
-    counts = " × ".join(f"{len(names(group))} {group}s" for group in AXES).replace("losss", "losses")
-    trained = f"Of posterior, prior and loss, {len(every_trained()):,} combinations fit."
-    fitting = f"Of {counts}, {len(every_fitting()):,} combinations fit. {trained}"
+    posteriors, priors, likelihoods, losses = (len(names(group)) for group in AXES)
+    fitting = (
+        f"{len(every_fitting()):,} combinations of the {posteriors} posteriors, {priors} priors, {likelihoods} "
+        f"likelihoods and {losses} losses fit;\nof a posterior, a prior and a loss, {len(every_trained()):,}."
+    )
     return "\n\n".join([*(table(*pair) for pair in pairs), fitting])
 
 
 def train() -> bool:
     """Take two steps of every posterior × prior × loss; print failures and counts; return whether none failed.
 
-    Refused is what is refused before any work. What the registry lets through, and is refused later, has failed.
+    Each is taken with and without labels. A combination counts as refused if that is so before any work, and as failed
+    if the registry lets it through and it is refused later.
     """
-    from tests.small_experiments import built, problems  # which import TensorFlow
+    from tests.small_experiments import built, problems  # here, because the tables need no TensorFlow
 
     start, chosen = time.monotonic(), every_trained()
-    counts = Counter(refused=(len(names("posterior")) * len(names("prior")) * len(names("loss")) - len(chosen)))
-    counts["refused"] *= len(conditional())
-    for components, labelled in product(chosen, conditional()):
+    unfit = len(names("posterior")) * len(names("prior")) * len(names("loss")) - len(chosen)
+    counts = Counter(refused=len(CONDITIONAL) * unfit)
+    for components, conditional in product(chosen, CONDITIONAL):
         overrides = [f"{group}={name}" for group, name in zip(AXES, components, strict=True)]
-        overrides += ["model.conditional=true"] if labelled else []
+        overrides.append(f"model.conditional={conditional}")
         try:
             found = list(problems(built(*overrides), components[-1], compiled=False))
         except UnfitError:
@@ -105,8 +102,8 @@ def train() -> bool:
         counts["failed" if found else "trained"] += 1
         if found:
             print(" ".join(overrides), "; ".join(found), sep=": ", flush=True)
-    said = ", ".join(f"{counts[how]} {how}" for how in ("trained", "failed", "refused"))
-    print(f"posterior × prior × loss: {said}, in {time.monotonic() - start:.0f} seconds")
+    outcomes = ", ".join(f"{counts[outcome]} {outcome}" for outcome in ("trained", "failed", "refused"))
+    print(f"posterior × prior × loss: {outcomes}, in {time.monotonic() - start:.0f} seconds")
     return not counts["failed"]
 
 

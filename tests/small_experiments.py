@@ -1,4 +1,4 @@
-"""Small experiments of any components, and two optimizer steps of them in a single traced function."""
+"""Small experiments with any components, and two optimizer steps of one in a single traced function."""
 
 import gc
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ SMALL = (
     *("dataset=digits", "dataset.limit=40", f"batch_size={BATCH}", "epochs=1", "hardware=cpu"),
     *("model=mlp", "model.width=8", "latent=3"),
 )
-FEW = {  # of what is many by default, or of images that the digits are not
+FEW = {  # what a choice needs to be small here, or to have images that it can be trained on
     "likelihood=bernoulli": "dataset.binarize=dynamic",
     "prior=vamp": "prior.pseudo_inputs=4",
     "prior=real_nvp": "prior.steps=2",
@@ -34,7 +34,7 @@ FEW = {  # of what is many by default, or of images that the digits are not
 
 
 def built(*overrides: str) -> Experiment:
-    """A small experiment."""
+    """Return a small experiment, and let choices in `FEW` have what stands there."""
     few = [FEW[override] for override in overrides if override in FEW]
     with initialize_config_module("vae_runner.conf", version_base="1.3"):
         config = compose("config", [*SMALL, *overrides, *few])
@@ -52,10 +52,11 @@ def freeze() -> None:
 
 
 def two_steps(experiment: Experiment, compiled: bool = True) -> dict[str, float]:
-    """Take two optimizer steps, on batches of two sizes, and return the loss and terms of the second, and test/….
+    """Take two optimizer steps, on batches of two sizes; return the second's loss and terms, as train/… and test/….
 
-    It is the arithmetic of `InnerLoop`, traced once for both of its loops, and without AutoGraph: what takes most of
-    the time of a small run is tracing. Not `compiled` it takes a third of that.
+    The arithmetic is that of `InnerLoop`. Tracing takes most of a small run's time, so training and evaluation are
+    traced together, once, and without AutoGraph. With `compiled` false nothing is traced, which takes a third of the
+    time.
     """
     inner, split = experiment.trainer._inner, experiment.dataset.train
     image_shape = experiment.dataset.image_shape
@@ -84,7 +85,7 @@ def two_steps(experiment: Experiment, compiled: bool = True) -> dict[str, float]
 
 
 def problems(experiment: Experiment, loss: str, compiled: bool = True) -> Iterator[str]:
-    """Take two steps; yield what is not finite, and the variables that should have moved, and did not."""
+    """Take two steps; yield what is not finite, and each variable that should have moved and did not."""
     variables = experiment.autoencoder.trainable_variables
     before = [np.array(variable) for variable in variables]
     yield from (
@@ -101,10 +102,10 @@ def problems(experiment: Experiment, loss: str, compiled: bool = True) -> Iterat
 def _idle(experiment: Experiment, loss: str) -> list[tf.Variable]:
     """Return the variables that a loss does not depend on."""
     autoencoder = experiment.autoencoder
-    if loss in ("ae", "rae"):  # of which the mean alone takes part
+    if loss in ("ae", "rae"):  # They decode the posterior's mean, and use nothing else of it.
         spreads = ("log_var", "base_log_var", "log_scale", "scale", "concentration")
         idle = [v for v in autoencoder.encoder.trainable_variables if v.path.split("/")[-2] in spreads]
         return [*idle, *autoencoder.prior.trainable_variables]
-    if loss == "mmd":  # draws do not move with a mixture's weights
+    if loss == "mmd":  # It takes draws of the prior, which have no gradient with respect to a mixture's weights.
         return [v for v in autoencoder.prior.trainable_variables if v.path.endswith("logits")]
     return []

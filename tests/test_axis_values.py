@@ -1,4 +1,4 @@
-"""What a run promises holds for every component of the axes: `axis_values.py`, in processes of its own."""
+"""What a run promises holds for every posterior, prior, likelihood and loss: runs `axis_values.py` in processes."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-PARTS = 2  # a process each, of runs that together have every component
+PARTS = 2  # of the runs that together have every component: a process each
 
 
 @pytest.mark.slow

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.combinations import AXES, component, every_fitting, every_trained, names, tables
+from tests.combinations import AXES, CONDITIONAL, component, every_fitting, every_trained, names, tables
 from tests.conftest import REPOSITORY, command, mostly_slow
 from tests.small_experiments import BATCH, FEWER, SMALL, built, problems, two_steps
 from vae_runner.config.instantiation import build
 from vae_runner.distributions.base import Distribution, Factorised
 from vae_runner.distributions.gaussian import DiagonalGaussian
 from vae_runner.experiment import known_metrics
-from vae_runner.losses.base import check_fit
+from vae_runner.losses.base import check_densities
 from vae_runner.models import mlp
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.posteriors.base import Posterior
@@ -26,8 +26,8 @@ from vae_runner.trackers.summary import show_summary
 
 
 def combinations() -> Iterator[tuple[str, ...]]:
-    """One of every pair of components that fit, each conditional and not, in few combinations."""
-    every = [(*chosen, conditional) for chosen in every_fitting() for conditional in ("false", "true")]
+    """Yield few combinations that fit, and have among them every pair of components, conditional or not, that can."""
+    every = [(*chosen, conditional) for chosen in every_fitting() for conditional in CONDITIONAL]
     left = {pair for chosen in every for pair in pairs(chosen)}
     while left:
         best = max(every, key=lambda chosen: len(left.intersection(pairs(chosen))))
@@ -36,7 +36,7 @@ def combinations() -> Iterator[tuple[str, ...]]:
 
 
 def pairs(chosen: tuple[str, ...]) -> set[tuple[tuple[int, str], tuple[int, str]]]:
-    """The pairs of a combination, each component with its axis."""
+    """Return the pairs of a combination's components, each with the number of its axis."""
     return set(of_two(enumerate(chosen), 2))
 
 
@@ -64,12 +64,12 @@ def test_two_steps_have_a_finite_loss_and_move_every_weight_that_takes_part(
 
 
 def kernels_of_labels(autoencoder: Autoencoder) -> list[np.ndarray]:
-    """Of both networks, where they are conditional, the weights by which the first layer takes the label."""
+    """Return the weights by which each network's first layer takes the label; none where it takes none."""
     networks = (autoencoder.encoder, autoencoder.decoder) if len(autoencoder.encoder.inputs) == 2 else ()
     return [np.array(network.get_layer("dense_1").kernel)[-autoencoder.classes :] for network in networks]
 
 
-CLASSES_GIVE: dict[tuple[str, str], Callable[[Any], bool]] = {  # what a component gives, by its class, not its entry
+CLASSES_GIVE: dict[tuple[str, str], Callable[[Any], bool]] = {  # whether a component gives this, as its class shows it
     ("posterior", "density"): lambda posterior: posterior.has_density,
     ("posterior", "factorised"): lambda posterior: isinstance(of_zeros(posterior), Factorised),
     ("posterior", "gaussian"): lambda posterior: isinstance(of_zeros(posterior), DiagonalGaussian),
@@ -80,7 +80,7 @@ CLASSES_GIVE: dict[tuple[str, str], Callable[[Any], bool]] = {  # what a compone
 
 
 def of_zeros(posterior: Posterior) -> Distribution:
-    """The posterior of two images for which the encoder gives zeros."""
+    """Return the posterior of two images for which the encoder gives zeros."""
     shapes = posterior.parameters((3,))
     return posterior.distribution({name: tf.zeros([2, *shape]) for name, shape in shapes.items()})
 
@@ -88,23 +88,23 @@ def of_zeros(posterior: Posterior) -> Distribution:
 @pytest.mark.parametrize(("group", "given"), CLASSES_GIVE, ids=str)
 def test_components_give_what_the_registry_says_and_nothing_else_of_it(group: str, given: str) -> None:
     for name in names(group):
-        assert (given in component(group, name).gives) == CLASSES_GIVE[group, given](of_name(group, name)), name
+        assert (given in component(group, name).gives) == CLASSES_GIVE[group, given](built_part(group, name)), name
 
 
-def of_name(group: str, name: str) -> Any:
-    """A component, with the keys that it has by default."""
+def built_part(group: str, name: str) -> Any:
+    """Return a component, built with the defaults of its keys."""
     return build(component(group, name).node, group)  # type: ignore[arg-type]
 
 
 def test_what_the_registry_lets_through_is_not_refused_when_it_is_built() -> None:
-    made = {group: {name: of_name(group, name) for name in names(group)} for group in AXES}
+    made = {group: {name: built_part(group, name) for name in names(group)} for group in AXES}
     networks = {
         (posterior, likelihood): mlp.build((8, 8, 1), 3, q, p, width=1, depth=1)
         for (posterior, q), (likelihood, p) in product(made["posterior"].items(), made["likelihood"].items())
     }
     for posterior, prior, likelihood, loss in every_fitting():
         parts = made["posterior"][posterior], made["prior"][prior], made["likelihood"][likelihood]
-        check_fit(made["loss"][loss], parts[0], parts[2])
+        check_densities(made["loss"][loss], parts[0], parts[2])
         made["loss"][loss].check(Autoencoder(*networks[posterior, likelihood], *parts))
 
 

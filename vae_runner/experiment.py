@@ -20,7 +20,7 @@ from vae_runner.datasets.pipeline import Batches
 from vae_runner.errors import DAMAGED, UserError, did_you_mean
 from vae_runner.figures.trained import Trained
 from vae_runner.likelihoods.base import check_levels
-from vae_runner.losses.base import AUTOENCODER, Loss, check_fit
+from vae_runner.losses.base import AUTOENCODER, Loss, check_densities
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.models.layers import synchronize_normalization
 from vae_runner.models.output_bias import begin_at_mean
@@ -96,7 +96,7 @@ def build_experiment(
                 check_memory(autoencoder, min(config.batch_size, len(dataset.train)), loss.draws)
         if autoencoder.classes:
             check_labels(dataset)
-        check_fit(loss, autoencoder.posterior, autoencoder.likelihood)
+        check_densities(loss, autoencoder.posterior, autoencoder.likelihood)
         loss.check(autoencoder)
         check_levels(autoencoder.likelihood, dataset)
         autoencoder.image_decoder()  # A likelihood whose mean cannot be saved is refused before training, not after.
@@ -127,7 +127,7 @@ def known_metrics(config: Config) -> list[str]:
     try:
         loss = get_class(str(keys_of(config.loss)["_target_"]))
         terms = getattr(loss, "terms", None) if issubclass(loss, Loss) else None
-        if isinstance(terms, property):  # They follow from the keys. Otherwise a loss of the user's own is left alone.
+        if isinstance(terms, property):  # They follow from the keys; a user's own loss is left alone.
             terms = build_loss(config.loss).terms
     except (ImportError, ValueError, UserError, NotImplementedError):  # The run says what is wrong with it.
         return []

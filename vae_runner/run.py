@@ -10,7 +10,7 @@ from vae_runner.figures.pictures import Pictures
 from vae_runner.runtime import hardware
 from vae_runner.schema import Config
 from vae_runner.session import Session
-from vae_runner.trackers.summary import show_effective_weight, show_summary
+from vae_runner.trackers.summary import show_effective_kl_weight, show_summary
 from vae_runner.training.outer import Progress
 
 
@@ -76,7 +76,7 @@ def _run(session: Session) -> None:
         with checkpoints.when_interrupted():
             trained = experiment.trained()
             session.save_results(experiment, trained)
-            show_effective_weight(experiment.autoencoder, experiment.loss, trainer.history[-1])
+            show_effective_kl_weight(experiment.autoencoder, experiment.loss, trainer.history[-1])
             with stopwatch.on("figures"):
                 for name, figure in pictures.final(trained):
                     trackers.figure(name, figure)

@@ -8,7 +8,7 @@ from vae_runner.distributions.squared_error import SquaredError
 from vae_runner.errors import UserError
 from vae_runner.likelihoods.base import Likelihood
 from vae_runner.likelihoods.mse import MeanSquaredError
-from vae_runner.losses.base import Batch, Loss, check_fit
+from vae_runner.losses.base import Batch, Loss, check_densities
 from vae_runner.losses.elbo import Elbo
 from vae_runner.losses.importance_weighted import ImportanceWeighted
 from vae_runner.losses.reconstruction import Reconstruction
@@ -106,11 +106,11 @@ class Bernoulli(Likelihood):
 
 def test_a_density_has_the_weight_1_and_no_other() -> None:
     for weight in (None, 1, 1.0):
-        check_fit(Elbo(reconstruction_weight=weight), Gaussian(), Bernoulli())
+        check_densities(Elbo(reconstruction_weight=weight), Gaussian(), Bernoulli())
     for loss in (Elbo(reconstruction_weight=10), Reconstruction(reconstruction_weight=10)):
-        check_fit(loss, Gaussian(), MeanSquaredError())
+        check_densities(loss, Gaussian(), MeanSquaredError())
         with pytest.raises(UserError, match=r"^loss\.reconstruction_weight=10: this likelihood is a density"):
-            check_fit(loss, Gaussian(), Bernoulli())
+            check_densities(loss, Gaussian(), Bernoulli())
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from vae_runner.losses.reconstruction import Reconstruction
 from vae_runner.models import mlp
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.trackers import meaning as meanings
-from vae_runner.trackers.meaning import effective_weight_after
+from vae_runner.trackers.meaning import effective_kl_weight_after
 
 
 def autoencoder(likelihood: Likelihood | None = None) -> Autoencoder:
@@ -40,17 +40,17 @@ def test_the_tutorials_weight_is_a_sigma_of_0_63_and_worse_than_a_uniform_distri
 
 
 def test_after_training_the_kls_weight_is_that_of_the_errors_there_are() -> None:
-    fitted = effective_weight_after(autoencoder(), Elbo(kl_weight=2), {"test/reconstruction": 40.0})
+    fitted = effective_kl_weight_after(autoencoder(), Elbo(kl_weight=2), {"test/reconstruction": 40.0})
     assert fitted is not None
     assert fitted[0] == pytest.approx(0.2)  # √(40 / 1000)
     assert fitted[1] == pytest.approx(2 * 0.392 / 0.04)
-    assert effective_weight_after(autoencoder(), Reconstruction(), {"test/reconstruction": 40.0}) is None
-    assert effective_weight_after(autoencoder(Gaussian(None, True)), Elbo(), {"test/reconstruction": 40.0}) is None
+    assert effective_kl_weight_after(autoencoder(), Reconstruction(), {"test/reconstruction": 40.0}) is None
+    assert effective_kl_weight_after(autoencoder(Gaussian(None, True)), Elbo(), {"test/reconstruction": 40.0}) is None
 
 
 def test_a_fitted_sigma_makes_the_loss_the_one_it_says_up_to_a_factor_and_a_constant() -> None:
     """weight · MSE + KL = (weight · 2σ² / D) · (Σ (x − x̂)² / 2σ² + β · KL) for every MSE and KL."""
-    sigma, beta = effective_weight_after(autoencoder(), Elbo(), {"test/reconstruction": 31.0}) or (0.0, 0.0)
+    sigma, beta = effective_kl_weight_after(autoencoder(), Elbo(), {"test/reconstruction": 31.0}) or (0.0, 0.0)
     factor = 1000 * 2 * sigma**2 / 784
     for error, kl in ((0.031, 5.0), (0.1, 2.0)):
         assert 1000 * error + kl == pytest.approx(factor * (784 * error / (2 * sigma**2) + beta * kl))
@@ -63,7 +63,7 @@ def test_of_a_loss_without_a_reconstruction_term_it_says_nothing() -> None:
         kl_weight = 1.0
 
     assert meaning(autoencoder(), Mine()) == ""
-    assert effective_weight_after(autoencoder(), Mine(), {"test/absolute": 1.0}) is None
+    assert effective_kl_weight_after(autoencoder(), Mine(), {"test/absolute": 1.0}) is None
 
 
 @pytest.mark.parametrize(

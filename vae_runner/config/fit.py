@@ -6,7 +6,7 @@ from vae_runner.config import registry
 from vae_runner.config.registry import Component
 from vae_runner.errors import UnfitError
 
-MEANINGS = {  # of what components give, after "needs a posterior", a dataset or a loss
+MEANINGS = {  # of what a component may give, as the end of "needs a posterior …", "a dataset …" or "a loss …"
     "density": "with a density",
     "gaussian": "that is a Gaussian with a mean and a variance a dimension",
     "factorised": "whose dimensions are independent",
@@ -20,7 +20,7 @@ MEANINGS = {  # of what components give, after "needs a posterior", a dataset or
 def check_fit(targets: Mapping[str, object]) -> None:
     """Refuse components that do not fit each other; `targets` has the `_target_` of each part of a run.
 
-    What is not ours is passed over: `experiment` asks it when it is built.
+    Components that are not ours are left out: `experiment` checks them when they are built.
 
     Raises:
         UnfitError: one of them needs what another does not give.
@@ -34,6 +34,7 @@ def check_fit(targets: Mapping[str, object]) -> None:
 
 
 def _refusal(component: Component, other: Component, needed: str) -> str:
+    """Return what is wrong, and the choices of either group that fit the other component."""
     fitting = [candidate.name for candidate in registry.components(other.group) if needed in candidate.gives]
     also = [
         candidate.name

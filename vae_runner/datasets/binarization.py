@@ -1,4 +1,4 @@
-"""Images in black and white, as likelihoods of binary images need them, made of the grey values of any dataset."""
+"""Images in black and white, which likelihoods of binary images need, made from the grey values of any dataset."""
 
 import itertools
 import math
@@ -14,7 +14,7 @@ from vae_runner.datasets.dataset import Dataset, Images, Split, check_dataset
 from vae_runner.datasets.schema import BINARIZATIONS
 from vae_runner.errors import UserError
 
-DRAW_SEED = 0  # It does not follow the run's seed: all runs are measured on the same test images.
+DRAW_SEED = 0  # It does not depend on the run's seed, so that all runs are measured on the same test images.
 WHITE_FROM = 128  # the darkest grey that `threshold` makes white
 CHUNK_BYTES = 64 << 20  # of the random numbers for a piece of an array
 NUMBERS_A_COUNT = 8  # float32 numbers that Philox makes for each value of its counter
@@ -25,7 +25,7 @@ Binarize = Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.uint8]]  
 def build_dataset(part: Built | Mapping[str, object]) -> Dataset:
     """Return the dataset that a part of a configuration describes, binarised as its key `binarize` says.
 
-    Under `dynamic` the training images stay grey: each step draws binary ones of them.
+    Under `dynamic` the training images stay grey, and each training step draws binary images from them.
 
     Raises:
         UserError: it cannot be built, its images cannot be trained on, or there is no such `binarize`.
@@ -61,7 +61,7 @@ class BinaryImages:
 
     @property
     def digests(self) -> NDArray[np.uint8] | None:
-        """Return the digests of the grey images, if they have any: from these the binary ones follow."""
+        """Return the digests of the grey images, if they have any: the binary images follow from the grey ones."""
         found: NDArray[np.uint8] | None = getattr(self._images, "digests", None)
         return found
 
@@ -74,7 +74,7 @@ class BinaryImages:
             if chosen.step == 1:
                 return BinaryImages(self._images[key], self._binarize, self._first + chosen.start)
             key = np.array(chosen, np.int64)
-        places = np.arange(len(self))[key]  # NumPy's own rules, and its own refusals
+        places = np.arange(len(self))[key]  # An index means, and raises, what it does in NumPy.
         return self._read(places) if places.ndim else self._read(places[np.newaxis])[0]
 
     def __array__(self, dtype: object = None, copy: bool | None = None) -> NDArray[np.uint8]:
@@ -85,7 +85,10 @@ class BinaryImages:
 
 
 def _binary(split: Split, how: str, number: int) -> Split:
-    """Return a split in black and white: an array in memory as one, other images binarised when they are read."""
+    """Return a split in black and white: an array in memory becomes another one, other images are binarised when read.
+
+    `number` is the split's: 0 for training, 1 for test, 2 for validation images.
+    """
 
     def draw(images: NDArray[np.uint8], places: NDArray[np.int64]) -> NDArray[np.uint8]:
         return drawn(images, places, number)
@@ -101,7 +104,7 @@ def _binary(split: Split, how: str, number: int) -> Split:
 
 
 def threshold(images: NDArray[np.uint8], places: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Return images, wherever they are, in black and white: white where they are lighter than medium grey."""
+    """Return images in black and white, white from `WHITE_FROM` on; `places` make no difference."""
     return np.where(images >= WHITE_FROM, np.uint8(255), np.uint8(0))
 
 
@@ -112,8 +115,8 @@ def drawn(images: NDArray[np.uint8], places: NDArray[np.int64], split: int) -> N
     """
     pixels = images.reshape(len(images), math.prod(images.shape[1:]))
     binary = np.empty_like(pixels)
-    runs = np.flatnonzero(np.diff(places, prepend=places[:1] - 2) != 1)  # where places begin that follow each other
-    for begin, end in itertools.pairwise([*runs, len(places)]):
+    starts = np.flatnonzero(np.diff(places, prepend=places[:1] - 2) != 1)  # of stretches of consecutive places
+    for begin, end in itertools.pairwise([*starts, len(places)]):
         uniform = _uniform(int(places[begin]), int(end - begin), pixels.shape[1], split)
         binary[begin:end] = np.where(uniform * 255 < pixels[begin:end], np.uint8(255), np.uint8(0))
     return binary.reshape(images.shape)

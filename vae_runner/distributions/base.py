@@ -6,6 +6,8 @@ from typing import Protocol
 
 import tensorflow as tf
 
+from vae_runner.distributions.event import event_sum
+
 
 class Noise(Protocol):
     """A source of random numbers for the images of a batch; every call is another draw.
@@ -21,7 +23,7 @@ class Noise(Protocol):
 
 
 class Density:
-    """What a density of images has besides: it is a likelihood, whose error is −log p(x|z)."""
+    """A density, which can be a likelihood of images too: its `error` is −log p(x|z)."""
 
     def log_prob(self, value: tf.Tensor) -> tf.Tensor:
         """Return the log-density of `value` `[batch, …]`: `[batch]`, in nats."""
@@ -36,7 +38,7 @@ class Density:
 class Factorised(Density):
     """A density whose dimensions are independent."""
 
-    mean: tf.Tensor
+    mean: tf.Tensor  # float32 [batch, …]
 
     def sample(self, noise: Noise) -> tf.Tensor:
         """Return one draw for each image: differentiable."""
@@ -53,14 +55,13 @@ class Factorised(Density):
 
     def log_prob(self, value: tf.Tensor) -> tf.Tensor:
         """Return the log-density of `value` `[batch, …]`, the sum over its dimensions: `[batch]`, in nats."""
-        by_dimension = self.log_prob_by_dimension(value)
-        return tf.reduce_sum(by_dimension, axis=list(range(1, by_dimension.shape.rank)))
+        return event_sum(self.log_prob_by_dimension(value))
 
 
 class Distribution(Protocol):
     """A distribution for each image of a batch, with the names of TensorFlow Probability.
 
-    Values are float32 `[batch, …]`. Those that have them offer `entropy()` `[batch]` in nats and `mode` too.
+    Values are float32 `[batch, …]`. Some also have an `entropy()`, `[batch]` in nats, and a `mode`.
     """
 
     @property
@@ -81,9 +82,9 @@ class Family:
     """
 
     def create_weights(self, image_shape: tuple[int, int, int], latent: int, classes: int) -> None:
-        """Create the weights, if there are any, for images of this shape and so many latent dimensions.
+        """Create the weights, if there are any, for images of this shape and this number of latent dimensions.
 
-        `classes` is how many there are where labels are needed, by the networks or the prior; else 0.
+        `classes` is the number of classes where networks or prior need labels; else 0.
         """
 
     @property

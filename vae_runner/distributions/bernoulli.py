@@ -55,7 +55,7 @@ class CrossEntropy:
 
     @property
     def mean(self) -> tf.Tensor:
-        """Return the image of which the error is least."""
+        """Return the image with the least error."""
         return keras.ops.sigmoid(self.logits)
 
     def error(self, images: tf.Tensor) -> tf.Tensor:

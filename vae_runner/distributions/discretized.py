@@ -20,7 +20,7 @@ class DiscretizedLogistic(Density):
 
     @property
     def mean(self) -> tf.Tensor:
-        """Return the mean before the cut into levels, with what is below 0 and above 1 moved there."""
+        """Return the mean before the cut into levels, with what is below 0 moved to 0, and above 1 to 1."""
         return clipped_logistic_mean(self.location, self.log_scale)
 
     def sample(self, noise: Noise) -> tf.Tensor:
@@ -43,7 +43,7 @@ class DiscretizedGaussian(Density):
 
     @property
     def mean(self) -> tf.Tensor:
-        """Return the mean before the cut into levels, with what is below 0 and above 1 moved there."""
+        """Return the mean before the cut into levels, with what is below 0 moved to 0, and above 1 to 1."""
         scale = keras.ops.exp(self.log_scale)
         return scale * (_partial_mean(self.location / scale) - _partial_mean((self.location - 1) / scale))
 
@@ -57,7 +57,7 @@ class DiscretizedGaussian(Density):
 
 
 def clipped_logistic_mean(location: tf.Tensor, log_scale: tf.Tensor) -> tf.Tensor:
-    """Return the mean of a logistic distribution whose values below 0 and above 1 are moved there, elementwise."""
+    """Return the mean of a logistic distribution clipped to [0, 1], elementwise."""
     scale = keras.ops.exp(log_scale)
     return scale * (keras.ops.softplus(location / scale) - keras.ops.softplus((location - 1) / scale))
 

@@ -51,8 +51,8 @@ def _full_gaussian_standard_normal(q: FullGaussian, p: StandardNormal) -> tf.Ten
 
 def _full_gaussian_gaussian(q: FullGaussian, p: DiagonalGaussian) -> tf.Tensor:
     """Return the divergence of both after a change of coordinates in which p is N(0, I)."""
-    deviation = tf.exp(-p.log_var / 2)
-    whitened = FullGaussian((q.mean - p.mean) * deviation, q.scale * deviation[..., tf.newaxis])
+    inverse_deviation = tf.exp(-p.log_var / 2)
+    whitened = FullGaussian((q.mean - p.mean) * inverse_deviation, q.scale * inverse_deviation[..., tf.newaxis])
     return _full_gaussian_standard_normal(whitened, StandardNormal(int(q.mean.shape[1])))
 
 

@@ -34,7 +34,7 @@ class LogisticMixture(Density):
         return keras.ops.stack([keras.ops.sum(weights * mean, axis=-1) for mean in means], axis=-1)
 
     def sample(self, noise: Noise) -> tf.Tensor:
-        """Return levels, without a gradient: of one component a pixel, channel after channel."""
+        """Return levels, without a gradient: a component is drawn for each pixel, then its channels one by one."""
         shape = self.locations.shape[1:]
         gumbel = -tf.math.log(-tf.math.log(tf.clip_by_value(noise.uniform(self.logits.shape[1:]), 1e-7, 1 - 1e-7)))
         chosen = tf.one_hot(tf.argmax(self.logits + gumbel, axis=-1), shape[-1])

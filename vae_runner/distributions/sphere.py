@@ -11,7 +11,7 @@ from vae_runner.distributions.gamma import beta_sample
 
 @dataclass(frozen=True)
 class UniformOnSphere:
-    """The uniform distribution on the sphere in so many coordinates: the same for every image."""
+    """The uniform distribution on the unit sphere, whose points have `coordinates`: the same for every image."""
 
     coordinates: int
 
@@ -76,11 +76,12 @@ class PowerSpherical:
         return self._log_normalizer() - self.concentration * expected
 
     def _beta_parameters(self) -> tuple[tf.Tensor, float]:
-        """Return what (1 + directionᵀ z) / 2 is Beta-distributed with."""
+        """Return α, `[batch]`, and β of the Beta distribution that (1 + directionᵀ z) / 2 has."""
         beta = (self.direction.shape[1] - 1) / 2
         return beta + self.concentration, beta
 
     def _log_normalizer(self) -> tf.Tensor:
+        """Return the logarithm of the integral of (1 + directionᵀ z)^concentration over the sphere, `[batch]`."""
         alpha, beta = self._beta_parameters()
         log_gammas = tf.math.lgamma(alpha) - tf.math.lgamma(alpha + beta)
         return (alpha + beta) * math.log(2) + log_gammas + beta * math.log(math.pi)

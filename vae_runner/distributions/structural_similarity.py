@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, from the finest (Wang et al., 2003, section 3.2)
 WINDOW, DEVIATION = 11, 1.5  # pixels: side and standard deviation of the Gaussian window
 C1, C2 = 0.01**2, 0.03**2  # for images whose range is 1 (Wang et al., 2004, section III.B)
-FLOOR = 1e-4  # of a scale's similarity, which can be negative: no root of that is real, and that of 0 has no gradient
+FLOOR = 1e-4  # of a scale's similarity: a negative one has no real power, and the power of 0 no finite gradient
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,10 @@ class StructuralSimilarity:
 
 
 def scale_weights(side: int) -> NDArray[np.float64]:
-    """Return the weights of as many scales as an image of that shorter side has, which add up to 1.
+    """Return the weights of the scales of an image whose shorter side has `side` pixels; they add up to 1.
 
-    The image of each scale is half as large as that of the one before, and holds the window, at least the first.
+    Each scale halves the sides of the one before. There are as many, up to 5, as leave the window within the image, and
+    at least one.
     """
     scales = int(np.log2(max(side, WINDOW) / WINDOW)) + 1
     weights = np.array(WEIGHTS[:scales])
@@ -34,11 +35,12 @@ def scale_weights(side: int) -> NDArray[np.float64]:
 
 
 def ms_ssim(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    """Return the similarity of images in [0, 1], `[batch, height, width, channels]`: `[batch]`, the channels' mean.
+    """Return the similarity of images x and y in [0, 1], `[batch, height, width, channels]`: `[batch]`.
 
-    It is SSIM at the coarsest scale to the power of its weight, times that of contrast and structure alone at each
-    finer one (Wang et al., 2003, equation 7). `tf.image.ssim_multiscale` computes the same values, but its gradient is
-    NaN where contrasts are opposite, and XLA does not compile it for sides that are odd at some scale.
+    It is the mean over the channels of SSIM at the coarsest scale to the power of its weight, times contrast and
+    structure alone at each finer one (Wang et al., 2003, equation 7). `tf.image.ssim_multiscale` computes the same
+    values, but its gradient is NaN where contrasts are opposite, and XLA does not compile it for sides that are odd at
+    some scale.
     """
     height, width, channels = x.shape[1:]
     weights = scale_weights(min(height, width))
@@ -56,7 +58,11 @@ def ms_ssim(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
 
 
 def _compared(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the luminance term of SSIM, and that of contrast and structure, of each window of grey images."""
+    """Return the two factors of SSIM, luminance and contrast with structure, in each window of grey images.
+
+    The images are float32 `[n, height, width, 1]`, and so are the factors, with a row and a column for each window
+    (Wang et al., 2004, equation 13).
+    """
     height, width = x.shape[1:3]
     # An even window would have no pixel in its middle.
     side = min(WINDOW, (min(height, width) - 1) // 2 * 2 + 1)

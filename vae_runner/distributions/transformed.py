@@ -1,4 +1,4 @@
-"""What an invertible map makes of a distribution."""
+"""Invertible maps, and the distribution that one makes of another."""
 
 import tensorflow as tf
 
@@ -9,11 +9,11 @@ class Flow:
     """An invertible map of latents `[batch, latent]`."""
 
     def forward(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return where z `[batch, latent]` goes, and log|det ∂z′/∂z| there, `[batch]`."""
+        """Return the image z′ of z, both `[batch, latent]`, and log|det ∂z′/∂z| there, `[batch]`."""
         raise NotImplementedError
 
     def inverse(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return what goes to z `[batch, latent]`, and `forward`'s log|det| there, `[batch]`.
+        """Return the point that the map takes to z, both `[batch, latent]`, and `forward`'s log|det| there, `[batch]`.
 
         Raises:
             NotImplementedError: the map has no inverse in closed form.
@@ -22,9 +22,10 @@ class Flow:
 
 
 class Transformed:
-    """The distribution of flow(z₀) for z₀ of a base: log q(z) = log q₀(z₀) − log|det ∂z/∂z₀| (Rezende & Mohamed, 2015).
+    """The distribution of z = flow(z₀) for z₀ drawn from a base distribution q₀ (Rezende & Mohamed, 2015).
 
-    It keeps its last draw, of which it knows z₀: the log-density there needs no inverse.
+    log q(z) = log q₀(z₀) − log|det ∂z/∂z₀|. It keeps its last draw together with the draw's log-density, which needs no
+    inverse of the flow.
     """
 
     def __init__(self, base: Distribution, flow: Flow) -> None:
@@ -33,7 +34,7 @@ class Transformed:
 
     @property
     def mean(self) -> tf.Tensor:
-        """Return where the flow takes the base's mean: what is shown as the embedding, not the mean of the draws."""
+        """Return where the flow takes the base's mean. That is not the mean of the draws, but what embeddings show."""
         return self._flow.forward(self._base.mean)[0]
 
     def sample(self, noise: Noise) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""Reflections: maps that turn a Gaussian, and so give its dimensions a covariance."""
+"""Reflections, whose product turns a Gaussian, so that its dimensions are correlated."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,11 @@ from vae_runner.distributions.transformed import Flow
 
 
 def compact(vectors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return U and A, with which the reflections H = I − 2 v vᵀ / ‖v‖² have the product H₁ H₂ … = I − Uᵀ A⁻¹ U.
+    """Return U and A such that the reflections H = I − 2 v vᵀ / ‖v‖² have the product H₁ H₂ … = I − Uᵀ A⁻¹ U.
 
-    The rows of U, float32 `[…, reflections, latent]`, are the vectors v divided by their norms. A is upper triangular,
-    with ½ on its diagonal and U Uᵀ above it (Joffrain et al., 2006: the UT transform).
+    The rows of `vectors`, float32 `[…, reflections, latent]`, are the v of H₁, H₂, …; those of U, of the same shape,
+    are the v divided by their norms. A, `[…, reflections, reflections]`, is upper triangular, with ½ on its diagonal
+    and the entries of U Uᵀ above it (Joffrain et al., 2006: the UT transform).
     """
     unit = tf.math.l2_normalize(vectors, axis=-1)
     products = tf.matmul(unit, unit, transpose_b=True)
@@ -26,11 +27,11 @@ class Householder(Flow):
     vectors: tf.Tensor  # v, float32 [batch, steps, latent]
 
     def forward(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return where z goes, and 0."""
+        """Return the image of z under the product, and 0: float32 `[batch, latent]` and `[batch]`."""
         return self._reflected(z, transposed=False), tf.zeros_like(z[:, 0])
 
     def inverse(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return what goes to z, by the transposed product, and 0."""
+        """Return the point that the product takes to z, and 0: the transposed product is the inverse."""
         return self._reflected(z, transposed=True), tf.zeros_like(z[:, 0])
 
     def _reflected(self, z: tf.Tensor, *, transposed: bool) -> tf.Tensor:

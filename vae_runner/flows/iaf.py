@@ -1,4 +1,4 @@
-"""Inverse autoregressive flows: maps of each dimension that depend on those before it."""
+"""Inverse autoregressive flows: each dimension is mapped in a way that depends on the dimensions before it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,16 +9,17 @@ import tensorflow as tf
 from vae_runner.distributions.transformed import Flow
 from vae_runner.flows.networks import Network, Networks
 
-GATE_BIAS = 2.0  # what is 0 at first keeps 0.88 of z
+GATE_BIAS = 2.0  # A new network gives 0, and sigmoid(2) = 0.88 of z is kept.
 
 
 def masked_networks(steps: int, latent: int, width: int) -> Networks:
-    """Return networks of which output j depends on inputs before j only (Germain et al., 2015: MADE).
+    """Return a network for each step, whose outputs for dimension j depend on the inputs before j only.
 
-    In every other step "before" is "after": the order is reversed. Outputs are a shift and a gate for each dimension.
+    The masks are those of MADE (Germain et al., 2015). In every other step the order of the dimensions is reversed. The
+    outputs are a shift for each dimension, then a gate for each.
     """
     order = np.arange(latent)
-    seen = np.arange(width) * latent // width  # how many of the first dimensions a hidden unit may depend on
+    seen = np.arange(width) * latent // width  # on how many of the first dimensions a hidden unit may depend
     first = order[:, np.newaxis] < seen
     between = seen[:, np.newaxis] <= seen
     last = np.tile(seen[:, np.newaxis] <= order, 2)
@@ -38,10 +39,10 @@ class InverseAutoregressive(Flow):
     The shift m and the gate g = sigmoid(s + bias) of a dimension depend on the dimensions before it.
     """
 
-    networks: Sequence[Network]  # from z to m and s of all dimensions, `[batch, 2 · latent]`
+    networks: Sequence[Network]  # one a step, from z to m and then s of all dimensions, [batch, 2 · latent]
 
     def forward(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return where z goes, and log|det|."""
+        """Return the image of z, float32 `[batch, latent]`, and log|det|, `[batch]`."""
         log_det = tf.zeros_like(z[:, 0])
         for network in self.networks:
             shift, log_gate = _shift_and_log_gate(network, z)
@@ -51,7 +52,10 @@ class InverseAutoregressive(Flow):
         return z, log_det
 
     def inverse(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return what goes to z, and log|det|: in each step as many passes as dimensions, one more is right in each."""
+        """Return the point that is taken to z, `[batch, latent]`, and `forward`'s log|det| there, `[batch]`.
+
+        Each step takes as many passes through its network as there are dimensions: a pass makes one more of them right.
+        """
         log_det = tf.zeros_like(z[:, 0])
         for network in reversed(self.networks):
             start = tf.zeros_like(z)

@@ -9,16 +9,17 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-Network = Callable[[tf.Tensor], tf.Tensor]  # of [batch, inputs], to [batch, outputs]
+Network = Callable[[tf.Tensor], tf.Tensor]  # from [batch, inputs] to [batch, outputs]
 
 HIDDEN_LAYERS = 2
 
 
 class Networks(keras.layers.Layer):
-    """A network of two hidden layers for each step: float32, the weights of all steps in one variable a layer.
+    """A network of two hidden layers for each step of a flow, in float32.
 
-    Their last layers begin with zeros. With `masks`, which broadcast to the kernels `[steps, inputs, outputs]`, only
-    those connections are there where these are 1.
+    One variable has the kernels of a layer in all steps, and another one the biases.
+    The last layers begin with zeros. `masks` has an array for each layer, which broadcasts to its kernels
+    `[steps, inputs, outputs]`: a connection is kept where the mask is 1, and cut where it is 0.
     """
 
     def __init__(
@@ -28,13 +29,14 @@ class Networks(keras.layers.Layer):
         self._masks = masks
         self._kernels, self._biases = [], []
         for number, (rows, columns) in enumerate(pairwise((inputs, *[width] * HIDDEN_LAYERS, outputs))):
-            limit = math.sqrt(6 / (rows + columns))  # Glorot's, for each network alone
-            first = keras.initializers.RandomUniform(-limit, limit) if number < HIDDEN_LAYERS else "zeros"
-            self._kernels.append(self.add_weight((steps, rows, columns), first, name=f"kernel_{number + 1}"))
+            # Glorot's limit of one network: Keras's own initializer would take the steps for a part of the kernel.
+            limit = math.sqrt(6 / (rows + columns))
+            initializer = keras.initializers.RandomUniform(-limit, limit) if number < HIDDEN_LAYERS else "zeros"
+            self._kernels.append(self.add_weight((steps, rows, columns), initializer, name=f"kernel_{number + 1}"))
             self._biases.append(self.add_weight((steps, columns), "zeros", name=f"bias_{number + 1}"))
 
     def given(self, context: tf.Tensor | None) -> list[Network]:
-        """Return the network of each step; `context` `[batch, width]` is added to their first hidden layers."""
+        """Return the network of each step. `context`, `[batch, width]` or None, is added to each first hidden layer."""
         kernels = [tf.convert_to_tensor(kernel.value) for kernel in self._kernels]
         if self._masks is not None:
             kernels = [kernel * mask for kernel, mask in zip(kernels, self._masks, strict=True)]

@@ -1,4 +1,4 @@
-"""Affine couplings: one half of the dimensions says how the other is scaled and shifted."""
+"""Affine couplings: one half of the dimensions decides how the other half is scaled and shifted."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ LARGEST_LOG_SCALE = 2.0  # of one step
 
 
 def coupling_networks(steps: int, latent: int, width: int) -> Networks:
-    """Return networks from one half of the dimensions to the logarithm of a scale and a shift for each of the others.
+    """Return a network for each step, from half of z to a log-scale and a shift for each dimension of the other half.
 
     Raises:
-        UserError: there are no two halves.
+        UserError: z has one dimension, and so no halves.
     """
     if latent < 2:
         raise UserError(
@@ -30,13 +30,14 @@ def coupling_networks(steps: int, latent: int, width: int) -> Networks:
 class RealNvp(Flow):
     """(a, b) → (a, b eˢ + t), s and t functions of a, step after step, log|det| = Σ s (Dinh et al., 2017, equation 4).
 
-    The halves alternate: a are the first dimensions, and in the next step the last. s is within ± `LARGEST_LOG_SCALE`.
+    The halves alternate: a has the first dimensions in one step, and the last in the next. s stays within
+    ± `LARGEST_LOG_SCALE`.
     """
 
-    networks: Sequence[Network]  # from a to s and t, `[batch, 2 · dimensions of b]`
+    networks: Sequence[Network]  # one a step, from a to s and then t, [batch, 2 · dimensions of b]
 
     def forward(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return where z goes, and log|det|."""
+        """Return the image of z, float32 `[batch, latent]`, and log|det|, `[batch]`."""
         log_det = tf.zeros_like(z[:, 0])
         for step, network in enumerate(self.networks):
             kept, moved = _halves(z, step)
@@ -46,7 +47,7 @@ class RealNvp(Flow):
         return z, log_det
 
     def inverse(self, z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return what goes to z, and log|det|."""
+        """Return the point that is taken to z, `[batch, latent]`, and `forward`'s log|det| there, `[batch]`."""
         log_det = tf.zeros_like(z[:, 0])
         for step, network in reversed(list(enumerate(self.networks))):
             kept, moved = _halves(z, step)

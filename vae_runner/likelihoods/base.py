@@ -12,11 +12,11 @@ from vae_runner.distributions.base import Family
 from vae_runner.errors import UserError
 
 CHECKED_IMAGES = 1000
-BLACK, WHITE = 0.001, 0.999  # the least and greatest mean pixel that a decoder begins at: it would saturate beyond
+BLACK, WHITE = 0.001, 0.999  # the least and greatest mean pixel that a decoder begins at: beyond, a sigmoid saturates
 
 
 class PixelParameter(NamedTuple):
-    """What a decoder must give for each pixel: so many channels, from a layer with this activation of Keras's."""
+    """What a decoder must give for each pixel: `channels` numbers, from a layer with this activation of Keras's."""
 
     channels: int
     activation: str | None = None
@@ -43,7 +43,7 @@ class Likelihood(Family):
     measure: str | None = None  # of its density: "binary", "levels" (256), "unit interval"; None: it has no density
 
     def parameters(self, channels: int) -> dict[str, PixelParameter]:
-        """Return by name what a decoder must give for images of so many channels."""
+        """Return by name what a decoder must give for images with this number of channels."""
         raise NotImplementedError
 
     def distribution(self, parameters: Mapping[str, tf.Tensor]) -> ImageDistribution:
@@ -51,12 +51,13 @@ class Likelihood(Family):
         raise NotImplementedError
 
     def output_bias(self, mean: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """Return by name of those that decide the mean what a decoder's outputs are at it, before their activation.
+        """Return a decoder's outputs, before their activation, for which the distribution has this mean.
 
-        `mean` is in [0, 1], `[…, channels]`; what is returned is `[…, channels of the parameter]`.
+        They are given by name, and only those that decide the mean. `mean` is in [0, 1], `[…, channels]`; an output is
+        `[…, channels of the parameter]`.
 
         Raises:
-            UserError: there is no such thing as the outputs at a mean.
+            UserError: the mean does not follow from a location or a logit.
         """
         raise UserError(
             f"model.output_bias=mean needs a likelihood whose mean follows from a location or a logit, and "
@@ -68,14 +69,14 @@ class Likelihood(Family):
     ) -> ImageDistribution:
         """Return the distribution that a training step takes the error of `images` from.
 
-        That is `distribution` itself, unless a parameter is not given or learned but a statistic of the batch.
-        `gather` makes of `[images of this replica, …]` what all replicas have of it.
+        That is `distribution` itself, unless a parameter is a statistic of the batch. `gather` takes `[images of this
+        replica, …]` and returns the values of all replicas, `[images of the batch, …]`.
         """
         return distribution
 
 
 def logit(mean: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the logit of mean pixels, which are taken to be neither black nor white."""
+    """Return the logits of mean pixels, which are clipped to `BLACK` and `WHITE` before."""
     mean = np.clip(mean, BLACK, WHITE)
     return np.log(mean) - np.log1p(-mean)
 

@@ -1,4 +1,4 @@
-"""A Bernoulli variable a pixel, for binary images."""
+"""A Bernoulli variable for each pixel, for binary images."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""A continuous Bernoulli distribution a pixel (Loaiza-Ganem & Cunningham, 2019)."""
+"""A continuous Bernoulli distribution for each pixel (Loaiza-Ganem & Cunningham, 2019)."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from vae_runner.distributions import continuous_bernoulli
 from vae_runner.likelihoods.base import BLACK, WHITE, Likelihood, PixelParameter
 
 FIRST_LOGIT = 0.9  # of the bound, at most: at the bound itself a logit would have no gradient
-BISECTIONS = 60
+BISECTIONS = 60  # halve the interval of the logit down to rounding
 
 
 class ContinuousBernoulli(Likelihood):
@@ -36,7 +36,7 @@ class ContinuousBernoulli(Likelihood):
         return continuous_bernoulli.ContinuousBernoulli(bounded)
 
     def output_bias(self, mean: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """Return the unbounded logits at a mean, or where it is out of their reach, at the nearest."""
+        """Return the logits, before their bound, at which the mean is this one, or the nearest that they can reach."""
         mean = np.clip(mean, BLACK, WHITE)
         high = np.full(mean.shape, FIRST_LOGIT * self._max_logit)
         low = -high

@@ -1,4 +1,4 @@
-"""A Gaussian a pixel, cut into 256 levels: a density that two models of 8-bit images can be compared by."""
+"""A Gaussian for each pixel, cut into 256 levels, so that models of 8-bit images can be compared by log p(x|z)."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""A logistic distribution a pixel, cut into 256 levels."""
+"""A logistic distribution for each pixel, cut into 256 levels."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""A Gaussian a pixel, of one standard deviation for all."""
+"""A Gaussian for each pixel, with one standard deviation for all."""
 
 import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""A Gaussian a pixel, each of its own standard deviation."""
+"""A Gaussian for each pixel, each with its own standard deviation."""
 
 from collections.abc import Mapping
 

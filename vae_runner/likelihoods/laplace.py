@@ -1,4 +1,4 @@
-"""A Laplace distribution a pixel, of one scale for all: the density of the mean absolute error."""
+"""A Laplace distribution for each pixel, with one scale for all: the density that belongs to absolute errors."""
 
 import tensorflow as tf
 

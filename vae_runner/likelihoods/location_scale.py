@@ -1,4 +1,4 @@
-"""Likelihoods with a location and a scale: where these come from."""
+"""Likelihoods with a location and a scale, and where these come from: the decoder, a key, a weight or the batch."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from vae_runner.distributions.scale import soft_floor
 from vae_runner.likelihoods.base import ImageDistribution, Likelihood, PixelParameter, logit
 
-LOG_SCALE_FLOOR = -7.0  # a quarter of a level of 256
-FIRST_SCALE = 0.25  # of a learned one: nearer to what images need than 1, from where a slow optimizer takes epochs
+LOG_SCALE_FLOOR = -7.0  # exp(−7) is about a quarter of the distance between two of 256 levels
+FIRST_SCALE = 0.25  # of a learned scale: nearer to what images need than 1, from where it takes epochs to get there
 OPTIMAL = "optimal"
 MOMENTUM = 0.9  # of the average of optimal scales over training steps
 
@@ -30,10 +30,10 @@ def location_bias(mean: NDArray[np.float64], squash_mean: bool) -> dict[str, NDA
 class SharedScale(Likelihood, keras.layers.Layer):
     """A likelihood with one scale for all pixels.
 
-    `scale` is its value; or None: a weight; or "optimal": in training the scale at which a batch's images are most
-    likely, (mean |x − location|^power)^(1 / power) over batch and pixels (Rybkin et al., 2021, section 4.2). Elsewhere
-    it is the average of those of the last training steps: a scale made of the images that are looked at would know
-    them.
+    `scale` is a number, the scale itself; None for a trained weight; or "optimal". Then it is in training the scale at
+    which a batch's images are most likely, (mean |x − location|^power)^(1 / power) over batch and pixels (Rybkin et
+    al., 2021, section 4.2), and elsewhere the average of the last training steps' scales: one that is fitted to the
+    images under evaluation would make them look more likely than they are.
     """
 
     measure = "unit interval"
@@ -44,8 +44,8 @@ class SharedScale(Likelihood, keras.layers.Layer):
         self._squash_mean = squash_mean
         self._scale = scale
         if scale is None:
-            first = keras.initializers.Constant(math.log(FIRST_SCALE))
-            self._weight = self.add_weight(shape=(), initializer=first, dtype="float32", name="log_scale")
+            initializer = keras.initializers.Constant(math.log(FIRST_SCALE))
+            self._weight = self.add_weight(shape=(), initializer=initializer, dtype="float32", name="log_scale")
         elif scale == OPTIMAL:
             # The average of scale^power, and the part of it that steps have contributed so far.
             self._average = self.add_weight(shape=(2,), initializer="zeros", dtype="float32", trainable=False)
@@ -55,7 +55,7 @@ class SharedScale(Likelihood, keras.layers.Layer):
         return {"mean": location_parameter(channels, self._squash_mean)}
 
     def output_bias(self, mean: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """Return the output at a mean."""
+        """Return the output that makes a mean, before its activation."""
         return location_bias(mean, self._squash_mean)
 
     def distribution(self, parameters: Mapping[str, tf.Tensor]) -> ImageDistribution:
@@ -63,13 +63,13 @@ class SharedScale(Likelihood, keras.layers.Layer):
         return self.with_scale(parameters["mean"], self.log_scale)
 
     def with_scale(self, mean: tf.Tensor, log_scale: tf.Tensor) -> ImageDistribution:
-        """Return the distributions of a location, `[batch, height, width, channels]`, and a scalar."""
+        """Return the distributions with a location, `[batch, height, width, channels]`, and a scalar log-scale."""
         raise NotImplementedError
 
     def fitted(
         self, distribution: ImageDistribution, images: tf.Tensor, gather: Callable[[tf.Tensor], tf.Tensor]
     ) -> ImageDistribution:
-        """Return the distribution with the optimal scale, if that is asked for, and count that in the average.
+        """Return the distribution with the optimal scale, where `scale` is "optimal", and count it in the average.
 
         No gradient goes through the scale: at its optimum the loss has none with respect to it, and so the mean of
         −log p(x|z) over the batch has the gradient of pixels / power · log(mean |x − location|^power).
@@ -93,6 +93,7 @@ class SharedScale(Likelihood, keras.layers.Layer):
         return self._log_scale_of(tf.where(part > 0, tf.math.divide_no_nan(total, part), FIRST_SCALE**self.power))
 
     def _log_scale_of(self, mean_power: tf.Tensor) -> tf.Tensor:
+        """Return the logarithm, no lower than the floor, of the scale whose power this is."""
         return tf.math.log(tf.maximum(mean_power, math.exp(self.power * LOG_SCALE_FLOOR))) / self.power
 
 
@@ -109,5 +110,5 @@ class PixelScale(Likelihood):
         return {"mean": location_parameter(channels, self._squash_mean), "log_scale": PixelParameter(channels)}
 
     def output_bias(self, mean: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """Return the output at a location; of a density that is cut into levels the mean is nearer to mid-grey."""
+        """Return the output that makes a location; the mean of a density cut into levels is nearer to mid-grey."""
         return location_bias(mean, self._squash_mean)

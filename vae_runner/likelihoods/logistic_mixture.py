@@ -1,4 +1,4 @@
-"""A mixture of logistic distributions a pixel, cut into 256 levels, over its colours together."""
+"""A mixture of logistic distributions for each pixel, over its colours together, cut into 256 levels."""
 
 import math
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from vae_runner.likelihoods.location_scale import LOG_SCALE_FLOOR
 
 
 class LogisticMixture(Likelihood):
-    """PixelCNN++'s likelihood (Salimans et al., 2017, section 2.1), with so many components."""
+    """PixelCNN++'s likelihood (Salimans et al., 2017, section 2.1), with `components` components."""
 
     measure = "levels"
 
@@ -23,9 +23,10 @@ class LogisticMixture(Likelihood):
         self._components = components
 
     def parameters(self, channels: int) -> dict[str, PixelParameter]:
-        """Return for each component a logit, and for each of its channels a location and the logarithm of a scale.
+        """Return a logit for each component, and for each component and channel a location and a log-scale.
 
-        Of a colour image also three coefficients, by which green follows red, and blue follows red and green.
+        For colour images there are three coefficients a component too: of red in green's location, and of red and of
+        green in blue's.
         """
         parameters = {
             "logits": PixelParameter(self._components),
@@ -48,7 +49,7 @@ class LogisticMixture(Likelihood):
         )
 
     def output_bias(self, mean: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """Return the outputs at which every component's location is there."""
+        """Return the outputs for which every component has its location at the mean."""
         return {"locations": np.repeat(2 * mean - 1, self._components, axis=-1)}
 
     def _by_component(self, values: tf.Tensor) -> tf.Tensor:

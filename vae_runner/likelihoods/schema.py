@@ -28,7 +28,7 @@ class SharedScaleConfig(PixelScaleConfig):
     scale: Mixed[float | str | None] = key(None, above=0, unit="of an image in [0, 1]")
 
     def check(self) -> None:
-        """Refuse what is neither a number nor the word."""
+        """Refuse a scale that is neither a number nor "optimal" nor null."""
         if type(self.scale) not in (int, float) and self.scale not in (None, "optimal"):
             raise UserError(f"likelihood.scale={self.scale}: must be a number above 0, optimal or null")
 

@@ -1,4 +1,4 @@
-"""Student's t distribution a pixel: single pixels that are far off cost little (Takahashi et al., 2018)."""
+"""Student's t distribution for each pixel: single pixels that are far off cost little (Takahashi et al., 2018)."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from vae_runner.likelihoods.location_scale import LOG_SCALE_FLOOR, PixelScale
 
 
 class StudentT(PixelScale, keras.layers.Layer):
-    """t distributions of a scale for each pixel, and one number of degrees of freedom ν > 2, which is learned."""
+    """t distributions with a scale for each pixel and one number of degrees of freedom ν > 2, which is learned."""
 
     def __init__(self, squash_mean: bool) -> None:
         keras.layers.Layer.__init__(self)

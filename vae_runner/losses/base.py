@@ -16,15 +16,15 @@ AUTOENCODER = "autoencoder"  # the player that every loss has
 
 
 class Batch(NamedTuple):
-    """What a loss is taken of."""
+    """What a loss is computed from, besides the autoencoder."""
 
     images: tf.Tensor  # float32 in [0, 1], [batch, height, width, channels]
     labels: tf.Tensor | None  # int64, [batch]; None where the dataset has none
     noise: Noise
-    epoch: tf.Tensor  # float32 scalar: how many epochs of training are behind, with the fraction of the current one
-    split_size: int = 1  # how many images the split has that these are from
-    first: tf.Tensor = 0  # int64 scalar, where in the whole batch this replica's images begin
-    # Of `[images of this replica, …]`, what all replicas have of the batch: `[images of the batch, …]`.
+    epoch: tf.Tensor  # float32 scalar: how many epochs are done, with the fraction of the current one
+    split_size: int = 1  # how many images the split has from which these come
+    first: tf.Tensor = 0  # int64 scalar: where in the batch of all replicas this one's images begin
+    # From values of this replica's images, `[images, …]`, to those of all replicas, `[images of the batch, …]`.
     gather: Callable[[tf.Tensor], tf.Tensor] = tf.identity
 
 
@@ -39,7 +39,7 @@ class Loss:
 
     @property
     def terms(self) -> tuple[str, ...]:
-        """Return the names of what it is made of, which may depend on its keys."""
+        """Return the names of the terms that it returns, which may depend on its keys."""
         raise NotImplementedError
 
     @property
@@ -106,8 +106,8 @@ def reconstruction_term(
     return weight * tf.reduce_mean(likelihood.error(batch.images))
 
 
-def check_fit(loss: Loss, posterior: Posterior, likelihood: Likelihood) -> None:
-    """Refuse a loss that takes a density of a posterior which has none, or that weighs the likelihood's density.
+def check_densities(loss: Loss, posterior: Posterior, likelihood: Likelihood) -> None:
+    """Refuse a loss that needs the density of a posterior without one, or that weighs the likelihood's density.
 
     Raises:
         UserError: they do not fit.

@@ -1,4 +1,4 @@
-"""A penalty on what the latent dimensions' means have in common."""
+"""A penalty on how far the covariance of the latents is from the identity."""
 
 from dataclasses import dataclass
 from typing import ClassVar

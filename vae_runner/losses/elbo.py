@@ -56,7 +56,7 @@ class Elbo(Loss):
         """Refuse free bits where the KL divergence has no closed form for each latent dimension.
 
         Raises:
-            UserError: it has none.
+            UserError: the posterior and the prior have none, and `free_bits` is above 0.
         """
         closed_forms: list[object] = []
 
@@ -75,11 +75,11 @@ class Elbo(Loss):
                 )
 
     def kl_weight_at(self, epoch: tf.Tensor) -> tf.Tensor:
-        """Return the KL term's weight when `epoch` epochs are behind."""
+        """Return the KL term's weight after `epoch` epochs."""
         if self.kl_warmup_epochs == 0:
             return tf.constant(self.kl_weight, tf.float32)
         if self.kl_cycle_epochs:
-            # After training, when infinitely many are behind, the warm-up is over.
+            # After training `epoch` is infinite, and the warm-up is over.
             epoch = tf.where(tf.math.is_inf(epoch), epoch, tf.math.floormod(epoch, self.kl_cycle_epochs))
         return self.kl_weight * tf.minimum(epoch / self.kl_warmup_epochs, 1.0)
 

@@ -1,4 +1,4 @@
-"""Bounds of several draws from each image's posterior."""
+"""Bounds on log p(x) that take several draws from each image's posterior."""
 
 import logging
 import math
@@ -54,7 +54,7 @@ class GradientScale:
 
 
 class _SeveralDraws:
-    """Noise for images that stand `samples` times in a row each."""
+    """Noise for images each of which is repeated `samples` times in a row."""
 
     def __init__(self, noise: Noise, samples: int) -> None:
         self._noise, self._samples = noise, samples
@@ -69,7 +69,7 @@ class _SeveralDraws:
 
 
 def warn_of_mixed_draws(autoencoder: Autoencoder, samples: int) -> None:
-    """Warn where the decoder's batch normalisation takes its moments over several draws of each image."""
+    """Warn where batch normalisation in the decoder takes its moments over several draws of an image."""
     if samples > 1 and batch_normalizations(autoencoder.decoder):
         log.warning(
             "Batch normalisation in the decoder mixes the %d draws of each image in its moments, so that training has "
@@ -84,13 +84,13 @@ def importance_weights(
     samples: int,
     training: bool,
     *,
-    density_is_constant: bool = False,
+    without_score: bool = False,
     scale: GradientScale | None = None,
 ) -> Weights:
-    """Return the importance weights of `samples` draws for each image; the encoder passes over the images once.
+    """Return the importance weights of `samples` draws for each image, which is encoded once.
 
-    With `density_is_constant`, log q(z|x) depends on encoder and posterior by z alone, not by their weights. `scale` is
-    applied to the draws.
+    With `without_score` the gradient of log q(z|x) reaches the weights of encoder and posterior through z alone, not
+    through the parameters of q (Roeder et al., 2017). `scale` is applied to the draws.
     """
 
     def repeated(values: tf.Tensor) -> tf.Tensor:
@@ -113,19 +113,19 @@ def importance_weights(
     log_probs = (
         -likelihood.error(images),
         autoencoder.latent_prior(labels).log_prob(z),
-        _constant_log_prob(posterior, z) if density_is_constant else posterior.log_prob(z),
+        _log_prob_without_score(posterior, z) if without_score else posterior.log_prob(z),
     )
     return Weights(*(tf.reshape(log_prob, [-1, samples]) for log_prob in log_probs))
 
 
-def _constant_log_prob(distribution: Distribution, z: tf.Tensor) -> tf.Tensor:
-    """Return log_prob(z), `[batch]`, with the gradient by z alone, whatever the distribution is made of."""
+def _log_prob_without_score(distribution: Distribution, z: tf.Tensor) -> tf.Tensor:
+    """Return log_prob(z), `[batch]`, with a gradient with respect to z alone, not to the distribution's parameters."""
     fixed = tf.stop_gradient(z)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(fixed)
         log_prob = distribution.log_prob(fixed)
-    score = tf.stop_gradient(tape.gradient(log_prob, fixed))
-    return tf.stop_gradient(log_prob) + tf.reduce_sum(score * (z - fixed), axis=1)
+    by_z = tf.stop_gradient(tape.gradient(log_prob, fixed))
+    return tf.stop_gradient(log_prob) + tf.reduce_sum(by_z * (z - fixed), axis=1)
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,8 @@ class ImportanceWeighted(Loss):
     "iwae" is that of the bound itself; "stl" leaves out what the encoder's parameters do to log q(z|x) (Roeder et al.,
     2017), which for one group of one draw, or an elbo_weight of 1, has the same mean; "dreg" has the bound's mean and
     does not drown in noise as K grows (Tucker et al., 2019, equation 8).
-    With `partial` the encoder alone is trained by that mean of bounds, and what makes p(x, z) by the one bound of all
-    G · K draws (PIWAE).
+    With `partial` that mean of bounds trains encoder and posterior alone, and the one bound of all G · K draws trains
+    decoder, likelihood and prior (PIWAE).
     """
 
     samples: int = 5
@@ -151,12 +151,10 @@ class ImportanceWeighted(Loss):
     needs_density: ClassVar = True
 
     def check(self, autoencoder: Autoencoder) -> None:
-        """Refuse a gradient for which the posterior's density is taken at z, where it is known at its draws only.
-
-        Warn of a decoder that mixes the draws.
+        """Refuse a gradient estimator that the posterior's density does not allow; warn of a decoder that mixes draws.
 
         Raises:
-            UserError: it is so.
+            UserError: the estimator needs log q(z|x) at any z, and the posterior knows it at its own draws only.
         """
         if self.gradient != "iwae" and not autoencoder.posterior.has_density_everywhere:
             raise UserError(
@@ -172,7 +170,7 @@ class ImportanceWeighted(Loss):
         return self.samples * self.groups
 
     def players(self, autoencoder: Autoencoder) -> dict[str, list[tf.Variable]]:
-        """Return the variables of the autoencoder; if `partial`, those of p(z) and p(x|z) as another player's."""
+        """Return the autoencoder's variables; with `partial`, those of p(z) and p(x|z) belong to a second player."""
         if not self.partial:
             return super().players(autoencoder)
         of_parts = {name: part.trainable_variables for name, part in autoencoder.parts.items()}
@@ -184,14 +182,14 @@ class ImportanceWeighted(Loss):
     def __call__(
         self, autoencoder: Autoencoder, batch: Batch, training: bool
     ) -> tuple[tf.Tensor | dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        """Return the negative bound, that of each player where there are two; and the ELBO's terms.
+        """Return the negative bound, or that of each player where there are two, and the ELBO's terms.
 
-        These are means over the draws.
+        The terms are means over the draws.
         """
         scale = GradientScale() if self.gradient == "dreg" else None
         weights = importance_weights(
             autoencoder, batch, self.draws, training,
-            density_is_constant=self.gradient != "iwae", scale=scale,
+            without_score=self.gradient != "iwae", scale=scale,
         )  # fmt: skip
         log_w = tf.reshape(weights.log_w, [-1, self.groups, self.samples])
         bound = self._bound(log_w)
@@ -199,7 +197,7 @@ class ImportanceWeighted(Loss):
             weights_in_group = tf.stop_gradient(tf.nn.softmax(log_w, axis=2))
             constant = self.elbo_weight / self.samples
             by_log_w = constant + (1 - self.elbo_weight) * weights_in_group
-            # What the encoder gets, by z alone, has the weights squared in place of the missing score.
+            # The encoder's gradient comes through z alone. Squared weights there make up for the missing score.
             by_z = constant + (1 - self.elbo_weight) * tf.square(weights_in_group)
             scale.factor = tf.reshape(tf.math.divide_no_nan(by_z, by_log_w), [-1, 1])
             surrogate = tf.reduce_mean(tf.reduce_sum(by_log_w * log_w, axis=2))

@@ -1,4 +1,4 @@
-"""The distance of the codes of all images from the prior, by a kernel."""
+"""The distance of the codes of all images from the prior, measured with a kernel."""
 
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ class MeanDiscrepancy(Loss):
 
     @property
     def terms(self) -> tuple[str, ...]:
-        """Return the names of what it is made of: `kl` only where it has a weight."""
+        """Return the names of its terms: `kl` only where it has a weight."""
         return ("reconstruction", *(("kl",) if self.kl_weight else ()), "mmd")
 
     @property
@@ -56,18 +56,18 @@ class MeanDiscrepancy(Loss):
 
 
 def mean_squared_distance(prior: Distribution, dimensions: int) -> float:
-    """Return that of two draws: of a sphere's exactly, of other priors' as if they were N(0, I)."""
+    """Return the mean of ‖z − z′‖² over two draws: exact for the sphere, for other priors as if they were N(0, I)."""
     return 2.0 if isinstance(prior, UniformOnSphere) else 2.0 * dimensions
 
 
 def squared_mmd(x: tf.Tensor, y: tf.Tensor, kernel: str, distance: float) -> tf.Tensor:
     """Return the unbiased estimate of the squared maximum mean discrepancy of two samples `[n, dimensions]`: a scalar.
 
-    Of one draw each there is none: it is 0.
+    Samples of one draw each have no such estimate; for them 0 is returned.
 
     Gretton et al. (2012), equation 3: the mean kernel of two different x, plus that of two different y, minus twice
     that of an x and a y. "imq" is Σ c / (c + ‖x − y‖²) over `SCALES` c, and "rbf" Σ exp(−‖x − y‖² / c), both in
-    units of `distance`, the mean squared distance of two draws that are as they should be.
+    units of `distance`, the mean squared distance of two draws of the prior.
     """
     count = tf.cast(tf.shape(x)[0], tf.float32)
 

@@ -13,10 +13,10 @@ class Reconstruction(Loss):
     """−log p(x|z), or a pseudo-likelihood's weighted error, of the image decoded from the posterior's mean z.
 
     With a `noise_scale` the encoder is trained on images with Gaussian noise of that standard deviation, and the error
-    is still of the images without it (Vincent et al., 2008: denoising). `contractive_weight` is of ‖∂z / ∂image‖², the
-    squared Frobenius norm of the Jacobian (Rifai et al., 2011, equation 4), estimated along one random direction of z
-    (Hutchinson). `sparsity_weight` is of Σ |z|; or, with a `sparsity_target` ρ, of Σ KL(ρ ‖ ρ̂), where ρ̂ is the mean
-    over the batch of sigmoid(z) in a dimension (Ng, 2011).
+    is still that of the images without it (Vincent et al., 2008: denoising). `contractive_weight` weighs
+    ‖∂z / ∂image‖², the squared Frobenius norm of the Jacobian (Rifai et al., 2011, equation 4), estimated along one
+    random direction of z (Hutchinson). `sparsity_weight` weighs Σ |z|; or, with a `sparsity_target` ρ, Σ KL(ρ ‖ ρ̂),
+    where ρ̂ is the mean over the batch of sigmoid(z) in a dimension (Ng, 2011).
     """
 
     reconstruction_weight: float | None = None
@@ -27,12 +27,12 @@ class Reconstruction(Loss):
 
     @property
     def terms(self) -> tuple[str, ...]:
-        """Return the names of what it is made of: `contraction` and `sparsity` only where they have a weight."""
+        """Return the names of its terms: `contraction` and `sparsity` only where they have a weight."""
         return ("reconstruction", *self._weights)
 
     @property
     def _weights(self) -> dict[str, float]:
-        """Return the weights of the penalties that there are, by name."""
+        """Return the weights of the penalties that are switched on, by name."""
         weights = {"contraction": self.contractive_weight, "sparsity": self.sparsity_weight}
         return {name: weight for name, weight in weights.items() if weight}
 
@@ -58,9 +58,10 @@ class Reconstruction(Loss):
         return loss, {"reconstruction": reconstruction, **penalties}
 
     def _sparsity(self, z: tf.Tensor, batch: Batch) -> tf.Tensor:
+        """Return the penalty of codes `[images, latent]`, a scalar without its weight."""
         if self.sparsity_target is None:
             return tf.reduce_mean(tf.reduce_sum(tf.abs(z), axis=1))
-        # log ρ̂ and log (1 − ρ̂) are means of exponentials, so that no code is too far out for them.
+        # log ρ̂ and log(1 − ρ̂) are taken from logarithms of sigmoids, which no code, however large, makes infinite.
         codes = batch.gather(z)
         on, off = _log_mean(tf.math.log_sigmoid(codes)), _log_mean(tf.math.log_sigmoid(-codes))
         rho = tf.constant(self.sparsity_target)
@@ -83,5 +84,5 @@ def _contraction(autoencoder: Autoencoder, batch: Batch) -> tf.Tensor:
 
 
 def _log_mean(logarithms: tf.Tensor) -> tf.Tensor:
-    """Return the logarithm of the mean over a batch `[batch, latent]` of what these are the logarithms of."""
+    """Return log(mean of exp(logarithms) over the batch): from `[batch, latent]` to `[latent]`."""
     return tf.reduce_logsumexp(logarithms, axis=0) - tf.math.log(tf.cast(tf.shape(logarithms)[0], tf.float32))

@@ -15,7 +15,7 @@ from vae_runner.models.autoencoder import Autoencoder
 class Regularized(Loss):
     """reconstruction + embedding_weight · ½ ‖z‖² + a penalty of the decoder (Ghosh et al., 2020: RAE).
 
-    The penalty is `weight_decay` · ½ ‖weights of the decoder's kernels‖², or `gradient_penalty` · ‖∂ image / ∂z‖², the
+    The penalty is `weight_decay` · ½ ‖the decoder's kernels‖² plus `gradient_penalty` · ‖∂ image / ∂z‖², the
     squared Frobenius norm of the Jacobian, estimated along one random direction in the image (Hutchinson). With
     `spectral_norm` the decoder's kernels are divided by their largest singular value after each update.
     """
@@ -50,7 +50,7 @@ class Regularized(Loss):
             gradient = tape.gradient(projection, z)
             penalty += self.gradient_penalty * tf.reduce_mean(tf.reduce_sum(tf.square(gradient), axis=1))
         if self.weight_decay:
-            squares = [tf.reduce_sum(tf.square(tf.cast(k.value, tf.float32))) for k in _kernels(autoencoder)]
+            squares = [tf.reduce_sum(tf.square(tf.cast(kernel.value, tf.float32))) for kernel in _kernels(autoencoder)]
             penalty += self.weight_decay * 0.5 * tf.add_n(squares)
         reconstruction = reconstruction_term(autoencoder, batch, likelihood, self.reconstruction_weight, training)
         embedding = 0.5 * tf.reduce_mean(tf.reduce_sum(tf.square(z), axis=1))
@@ -59,5 +59,5 @@ class Regularized(Loss):
 
 
 def _kernels(autoencoder: Autoencoder) -> list[keras.Variable]:
-    """Return the decoder's weights that are matrices or more: neither biases nor those of normalisation."""
+    """Return the decoder's weights with two axes or more: neither biases nor the weights of normalisation."""
     return [variable for variable in autoencoder.decoder.trainable_variables if len(variable.shape) > 1]

@@ -41,7 +41,7 @@ class VaeConfig(ReconstructionConfig):
     kl_capacity_epochs: float = key(0.0, minimum=0, unit="epochs")
 
     def check(self) -> None:
-        """Refuse keys of the KL term of which one would leave the other without effect."""
+        """Refuse two keys of the KL term where one would leave the other without effect."""
         if self.kl_cycle_epochs and not 0 < self.kl_warmup_epochs <= self.kl_cycle_epochs:
             raise UserError(
                 f"loss.kl_cycle_epochs={self.kl_cycle_epochs} repeats the warm-up of loss.kl_warmup_epochs="
@@ -93,7 +93,7 @@ class ImportanceWeightedConfig(Built):
     partial: bool = False
 
     def check(self) -> None:
-        """Refuse two players of one bound, and those of bounds for which there is no such method."""
+        """Refuse `partial` where both players would have the same bound, and with keys that it is not defined for."""
         if self.partial and (self.groups == 1 or self.gradient != "iwae" or self.elbo_weight):
             raise UserError(
                 "loss.partial=true trains the encoder by the bounds of several groups of draws: it needs loss.groups "

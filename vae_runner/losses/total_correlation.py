@@ -33,7 +33,7 @@ class TotalCorrelation(Loss):
     def __call__(
         self, autoencoder: Autoencoder, batch: Batch, training: bool
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        """Return the scalar to minimise, and its terms; only `reconstruction` with its weight."""
+        """Return the scalar to minimise, and its terms: `reconstruction` with its weight, the others without."""
         posterior = factorised_posterior(autoencoder, batch, training)
         z = posterior.sample(batch.noise)
         likelihood = autoencoder.decode(z, batch.labels, training)

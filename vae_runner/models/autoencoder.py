@@ -17,8 +17,8 @@ class Autoencoder:
     """A variational autoencoder: encode images to q(z|x), decode latents to p(x|z).
 
     Images are float32 in [0, 1], `[batch, height, width, channels]`; labels, where there are any, int64 `[batch]`; z is
-    float32 `[batch, latent]`. The encoder maps images, the decoder latents, to named parameters, of which posterior and
-    likelihood make distributions. Conditional networks take a second input, the labels, one-hot.
+    float32 `[batch, latent]`. The encoder maps images, and the decoder latents, to named parameters; posterior and
+    likelihood turn these into distributions. Conditional networks take a second input, the labels, one-hot.
     """
 
     encoder: keras.Model
@@ -26,7 +26,7 @@ class Autoencoder:
     posterior: Posterior
     prior: Prior
     likelihood: Likelihood
-    classes: int = 0  # how many there are, where networks or prior depend on labels; else 0, and labels are passed over
+    classes: int = 0  # the number of classes, where networks or prior depend on labels; else 0, and labels are ignored
 
     @property
     def latent(self) -> int:
@@ -40,7 +40,7 @@ class Autoencoder:
 
     @property
     def parts(self) -> dict[str, keras.layers.Layer | Family]:
-        """Return whatever may own variables, by name, in the order in which the optimizer has them."""
+        """Return all that may own variables, by name, in the order of the optimizer's variables."""
         return {
             "encoder": self.encoder, "decoder": self.decoder, "posterior": self.posterior, "prior": self.prior,
             "likelihood": self.likelihood,
@@ -58,7 +58,7 @@ class Autoencoder:
     def parameters(
         self, images: tf.Tensor, labels: tf.Tensor | None = None, training: bool = False
     ) -> dict[str, tf.Tensor]:
-        """Return what the encoder gives of a batch of images, of which `posterior.distribution` makes q(z|x)."""
+        """Return the encoder's outputs for a batch of images, from which `posterior.distribution` makes q(z|x)."""
         return dict(self.encoder(self._given(self.encoder, images, labels), training=training))
 
     def decode(self, z: tf.Tensor, labels: tf.Tensor | None = None, training: bool = False) -> ImageDistribution:
@@ -66,7 +66,7 @@ class Autoencoder:
         return self.likelihood.distribution(self.decoder(self._given(self.decoder, z, labels), training=training))
 
     def latent_prior(self, labels: tf.Tensor | None = None) -> Distribution:
-        """Return the prior p(z)."""
+        """Return the prior p(z), or p(z|y) of these labels where it depends on the class."""
         return self.prior.distribution(self, labels)
 
     def reconstruct(self, images: tf.Tensor, labels: tf.Tensor | None = None) -> tf.Tensor:
@@ -78,13 +78,13 @@ class Autoencoder:
         return self.decode(self.latent_prior(labels).sample(noise), labels).mean
 
     def _given(self, network: keras.Model, x: tf.Tensor, labels: tf.Tensor | None) -> tf.Tensor | list[tf.Tensor]:
-        """Return what a network takes: `x`, and where it is conditional the labels."""
+        """Return the inputs of a network: `x`, and where it is conditional the labels, one-hot."""
         return x if len(network.inputs) == 1 else [tf.convert_to_tensor(x), tf.one_hot(labels, self.classes)]
 
     def image_decoder(self) -> keras.Model:
-        """Return a Keras model from latents to images, the likelihood's means, that is saved without code of ours.
+        """Return a Keras model from latents to images, the likelihood's means, whose saved file needs no code of ours.
 
-        That of a conditional decoder takes the labels too, one-hot.
+        Where the decoder is conditional, it takes the labels too, one-hot.
 
         Raises:
             UserError: the likelihood's mean is not written in `keras.ops`, the operations that such a model can hold.
@@ -93,7 +93,7 @@ class Autoencoder:
             images = self.likelihood.distribution(self.decoder.output).mean
             if any(images is output for output in self.decoder.outputs):
                 return keras.Model(self.decoder.input, images, name="decoder")
-            # The decoder is one layer of the model: operations of the mean may have the names of layers in it.
+            # The decoder becomes one layer, because operations of the mean may have the same names as layers in it.
             inputs = keras.tree.map_structure(lambda x: keras.Input(x.shape[1:], name=x.name), self.decoder.input)
             return keras.Model(inputs, self.likelihood.distribution(self.decoder(inputs)).mean, name="decoder")
         except (ValueError, TypeError, AttributeError, NotImplementedError) as error:

@@ -31,11 +31,11 @@ def build(
 
     By default that is the network of Higgins et al. (2017, table 1), from which those of Kim & Mnih (2018) and of
     Locatello et al. (2019) differ by a width or a kernel. Burgess et al. (2018) have 32 filters everywhere and two
-    dense layers of 256. Images of 64×64 pixels are halved four times, to 4×4 maps; others as often as leaves the
-    smaller side at least 4. With `classes` both take labels too.
+    dense layers of 256. Images of 64×64 pixels are halved four times, to 4×4 maps; other images as often as
+    leaves their smaller side at least 4. With `classes` both networks take labels too.
 
     Raises:
-        UserError: `filters` is a list that has not one number a convolution.
+        UserError: `filters` is a list, and does not have one number for each convolution.
     """
     filters = convolution_filters(image_shape[:2], filters)
 
@@ -77,7 +77,11 @@ def build(
 
 
 def convolution_filters(size: tuple[int, int], filters: int | Sequence[int] | None) -> list[int]:
-    """Return the filters of each convolution, by default 32, 32, then 64s; refuse a list of another length."""
+    """Return the filters of each convolution, by default 32, 32, then 64s.
+
+    Raises:
+        UserError: a list has another length than there are convolutions for images of this size, (height, width).
+    """
     count = 0
     while -(-min(size) // 2 ** (count + 1)) >= SMALLEST_BOTTLENECK:
         count += 1

@@ -1,4 +1,4 @@
-"""Dense layers with gates, as of the VampPrior (Tomczak & Welling, 2018, section 5)."""
+"""Dense layers with gates: the network of the VampPrior's paper (Tomczak & Welling, 2018, section 5)."""
 
 from collections.abc import Sequence
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import keras
 
@@ -12,7 +12,7 @@ Inputs: TypeAlias = keras.KerasTensor | list[keras.KerasTensor]
 
 
 def normalization(kind: str, momentum: float, name: str) -> list[keras.layers.Layer]:
-    """Return the layers, none or one, of `kind`: "batch", "layer" or "none"."""
+    """Return the layers of a `kind` of normalisation: one for "batch" and "layer", none for "none"."""
     if kind == "batch":
         return [keras.layers.BatchNormalization(momentum=momentum, name=name)]
     return [keras.layers.LayerNormalization(name=name)] if kind == "layer" else []
@@ -28,8 +28,8 @@ def activation(kind: str, slope: float, name: str) -> keras.layers.Layer:
 def heads(features: keras.KerasTensor, parameters: Mapping[str, tuple[int, ...]]) -> dict[str, keras.KerasTensor]:
     """Return a linear map of features `[batch, n]` for each parameter of the posterior, by name.
 
-    They are in float32 also where the network is not, because a log_var is exponentiated; and made in sorted order, as
-    Keras keeps a dictionary of outputs, so that a seed gives the same first weights in any order of the parameters.
+    They are in float32 in mixed precision too, because a log_var is exponentiated. They are made in sorted order, in
+    which Keras keeps a dictionary of outputs, so that a seed gives the same first weights in any order of `parameters`.
     """
     return {
         name: keras.layers.Dense(*shape, dtype="float32", name=name)(features)
@@ -40,7 +40,7 @@ def heads(features: keras.KerasTensor, parameters: Mapping[str, tuple[int, ...]]
 def dense_pixels(
     image_shape: tuple[int, int, int], parameters: Mapping[str, PixelParameter]
 ) -> Callable[[keras.KerasTensor], dict[str, keras.KerasTensor]]:
-    """Construct a dense layer for each parameter of the likelihood, and return what makes pixels of features with them.
+    """Construct a dense layer for each parameter of the likelihood, and return the function that applies them.
 
     It maps features `[batch, n]` to `[batch, height, width, channels of the parameter]`, by the parameter's name, in
     float32 also in mixed precision: the loss is taken on it.
@@ -64,11 +64,14 @@ def dense_pixels(
 
 
 def crop(x: keras.KerasTensor, size: Sequence[int]) -> keras.KerasTensor:
-    """Return maps of this size: a transposed convolution of stride 2 makes even sides, of which a line may go."""
+    """Return maps `[batch, height, width, channels]` without the lines at their ends that exceed `size`.
+
+    A transposed convolution of stride 2 makes sides that are even, and so may be a line too long.
+    """
     surplus = (x.shape[1] - size[0], x.shape[2] - size[1])
     if surplus == (0, 0):
         return x
-    # In mixed precision the last maps are in float32, as they stay.
+    # In mixed precision the last maps are float32, and the cropped ones have to be too.
     return keras.layers.Cropping2D(((0, surplus[0]), (0, surplus[1])), dtype=x.dtype)(x)
 
 
@@ -113,11 +116,11 @@ def synchronize_normalization(networks: Iterable[keras.Model], synchronized: boo
 
 
 def batch_normalizations(network: keras.Model) -> list[keras.layers.BatchNormalization]:
-    """Return the layers of batch normalisation of a network, those of networks in it too."""
+    """Return the layers of batch normalisation in a network and in networks within it."""
     return [layer for layer in _layers(network) if isinstance(layer, keras.layers.BatchNormalization)]
 
 
-def _layers(network: keras.Model) -> list[Any]:
-    """Return the layers of a network, those of networks in it too."""
+def _layers(network: keras.Model) -> list[keras.layers.Layer]:
+    """Return the layers of a network, with those of networks within it in their place."""
     nested = (_layers(layer) if isinstance(layer, keras.Model) else [layer] for layer in network.layers)
     return [layer for layers in nested for layer in layers]

@@ -13,8 +13,8 @@ def build(
     """Return an encoder and a decoder that are affine maps of pixels and latents.
 
     With a Gaussian likelihood of one σ, whose mean is not squashed, and a Gaussian posterior the ELBO is greatest at
-    probabilistic PCA (Tipping & Bishop, 1999; Lucas et al., 2019, "Don't blame the ELBO!"). With `classes` both take
-    labels too.
+    probabilistic PCA (Tipping & Bishop, 1999; Lucas et al., 2019, "Don't blame the ELBO!"). With `classes` both
+    networks take labels too.
     """
     inputs, x = image_inputs(image_shape, classes, flat=True)
     encoder = keras.Model(inputs, heads(x, posterior.parameters((latent,))), name="encoder")

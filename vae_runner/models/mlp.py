@@ -28,7 +28,7 @@ def build(
 ) -> tuple[keras.Model, keras.Model]:
     """Return an encoder of `depth` hidden layers of `width` units, or of these `widths`, and the mirroring decoder.
 
-    With `classes` both take labels too.
+    With `classes` both networks take labels too.
     """
     widths = [width] * depth if widths is None else list(widths)
 

@@ -32,7 +32,7 @@ class ConvConfig(NetworkConfig):
     leaky_relu_slope: float = key(0.2, minimum=0, maximum=1)
 
     def check(self) -> None:
-        """Refuse filters that are no widths of blocks."""
+        """Refuse filters that are no numbers of channels."""
         _check_filters(self.filters, "block")
 
 
@@ -45,7 +45,7 @@ class DenseConfig(NetworkConfig):
     widths: Mixed[list[int] | None] = None  # of each hidden layer
 
     def check(self) -> None:
-        """Refuse widths that are none of layers."""
+        """Refuse widths that are no list of numbers of units."""
         if self.widths is not None:
             _check_widths(self.widths)
 
@@ -77,7 +77,7 @@ class BurgessConfig(NetworkConfig):
     leaky_relu_slope: float = key(0.2, minimum=0, maximum=1)
 
     def check(self) -> None:
-        """Refuse filters and widths that are none of layers."""
+        """Refuse filters and widths that are no numbers of channels and units."""
         _check_filters(self.filters, "convolution")
         _check_widths(self.widths)
 

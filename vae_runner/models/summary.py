@@ -42,11 +42,11 @@ def training_flops(layers: Iterable[LayerSummary]) -> int:
 
 
 def training_bytes(autoencoder: Autoencoder, images: int, draws: int) -> int:
-    """Return the least number of bytes that training with Adam takes on so many images a step, and draws of z of each.
+    """Return the least number of bytes that training with Adam takes for `images` in a step and `draws` of z of each.
 
     These are the weights, their gradients and two averages of these, and the inputs of the layers that have weights,
-    which the backward pass needs again; an input of several layers counts once. The encoder passes over the images
-    that the prior is made of too, the decoder over all draws.
+    which the backward pass needs again; an input of several layers counts once. The encoder counts
+    for the images that the prior has it encode too, and the decoder for all draws.
     """
     weights = sum(math.prod(variable.shape) for variable in autoencoder.trainable_variables)
     encoded = (images + autoencoder.prior.encoded_images) * _kept_bytes(autoencoder.encoder)

@@ -13,14 +13,14 @@ class Posterior(Family):
     """A family of distributions q(z|x)."""
 
     has_density: bool  # whether its distributions have a log-density, which a KL term needs
-    has_density_everywhere: bool = True  # whether at any z, and at the cost of a draw; else at the last draw only
+    has_density_everywhere: bool = True  # whether at any z, at about the cost of a draw; else only at the last draw
 
     def z_shape(self, latent: Shape) -> Shape:
-        """Return the shape of z, as the decoder is given it; `latent` is how many dimensions it has."""
+        """Return the shape of one z as the decoder is given it; `latent` is `(latent dimensions,)`."""
         return latent
 
     def parameters(self, latent: Shape) -> dict[str, Shape]:
-        """Return by name the shapes of what an encoder must give for one image; `latent` is the shape of z."""
+        """Return by name the shapes of what an encoder must give for one image; `latent` is `(latent dimensions,)`."""
         raise NotImplementedError
 
     def distribution(self, parameters: Mapping[str, tf.Tensor]) -> Distribution:

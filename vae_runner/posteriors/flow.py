@@ -1,4 +1,4 @@
-"""What the posteriors that are flows of a Gaussian have in common."""
+"""What posteriors have in common that take the draws of a Gaussian through a flow."""
 
 from collections.abc import Mapping
 
@@ -24,9 +24,9 @@ class FlowPosterior(Posterior):
         return Transformed(base, self.flow(parameters))
 
     def flow_parameters(self, latent: int) -> dict[str, Shape]:
-        """Return by name the shapes of what an encoder must give of the flow for one image."""
+        """Return by name the shapes of what the flow needs from an encoder for one image."""
         raise NotImplementedError
 
     def flow(self, parameters: Mapping[str, tf.Tensor]) -> Flow:
-        """Return the flows of a batch, which parameters `[batch, …]` describe."""
+        """Return the flow that parameters `[batch, …]` describe, a map of its own for each image."""
         raise NotImplementedError

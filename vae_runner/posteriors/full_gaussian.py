@@ -9,16 +9,19 @@ from vae_runner.distributions import full_gaussian
 from vae_runner.distributions.matrices import with_diagonal
 from vae_runner.posteriors.base import Posterior, Shape
 
-SMALLEST_DEVIATION = 1e-5
+SMALLEST_DEVIATION = 1e-5  # on the diagonal of L, which must be positive
 
 
 class FullGaussian(Posterior):
-    """q(z|x) = N(mean, L Lᵀ), L lower triangular: latent · (latent + 1) / 2 numbers (Kingma & Welling, 2019, 2.5.1)."""
+    """q(z|x) = N(mean, L Lᵀ), L lower triangular (Kingma & Welling, 2019, section 2.5.1).
+
+    The encoder gives latent · (latent + 1) / 2 numbers for L.
+    """
 
     has_density = True
 
     def parameters(self, latent: Shape) -> dict[str, Shape]:
-        """Return a mean for each dimension, and the entries of L, row by row."""
+        """Return a mean for each dimension, and the entries of L row by row, its diagonal before a softplus."""
         (dimensions,) = latent
         return {"mean": latent, "scale": (dimensions * (dimensions + 1) // 2,)}
 

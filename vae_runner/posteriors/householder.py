@@ -1,4 +1,4 @@
-"""A Gaussian that reflections turn."""
+"""A Gaussian turned by reflections."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,10 @@ from vae_runner.posteriors.flow import FlowPosterior
 
 
 class Householder(FlowPosterior):
-    """q(z|x) by so many reflections of the image's own: a Gaussian with a covariance (Tomczak & Welling, 2016)."""
+    """q(z|x) by `steps` reflections, whose vectors the encoder gives (Tomczak & Welling, 2016).
+
+    It is a Gaussian whose dimensions are correlated.
+    """
 
     def __init__(self, steps: int) -> None:
         self._steps = steps

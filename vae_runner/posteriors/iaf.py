@@ -1,4 +1,4 @@
-"""A Gaussian after maps of each dimension by those before it."""
+"""A Gaussian after inverse autoregressive maps, which move each dimension by those before it."""
 
 from collections.abc import Mapping
 
@@ -11,9 +11,10 @@ from vae_runner.posteriors.flow import FlowPosterior
 
 
 class Iaf(FlowPosterior, keras.layers.Layer):
-    """q(z|x) by so many inverse autoregressive maps (Kingma et al., 2016).
+    """q(z|x) by `steps` inverse autoregressive maps (Kingma et al., 2016).
 
-    All images share their networks, of `width` units a hidden layer, to whose first one each image adds a context.
+    All images share the networks in the maps, of `width` units a hidden layer. For each image the encoder gives a
+    context, which is added to the first hidden layer.
     """
 
     has_density_everywhere = False

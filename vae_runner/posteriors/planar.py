@@ -1,4 +1,4 @@
-"""A Gaussian bent along a direction, again and again."""
+"""A Gaussian bent along one direction after another."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from vae_runner.posteriors.flow import FlowPosterior
 
 
 class Planar(FlowPosterior):
-    """q(z|x) by so many planar maps of the image's own (Rezende & Mohamed, 2015)."""
+    """q(z|x) by `steps` planar maps, all of whose parameters are the encoder's (Rezende & Mohamed, 2015)."""
 
     has_density_everywhere = False
 

@@ -14,7 +14,7 @@ class Point(Posterior):
     has_density = False
 
     def parameters(self, latent: Shape) -> dict[str, Shape]:
-        """Return a mean."""
+        """Return a mean for each dimension."""
         return {"mean": latent}
 
     def distribution(self, parameters: Mapping[str, tf.Tensor]) -> distributions.Point:

@@ -17,11 +17,11 @@ class PowerSpherical(Posterior):
     has_density = True
 
     def z_shape(self, latent: Shape) -> Shape:
-        """Return the shape of z: of its coordinates."""
+        """Return the shape of z: one coordinate more than the sphere has dimensions."""
         return (latent[0] + 1,)
 
     def parameters(self, latent: Shape) -> dict[str, Shape]:
-        """Return a direction of any length, and what makes a concentration."""
+        """Return a direction before it is normalised, and a concentration before its softplus."""
         return {"direction": self.z_shape(latent), "concentration": (1,)}
 
     def distribution(self, parameters: Mapping[str, tf.Tensor]) -> sphere.PowerSpherical:

@@ -11,9 +11,10 @@ from vae_runner.posteriors.flow import FlowPosterior
 
 
 class RealNvp(FlowPosterior, keras.layers.Layer):
-    """q(z|x) by so many affine couplings (Dinh et al., 2017).
+    """q(z|x) by `steps` affine couplings (Dinh et al., 2017).
 
-    All images share their networks, of `width` units a hidden layer, to whose first one each image adds a context.
+    All images share the networks in the maps, of `width` units a hidden layer. For each image the encoder gives a
+    context, which is added to the first hidden layer.
     """
 
     def __init__(self, steps: int, width: int) -> None:

@@ -8,7 +8,7 @@ from vae_runner.config.registry import Built, Component
 
 @dataclass
 class FlowConfig(Built):
-    """The keys of maps whose parameters are the image's own."""
+    """The keys of a flow: how many maps it has."""
 
     steps: int = key(10, minimum=1, maximum=1000, unit="maps")
 

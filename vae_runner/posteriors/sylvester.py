@@ -1,4 +1,4 @@
-"""A Gaussian bent along several directions at once, again and again."""
+"""A Gaussian bent along several directions at once, in each of several maps."""
 
 from collections.abc import Mapping
 
@@ -10,9 +10,9 @@ from vae_runner.posteriors.flow import FlowPosterior
 
 
 class Sylvester(FlowPosterior):
-    """q(z|x) by so many Sylvester maps of the image's own, each in `columns` directions (van den Berg et al., 2018).
+    """q(z|x) by `steps` Sylvester maps, each in `columns` directions (van den Berg et al., 2018).
 
-    There are no more directions than dimensions.
+    All parameters of the maps are the encoder's. A map has no more directions than z has dimensions.
     """
 
     has_density_everywhere = False

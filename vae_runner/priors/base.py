@@ -22,14 +22,14 @@ class Prior(Family):
     """A distribution p(z), which may depend on labels and on the encoder."""
 
     symbol: str  # its formula, for the titles of figures
-    needs_labels: bool = False  # whether it is another distribution for each class
-    encoded_images: int = 0  # how many images the encoder passes over to make it, in each step
+    needs_labels: bool = False  # whether it has a distribution for each class
+    encoded_images: int = 0  # how many images of its own are encoded in each step, like pseudo-inputs
 
     @property
     def description(self) -> str:
-        """Return what titles of figures call it in words: its formula, where a prior says nothing else."""
+        """Return its name in the titles of figures: the formula, unless a prior has words for itself."""
         return self.symbol
 
     def distribution(self, autoencoder: Encoding, labels: tf.Tensor | None = None) -> Distribution:
-        """Return the distribution over z; for images of these classes (int64 `[batch]`) where it depends on them."""
+        """Return the distribution over z; where it depends on the class, one for each of `labels`, int64 `[batch]`."""
         raise NotImplementedError

@@ -23,7 +23,8 @@ class ClassConditional(Prior, keras.layers.Layer):
         self._log_vars = self.add_weight(shape=shape, initializer="zeros", dtype="float32", name="log_vars")
 
     def distribution(self, autoencoder: Encoding, labels: tf.Tensor | None = None) -> DiagonalGaussian:
-        """Return the Gaussians of images of these classes."""
-        # Along the first axis the gradient would be slices, which an optimizer takes for those of different classes.
+        """Return a Gaussian for each label, int64 `[batch]`."""
+        # Gathered along the first axis, the weights would get a gradient of one slice for each label, and an optimizer
+        # would take two slices of the same class for two classes.
         means, log_vars = (tf.gather(weight.value, labels, axis=1) for weight in (self._means, self._log_vars))
         return DiagonalGaussian(tf.transpose(means), tf.transpose(log_vars))

@@ -18,5 +18,5 @@ class LearnedNormal(Prior, keras.layers.Layer):
         self._log_var = self.add_weight(shape=(1, latent), initializer="zeros", dtype="float32", name="log_var")
 
     def distribution(self, autoencoder: Encoding, labels: tf.Tensor | None = None) -> DiagonalGaussian:
-        """Return the Gaussian, of a batch of one."""
+        """Return the Gaussian: its mean and log_var are `[1, latent]`."""
         return DiagonalGaussian(self._mean.value, self._log_var.value)

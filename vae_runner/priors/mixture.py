@@ -7,11 +7,11 @@ from vae_runner.distributions.mixture import GaussianMixture
 from vae_runner.distributions.scale import soft_floor
 from vae_runner.priors.base import Encoding, Prior
 
-LOG_VAR_FLOOR = -8.0
+LOG_VAR_FLOOR = -8.0  # without one, a component could shrink to a point of infinite density
 
 
 class Mixture(Prior, keras.layers.Layer):
-    """p(z) = Σ weight · N(mean, diag(var)) over so many components; their means begin apart, as draws of N(0, I)."""
+    """p(z) = Σ weight · N(mean, diag(var)) over `components`, whose means begin apart, as draws of N(0, I)."""
 
     symbol = "mixture"
 
@@ -23,8 +23,8 @@ class Mixture(Prior, keras.layers.Layer):
         """Create logits, means, and the logarithms of the variances."""
         shape = (self._components, latent)
         self._logits = self.add_weight(shape=shape[:1], initializer="zeros", dtype="float32", name="logits")
-        first = keras.initializers.RandomNormal(stddev=1.0)
-        self._means = self.add_weight(shape=shape, initializer=first, dtype="float32", name="means")
+        normal = keras.initializers.RandomNormal(stddev=1.0)
+        self._means = self.add_weight(shape=shape, initializer=normal, dtype="float32", name="means")
         self._log_vars = self.add_weight(shape=shape, initializer="zeros", dtype="float32", name="log_vars")
 
     def distribution(self, autoencoder: Encoding, labels: tf.Tensor | None = None) -> GaussianMixture:

@@ -10,9 +10,10 @@ from vae_runner.priors.base import Encoding, Prior
 
 
 class RealNvp(Prior, keras.layers.Layer):
-    """log p(z) = log N(f(z); 0, I) + log|det ∂f/∂z|, f⁻¹ so many affine couplings (Dinh et al., 2017), I at first.
+    """log p(z) = log N(f(z); 0, I) + log|det ∂f/∂z|, where f⁻¹ is `steps` affine couplings (Dinh et al., 2017).
 
-    Their networks have `width` units a hidden layer. Draws are f⁻¹ of normal ones.
+    Draws are f⁻¹ of draws of N(0, I), and f begins as the identity. The networks in the couplings have `width` units a
+    hidden layer.
     """
 
     symbol = "RealNVP"

@@ -29,7 +29,7 @@ class RealNvpConfig(Built):
 
 
 VECTORS = {"posterior": "vector"}
-# What is learned needs a loss that it takes part in.
+# A prior with weights needs a loss that trains them.
 TRAINED = VECTORS | {"loss": "prior"}
 
 COMPONENTS = (

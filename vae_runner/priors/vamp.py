@@ -1,4 +1,4 @@
-"""A mixture of the posteriors of images that are learned."""
+"""A mixture of the posteriors of learned images."""
 
 import keras
 import tensorflow as tf
@@ -10,7 +10,7 @@ from vae_runner.priors.base import Encoding, Prior
 
 
 class Vamp(Prior, keras.layers.Layer):
-    """p(z) = 1/M · Σ q(z|u) over M pseudo-inputs u: images that are trained (Tomczak & Welling, 2018, equation 9).
+    """p(z) = 1/M · Σ q(z|u) over M pseudo-inputs u: learned images (Tomczak & Welling, 2018, equation 9).
 
     Where the encoder is conditional, the pseudo-inputs are of the classes in turn.
     """
@@ -23,15 +23,15 @@ class Vamp(Prior, keras.layers.Layer):
 
     def create_weights(self, image_shape: tuple[int, int, int], latent: int, classes: int) -> None:
         """Create the pseudo-inputs, nearly black, as in the paper's code."""
-        first = keras.initializers.RandomNormal(mean=0.05, stddev=0.01)
+        nearly_black = keras.initializers.RandomNormal(mean=0.05, stddev=0.01)
         shape = (self._count, *image_shape)
         self._classes = classes
-        self._images = self.add_weight(shape=shape, initializer=first, dtype="float32", name="pseudo_inputs")
+        self._images = self.add_weight(shape=shape, initializer=nearly_black, dtype="float32", name="pseudo_inputs")
 
     def distribution(self, autoencoder: Encoding, labels: tf.Tensor | None = None) -> GaussianMixture:
-        """Return the mixture. The pseudo-inputs' encoder pass leaves moving averages as they are."""
-        of_pseudo_inputs = tf.range(self._count) % self._classes if self._classes else None
-        components = autoencoder.encode(tf.clip_by_value(self._images.value, 0.0, 1.0), of_pseudo_inputs)
+        """Return the mixture. The pseudo-inputs are encoded in inference, so that no moving average changes."""
+        classes_in_turn = tf.range(self._count) % self._classes if self._classes else None
+        components = autoencoder.encode(tf.clip_by_value(self._images.value, 0.0, 1.0), classes_in_turn)
         if not isinstance(components, DiagonalGaussian):
             raise UserError("prior=vamp is a mixture of Gaussian posteriors: choose posterior=gaussian")
         return GaussianMixture(tf.zeros([self._count]), components.mean, components.log_var)

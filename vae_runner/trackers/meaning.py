@@ -16,9 +16,9 @@ ASSUMED_ERROR = 0.03  # mean squared, of pixels in [0, 1]: about what small netw
 
 
 def implied_variance(autoencoder: Autoencoder, loss: Loss) -> float | None:
-    """Return σ² of the Gaussian whose −log p(x|z) is the weighted mean squared error and a constant.
+    """Return σ² of the Gaussian whose −log p(x|z) is the weighted mean squared error plus a constant.
 
-    weight · Σ (x − x̂)² / D = Σ (x − x̂)² / 2σ² of an image of D pixels and channels: it is D / 2 weight. None where
+    weight · Σ (x − x̂)² / D = Σ (x − x̂)² / (2 σ²) for an image of D pixels and channels: σ² = D / (2 weight). None where
     the likelihood is another, the loss has no such term, or the weight is 0.
     """
     weight = reconstruction_weight(autoencoder, loss) if "reconstruction" in loss.terms else 0.0
@@ -28,21 +28,21 @@ def implied_variance(autoencoder: Autoencoder, loss: Loss) -> float | None:
 
 
 def reconstruction_weight(autoencoder: Autoencoder, loss: Loss) -> float:
-    """Return what the reconstruction error is weighed by."""
+    """Return the weight of the reconstruction error: the loss's key, or the likelihood's own."""
     return autoencoder.likelihood.weight if loss.reconstruction_weight is None else loss.reconstruction_weight
 
 
-def effective_weight(variance: float, loss: Loss, mean_squared_error: float) -> float | None:
-    """Return the weight of the KL term in the same loss, divided so that its Gaussian has the σ² that fits the errors.
+def effective_kl_weight(variance: float, loss: Loss, mean_squared_error: float) -> float | None:
+    """Return β, the KL term's weight when the loss is divided so that its Gaussian has the σ² that fits the errors.
 
-    None where the loss gives its KL term no weight of its own.
+    That σ² is the mean squared error itself. None where the loss gives its KL term no weight of its own.
     """
     kl_weight = getattr(loss, "kl_weight", None)
     return kl_weight * variance / mean_squared_error if kl_weight and mean_squared_error else None
 
 
 def meaning(autoencoder: Autoencoder, loss: Loss) -> list[str]:
-    """Return in a line or two what the reconstruction term, if there is one, is, and what it may be compared with."""
+    """Return lines that say what the reconstruction term is and what it compares with; none without such a term."""
     if "reconstruction" not in loss.terms:
         return []
     measure, variance = autoencoder.likelihood.measure, implied_variance(autoencoder, loss)
@@ -56,21 +56,21 @@ def meaning(autoencoder: Autoencoder, loss: Loss) -> list[str]:
         f"Reconstruction: {weight:g} × mean squared error, as of a Gaussian with σ = {sigma:.2g} ({255 * sigma:.0f} of "
         f"255 levels): at least {bits:.2f} bits a dimension, where a uniform distribution has 8"
     ]
-    if beta := effective_weight(variance, loss, ASSUMED_ERROR):
+    if beta := effective_kl_weight(variance, loss, ASSUMED_ERROR):
         lines.append(f"KL: with the σ that fits a mean squared error of {ASSUMED_ERROR}, this loss has β = {beta:.2g}")
     return lines
 
 
-def effective_weight_after(
+def effective_kl_weight_after(
     autoencoder: Autoencoder, loss: Loss, metrics: Mapping[str, float]
 ) -> tuple[float, float] | None:
-    """Return σ that fits the test images' errors after an epoch with these metrics, and the KL term's weight with it.
+    """Return the σ that fits the test images' errors of an epoch with these metrics, and the KL term's weight with it.
 
-    None where that is no other than `loss.kl_weight`.
+    None where the likelihood is not a weighted mean squared error, or the KL term has no weight.
     """
     variance = implied_variance(autoencoder, loss)
     if variance is None:
         return None
     error = metrics["test/reconstruction"] / reconstruction_weight(autoencoder, loss)
-    beta = effective_weight(variance, loss, error)
+    beta = effective_kl_weight(variance, loss, error)
     return None if beta is None else (math.sqrt(error), beta)

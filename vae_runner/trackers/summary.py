@@ -12,7 +12,7 @@ from vae_runner.losses.base import Loss
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.models.summary import LayerSummary, summarize, training_flops
 from vae_runner.runtime.console import console, plain
-from vae_runner.trackers.meaning import effective_weight_after, meaning
+from vae_runner.trackers.meaning import effective_kl_weight_after, meaning
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +49,9 @@ def show_summary(
     log.info("Device: %s, %s, XLA %s", device, machine["precision"], "on" if machine["xla"] else "off")
 
 
-def show_effective_weight(autoencoder: Autoencoder, loss: Loss, metrics: Mapping[str, float]) -> None:
-    """Log what the KL term's weight amounts to, as the errors of the test images show after the last epoch."""
-    if fitted := effective_weight_after(autoencoder, loss, metrics):
+def show_effective_kl_weight(autoencoder: Autoencoder, loss: Loss, metrics: Mapping[str, float]) -> None:
+    """Log the σ that fits the test images' errors after the last epoch, and the weight of the KL term with it."""
+    if fitted := effective_kl_weight_after(autoencoder, loss, metrics):
         log.info("KL: σ = %.2g fits the errors on test images; with it this loss has β = %.2g", *fitted)
 
 
