@@ -222,10 +222,13 @@ def waiting(folder: Path, work: Path) -> Figures:
 
     from benchmarks.peers import Setting, ours
     from vae_runner.datasets.io.stored import StoredImages
+    from vae_runner.training.inner import Place
 
     stored = StoredImages(work / "stored.u8", (WAITING_STEPS * BATCH, SIDE, SIDE, CHANNELS))
     train, inner, autoencoder = ours.prepare(stored, Setting(BATCH), ["dataset=cartoon", "latent=200"])
     noise = [tf.random.stateless_normal([BATCH, autoencoder.latent], [0, 0])]  # the draws that the loss asks for
+    size = tf.constant(BATCH, tf.int64)
+    place = Place(tf.zeros_like(size), size, tf.cast(size, tf.float64), BATCH, WAITING_STEPS * BATCH)
     gradient_step = tf.function(inner._gradient_step)
     shares = train.shares(0)
     waited = start = 0.0
@@ -235,7 +238,7 @@ def waiting(folder: Path, work: Path) -> Figures:
         asked = time.perf_counter()
         images = train.images(next(shares))
         waited += time.perf_counter() - asked
-        gradient_step(images, None, noise, tf.constant(0.0), tf.constant(1.0)).numpy()
+        gradient_step(images, None, noise, place, tf.constant(0.0), tf.constant(1.0)).numpy()
     seconds = time.perf_counter() - start
     return {"share": waited / seconds, "step_seconds": seconds / (WAITING_STEPS - 2)}
 
