@@ -273,8 +273,8 @@ def test_keys_that_do_not_go_together_are_refused_before_any_work(
             "loss.gradient=dreg needs the posterior's density as a function of z, which Iaf has at its own draws only: "
             "choose loss.gradient=iwae, or a posterior with an inverse like householder or real_nvp",
         ),
-        (("posterior=real_nvp", "latent=1"), "latent=1: real_nvp couples dimensions of z to each other, and needs"),
-        (("prior=real_nvp", "latent=1"), "latent=1: real_nvp couples dimensions of z to each other, and needs"),
+        (("posterior=real_nvp", "latent=1"), "latent=1: posterior=real_nvp needs at least 2 dimensions of z"),
+        (("prior=real_nvp", "latent=1"), "latent=1: prior=real_nvp needs at least 2 dimensions of z"),
     ],
     ids=str,
 )

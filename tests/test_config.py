@@ -14,7 +14,7 @@ from vae_runner.config.composition import content_of, of_the_run
 from vae_runner.config.fingerprint import fingerprint
 from vae_runner.config.instantiation import build
 from vae_runner.config.registry import Built
-from vae_runner.errors import UserError
+from vae_runner.errors import UnfitError, UserError
 from vae_runner.figures.pictures import Pictures
 from vae_runner.schema import Config, register_schemas
 
@@ -138,6 +138,15 @@ def test_a_run_keeps_absolute_folders(key: str, given: str, kept: str) -> None:
 def test_two_ways_of_clipping_are_refused() -> None:
     with pytest.raises(UserError, match=r"optimizer\.clipnorm and optimizer\.clipvalue exclude each other"):
         check(composed("optimizer.clipnorm=1", "optimizer.clipvalue=1"))
+
+
+@pytest.mark.parametrize("part", ["posterior", "prior"])
+def test_too_few_latent_dimensions_for_a_component_are_seen_in_the_configuration(part: str) -> None:
+    check(composed(f"{part}=real_nvp", "latent=2"))
+    with pytest.raises(
+        UnfitError, match=f"^latent=1: {part}=real_nvp needs at least 2 dimensions of z: choose latent=2"
+    ):
+        check(composed(f"{part}=real_nvp", "latent=1"))
 
 
 def test_a_partial_with_a_key_it_does_not_take_is_refused() -> None:

@@ -14,7 +14,7 @@ from vae_runner.config.instantiation import keys_of
 from vae_runner.config.keys import Content, Mixed, key
 from vae_runner.config.registry import Built, Component, Keys, register
 from vae_runner.datasets import schema as datasets
-from vae_runner.errors import UserError
+from vae_runner.errors import UnfitError, UserError
 from vae_runner.figures import schema as figures
 from vae_runner.figures.schema import FiguresConfig
 from vae_runner.likelihoods import schema as likelihoods
@@ -65,8 +65,16 @@ class Config(Keys):
         return asdict(self)
 
     def check(self) -> None:
-        """Refuse what no optimizer takes, whichever of Keras's it is, and images without the labels that are needed."""
+        """Refuse what no optimizer takes, too few latent dimensions, and images without the labels that are needed."""
         acceleration.check_clipping(keys_of(self.optimizer))
+        for part in (self.posterior, self.prior):
+            component = registry.by_target(keys_of(part).get("_target_"))
+            if component and self.latent < component.least_latent:
+                raise UnfitError(
+                    f"latent={self.latent}: {component.group}={component.name} needs at least "
+                    f"{component.least_latent} dimensions of z: choose latent={component.least_latent}, or another "
+                    f"{component.group}"
+                )
         prior = registry.by_target(keys_of(self.prior)["_target_"])
         needing = f"prior={prior.name}" if prior and "dataset" in prior.needs else ""
         if keys_of(self.model).get("conditional") is True:

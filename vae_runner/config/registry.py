@@ -37,6 +37,7 @@ class Component:
     shown: str = ""  # the keys that --help names
     gives: frozenset[str] = frozenset()  # what others may need of it: see `config.fit`
     needs: Mapping[str, str] = dataclasses.field(default_factory=dict)  # by the group of the other
+    least_latent: int = 1  # how many latent dimensions it needs
 
     @property
     def node(self) -> Keys:

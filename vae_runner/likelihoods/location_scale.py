@@ -72,7 +72,8 @@ class SharedScale(Likelihood, keras.layers.Layer):
         """Return the distribution with the optimal scale, where `scale` is "optimal", and count it in the average.
 
         No gradient goes through the scale: at its optimum the loss has none with respect to it, and so the mean of
-        −log p(x|z) over the batch has the gradient of pixels / power · log(mean |x − location|^power).
+        −log p(x|z) over the batch has the gradient of pixels / power · log(mean |x − location|^power). A bound of
+        several draws weighs them unequally, and takes the scale, the optimum of equal weights, as given.
         """
         if self._scale != OPTIMAL:
             return distribution

@@ -11,8 +11,9 @@ NEAR_ZERO = 1e-12
 class SpectralNorm(keras.constraints.Constraint):
     """A kernel divided by its largest singular value (Miyato et al., 2018, equation 8).
 
-    Kernels of convolutions are taken as matrices `[-1, last dimension]`, as there. The value is found by power
-    iteration, each time from the same vector, so that no state has to be kept from step to step.
+    Kernels of convolutions are taken as matrices `[-1, last dimension]`, as there; the last dimension of a transposed
+    one is its inputs, not its outputs. The value is found by power iteration, each time from the same vector, so that
+    no state has to be kept from step to step.
     """
 
     def __call__(self, w: tf.Tensor) -> tf.Tensor:

@@ -70,6 +70,6 @@ COMPONENTS = (
     ),
     Component(
         "posterior", "real_nvp", "vae_runner.posteriors.real_nvp.RealNvp", RealNvpConfig, "steps width",
-        gives=VECTOR | DENSITY,
+        gives=VECTOR | DENSITY, least_latent=2,
     ),
 )  # fmt: skip

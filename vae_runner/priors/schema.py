@@ -44,6 +44,9 @@ COMPONENTS = (
         "prior", "class_conditional", "vae_runner.priors.class_conditional.ClassConditional",
         needs=TRAINED | {"dataset": "labels"},
     ),
-    Component("prior", "real_nvp", "vae_runner.priors.real_nvp.RealNvp", RealNvpConfig, "steps width", needs=TRAINED),
+    Component(
+        "prior", "real_nvp", "vae_runner.priors.real_nvp.RealNvp", RealNvpConfig, "steps width", needs=TRAINED,
+        least_latent=2,
+    ),
     Component("prior", "sphere", "vae_runner.priors.sphere.Sphere", needs={"posterior": "sphere"}),
 )  # fmt: skip
