@@ -396,7 +396,7 @@ def test_images_of_other_channels_than_grey_and_colour_are_refused(
 
 @pytest.mark.parametrize("channels", [2, 4])
 def test_a_dataset_of_other_channels_than_grey_and_colour_is_refused(channels: int) -> None:
-    from vae_runner.experiment import check_dataset
+    from vae_runner.datasets.dataset import check_dataset
 
     images = Split(np.zeros((2, 8, 8, channels), np.uint8))
     with refused(f"8×8×{channels}", "1 or 3 channels"):

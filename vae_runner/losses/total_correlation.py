@@ -70,7 +70,7 @@ class TotalCorrelation(Loss):
         """Return the logarithms of the weights of the posteriors in q(z), one row for each z.
 
         The image's own posterior has 1/N of the weight, as in the mean over all N images of the split; the others share
-        the rest.
+        the rest. Where there are no others it has all of it.
         """
         images, total = shape[0], shape[1]
         size = float(batch.split_size)
@@ -78,4 +78,5 @@ class TotalCorrelation(Loss):
             return tf.fill([images, total], -math.log(size) - tf.math.log(tf.cast(total, tf.float32)))
         others = tf.cast(tf.maximum(total - 1, 1), tf.float32)
         own = tf.range(total)[tf.newaxis] == (tf.cast(batch.first, tf.int64) + tf.range(images))[:, tf.newaxis]
-        return tf.where(own, -math.log(size), tf.math.log(max(size - 1, 1) / size / others))
+        log_own = tf.where(total == 1, 0.0, -math.log(size))
+        return tf.where(own, log_own, tf.math.log(max(size - 1, 1) / size / others))

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from vae_runner.likelihoods.mse import MeanSquaredError
 from vae_runner.losses.base import Loss
+from vae_runner.losses.elbo import Elbo
 from vae_runner.models.autoencoder import Autoencoder
 
 OF_MEASURES = {
@@ -35,8 +36,11 @@ def reconstruction_weight(autoencoder: Autoencoder, loss: Loss) -> float:
 def effective_kl_weight(variance: float, loss: Loss, mean_squared_error: float) -> float | None:
     """Return β, the KL term's weight when the loss is divided so that its Gaussian has the σ² that fits the errors.
 
-    That σ² is the mean squared error itself. None where the loss gives its KL term no weight of its own.
+    That σ² is the mean squared error itself. None where the loss gives its KL term no weight of its own, or weighs
+    another number made of it.
     """
+    if isinstance(loss, Elbo) and (loss.free_bits or loss.kl_capacity is not None):
+        return None
     kl_weight = getattr(loss, "kl_weight", None)
     return kl_weight * variance / mean_squared_error if kl_weight and mean_squared_error else None
 
