@@ -46,6 +46,8 @@ def test_after_training_the_kls_weight_is_that_of_the_errors_there_are() -> None
     assert fitted[1] == pytest.approx(2 * 0.392 / 0.04)
     assert effective_kl_weight_after(autoencoder(), Reconstruction(), {"test/reconstruction": 40.0}) is None
     assert effective_kl_weight_after(autoencoder(Gaussian(None, True)), Elbo(), {"test/reconstruction": 40.0}) is None
+    for loss in (Elbo(free_bits=0.1), Elbo(kl_capacity=5.0)):  # which weigh something else than the KL term
+        assert effective_kl_weight_after(autoencoder(), loss, {"test/reconstruction": 40.0}) is None
 
 
 def test_a_fitted_sigma_makes_the_loss_the_one_it_says_up_to_a_factor_and_a_constant() -> None:

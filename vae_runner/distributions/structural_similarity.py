@@ -19,7 +19,7 @@ class StructuralSimilarity:
     mean: tf.Tensor  # float32 in [0, 1], [batch, height, width, channels]
 
     def error(self, images: tf.Tensor) -> tf.Tensor:
-        """Return 1 − MS-SSIM of images and mean: `[batch]`, from 0 for equal ones to 1."""
+        """Return 1 − MS-SSIM of images and mean: `[batch]`, from 0 for equal ones to 1, or with a single scale to 2."""
         return 1 - ms_ssim(images, self.mean)
 
 
@@ -53,7 +53,9 @@ def ms_ssim(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         luminance, contrast_and_structure = _compared(x, y)
         is_last = scale == len(weights) - 1
         of_windows = luminance * contrast_and_structure if is_last else contrast_and_structure
-        similarity *= tf.maximum(tf.reduce_mean(of_windows, axis=[1, 2, 3]), FLOOR) ** weight
+        of_scale = tf.reduce_mean(of_windows, axis=[1, 2, 3])
+        # A single scale has the power 1, which a negative one has too: the gradient of a floor is 0.
+        similarity *= of_scale if len(weights) == 1 else tf.maximum(of_scale, FLOOR) ** weight
     return tf.reduce_mean(tf.reshape(similarity, [-1, channels]), axis=1)
 
 
