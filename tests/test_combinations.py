@@ -16,7 +16,6 @@ from tests.conftest import REPOSITORY, command, mostly_slow
 from tests.small_experiments import BATCH, FEWER, SMALL, built, problems, two_steps
 from vae_runner.config.instantiation import build
 from vae_runner.distributions.base import Distribution, Factorised
-from vae_runner.distributions.gaussian import DiagonalGaussian
 from vae_runner.experiment import known_metrics
 from vae_runner.losses.base import check_densities
 from vae_runner.models import mlp
@@ -72,7 +71,9 @@ def kernels_of_labels(autoencoder: Autoencoder) -> list[np.ndarray]:
 CLASSES_GIVE: dict[tuple[str, str], Callable[[Any], bool]] = {  # whether a component gives this, as its class shows it
     ("posterior", "density"): lambda posterior: posterior.has_density,
     ("posterior", "factorised"): lambda posterior: isinstance(of_zeros(posterior), Factorised),
-    ("posterior", "gaussian"): lambda posterior: isinstance(of_zeros(posterior), DiagonalGaussian),
+    ("posterior", "everywhere"): lambda posterior: (
+        posterior.has_density and posterior.has_density_everywhere and posterior.z_shape((3,)) == (3,)
+    ),
     ("posterior", "sphere"): lambda posterior: posterior.z_shape((3,)) == (4,),
     ("posterior", "vector"): lambda posterior: posterior.z_shape((3,)) == (3,),
     ("likelihood", "density"): lambda likelihood: likelihood.measure is not None,
@@ -207,7 +208,10 @@ def test_a_likelihood_of_binary_images_refuses_grey_ones(tmp_path: Path, refusal
         ),
         (("loss=iwae",), ("loss=iwae needs a likelihood with a density", "likelihood=mse", "likelihood from gaussian")),
         (("prior=sphere",), ("prior=sphere needs a posterior on the sphere", "choose posterior from power_spherical")),
-        (("prior=vamp", "posterior=laplace"), ("prior=vamp needs a posterior that is a Gaussian", "posterior=laplace")),
+        (
+            ("prior=vamp", "posterior=sylvester"),
+            ("prior=vamp needs a posterior of vectors whose density is known at every z", "posterior=sylvester"),
+        ),
         (
             ("loss=ae", "prior=mixture"),
             (
@@ -215,7 +219,6 @@ def test_a_likelihood_of_binary_images_refuses_grey_ones(tmp_path: Path, refusal
                 *("loss from vae, beta_tc", "prior from normal, sphere"),
             ),
         ),
-        (("prior=vamp", "posterior=planar"), ("prior=vamp needs a posterior that is a Gaussian", "posterior=planar")),
         (("loss=beta_tc", "posterior=full_gaussian"), ("whose dimensions are independent", "posterior from gaussian")),
         (
             ("prior=class_conditional", "dataset=cartoon"),
@@ -270,9 +273,9 @@ def test_keys_that_do_not_go_together_are_refused_before_any_work(
     ("arguments", "wrong"),
     [
         (
-            ("posterior=iaf", "loss=iwae", "likelihood=gaussian", "loss.gradient=dreg"),
-            "loss.gradient=dreg needs the posterior's density as a function of z, which Iaf has at its own draws only: "
-            "choose loss.gradient=iwae, or a posterior with an inverse like householder or real_nvp",
+            ("posterior=planar", "loss=iwae", "likelihood=gaussian", "loss.gradient=dreg"),
+            "loss.gradient=dreg needs the posterior's density as a function of z, which Planar has at its own draws "
+            "only: choose loss.gradient=iwae, or a posterior with an inverse like householder or real_nvp",
         ),
         (("posterior=real_nvp", "latent=1"), "latent=1: posterior=real_nvp needs at least 2 dimensions of z"),
         (("prior=real_nvp", "latent=1"), "latent=1: prior=real_nvp needs at least 2 dimensions of z"),

@@ -67,15 +67,14 @@ class Config(Keys):
     def check(self) -> None:
         """Refuse what no optimizer takes, too few latent dimensions, and images without the labels that are needed."""
         acceleration.check_clipping(keys_of(self.optimizer))
-        for part in (self.posterior, self.prior):
-            component = registry.by_target(keys_of(part).get("_target_"))
+        posterior, prior = (registry.by_target(keys_of(part).get("_target_")) for part in (self.posterior, self.prior))
+        for component in (posterior, prior):
             if component and self.latent < component.least_latent:
                 raise UnfitError(
                     f"latent={self.latent}: {component.group}={component.name} needs at least "
                     f"{component.least_latent} dimensions of z: choose latent={component.least_latent}, or another "
                     f"{component.group}"
                 )
-        prior = registry.by_target(keys_of(self.prior)["_target_"])
         needing = f"prior={prior.name}" if prior and "dataset" in prior.needs else ""
         if keys_of(self.model).get("conditional") is True:
             needing = "model.conditional=true"

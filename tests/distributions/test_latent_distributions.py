@@ -17,7 +17,7 @@ from vae_runner.distributions.full_gaussian import FullGaussian
 from vae_runner.distributions.gamma import beta_sample, log_gamma_sample
 from vae_runner.distributions.gaussian import DiagonalGaussian, StandardNormal
 from vae_runner.distributions.laplace import Laplace
-from vae_runner.distributions.mixture import GaussianMixture
+from vae_runner.distributions.mixture import EqualMixture, GaussianMixture
 from vae_runner.distributions.sphere import PowerSpherical, UniformOnSphere
 from vae_runner.training.noise import NumpyNoise
 
@@ -253,6 +253,17 @@ def test_draws_of_a_mixture_come_from_its_components_as_often_as_their_weights_s
         inside = z[(z > low) & (z < high)]
         assert len(inside) / DRAWS == pytest.approx(weight, abs=4 * math.sqrt(weight / DRAWS))
         assert inside.std() == pytest.approx(scale, rel=0.03)
+
+
+def test_an_equal_mixture_of_gaussians_is_the_gaussian_mixture_without_its_copies() -> None:
+    rng = np.random.default_rng(0)
+    parameters = {name: tf.constant(rng.normal(size=(4, 2)), tf.float32) for name in ("mean", "log_var")}
+    mixture = EqualMixture(lambda given: DiagonalGaussian(**given), parameters)
+    plain = GaussianMixture(tf.zeros([4]), parameters["mean"], parameters["log_var"])
+    z = mixture.sample(noise())
+    np.testing.assert_allclose(z, plain.sample(noise()), atol=1e-5)
+    np.testing.assert_allclose(mixture.log_prob(z), plain.log_prob(z), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(mixture.mean, plain.mean, atol=1e-6)
 
 
 @pytest.mark.parametrize("concentration", [0.05, 0.4, 1.0, 3.5, 200.0])

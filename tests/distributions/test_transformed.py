@@ -10,10 +10,12 @@ import tensorflow as tf
 from tests.flows.making import FLOWS, INVERTIBLE, STEPS, WIDTH, normal, of_one_image
 from vae_runner.distributions.divergence import kl_divergence
 from vae_runner.distributions.gaussian import DiagonalGaussian, StandardNormal
+from vae_runner.distributions.mixture import EqualMixture
 from vae_runner.distributions.transformed import Flow, Transformed
 from vae_runner.flows.planar import Planar
 from vae_runner.flows.real_nvp import RealNvp, coupling_networks
 from vae_runner.flows.sylvester import Sylvester
+from vae_runner.posteriors.iaf import Iaf
 from vae_runner.training.noise import NumpyNoise
 
 DRAWS = 100_000
@@ -46,6 +48,26 @@ def test_a_density_integrates_to_one_on_the_plane_and_is_that_of_its_draws(name:
     np.testing.assert_allclose(q.log_prob(tf.identity(z)), q.log_prob(z), rtol=1e-3, atol=2e-3)
     quadrant = mass.reshape(len(axis), -1)[axis > 0][:, axis > 0].sum()
     assert float(np.mean(np.all(z.numpy() > 0, axis=1))) == pytest.approx(quadrant, abs=0.01)
+
+
+def test_a_mixture_of_flows_integrates_to_one_on_the_plane_and_is_that_of_its_draws() -> None:
+    posterior = Iaf(steps=2, width=8)
+    posterior.create_weights((8, 8, 1), 2, 0)
+    rng = np.random.default_rng(0)
+    for weight in posterior.trainable_variables:
+        weight.assign(rng.normal(0, 0.3, weight.shape))
+    parameters = {
+        name: tf.constant(rng.normal(size=(3, *shape)), tf.float32)
+        for name, shape in posterior.parameters((2,)).items()
+    }
+    mixture = EqualMixture(posterior.distribution, parameters)
+    axis = np.linspace(-15, 15, 301)
+    grid = tf.constant(np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2), tf.float32)
+    mass = np.exp(float64(mixture.log_prob(grid))) * (axis[1] - axis[0]) ** 2
+    assert mass.sum() == pytest.approx(1, abs=5e-3)
+    z = mixture.sample(noise()).numpy()
+    right = mass[grid.numpy()[:, 0] > 0.05].sum()
+    assert float(np.mean(z[:, 0] > 0.05)) == pytest.approx(right, abs=0.01)
 
 
 @pytest.mark.parametrize("name", FLOWS)

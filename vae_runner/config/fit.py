@@ -8,7 +8,7 @@ from vae_runner.errors import UnfitError
 
 MEANINGS = {  # of what a component may give, as the end of "needs a posterior …", "a dataset …" or "a loss …"
     "density": "with a density",
-    "gaussian": "that is a Gaussian with a mean and a variance a dimension",
+    "everywhere": "of vectors whose density is known at every z",
     "factorised": "whose dimensions are independent",
     "vector": "of vectors in all of space",
     "sphere": "on the sphere",

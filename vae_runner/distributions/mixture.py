@@ -1,16 +1,18 @@
-"""Mixtures of Gaussians whose dimensions are independent."""
+"""Mixtures that are the same for every image."""
 
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import tensorflow as tf
 
-from vae_runner.distributions.base import Noise
+from vae_runner.distributions.base import Distribution, Noise
 from vae_runner.distributions.gaussian import LOG_2_PI
 
 
 @dataclass(frozen=True)
 class GaussianMixture:
-    """Σ weight · N(mean, diag(exp(log_var))) over components: the same for every image."""
+    """Σ weight · N(mean, diag(exp(log_var))) over components."""
 
     logits: tf.Tensor  # float32 [components]; their softmax are the weights
     means: tf.Tensor  # float32 [components, dimensions]
@@ -37,3 +39,37 @@ class GaussianMixture:
         """Return the log-density of `value` `[batch, dimensions]` in each component: `[batch, components]`, in nats."""
         squares = tf.math.squared_difference(value[:, tf.newaxis], self.means) * tf.exp(-self.log_vars)
         return -0.5 * tf.reduce_sum(LOG_2_PI + self.log_vars + squares, axis=2)
+
+
+@dataclass(frozen=True)
+class EqualMixture:
+    """1/M · Σ q_m over M distributions that `make` makes of their parameters."""
+
+    make: Callable[[Mapping[str, tf.Tensor]], Distribution]
+    parameters: Mapping[str, tf.Tensor]  # each float32 [components, …]
+
+    @property
+    def mean(self) -> tf.Tensor:
+        """Return the mean of the components' means, `[1, dimensions]`."""
+        return tf.reduce_mean(self.make(self.parameters).mean, axis=0, keepdims=True)
+
+    def sample(self, noise: Noise) -> tf.Tensor:
+        """Return draws `[images, dimensions]`, differentiable with respect to the parameters."""
+        chosen = tf.cast(noise.uniform([1])[:, 0] * self._components, tf.int32)
+        # Rounding may bring the largest number in [0, 1) to the number of components.
+        chosen = tf.minimum(chosen, self._components - 1)
+        return self.make({name: tf.gather(value, chosen) for name, value in self.parameters.items()}).sample(noise)
+
+    def log_prob(self, value: tf.Tensor) -> tf.Tensor:
+        """Return log 1/M · Σ q_m(value): `[batch]`, in nats, from the density of each value in each component."""
+        repeated = tf.repeat(value, self._components, axis=0)
+        parameters = {
+            name: tf.tile(given, [tf.shape(value)[0], *[1] * (given.shape.rank - 1)])
+            for name, given in self.parameters.items()
+        }
+        log_probs = tf.reshape(self.make(parameters).log_prob(repeated), [-1, self._components])
+        return tf.reduce_logsumexp(log_probs, axis=1) - math.log(self._components)
+
+    @property
+    def _components(self) -> int:
+        return int(next(iter(self.parameters.values())).shape[0])

@@ -13,7 +13,7 @@ class Posterior(Family):
     """A family of distributions q(z|x)."""
 
     has_density: bool  # whether its distributions have a log-density, which a KL term needs
-    has_density_everywhere: bool = True  # whether at any z, at about the cost of a draw; else only at the last draw
+    has_density_everywhere: bool = True  # whether at any z; else only at the last draw
 
     def z_shape(self, latent: Shape) -> Shape:
         """Return the shape of one z as the decoder is given it; `latent` is `(latent dimensions,)`."""

@@ -17,8 +17,6 @@ class Iaf(FlowPosterior, keras.layers.Layer):
     context, which is added to the first hidden layer.
     """
 
-    has_density_everywhere = False
-
     def __init__(self, steps: int, width: int) -> None:
         super().__init__()
         self._steps, self._width = steps, width

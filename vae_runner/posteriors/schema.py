@@ -39,14 +39,15 @@ class RealNvpConfig(FlowConfig):
 
 VECTOR = frozenset({"vector"})
 DENSITY = frozenset({"density"})
-FACTORISED = VECTOR | DENSITY | {"factorised"}
+EVERYWHERE = VECTOR | DENSITY | {"everywhere"}
+FACTORISED = EVERYWHERE | {"factorised"}
 
 COMPONENTS = (
     Component(
-        "posterior", "gaussian", "vae_runner.posteriors.gaussian.Gaussian", gives=FACTORISED | {"gaussian"},
+        "posterior", "gaussian", "vae_runner.posteriors.gaussian.Gaussian", gives=FACTORISED,
     ),
     Component(
-        "posterior", "full_gaussian", "vae_runner.posteriors.full_gaussian.FullGaussian", gives=VECTOR | DENSITY,
+        "posterior", "full_gaussian", "vae_runner.posteriors.full_gaussian.FullGaussian", gives=EVERYWHERE,
     ),
     Component("posterior", "laplace", "vae_runner.posteriors.laplace.Laplace", gives=FACTORISED),
     Component(
@@ -59,17 +60,17 @@ COMPONENTS = (
     ),
     Component(
         "posterior", "householder", "vae_runner.posteriors.householder.Householder", FlowConfig, "steps",
-        gives=VECTOR | DENSITY,
+        gives=EVERYWHERE,
     ),
     Component(
         "posterior", "sylvester", "vae_runner.posteriors.sylvester.Sylvester", SylvesterConfig, "steps columns",
         gives=VECTOR | DENSITY,
     ),
     Component(
-        "posterior", "iaf", "vae_runner.posteriors.iaf.Iaf", IafConfig, "steps width", gives=VECTOR | DENSITY,
+        "posterior", "iaf", "vae_runner.posteriors.iaf.Iaf", IafConfig, "steps width", gives=EVERYWHERE,
     ),
     Component(
         "posterior", "real_nvp", "vae_runner.posteriors.real_nvp.RealNvp", RealNvpConfig, "steps width",
-        gives=VECTOR | DENSITY, least_latent=2,
+        gives=EVERYWHERE, least_latent=2,
     ),
 )  # fmt: skip

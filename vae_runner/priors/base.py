@@ -1,5 +1,6 @@
 """The interface of a prior."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import tensorflow as tf
@@ -7,15 +8,31 @@ import tensorflow as tf
 from vae_runner.distributions.base import Distribution, Family
 
 
+class PosteriorFamily(Protocol):
+    """What a prior may ask of the posterior's family."""
+
+    has_density: bool
+    has_density_everywhere: bool
+
+    def distribution(self, parameters: Mapping[str, tf.Tensor]) -> Distribution:
+        """Return the distributions over z that parameters `[batch, …]` describe."""
+
+
 class Encoding(Protocol):
     """What a prior may ask of the autoencoder that it belongs to."""
+
+    @property
+    def posterior(self) -> PosteriorFamily:
+        """Return the family of the posteriors q(z|x)."""
 
     @property
     def latent(self) -> int:
         """Return the number of latent dimensions."""
 
-    def encode(self, images: tf.Tensor, labels: tf.Tensor | None = None, training: bool = False) -> Distribution:
-        """Return the posterior q(z|x) of float32 images `[batch, height, width, channels]`."""
+    def parameters(
+        self, images: tf.Tensor, labels: tf.Tensor | None = None, training: bool = False
+    ) -> dict[str, tf.Tensor]:
+        """Return the parameters of q(z|x) for float32 images `[batch, height, width, channels]`."""
 
 
 class Prior(Family):

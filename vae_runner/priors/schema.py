@@ -38,7 +38,7 @@ COMPONENTS = (
     Component("prior", "mixture", "vae_runner.priors.mixture.Mixture", MixtureConfig, "components", needs=TRAINED),
     Component(
         "prior", "vamp", "vae_runner.priors.vamp.Vamp", VampConfig, "pseudo_inputs",
-        needs=TRAINED | {"posterior": "gaussian"},
+        needs=TRAINED | {"posterior": "everywhere"},
     ),
     Component(
         "prior", "class_conditional", "vae_runner.priors.class_conditional.ClassConditional",

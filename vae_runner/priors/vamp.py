@@ -3,8 +3,9 @@
 import keras
 import tensorflow as tf
 
+from vae_runner.distributions.base import Distribution
 from vae_runner.distributions.gaussian import DiagonalGaussian
-from vae_runner.distributions.mixture import GaussianMixture
+from vae_runner.distributions.mixture import EqualMixture, GaussianMixture
 from vae_runner.errors import UserError
 from vae_runner.priors.base import Encoding, Prior
 
@@ -28,10 +29,21 @@ class Vamp(Prior, keras.layers.Layer):
         self._classes = classes
         self._images = self.add_weight(shape=shape, initializer=nearly_black, dtype="float32", name="pseudo_inputs")
 
-    def distribution(self, autoencoder: Encoding, labels: tf.Tensor | None = None) -> GaussianMixture:
-        """Return the mixture. The pseudo-inputs are encoded in inference, so that no moving average changes."""
+    def distribution(self, autoencoder: Encoding, labels: tf.Tensor | None = None) -> Distribution:
+        """Return the mixture. The pseudo-inputs are encoded in inference, so that no moving average changes.
+
+        Raises:
+            UserError: the posterior's density is not known at every z.
+        """
+        posterior = autoencoder.posterior
+        if not (posterior.has_density and posterior.has_density_everywhere):
+            raise UserError(
+                "prior=vamp takes the posterior's density at any z, which this posterior has at its own draws only, or "
+                "not at all: choose posterior=gaussian"
+            )
         classes_in_turn = tf.range(self._count) % self._classes if self._classes else None
-        components = autoencoder.encode(tf.clip_by_value(self._images.value, 0.0, 1.0), classes_in_turn)
-        if not isinstance(components, DiagonalGaussian):
-            raise UserError("prior=vamp is a mixture of Gaussian posteriors: choose posterior=gaussian")
-        return GaussianMixture(tf.zeros([self._count]), components.mean, components.log_var)
+        parameters = autoencoder.parameters(tf.clip_by_value(self._images.value, 0.0, 1.0), classes_in_turn)
+        components = posterior.distribution(parameters)
+        if isinstance(components, DiagonalGaussian):  # whose pairs of value and component need no copies
+            return GaussianMixture(tf.zeros([self._count]), components.mean, components.log_var)
+        return EqualMixture(posterior.distribution, parameters)
