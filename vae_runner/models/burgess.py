@@ -8,7 +8,7 @@ import keras
 from vae_runner.errors import UserError
 from vae_runner.likelihoods.base import Likelihood
 from vae_runner.models.layers import activation as activation_layer
-from vae_runner.models.layers import crop, heads, image_inputs, latent_inputs
+from vae_runner.models.layers import convolution_pixels, crop, halvings, heads, image_inputs, latent_inputs
 from vae_runner.posteriors.base import Posterior
 
 KERNEL_SIZE = 4
@@ -64,15 +64,8 @@ def build(
         name = f"conv_transpose_{len(filters) - i}"
         x = keras.layers.Conv2DTranspose(filters[i - 1], KERNEL_SIZE, 2, padding="same", name=name)(x)
         x = crop(activate(x, name), sizes[i])
-    # What makes the image is in float32 also in mixed precision: the loss is taken on it.
-    pixels = {
-        name: keras.layers.Conv2DTranspose(
-            parameter.channels, KERNEL_SIZE, 2, padding="same", activation=parameter.activation, dtype="float32",
-            name=name,
-        )(x)
-        for name, parameter in sorted(likelihood.parameters(image_shape[2]).items())
-    }  # fmt: skip
-    decoder = keras.Model(inputs, {name: crop(x, sizes[0]) for name, x in pixels.items()}, name="decoder")
+    pixels = convolution_pixels(x, likelihood.parameters(image_shape[2]), KERNEL_SIZE, 2, sizes[0])
+    decoder = keras.Model(inputs, pixels, name="decoder")
     return encoder, decoder
 
 
@@ -82,9 +75,7 @@ def convolution_filters(size: tuple[int, int], filters: int | Sequence[int] | No
     Raises:
         UserError: a list has another length than there are convolutions for images of this size, (height, width).
     """
-    count = 0
-    while -(-min(size) // 2 ** (count + 1)) >= SMALLEST_BOTTLENECK:
-        count += 1
+    count = halvings(size, SMALLEST_BOTTLENECK)
     if filters is None:
         return ([32, 32] + [64] * count)[:count]
     if isinstance(filters, int):

@@ -8,7 +8,7 @@ import keras
 from vae_runner.errors import UserError
 from vae_runner.likelihoods.base import Likelihood
 from vae_runner.models.layers import activation as activation_layer
-from vae_runner.models.layers import crop, heads, image_inputs, latent_inputs
+from vae_runner.models.layers import convolution_pixels, crop, halvings, heads, image_inputs, latent_inputs
 from vae_runner.models.layers import normalization as normalization_layers
 from vae_runner.posteriors.base import Posterior
 
@@ -67,15 +67,8 @@ def build(
         name = f"transpose_{len(strides) - i}"
         x = keras.layers.Conv2DTranspose(widths[i - 1], kernel_size, strides[i], name=f"conv_{name}", **convolution)(x)
         x = crop(activate(x, name), sizes[i])
-    # What makes the image is in float32 also in mixed precision: the loss is taken on it.
-    pixels = {
-        name: keras.layers.Conv2DTranspose(
-            parameter.channels, kernel_size, strides[0], padding="same", activation=parameter.activation,
-            dtype="float32", name=name,
-        )(x)
-        for name, parameter in sorted(likelihood.parameters(image_shape[2]).items())
-    }  # fmt: skip
-    decoder = keras.Model(inputs, {name: crop(x, sizes[0]) for name, x in pixels.items()}, name="decoder")
+    pixels = convolution_pixels(x, likelihood.parameters(image_shape[2]), kernel_size, strides[0], sizes[0])
+    decoder = keras.Model(inputs, pixels, name="decoder")
     return encoder, decoder
 
 
@@ -89,9 +82,7 @@ def block_strides(size: tuple[int, int], depth: int | None, downsamplings: int |
     Raises:
         UserError: more downsamplings than blocks, or than the image can be halved.
     """
-    natural = 0
-    while -(-min(size) // 2 ** (natural + 1)) >= SMALLEST_BOTTLENECK:
-        natural += 1
+    natural = halvings(size, SMALLEST_BOTTLENECK)
     depth = max(natural, min(natural + SPARE_BLOCKS, DEFAULT_DEPTH), downsamplings or 0) if depth is None else depth
     downsamplings = min(natural, depth) if downsamplings is None else downsamplings
     if downsamplings > depth:

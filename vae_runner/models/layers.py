@@ -63,6 +63,31 @@ def dense_pixels(
     return pixels
 
 
+def halvings(size: tuple[int, int], smallest: int) -> int:
+    """Return how often an image of this size, (height, width), is halved until its smaller side would be less."""
+    count = 0
+    while -(-min(size) // 2 ** (count + 1)) >= smallest:
+        count += 1
+    return count
+
+
+def convolution_pixels(
+    x: keras.KerasTensor, parameters: Mapping[str, PixelParameter], kernel_size: int, stride: int, size: Sequence[int]
+) -> dict[str, keras.KerasTensor]:
+    """Return a transposed convolution of maps for each parameter of the likelihood, by name, cropped to `size`.
+
+    What makes the image is in float32 also in mixed precision: the loss is taken on it.
+    """
+    pixels = {
+        name: keras.layers.Conv2DTranspose(
+            parameter.channels, kernel_size, stride, padding="same", activation=parameter.activation, dtype="float32",
+            name=name,
+        )(x)
+        for name, parameter in sorted(parameters.items())
+    }  # fmt: skip
+    return {name: crop(made, size) for name, made in pixels.items()}
+
+
 def crop(x: keras.KerasTensor, size: Sequence[int]) -> keras.KerasTensor:
     """Return maps `[batch, height, width, channels]` without the lines at their ends that exceed `size`.
 

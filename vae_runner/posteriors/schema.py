@@ -3,14 +3,8 @@
 from dataclasses import dataclass
 
 from vae_runner.config.keys import key
-from vae_runner.config.registry import Built, Component
-
-
-@dataclass
-class FlowConfig(Built):
-    """The keys of a flow: how many maps it has."""
-
-    steps: int = key(10, minimum=1, maximum=1000, unit="maps")
+from vae_runner.config.registry import Component
+from vae_runner.flows.schema import FlowConfig, RealNvpConfig
 
 
 @dataclass
@@ -27,14 +21,6 @@ class IafConfig(FlowConfig):
 
     steps: int = key(4, minimum=1, maximum=1000, unit="maps")
     width: int = key(320, minimum=1, maximum=65536, unit="units a hidden layer")
-
-
-@dataclass
-class RealNvpConfig(FlowConfig):
-    """The keys of affine couplings."""
-
-    steps: int = key(8, minimum=1, maximum=1000, unit="maps")
-    width: int = key(128, minimum=1, maximum=65536, unit="units a hidden layer")
 
 
 VECTOR = frozenset({"vector"})

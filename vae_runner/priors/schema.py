@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from vae_runner.config.keys import key
 from vae_runner.config.registry import Built, Component
+from vae_runner.flows.schema import RealNvpConfig
 
 
 @dataclass
@@ -18,14 +19,6 @@ class VampConfig(Built):
     """The VampPrior's keys."""
 
     pseudo_inputs: int = key(500, minimum=1, maximum=100_000)
-
-
-@dataclass
-class RealNvpConfig(Built):
-    """The keys of affine couplings."""
-
-    steps: int = key(8, minimum=1, maximum=1000, unit="maps")
-    width: int = key(128, minimum=1, maximum=65536, unit="units a hidden layer")
 
 
 VECTORS = {"posterior": "vector"}
