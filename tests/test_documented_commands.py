@@ -49,6 +49,7 @@ NOT_RUN = {
     "measures for minutes, with libraries that the tests do without; see tests/benchmarks": [
         "python -m benchmarks.training",
         "python -m benchmarks.layers",
+        "python -m benchmarks.methods --rounds 2 --steps 30",
         "python -m benchmarks.training --only ours_without --rounds 3",
         "python -m benchmarks.whole",
         "python -m benchmarks.startup",

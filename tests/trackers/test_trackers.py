@@ -1,5 +1,6 @@
 import csv
 import logging
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,8 @@ def test_tensorboard_goes_on_after_the_last_step_that_is_kept(tmp_path: Path) ->
         for result in RESULTS:
             board.epoch(result)
         board.figure("samples", Figure(figsize=(1, 1)), RESULTS[1])
+    # TensorBoard reads files in the order of their names, which begin with the second in which they were opened.
+    time.sleep(1)
     with TensorBoard(tmp_path, last_step=10) as board:
         board.epoch(EpochResult(2, 20, {"train/loss": 2.0}))
     accumulator = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0})
