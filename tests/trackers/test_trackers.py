@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
+import vae_runner.schema  # noqa: F401 (registers our components)
 from vae_runner.figures.pictures import Pictures
 from vae_runner.figures.schema import FiguresConfig
 from vae_runner.figures.trained import Trained
