@@ -13,7 +13,7 @@ from vae_runner.datasets.pipeline import Share
 from vae_runner.experiment import Experiment, build_experiment
 from vae_runner.runtime.hardware import setup
 from vae_runner.schema import Config
-from vae_runner.training.inner import Place
+from vae_runner.training.inner import Place, Sums
 from vae_runner.training.noise import StatelessNoise
 from vae_runner.training.stopwatch import Stopwatch
 
@@ -77,10 +77,11 @@ def two_steps(experiment: Experiment, compiled: bool = True) -> dict[str, float]
     for number, part in enumerate((slice(BATCH), slice(BATCH, BATCH + FEWER))):
         images, labels = tf.constant(np.asarray(split.images[part])), tf.constant(split.labels[part])
         results = experiment.machine.strategy.run(taken, args=(images, labels, tf.constant(number, tf.int64)))
+    means = [inner.means(Sums(np.asarray(values, np.float64), 1.0, -1, np.zeros(0))) for values in results]
     return {
-        f"{name}{term}": float(value)
-        for name, values in zip(("train/", "test/"), results, strict=True)
-        for term, value in zip(inner.names, values, strict=True)
+        f"{split}/{name}": value
+        for split, of in zip(("train", "test"), means, strict=True)
+        for name, value in of.items()
     }
 
 

@@ -10,6 +10,7 @@ from hydra.utils import get_class
 
 from vae_runner.acceleration.fuse import fuse
 from vae_runner.compat.keras import unallocated
+from vae_runner.config import registry
 from vae_runner.config.checks import check_values
 from vae_runner.config.fingerprint import fingerprint
 from vae_runner.config.instantiation import build, keys_of, takes
@@ -32,7 +33,7 @@ from vae_runner.storage import resume
 from vae_runner.storage.stored_run import StoredRun
 from vae_runner.training.checkpoints import TrainingState
 from vae_runner.training.early_stopping import OTHER_METRICS, check_metric, should_stop
-from vae_runner.training.inner import InnerLoop, Player
+from vae_runner.training.inner import OF_CODES, InnerLoop, Player
 from vae_runner.training.outer import Trainer
 from vae_runner.training.schedules import LearningRate
 from vae_runner.training.stopwatch import Stopwatch
@@ -111,7 +112,8 @@ def build_experiment(
         players = build_players(config, loss, autoencoder, train.steps, machine.replicas)
     binarizes = dataset.binarize == "dynamic"
     inner = InnerLoop(fused, loss, players, machine, config.seed, train.steps, binarizes=binarizes)
-    metrics = [f"{split}/{name}" for split in dataset.splits for name in inner.names]
+    of_split = {split: inner.names if split == "train" else inner.evaluated_names for split in dataset.splits}
+    metrics = [f"{split}/{name}" for split, names in of_split.items() for name in names]
     check_metric("early_stopping.metric", config.early_stopping.metric, metrics)
     check_metric("checkpoint.metric", config.checkpoint.metric, metrics)
     trainer = Trainer(inner, train, evaluated, players[AUTOENCODER].learning_rate, stopwatch, shielded)
@@ -135,7 +137,11 @@ def known_metrics(config: Config) -> list[str]:
         return []
     validated = keys_of(config.dataset).get("validation_fraction") != 0
     splits = ("train", *(("validation",) if validated else ()), "test")
-    return [*(f"{split}/{name}" for split in splits for name in ("loss", *terms)), *OTHER_METRICS]
+    names = [f"{split}/{name}" for split in splits for name in ("loss", *terms)]
+    posterior = registry.by_target(keys_of(config.posterior).get("_target_"))
+    if posterior and "codes" in posterior.gives:
+        names += [f"{split}/{name}" for split in splits if split != "train" for name in OF_CODES]
+    return [*names, *OTHER_METRICS]
 
 
 def build_autoencoder(config: Config, image_shape: tuple[int, int, int], classes: int = 0) -> Autoencoder:

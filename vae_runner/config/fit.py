@@ -12,6 +12,8 @@ MEANINGS = {  # of what a component may give, as the end of "needs a posterior â
     "factorised": "whose dimensions are independent",
     "vector": "of vectors in all of space",
     "sphere": "on the sphere",
+    "codes": "of codes",
+    "codebook": "with a codebook",
     "labels": "with labels",
     "prior": "with a term of the prior",
 }

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from vae_runner.distributions.base import Distribution
+from vae_runner.distributions.codes import Categorical, Quantized, RelaxedCategorical, UniformCodes
 from vae_runner.distributions.full_gaussian import FullGaussian
 from vae_runner.distributions.gaussian import DiagonalGaussian, StandardNormal
 from vae_runner.distributions.laplace import Laplace
@@ -61,6 +62,16 @@ def _power_spherical_uniform(q: PowerSpherical, p: UniformOnSphere) -> tf.Tensor
     return p.log_area - q.entropy()
 
 
+def _quantized_uniform(q: Quantized, p: UniformCodes) -> tf.Tensor:
+    """Return positions · log(codes): q chooses its codes for certain."""
+    return -p.log_prob(q.nearest)
+
+
+def _categorical_uniform(q: Categorical, p: UniformCodes) -> tf.Tensor:
+    """Return variables · log(categories) minus q's entropy. It is that of the categories, relaxed or not."""
+    return p.entropy() - q.entropy()
+
+
 # Closed forms, `[batch, latent]`, for pairs of distributions whose dimensions are independent.
 FACTORISED: dict[tuple[type, type], Callable[..., tf.Tensor]] = {
     (DiagonalGaussian, StandardNormal): _gaussian_standard_normal,
@@ -72,4 +83,7 @@ JOINT: dict[tuple[type, type], Callable[..., tf.Tensor]] = {
     (FullGaussian, StandardNormal): _full_gaussian_standard_normal,
     (FullGaussian, DiagonalGaussian): _full_gaussian_gaussian,
     (PowerSpherical, UniformOnSphere): _power_spherical_uniform,
+    (Quantized, UniformCodes): _quantized_uniform,
+    (Categorical, UniformCodes): _categorical_uniform,
+    (RelaxedCategorical, UniformCodes): _categorical_uniform,
 }

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from vae_runner.distributions.base import Factorised, Noise
+from vae_runner.distributions.base import Distribution, Factorised, Noise
 from vae_runner.errors import UserError
 from vae_runner.likelihoods.base import ImageDistribution, Likelihood
 from vae_runner.models.autoencoder import Autoencoder
@@ -81,13 +81,19 @@ class Loss:
         raise NotImplementedError
 
 
+def posterior_of(autoencoder: Autoencoder, batch: Batch, training: bool) -> Distribution:
+    """Return the posterior of a batch; in training the family may relax it, or be fitted to the batch."""
+    posterior = autoencoder.encode(batch.images, batch.labels, training)
+    return autoencoder.posterior.fitted(posterior, batch.noise, batch.epoch, batch.gather) if training else posterior
+
+
 def factorised_posterior(autoencoder: Autoencoder, batch: Batch, training: bool) -> Factorised:
     """Return the posterior of a batch.
 
     Raises:
         UserError: its dimensions are not independent.
     """
-    posterior = autoencoder.encode(batch.images, batch.labels, training)
+    posterior = posterior_of(autoencoder, batch, training)
     if not isinstance(posterior, Factorised):
         raise UserError("this loss needs a posterior whose dimensions are independent: choose posterior=gaussian")
     return posterior

@@ -100,6 +100,8 @@ def importance_weights(
     parameters = {name: repeated(value) for name, value in parameters.items()}
     labels = None if batch.labels is None else repeated(batch.labels)
     posterior = autoencoder.posterior.distribution(parameters)
+    if training:
+        posterior = autoencoder.posterior.fitted(posterior, batch.noise, batch.epoch, batch.gather)
     z = posterior.sample(_SeveralDraws(batch.noise, samples))
     if scale is not None:
         z = scale(z)

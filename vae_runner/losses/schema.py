@@ -119,6 +119,14 @@ class RegularizedConfig(ReconstructionConfig):
     spectral_norm: bool = False
 
 
+@dataclass
+class VectorQuantizedConfig(ReconstructionConfig):
+    """The loss of autoencoders with a codebook."""
+
+    codebook_weight: float = key(1.0, minimum=0)
+    commitment_weight: float = key(0.25, minimum=0)
+
+
 DENSITY = {"posterior": "density"}
 DENSITIES = DENSITY | {"likelihood": "density"}
 PRIOR = frozenset({"prior"})  # Its terms depend on the prior.
@@ -152,5 +160,9 @@ COMPONENTS = (
     Component(
         "loss", "rae", "vae_runner.losses.regularized.Regularized", RegularizedConfig,
         "embedding_weight weight_decay gradient_penalty spectral_norm",
+    ),
+    Component(
+        "loss", "vq", "vae_runner.losses.vector_quantized.VectorQuantized", VectorQuantizedConfig, "commitment_weight",
+        needs={"posterior": "codebook"}, gives=PRIOR | {"codebook"},
     ),
 )  # fmt: skip

@@ -41,5 +41,8 @@ COMPONENTS = (
         "prior", "real_nvp", "vae_runner.priors.real_nvp.RealNvp", RealNvpConfig, "steps width", needs=TRAINED,
         least_latent=2,
     ),
+    Component(
+        "prior", "categorical", "vae_runner.priors.categorical.Categorical", needs={"posterior": "codes"},
+    ),
     Component("prior", "sphere", "vae_runner.priors.sphere.Sphere", needs={"posterior": "sphere"}),
 )  # fmt: skip

@@ -12,11 +12,15 @@ from numpy.typing import NDArray
 from vae_runner.compat.keras import sums_no_gradients
 from vae_runner.datasets.pipeline import Batches, Share
 from vae_runner.distributions.base import Noise
+from vae_runner.distributions.codes import CodeDistribution, perplexity
 from vae_runner.losses.base import AUTOENCODER, Batch, Loss
 from vae_runner.models.autoencoder import Autoencoder, to_unit_interval
+from vae_runner.posteriors.base import CodePosterior
 from vae_runner.runtime.hardware import Hardware
 from vae_runner.training.noise import GivenNoise, Request, RequestedNoise, StatelessNoise
 from vae_runner.training.schedules import LearningRate
+
+OF_CODES = ("perplexity", "usage")  # what an evaluation measures of codes
 
 
 class Player(NamedTuple):
@@ -30,15 +34,17 @@ class Player(NamedTuple):
 class Sums(NamedTuple):
     """What a loop has added up so far; divided by `images`, means over images."""
 
-    terms: NDArray[np.float64]  # [1 + number of terms]: loss and terms, each times the images of its batch
+    terms: NDArray[
+        np.float64
+    ]  # loss, terms, and after evaluation the codes' frequencies, each times its batch's images
     images: float
     bad_step: int  # the first step of the call whose loss is not finite, or −1
     bad_terms: NDArray[np.float64]  # the loss and terms of that step
 
     @classmethod
-    def zero(cls, names: int) -> Self:
-        """Return the sums before the first step, of `names` values."""
-        return cls(np.zeros(names), 0.0, -1, np.zeros(names))
+    def zero(cls, values: int) -> Self:
+        """Return the sums before the first step, of so many values."""
+        return cls(np.zeros(values), 0.0, -1, np.zeros(values))
 
 
 class Place(NamedTuple):
@@ -70,6 +76,8 @@ class InnerLoop:
     ) -> None:
         """Compile nothing yet; with `binarizes`, each training step draws black and white images of grey ones."""
         self.names = ("loss", *loss.terms)
+        posterior = autoencoder.posterior
+        self._codes = posterior.codes if isinstance(posterior, CodePosterior) else 0
         self._autoencoder = autoencoder
         self._loss = loss
         self._players = players
@@ -90,6 +98,23 @@ class InnerLoop:
         self._compiled_train = tf.function(partial(self._loop, self._train_step))
         self._compiled_evaluate = tf.function(partial(self._loop, self._evaluation_step))
 
+    @property
+    def evaluated_names(self) -> tuple[str, ...]:
+        """Return the names of what an evaluation measures: the loss, its terms, and where z is codes their use."""
+        return (*self.names, *(OF_CODES if self._codes else ()))
+
+    def means(self, sums: Sums) -> dict[str, float]:
+        """Return by name what sums over images come to: means, and of codes how many are in use.
+
+        The perplexity exp(−Σ f log f) of the codes' frequencies f is their number, were all equally frequent; the usage
+        is the part of them that occurs at all.
+        """
+        means, frequencies = np.split(sums.terms / sums.images, [len(self.names)])
+        of_codes = []
+        if frequencies.size:
+            of_codes = [perplexity(frequencies), float(np.mean(frequencies > 0))]
+        return dict(zip(self.evaluated_names, [*means.tolist(), *of_codes], strict=False))
+
     def train(
         self, batches: Batches, shares: Iterator[Share], first_step: int, steps: int, before: Sums | None = None
     ) -> Sums:
@@ -97,6 +122,7 @@ class InnerLoop:
 
         The sums go in and come out, so that they do not depend on how an epoch is cut into calls.
         """
+        before = before or Sums.zero(len(self.names))
         return self._call(self._compiled_train, batches, shares, first_step, steps, before)
 
     def evaluate(
@@ -106,6 +132,7 @@ class InnerLoop:
 
         Weights of terms are at their final values.
         """
+        before = before or Sums.zero(len(self.names) + self._codes)
         return self._call(self._compiled_evaluate, batches, shares, first, steps, before)
 
     def _call(
@@ -115,9 +142,8 @@ class InnerLoop:
         shares: Iterator[Share],
         first: int,
         steps: int,
-        before: Sums | None,
+        before: Sums,
     ) -> Sums:
-        before = before or Sums.zero(len(self.names))
         terms, images, bad_step, bad_terms = compiled(
             batches,
             shares,
@@ -142,7 +168,7 @@ class InnerLoop:
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         """Run `step` with the numbers from `first` on; return the sums, and the first number with values not finite."""
         bad_step = tf.constant(-1, tf.int64)
-        bad_terms = tf.zeros([len(self.names)], tf.float64)
+        bad_terms = tf.zeros_like(sums)
         for i in tf.range(steps):
             number = first + i
             of_replicas = self._strategy.run(step, args=(batches, next(shares), number))
@@ -203,7 +229,16 @@ class InnerLoop:
         self, pixels: tf.Tensor, labels: tf.Tensor | None, noise: Noise | list[tf.Tensor], place: Place
     ) -> tf.Tensor:
         # Warm-ups count as over, so that the epochs of a run can be compared.
-        return self._losses(pixels, labels, noise, place, tf.constant(np.inf), training=False)[1]
+        values = self._losses(pixels, labels, noise, place, tf.constant(np.inf), training=False)[1]
+        if not self._codes:
+            return values
+        posterior = self._autoencoder.encode(to_unit_interval(pixels), labels)
+        assert isinstance(posterior, CodeDistribution)
+        part = 1 / tf.cast(tf.size(posterior.codes), tf.float32)
+        frequencies = tf.math.unsorted_segment_sum(
+            tf.fill(tf.shape(posterior.codes), part), posterior.codes, self._codes
+        )
+        return tf.concat([values, frequencies], axis=0)
 
     def _losses(
         self,
