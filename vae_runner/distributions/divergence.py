@@ -44,6 +44,12 @@ def _laplace_standard_normal(q: Laplace, p: StandardNormal) -> tf.Tensor:
     return cross_entropy - 1 - math.log(2) - q.log_scale
 
 
+def _laplace_gaussian(q: Laplace, p: DiagonalGaussian) -> tf.Tensor:
+    """Return the divergence of both after a change of coordinates in which p is N(0, I)."""
+    whitened = Laplace((q.mean - p.mean) * tf.exp(-p.log_var / 2), q.log_scale - p.log_var / 2)
+    return _laplace_standard_normal(whitened, StandardNormal(int(q.mean.shape[1])))
+
+
 def _full_gaussian_standard_normal(q: FullGaussian, p: StandardNormal) -> tf.Tensor:
     """Return ½ (‖scale‖² + ‖mean‖² − dimensions) − Σ log diag(scale)."""
     trace = tf.reduce_sum(tf.square(q.scale), axis=[1, 2])
@@ -77,6 +83,7 @@ FACTORISED: dict[tuple[type, type], Callable[..., tf.Tensor]] = {
     (DiagonalGaussian, StandardNormal): _gaussian_standard_normal,
     (DiagonalGaussian, DiagonalGaussian): _gaussian_gaussian,
     (Laplace, StandardNormal): _laplace_standard_normal,
+    (Laplace, DiagonalGaussian): _laplace_gaussian,
 }
 # Closed forms, `[batch]`, for other pairs.
 JOINT: dict[tuple[type, type], Callable[..., tf.Tensor]] = {

@@ -1,9 +1,10 @@
 """The losses that a run can choose, with their keys."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vae_runner.config.keys import key
-from vae_runner.config.registry import Built, Component
+from vae_runner.config.registry import Built, Component, Need
 from vae_runner.errors import UserError
 
 
@@ -12,6 +13,11 @@ class ReconstructionConfig(Built):
     """The keys of a loss with a reconstruction term."""
 
     reconstruction_weight: float | None = key(None, minimum=0)
+
+    def needs(self) -> Iterator[Need]:
+        """Yield that only an error is weighed: the weight of a density is 1."""
+        if self.reconstruction_weight not in (None, 1):
+            yield Need("reconstruction_weight", "likelihood", "error")
 
 
 @dataclass
@@ -52,6 +58,13 @@ class VaeConfig(ReconstructionConfig):
         if self.free_bits and self.kl_capacity is not None:
             raise UserError("loss.free_bits and loss.kl_capacity each replace the KL term: leave one of them out")
 
+    def needs(self) -> Iterator[Need]:
+        """Yield that free bits are counted by dimension, and so need the closed KL divergence of each."""
+        yield from super().needs()
+        if self.free_bits:
+            yield Need("free_bits", "posterior", "factorised")
+            yield Need("free_bits", "prior", "factorised")
+
 
 @dataclass
 class TotalCorrelationConfig(ReconstructionConfig):
@@ -81,6 +94,12 @@ class MeanDiscrepancyConfig(ReconstructionConfig):
     mmd_weight: float = key(10.0, minimum=0)
     kernel: str = key("imq", choices=("imq", "rbf"))
 
+    def needs(self) -> Iterator[Need]:
+        """Yield that the KL term is of a density."""
+        yield from super().needs()
+        if self.kl_weight:
+            yield Need("kl_weight", "posterior", "density")
+
 
 @dataclass
 class ImportanceWeightedConfig(Built):
@@ -99,6 +118,11 @@ class ImportanceWeightedConfig(Built):
                 "loss.partial=true trains the encoder by the bounds of several groups of draws: it needs loss.groups "
                 "above 1, loss.gradient=iwae and loss.elbo_weight=0"
             )
+
+    def needs(self) -> Iterator[Need]:
+        """Yield that an estimator without the score takes the posterior's density as a function of z."""
+        if self.gradient != "iwae":
+            yield Need("gradient", "posterior", "every z")
 
 
 @dataclass

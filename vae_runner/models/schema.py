@@ -1,9 +1,10 @@
 """The networks that a run can choose, with their keys."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from vae_runner.config.keys import Mixed, key
-from vae_runner.config.registry import Built, Component
+from vae_runner.config.registry import Built, Component, Need
 from vae_runner.errors import UserError
 
 MAX_WIDTH = 65536
@@ -16,6 +17,13 @@ class NetworkConfig(Built):
 
     output_bias: str = key("zero", choices=("zero", "mean"))
     conditional: bool = False  # `build` is called with `classes` where this is true
+
+    def needs(self) -> Iterator[Need]:
+        """Yield the labels of a conditional network, and a mean for its decoder to begin at."""
+        if self.conditional:
+            yield Need("conditional", "dataset", "labels")
+        if self.output_bias == "mean":
+            yield Need("output_bias", "likelihood", "mean")
 
 
 @dataclass

@@ -67,7 +67,8 @@ MAX_LEVELS = 256
 VECTOR = frozenset({"vector"})
 DENSITY = frozenset({"density"})
 CODES = frozenset({"codes"})
-EVERYWHERE = VECTOR | DENSITY | {"everywhere"}
+AT_EVERY_Z = DENSITY | {"every z"}
+EVERYWHERE = VECTOR | AT_EVERY_Z | {"everywhere"}
 FACTORISED = EVERYWHERE | {"factorised"}
 
 COMPONENTS = (
@@ -80,7 +81,7 @@ COMPONENTS = (
     Component("posterior", "laplace", "vae_runner.posteriors.laplace.Laplace", gives=FACTORISED),
     Component(
         "posterior", "power_spherical", "vae_runner.posteriors.power_spherical.PowerSpherical",
-        gives=DENSITY | {"sphere"},
+        gives=AT_EVERY_Z | {"sphere"},
     ),
     Component("posterior", "point", "vae_runner.posteriors.point.Point", gives=VECTOR),
     Component(
