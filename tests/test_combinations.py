@@ -91,7 +91,7 @@ CLASSES_GIVE: dict[tuple[str, str], Callable[[Any], bool]] = {  # whether a comp
 
 def of_zeros(posterior: Posterior) -> Distribution:
     """Return the posterior of two images for which the encoder gives zeros."""
-    posterior.create_weights((8, 8, 1), 3, 0)
+    posterior.create_weights((8, 8, 1), (3,), 0)
     shapes = posterior.parameters((3,))
     return posterior.distribution({name: tf.zeros([2, *shape]) for name, shape in shapes.items()})
 

@@ -118,6 +118,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "model=conv": {
         "model._target_": "vae_runner.models.conv.build",
         "model.conditional": False,
+        "model.latent": "vector",
         "model.depth": None,
         "model.downsamplings": None,
         "model.filters": None,
@@ -889,6 +890,7 @@ CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
             "model.normalization": ("batch", "layer", "none"),
             "model.activation": ACTIVATIONS,
             "model.output_bias": ("zero", "mean"),
+            **({"model.latent": ("vector", "spatial")} if name == "conv" else {}),
         }
         for name in ("conv", "mlp")
     },

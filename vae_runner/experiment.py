@@ -1,5 +1,6 @@
 """From a configuration to the parts of an experiment, and the checks that they fit each other."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -156,6 +157,7 @@ def build_autoencoder(config: Config, image_shape: tuple[int, int, int], classes
     network = keys_of(config.model)
     network.pop("output_bias", None)
     conditional = network.pop("conditional", False)
+    spatial = network.pop("latent", "vector") == "spatial"
     if not conditional and not families["prior"].needs_labels:
         classes = 0
     elif not classes:
@@ -168,14 +170,22 @@ def build_autoencoder(config: Config, image_shape: tuple[int, int, int], classes
             f"model.conditional=true: {network['_target_']} has no argument `classes`, how many labels there are: add "
             "it, and a second input to both networks, the label, one-hot; or leave model.conditional out"
         )
-    labels = {"classes": classes} if conditional else {}
+    if spatial and not takes(network, "model", "spatial"):
+        raise UserError(
+            f"model.latent=spatial: {network['_target_']} has no argument `spatial`: add it, and with it let the "
+            "encoder give maps and the decoder take them; or leave model.latent out"
+        )
+    asked = {"classes": classes} if conditional else {}
+    if spatial:
+        asked["spatial"] = True
     encoder, decoder = build(
         network, "model", image_shape=image_shape, latent=config.latent, posterior=families["posterior"],
-        likelihood=families["likelihood"], **labels,
+        likelihood=families["likelihood"], **asked,
     )  # fmt: skip
+    latent_shape = (*decoder.inputs[0].shape[1:-1], config.latent)
     for family in families.values():
-        family.create_weights(image_shape, config.latent, classes)
-    return Autoencoder(encoder, decoder, **families, classes=classes)
+        family.create_weights(image_shape, latent_shape, classes)
+    return Autoencoder(encoder, decoder, **families, classes=classes, dimensions=math.prod(latent_shape))
 
 
 def build_loss(part: Built | Mapping[str, object]) -> Loss:

@@ -68,8 +68,9 @@ class Config(Keys):
         """Refuse what no optimizer takes, too few latent dimensions, and images without the labels that are needed."""
         acceleration.check_clipping(keys_of(self.optimizer))
         posterior, prior = (registry.by_target(keys_of(part).get("_target_")) for part in (self.posterior, self.prior))
+        spatial = keys_of(self.model).get("latent") == "spatial"  # Then the number of positions is not known yet.
         for component in (posterior, prior):
-            if component and self.latent < component.least_latent:
+            if not spatial and component and self.latent < component.least_latent:
                 raise UnfitError(
                     f"latent={self.latent}: {component.group}={component.name} needs at least "
                     f"{component.least_latent} dimensions of z: choose latent={component.least_latent}, or another "

@@ -9,6 +9,7 @@ from vae_runner.errors import UserError
 
 MAX_WIDTH = 65536
 ACTIVATIONS = ("leaky_relu", "relu", "elu", "selu", "gelu", "silu", "softplus", "tanh")  # Keras's names
+LATENTS = ("vector", "spatial")  # `build` is called with `spatial` where it is the second
 
 
 @dataclass
@@ -30,6 +31,7 @@ class NetworkConfig(Built):
 class ConvConfig(NetworkConfig):
     """The tutorial's family of convolutional networks."""
 
+    latent: str = key("vector", choices=LATENTS)
     depth: int | None = key(None, minimum=1, maximum=32, unit="blocks")
     downsamplings: int | None = key(None, minimum=0, maximum=32, unit="blocks of stride 2")
     filters: Mixed[int | list[int] | None] = None  # of every block, or of each
@@ -110,7 +112,7 @@ def _are_widths(values: object) -> bool:
 
 
 SHOWN = "normalization activation output_bias conditional"
-CONV_SHOWN = f"depth filters downsamplings kernel_size {SHOWN}"
+CONV_SHOWN = f"latent depth filters downsamplings kernel_size {SHOWN}"
 COMPONENTS = (
     Component("model", "conv", "vae_runner.models.conv.build", ConvConfig, CONV_SHOWN),
     Component("model", "mlp", "vae_runner.models.mlp.build", MlpConfig, f"depth width widths {SHOWN}"),
