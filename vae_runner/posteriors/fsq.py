@@ -24,12 +24,13 @@ class FiniteScalarQuantizer(CodePosterior):
     def __init__(self, levels: int | Sequence[int]) -> None:
         self._given = levels
 
-    def create_weights(self, image_shape: tuple[int, int, int], latent: int, classes: int) -> None:
+    def create_weights(self, image_shape: tuple[int, int, int], latent_shape: tuple[int, ...], classes: int) -> None:
         """Create no weights, but count the codes of a position.
 
         Raises:
             UserError: `levels` are not as many as the channels of z, or make too many codes.
         """
+        latent = latent_shape[-1]
         given = [self._given] * latent if isinstance(self._given, int) else list(self._given)
         if len(given) != latent:
             raise UserError(

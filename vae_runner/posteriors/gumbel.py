@@ -38,7 +38,7 @@ class Gumbel(CodePosterior):
 
     def parameters(self, latent: Shape) -> dict[str, Shape]:
         """Return a logit for each category of each variable."""
-        return {"logits": self.z_shape(latent)}
+        return {"logits": (*latent, self.codes)}
 
     def positions(self, z_size: int) -> int:
         """Return how many variables a z of `z_size` numbers is."""
@@ -50,8 +50,7 @@ class Gumbel(CodePosterior):
 
     def distribution(self, parameters: Mapping[str, tf.Tensor]) -> Categorical:
         """Return the categorical variables of a batch."""
-        logits = parameters["logits"]
-        return Categorical(tf.reshape(logits, [-1, self.positions(logits.shape[1]), self.codes]))
+        return Categorical(parameters["logits"])
 
     def fitted(
         self, distribution: Distribution, noise: Noise, epoch: tf.Tensor, gather: Callable[[tf.Tensor], tf.Tensor]

@@ -32,9 +32,9 @@ class VectorQuantizer(CodePosterior, keras.layers.Layer):
         self._update, self._decay, self._cosine = update, decay, cosine
         self._kmeans, self._restart_below = kmeans, restart_below
 
-    def create_weights(self, image_shape: tuple[int, int, int], latent: int, classes: int) -> None:
+    def create_weights(self, image_shape: tuple[int, int, int], latent_shape: tuple[int, ...], classes: int) -> None:
         """Create the codebook and how often its vectors are taken, as moving averages of the last batches."""
-        self._size = latent
+        self._size = latent_shape[-1]
         uniform = keras.initializers.RandomUniform(-1.0, 1.0)
         self._codebook = self.add_weight(
             shape=(self.codes, self._size), initializer=uniform, dtype="float32", trainable=self._update == "loss",
