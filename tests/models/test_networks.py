@@ -10,12 +10,12 @@ from tests.networks import build
 from tests.training.test_experiment import configured
 from vae_runner.experiment import build_experiment
 from vae_runner.likelihoods.gaussian_per_pixel import GaussianPerPixel
-from vae_runner.models import burgess, conv, gated_mlp, linear, mlp
+from vae_runner.models import burgess, conv, gated_mlp, linear, mlp, resnet
 from vae_runner.models.schema import ACTIVATIONS
 from vae_runner.runtime.hardware import setup
 from vae_runner.training.stopwatch import Stopwatch
 
-NETWORKS = (conv, mlp, gated_mlp, burgess, linear)
+NETWORKS = (conv, resnet, mlp, gated_mlp, burgess, linear)
 
 
 @pytest.mark.parametrize("model", NETWORKS, ids=lambda model: model.__name__.rpartition(".")[2])
@@ -67,6 +67,7 @@ def test_every_activation_is_kerass_and_in_place_of_the_others(model: ModuleType
         ("linear", ("likelihood=gaussian", "likelihood.squash_mean=false", "optimizer=rmsprop")),
         ("gated_mlp", ("posterior=power_spherical", "prior=sphere", "optimizer=adamax")),
         ("burgess", ("model.conditional=true", "schedule.warmup_epochs=0.5")),
+        ("resnet", ("model.conditional=true", "model.attention=true", "model.widths=8", "model.downsamplings=1")),
     ],
 )
 def test_a_network_trains_and_every_weight_moves(network: str, others: tuple[str, ...]) -> None:

@@ -1,15 +1,12 @@
 """Latents that are maps: networks give and take maps, and densities are of vectors."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.conftest import mostly_slow
-from tests.models.test_plain_keras import assert_saved_models_load_elsewhere
 from tests.networks import build
 from vae_runner.distributions.divergence import kl_divergence
 from vae_runner.distributions.gaussian import DiagonalGaussian
@@ -119,9 +116,3 @@ def test_the_label_is_joined_to_every_position() -> None:
     by_position = np.abs(images[0] - images[1])[:, ::4, ::4].max(axis=(0, 3))
     assert by_position.shape == (3, 4)
     assert by_position.min() > 1e-5
-
-
-@pytest.mark.parametrize("classes", mostly_slow([0, 4]))
-def test_saved_models_give_and_take_maps(classes: int, tmp_path: Path) -> None:
-    autoencoder = build((9, 13, 3), LATENT, spatial=True, downsamplings=2, classes=classes)
-    assert_saved_models_load_elsewhere(autoencoder, IMAGES, tmp_path, np.array([0, 1, 2]) if classes else None)
