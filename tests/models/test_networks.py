@@ -67,7 +67,6 @@ def test_every_activation_is_kerass_and_in_place_of_the_others(model: ModuleType
         ("linear", ("likelihood=gaussian", "likelihood.squash_mean=false", "optimizer=rmsprop")),
         ("gated_mlp", ("posterior=power_spherical", "prior=sphere", "optimizer=adamax")),
         ("burgess", ("model.conditional=true", "schedule.warmup_epochs=0.5")),
-        ("resnet", ("model.conditional=true", "model.attention=true", "model.widths=8", "model.downsamplings=1")),
     ],
 )
 def test_a_network_trains_and_every_weight_moves(network: str, others: tuple[str, ...]) -> None:

@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.acceleration.comparing import step
 from tests.models.test_plain_keras import assert_saved_models_load_elsewhere
 from tests.networks import build
+from tests.small_experiments import built, problems
+from vae_runner.acceleration.fuse import fuse
 from vae_runner.errors import UserError
 from vae_runner.models import resnet
 from vae_runner.models.resnet import groups, resolution_widths
@@ -113,6 +116,24 @@ def test_widths_say_how_often_an_image_is_halved_unless_that_is_given() -> None:
         resolution_widths((28, 28), 2, [8, 16])
     with pytest.raises(UserError, match=r"28×30: after 5 halvings one pixel is left"):
         resolution_widths((28, 30), None, [8] * 7)
+
+
+@pytest.mark.parametrize("latent", ["vector", "spatial"])
+def test_every_weight_is_trained(latent: str) -> None:
+    network = ("model=resnet", "model.widths=[4,8]", "model.attention=true", f"model.latent={latent}", "latent=2")
+    experiment = built("model.conditional=true", "model.output_bias=mean", network=network)
+    assert experiment.autoencoder.latent_shape == ((4, 4, 2) if latent == "spatial" else (2,))
+    assert not list(problems(experiment, "vae", compiled=False))
+
+
+def test_the_view_that_trains_computes_the_same_with_the_same_gradients() -> None:
+    autoencoder = build((9, 13, 3), 2, model=resnet, spatial=True, widths=[4, 8], attention=True)
+    z = np.random.default_rng(1).normal(size=(2, *autoencoder.latent_shape)).astype(np.float32)
+    for network, inputs in ((autoencoder.encoder, IMAGES), (autoencoder.decoder, z)):
+        plain, fused = (step(one, tf.constant(inputs), network.variables)[0] for one in (network, fuse(network)))
+        for expected, found in zip(plain, fused, strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+            assert np.isfinite(expected).all()
 
 
 def test_saved_models_load_in_safe_mode_where_vae_runner_was_never_imported(tmp_path: Path) -> None:
