@@ -1,7 +1,7 @@
 """Small experiments with any components, and two optimizer steps of one in a single traced function."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 import numpy as np
@@ -18,10 +18,9 @@ from vae_runner.training.noise import StatelessNoise
 from vae_runner.training.stopwatch import Stopwatch
 
 BATCH, FEWER = 16, 12  # images of the two steps; the second batch is like the last of an epoch
-SMALL = (
-    *("dataset=digits", "dataset.limit=40", f"batch_size={BATCH}", "epochs=1", "hardware=cpu"),
-    *("model=mlp", "model.width=8", "latent=3"),
-)
+NETWORK = ("model=mlp", "model.width=8", "latent=3")
+DATA = ("dataset=digits", "dataset.limit=40", f"batch_size={BATCH}", "epochs=1", "hardware=cpu")
+SMALL = (*DATA, *NETWORK)
 FEW = {  # what a choice needs to be small here, or to have images that it can be trained on
     "likelihood=bernoulli": "dataset.binarize=dynamic",
     "prior=vamp": "prior.pseudo_inputs=4",
@@ -33,12 +32,12 @@ FEW = {  # what a choice needs to be small here, or to have images that it can b
 }
 
 
-def built(*overrides: str) -> Experiment:
+def built(*overrides: str, network: Sequence[str] = NETWORK) -> Experiment:
     """Return a small experiment, and let choices in `FEW` have what stands there."""
     register_schemas()
     few = [FEW[override] for override in overrides if override in FEW]
     with initialize_config_module("vae_runner.conf", version_base="1.3"):
-        config = compose("config", [*SMALL, *overrides, *few])
+        config = compose("config", [*DATA, *network, *overrides, *few])
     check(config)
     made = Config.of(config)
     freeze()

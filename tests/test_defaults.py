@@ -129,6 +129,16 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "model.leaky_relu_slope": 0.2,
         "model.output_bias": "zero",
     },
+    "model=resnet": {
+        "model._target_": "vae_runner.models.resnet.build",
+        "model.latent": "spatial",
+        "model.downsamplings": None,
+        "model.widths": None,
+        "model.blocks": 1,
+        "model.attention": False,
+        "model.output_bias": "zero",
+        "model.conditional": False,
+    },
     "model=mlp": {
         "model._target_": "vae_runner.models.mlp.build",
         "model.conditional": False,
@@ -767,6 +777,7 @@ BOUNDS = {
         "model.batch_norm_momentum": "[0.0, 1.0)",
         "model.leaky_relu_slope": "[0.0, 1.0]",
     },
+    "model=resnet": {"model.downsamplings": "[0, 32]", "model.blocks": "[1, 32]"},
     "model=mlp": {
         "model.depth": "[1, 32]",
         "model.width": "[1, 65536]",
@@ -894,6 +905,7 @@ CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
         }
         for name in ("conv", "mlp")
     },
+    "model=resnet": {"model.latent": ("vector", "spatial"), "model.output_bias": ("zero", "mean")},
     "model=burgess": {"model.activation": ACTIVATIONS, "model.output_bias": ("zero", "mean")},
     **{f"model={name}": {"model.output_bias": ("zero", "mean")} for name in ("gated_mlp", "linear")},
     "hardware=auto": {

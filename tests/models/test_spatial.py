@@ -1,6 +1,6 @@
 """Latents that are maps: networks give and take maps, and densities are of vectors."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import keras
@@ -8,12 +8,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.conftest import mostly_slow
-from tests.models.test_plain_keras import assert_saved_models_load_elsewhere
+from tests.combinations import fits, names
 from tests.networks import build
+from tests.small_experiments import built, problems
 from vae_runner.distributions.divergence import kl_divergence
 from vae_runner.distributions.gaussian import DiagonalGaussian
 from vae_runner.errors import UserError
+from vae_runner.figures.interpolations import interpolations
+from vae_runner.figures.latent_space import latent_space
+from vae_runner.figures.manifold import manifold
+from vae_runner.figures.samples import samples, samples_uniform
+from vae_runner.figures.trained import Trained
+from vae_runner.figures.traversals import traversals
 from vae_runner.posteriors.base import Posterior, Shape
 from vae_runner.posteriors.planar import Planar
 from vae_runner.posteriors.power_spherical import PowerSpherical
@@ -121,7 +127,59 @@ def test_the_label_is_joined_to_every_position() -> None:
     assert by_position.min() > 1e-5
 
 
-@pytest.mark.parametrize("classes", mostly_slow([0, 4]))
-def test_saved_models_give_and_take_maps(classes: int, tmp_path: Path) -> None:
-    autoencoder = build((9, 13, 3), LATENT, spatial=True, downsamplings=2, classes=classes)
-    assert_saved_models_load_elsewhere(autoencoder, IMAGES, tmp_path, np.array([0, 1, 2]) if classes else None)
+CONV = ("model=conv", "model.latent=spatial", "model.downsamplings=1", "model.filters=4", "latent=2")
+
+
+def of_each_posterior() -> Iterator[tuple[str, ...]]:
+    """Yield for each posterior that makes maps a prior and a loss that fit it; priors take turns."""
+    taken = dict.fromkeys(names("prior"), 0)
+    for posterior in names("posterior"):
+        if posterior == "power_spherical":
+            continue
+        for loss in names("loss"):
+            fitting = [name for name in taken if fits(posterior=posterior, prior=name, loss=loss)]
+            if fitting:
+                prior = min(fitting, key=taken.__getitem__)
+                taken[prior] += 1
+                yield posterior, prior, loss
+                break
+
+
+@pytest.mark.parametrize(
+    ("posterior", "prior", "loss"),
+    [
+        chosen if number < 2 else pytest.param(*chosen, marks=pytest.mark.slow)
+        for number, chosen in enumerate(of_each_posterior())
+    ],
+)
+def test_every_posterior_and_prior_train_on_maps(posterior: str, prior: str, loss: str) -> None:
+    experiment = built(f"posterior={posterior}", f"prior={prior}", f"loss={loss}", network=CONV)
+    assert experiment.autoencoder.latent_shape[:2] == (4, 4)
+    assert not list(problems(experiment, loss, compiled=False))
+
+
+def test_one_number_a_position_is_enough_for_a_flow_of_several_dimensions() -> None:
+    experiment = built("prior=real_nvp", "latent=1", network=CONV)
+    assert experiment.autoencoder.latent == 16
+
+
+def test_figures_of_a_spatial_model_are_those_of_many_dimensions() -> None:
+    experiment = built(network=CONV)
+    dataset = experiment.dataset
+    trained = Trained(experiment.fused, dataset.test, dataset.label_names, [], epoch=1, seed=0)
+    assert trained.posterior["mean"].shape == (len(trained.embedded), 32)
+    assert manifold(trained, 3) is None
+    for figure in (samples(trained, 2, 2), samples_uniform(trained, 2, 2), traversals(trained, 2, 3)):
+        assert figure is not None
+    drawn = interpolations(trained, 2, 3)
+    assert drawn is not None
+    assert "(4×4×2 latent space)" in latent_space(trained).get_suptitle()
+
+
+def test_a_network_that_makes_no_maps_is_refused(tmp_path: Path, refusal: Callable[..., str]) -> None:
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "conf" / "model" / "mine.yaml").write_text(
+        "_target_: vae_runner.models.mlp.build\nwidth: 8\nlatent: spatial\n"
+    )
+    said = refusal("vae-run", "--config-dir", "conf", "model=mine", "dataset.limit=20", cwd=tmp_path)
+    assert "model.latent=spatial: vae_runner.models.mlp.build has no argument `spatial`" in said

@@ -32,7 +32,7 @@ def latent_space(trained: Trained) -> Figure | None:
     points, names = plane(trained.posterior["mean"])
     scatter(axes, points, trained.embedded.labels, trained.label_names)
     axes.set(xlabel=names[0], ylabel=names[1])
-    title = f"Embeddings of {len(points):,} test images ({trained.autoencoder.latent}-D latent space)"
+    title = f"Embeddings of {len(points):,} test images ({trained.autoencoder.latent_size} latent space)"
     figure.suptitle(title, fontsize=10)
     return figure
 

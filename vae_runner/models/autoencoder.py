@@ -49,6 +49,11 @@ class Autoencoder:
         return len(self.latent_shape) > 1
 
     @property
+    def latent_size(self) -> str:
+        """Return the number of latent dimensions in words, as "2-D", or "7×7×4" of a map."""
+        return "×".join(map(str, self.latent_shape)) if self.is_spatial else f"{self.latent}-D"
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         """Return height, width and channels."""
         return tuple(self.encoder.inputs[0].shape[1:])

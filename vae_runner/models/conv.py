@@ -7,7 +7,14 @@ import keras
 from vae_runner.errors import UserError
 from vae_runner.likelihoods.base import Likelihood
 from vae_runner.models.layers import activation as activation_layer
-from vae_runner.models.layers import convolution_pixels, crop, halvings, image_inputs, through_latent
+from vae_runner.models.layers import (
+    check_downsamplings,
+    convolution_pixels,
+    crop,
+    halvings,
+    image_inputs,
+    through_latent,
+)
 from vae_runner.models.layers import normalization as normalization_layers
 from vae_runner.posteriors.base import Posterior
 
@@ -87,12 +94,7 @@ def block_strides(size: tuple[int, int], depth: int | None, downsamplings: int |
             f"model.downsamplings={downsamplings} does not fit model.depth={depth}: each downsampling is one of the "
             f"blocks; give at most {depth}, or a larger depth"
         )
-    possible = (min(size) - 1).bit_length()
-    if downsamplings > possible:
-        raise UserError(
-            f"model.downsamplings={downsamplings} does not fit images of {size[0]}×{size[1]}: after {possible} "
-            f"halvings one pixel is left; give at most {possible}"
-        )
+    check_downsamplings(size, downsamplings)
     extra = depth - downsamplings
     return [1] * (extra - extra // 2) + [2] * downsamplings + [1] * (extra // 2)
 

@@ -133,6 +133,16 @@ def halvings(size: tuple[int, int], smallest: int) -> int:
     return count
 
 
+def check_downsamplings(size: tuple[int, int], downsamplings: int) -> None:
+    """Refuse more downsamplings than images of this size, (height, width), can be halved."""
+    possible = (min(size) - 1).bit_length()
+    if downsamplings > possible:
+        raise UserError(
+            f"model.downsamplings={downsamplings} does not fit images of {size[0]}×{size[1]}: after {possible} "
+            f"halvings one pixel is left; give at most {possible}"
+        )
+
+
 def convolution_pixels(
     x: keras.KerasTensor, parameters: Mapping[str, PixelParameter], kernel_size: int, stride: int, size: Sequence[int]
 ) -> dict[str, keras.KerasTensor]:

@@ -25,6 +25,9 @@ def show_summary(
     classes = f", {len(dataset.label_names)} classes" if dataset.label_names else ""
     binary = f", binarize={dataset.binarize}" if dataset.binarize != "none" else ""
     log.info("Dataset: %s images of %s%s%s", sizes, _shape(dataset.image_shape), classes, binary)
+    if autoencoder.is_spatial:
+        numbers, pixels = f"{autoencoder.latent:,}", f"{math.prod(autoencoder.image_shape):,}"
+        log.info("Latent: %s, %s numbers for the %s of an image", autoencoder.latent_size, numbers, pixels)
     networks = {model.name: summarize(model) for model in (autoencoder.encoder, autoencoder.decoder)}
     if layers:
         for name, rows in networks.items():
