@@ -8,6 +8,7 @@ from vae_runner.errors import UnfitError
 
 MEANINGS = {  # of what a component may give, as the end of "needs a posterior …", "a dataset …" or "a loss …"
     "density": "with a density",
+    "error": "that is an error and no density",
     "everywhere": "of vectors whose density is known at every z",
     "factorised": "whose dimensions are independent",
     "vector": "of vectors in all of space",

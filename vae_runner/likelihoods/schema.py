@@ -45,10 +45,12 @@ def _density(name: str, place: str, schema: type[Built] = Built, shown: str = ""
     return Component("likelihood", name, f"vae_runner.likelihoods.{place}", schema, shown, gives=frozenset({"density"}))
 
 
+ERROR = frozenset({"error"})
+
 COMPONENTS = (
-    Component("likelihood", "mse", "vae_runner.likelihoods.mse.MeanSquaredError"),
-    Component("likelihood", "cross_entropy", "vae_runner.likelihoods.cross_entropy.CrossEntropy"),
-    Component("likelihood", "ms_ssim", "vae_runner.likelihoods.ms_ssim.MsSsim"),
+    Component("likelihood", "mse", "vae_runner.likelihoods.mse.MeanSquaredError", gives=ERROR),
+    Component("likelihood", "cross_entropy", "vae_runner.likelihoods.cross_entropy.CrossEntropy", gives=ERROR),
+    Component("likelihood", "ms_ssim", "vae_runner.likelihoods.ms_ssim.MsSsim", gives=ERROR),
     _density("gaussian", "gaussian.Gaussian", SharedScaleConfig, "scale"),
     _density("gaussian_per_pixel", "gaussian_per_pixel.GaussianPerPixel", PixelScaleConfig),
     _density("bernoulli", "bernoulli.Bernoulli"),
