@@ -21,11 +21,15 @@ BATCH, FEWER = 16, 12  # images of the two steps; the second batch is like the l
 NETWORK = ("model=mlp", "model.width=8", "latent=3")
 DATA = ("dataset=digits", "dataset.limit=40", f"batch_size={BATCH}", "epochs=1", "hardware=cpu")
 SMALL = (*DATA, *NETWORK)
+DISCRIMINATOR = "loss.discriminator_width=2"
+OPPOSED = ("factor_vae", "aae", "wae_gan", "vae_gan", "kl_autoencoder")
 FEW = {  # what a choice needs to be small here, or to have images that it can be trained on
     "likelihood=bernoulli": "dataset.binarize=dynamic",
     "prior=vamp": "prior.pseudo_inputs=4",
     "prior=real_nvp": "prior.steps=2",
     **{f"posterior={flow}": "posterior.steps=2" for flow in ("planar", "householder", "sylvester", "iaf", "real_nvp")},
+    **dict.fromkeys((f"loss={loss}" for loss in ("factor", "aae", "vae_gan", "patch_gan")), DISCRIMINATOR),
+    **dict.fromkeys((f"method={method}" for method in OPPOSED), DISCRIMINATOR),
     "method=real_nvp_prior": "prior.steps=2",
     "method=vampprior": "prior.pseudo_inputs=4",
     "method=mixture_prior": "prior.components=4",
@@ -66,7 +70,7 @@ def two_steps(experiment: Experiment, compiled: bool = True) -> dict[str, float]
         share = Share(labels, zero, tf.cast(count, tf.float64), count, labels)
         place = Place(zero, count, share.weight, BATCH, len(split))
         noise, other = (StatelessNoise(0, of, share, count) for of in (number, -1 - number))
-        trained = inner._apply_gradients(pixels, labels, noise, place, tf.constant(0.0), tf.constant(1.0))
+        trained = inner._apply_gradients(pixels, labels, noise, place, number, tf.constant(1.0))
         with tf.control_dependencies([trained]):
             return trained, inner._evaluate_loss(pixels, labels, other, place)
 

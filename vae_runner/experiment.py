@@ -211,7 +211,7 @@ def build_players(
     named, players = loss.players(autoencoder), {}
     if not (
         isinstance(own_optimizers, Mapping)
-        and all(keys is None or isinstance(keys, Mapping) for keys in own_optimizers.values())
+        and all(keys is None or isinstance(keys, (Mapping, Built)) for keys in own_optimizers.values())
     ):
         raise UserError("loss.players: give the names of players, and below each the keys of its optimizer")
     if unknown := min(own_optimizers.keys() - named.keys(), default=None):
@@ -219,7 +219,8 @@ def build_players(
         raise UserError(f"loss.players.{unknown}: the loss has no such player.{hint} It has {', '.join(named)}.")
     for name, variables in named.items():
         own = own_optimizers.get(name)
-        keys, path = (own, f"loss.players.{name}") if own else (keys_of(config.optimizer), "optimizer")
+        optimizer, path = (own, f"loss.players.{name}") if own else (config.optimizer, "optimizer")
+        keys = keys_of(optimizer)
         if "learning_rate" not in keys:
             raise UserError(f"{path} has no learning_rate: its YAML needs that key, the highest one of the run")
         learning_rate = LearningRate(keys["learning_rate"], schedule, config.epochs, steps_per_epoch)

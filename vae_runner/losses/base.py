@@ -13,6 +13,8 @@ from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.posteriors.base import Posterior
 
 AUTOENCODER = "autoencoder"  # the player that every loss has
+DECODER = "decoder"  # the player that trains p(x|z) where it minimises something else than the encoder
+DISCRIMINATOR = "discriminator"  # the player that tells two kinds of z, or of images, from each other
 
 
 class Batch(NamedTuple):
@@ -26,6 +28,8 @@ class Batch(NamedTuple):
     first: tf.Tensor = 0  # int64 scalar: where in the batch of all replicas this one's images begin
     # From values of this replica's images, `[images, …]`, to those of all replicas, `[images of the batch, …]`.
     gather: Callable[[tf.Tensor], tf.Tensor] = tf.identity
+    average: Callable[[tf.Tensor], tf.Tensor] = tf.identity  # from a mean over this replica's images to the batch's
+    step: tf.Tensor = 0  # int64 scalar: how many steps are done; in evaluation as if training were over
 
 
 class Loss:

@@ -10,13 +10,11 @@ import tensorflow as tf
 
 from vae_runner.distributions.base import Distribution, Noise
 from vae_runner.errors import UserError
-from vae_runner.losses.base import AUTOENCODER, Batch, Loss
+from vae_runner.losses.base import AUTOENCODER, DECODER, Batch, Loss
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.models.layers import batch_normalizations
 
 log = logging.getLogger(__name__)
-
-DECODER = "decoder"  # the player that minimises the bound of all draws, where the encoder has another
 
 
 class Weights(NamedTuple):

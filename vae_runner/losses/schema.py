@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from vae_runner.config.keys import key
 from vae_runner.config.registry import Built, Component, Need
@@ -151,6 +153,69 @@ class VectorQuantizedConfig(ReconstructionConfig):
     commitment_weight: float = key(0.25, minimum=0)
 
 
+class OpposedConfig(Built):
+    """The keys of a loss with a discriminator."""
+
+    players: dict[str, Any] = field(default_factory=dict)  # the keys of an optimizer for each of its players' names
+    discriminator_width: int = key(1000, minimum=1, maximum=65536)
+
+
+@dataclass
+class LatentDiscriminatorConfig(OpposedConfig, ReconstructionConfig):
+    """The keys of a loss with a discriminator of z."""
+
+    discriminator_depth: int = key(6, minimum=1, maximum=100, unit="hidden layers")
+
+
+@dataclass
+class FactorConfig(LatentDiscriminatorConfig):
+    """The FactorVAE's loss."""
+
+    total_correlation_weight: float = key(10.0, minimum=0)
+
+
+@dataclass
+class AdversarialConfig(LatentDiscriminatorConfig):
+    """The adversarial autoencoder's loss."""
+
+    adversarial_weight: float = key(10.0, minimum=0)
+    discriminator_depth: int = key(2, minimum=1, maximum=100, unit="hidden layers")
+
+
+@dataclass
+class VaeGanConfig(OpposedConfig):
+    """The loss of VAE/GAN."""
+
+    kl_weight: float = key(1.0, minimum=0)
+    feature_weight: float = key(1e-5, minimum=0)
+    discriminator_width: int = key(32, minimum=1, maximum=4096, unit="filters")
+
+
+@dataclass
+class PatchGanConfig(OpposedConfig, ReconstructionConfig):
+    """The loss of autoencoders for latent diffusion."""
+
+    kl_weight: float = key(0.0, minimum=0)
+    commitment_weight: float = key(0.0, minimum=0)
+    adversarial: str = key("hinge", choices=("hinge", "non_saturating"))
+    adversarial_weight: float = key(0.5, minimum=0)
+    adversarial_from: int = key(0, minimum=0, unit="steps")
+    weight_by_gradients: bool = True
+    discriminator_width: int = key(64, minimum=1, maximum=4096, unit="filters")
+    discriminator_depth: int = key(3, minimum=1, maximum=16, unit="halvings")
+    perceptual_model: str | None = None
+    perceptual_layers: str = key("all", choices=("all", "last"))
+    perceptual_weight: float = key(1.0, minimum=0)
+
+    def needs(self) -> Iterator[Need]:
+        """Yield that the terms of z are of a density, or of a codebook."""
+        yield from super().needs()
+        if self.kl_weight:
+            yield Need("kl_weight", "posterior", "density")
+        if self.commitment_weight:
+            yield Need("commitment_weight", "posterior", "codebook")
+
+
 DENSITY = {"posterior": "density"}
 DENSITIES = DENSITY | {"likelihood": "density"}
 PRIOR = frozenset({"prior"})  # Its terms depend on the prior.
@@ -188,5 +253,18 @@ COMPONENTS = (
     Component(
         "loss", "vq", "vae_runner.losses.vector_quantized.VectorQuantized", VectorQuantizedConfig, "commitment_weight",
         needs={"posterior": "codebook"}, gives=PRIOR | {"codebook"},
+    ),
+    Component(
+        "loss", "factor", "vae_runner.losses.factor.Factor", FactorConfig, "total_correlation_weight", needs=DENSITY,
+        gives=PRIOR,
+    ),
+    Component("loss", "aae", "vae_runner.losses.adversarial.Adversarial", AdversarialConfig, "adversarial_weight"),
+    Component(
+        "loss", "vae_gan", "vae_runner.losses.vae_gan.VaeGan", VaeGanConfig, "kl_weight feature_weight",
+        needs=DENSITY | {"likelihood": "error"}, gives=PRIOR,
+    ),
+    Component(
+        "loss", "patch_gan", "vae_runner.losses.patch_gan.PatchGan", PatchGanConfig,
+        "kl_weight adversarial_weight adversarial_from perceptual_model", gives=frozenset({"codebook"}),
     ),
 )  # fmt: skip

@@ -43,13 +43,21 @@ class VectorQuantized(Loss):
         likelihood = autoencoder.decode(q.mean, batch.labels, training)
         reconstruction = reconstruction_term(autoencoder, batch, likelihood, self.reconstruction_weight, training)
         kl = tf.reduce_mean(kl_divergence(q, prior, q.mean))
-        positions = q.codes.shape[1]
-
-        def error(embedding: tf.Tensor, nearest: tf.Tensor) -> tf.Tensor:
-            return tf.reduce_mean(tf.reduce_sum(tf.math.squared_difference(embedding, nearest), axis=1)) / positions
-
-        commitment = error(q.embedding, tf.stop_gradient(q.nearest))
-        loss = reconstruction + kl + self.commitment_weight * commitment
+        loss = reconstruction + kl + self.commitment_weight * commitment_error(q)
         if autoencoder.posterior.trainable_variables:
-            loss += self.codebook_weight * error(tf.stop_gradient(q.embedding), q.nearest)
-        return loss, {"reconstruction": reconstruction, "kl": kl, "quantization": commitment}
+            loss += self.codebook_weight * codebook_error(q)
+        return loss, {"reconstruction": reconstruction, "kl": kl, "quantization": commitment_error(q)}
+
+
+def commitment_error(q: Quantized) -> tf.Tensor:
+    """Return ‖e − sg(c)‖², the error that moves what the encoder gives, averaged over images and positions: a scalar."""
+    return _squared_error(q.embedding, tf.stop_gradient(q.nearest)) / q.codes.shape[1]
+
+
+def codebook_error(q: Quantized) -> tf.Tensor:
+    """Return ‖sg(e) − c‖², the error that moves the codebook, averaged over images and positions: a scalar."""
+    return _squared_error(tf.stop_gradient(q.embedding), q.nearest) / q.codes.shape[1]
+
+
+def _squared_error(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_mean(tf.reduce_sum(tf.math.squared_difference(x, y), axis=1))

@@ -183,11 +183,10 @@ class InnerLoop:
 
     def _train_step(self, batches: Batches, share: Share, step: tf.Tensor) -> tf.Tensor:
         pixels, labels = batches.images(share), batches.labels(share)
-        epoch = tf.cast(step / self._steps_per_epoch, tf.float32)
         fraction = tf.cast(share.weight / tf.cast(share.batch, tf.float64), tf.float32)
         noise = self._noise(share, pixels, labels, step, training=True)
         place = _place(share, batches)
-        return _weighted(self._gradient_step(pixels, labels, noise, place, epoch, fraction), share)
+        return _weighted(self._gradient_step(pixels, labels, noise, place, step, fraction), share)
 
     def _evaluation_step(self, batches: Batches, share: Share, index: tf.Tensor) -> tf.Tensor:
         pixels, labels = batches.images(share), batches.labels(share)
@@ -200,14 +199,14 @@ class InnerLoop:
         labels: tf.Tensor | None,
         noise: Noise | list[tf.Tensor],
         place: Place,
-        epoch: tf.Tensor,
+        step: tf.Tensor,
         fraction: tf.Tensor,
     ) -> tf.Tensor:
         """Take one replica's part of an optimizer step, on this fraction of the batch; return the values of `names`."""
         with tf.GradientTape(persistent=len(self._players) > 1, watch_accessed_variables=False) as tape:
             for player in self._players.values():
                 tape.watch([variable.value for variable in player.variables])
-            losses, values = self._losses(pixels, labels, noise, place, epoch, training=True)
+            losses, values = self._losses(pixels, labels, noise, place, step, training=True)
             # The batch's loss is the sum over the replicas.
             scaled = {
                 name: player.optimizer.scale_loss(losses[name] * fraction) for name, player in self._players.items()
@@ -229,7 +228,7 @@ class InnerLoop:
         self, pixels: tf.Tensor, labels: tf.Tensor | None, noise: Noise | list[tf.Tensor], place: Place
     ) -> tf.Tensor:
         # Warm-ups count as over, so that the epochs of a run can be compared.
-        values = self._losses(pixels, labels, noise, place, tf.constant(np.inf), training=False)[1]
+        values = self._losses(pixels, labels, noise, place, tf.constant(tf.int64.max), training=False)[1]
         if not self._codes:
             return values
         posterior = self._autoencoder.encode(to_unit_interval(pixels), labels)
@@ -246,16 +245,17 @@ class InnerLoop:
         labels: tf.Tensor | None,
         noise: Noise | list[tf.Tensor],
         place: Place,
-        epoch: tf.Tensor,
+        step: tf.Tensor,
         training: bool,
     ) -> tuple[Mapping[str, tf.Tensor], tf.Tensor]:
         """Return what each player minimises, and the values of `names`; `noise` may be a list of finished draws."""
         source = GivenNoise(noise) if isinstance(noise, list) else noise
-        gather = partial(_gather, place=place)
+        gather, average = partial(_gather, place=place), partial(_average, place=place)
+        epoch = tf.cast(step / self._steps_per_epoch, tf.float32) if training else tf.constant(np.inf)
         images = to_unit_interval(pixels)
         if training and self._binarizes:
             images = tf.cast(source.uniform(images.shape[1:]) < images, tf.float32)
-        batch = Batch(images, labels, source, epoch, place.split_size, place.first, gather)
+        batch = Batch(images, labels, source, epoch, place.split_size, place.first, gather, average, step)
         minimised, terms = self._loss(self._autoencoder, batch, training=training)
         losses = minimised if isinstance(minimised, Mapping) else {AUTOENCODER: minimised}
         return losses, tf.stack([losses[AUTOENCODER], *(terms[name] for name in self._loss.terms)])
@@ -276,7 +276,7 @@ class InnerLoop:
         def trace(pixels: tf.Tensor, labels: tf.Tensor | None) -> None:
             one_image = Place(tf.constant(0, tf.int64), tf.constant(1, tf.int64), tf.constant(1.0, tf.float64), 1, 1)
             labels = None if labels is None else labels[:1]
-            self._losses(pixels[:1], labels, recorder, one_image, tf.constant(np.inf), training)
+            self._losses(pixels[:1], labels, recorder, one_image, tf.constant(0, tf.int64), training)
 
         tf.function(trace).get_concrete_function(pixels, labels)
         return recorder.requests
@@ -298,6 +298,15 @@ def _gather(values: tf.Tensor, place: Place) -> tf.Tensor:
     around = [[place.first, place.batch_size - place.first - count]] + [[0, 0]] * (values.shape.rank - 1)
     gathered = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.pad(values * part, tf.cast(around, tf.int64)))
     return gathered[: place.batch]
+
+
+def _average(values: tf.Tensor, place: Place) -> tf.Tensor:
+    """Return the mean over a batch, of a mean over this replica's images: differentiable."""
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return values
+    part = tf.cast(place.weight / tf.cast(place.batch, tf.float64), values.dtype)
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, values * part)
 
 
 def _weighted(values: tf.Tensor, share: Share) -> tf.Tensor:
