@@ -1,7 +1,6 @@
 """The losses that a run can choose, with their keys."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -50,12 +50,12 @@ class VectorQuantized(Loss):
 
 
 def commitment_error(q: Quantized) -> tf.Tensor:
-    """Return ‖e − sg(c)‖², the error that moves what the encoder gives, averaged over images and positions: a scalar."""
+    """Return ‖e − sg(c)‖², the error that moves what the encoder gives: a scalar, mean over images and positions."""
     return _squared_error(q.embedding, tf.stop_gradient(q.nearest)) / q.codes.shape[1]
 
 
 def codebook_error(q: Quantized) -> tf.Tensor:
-    """Return ‖sg(e) − c‖², the error that moves the codebook, averaged over images and positions: a scalar."""
+    """Return ‖sg(e) − c‖², the error that moves the codebook: a scalar, mean over images and positions."""
     return _squared_error(tf.stop_gradient(q.embedding), q.nearest) / q.codes.shape[1]
 
 
