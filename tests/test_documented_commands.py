@@ -118,6 +118,8 @@ STORIES = {
         Step("vae-compare outputs/<date>/<time> outputs/<date>/<time> --out compare.png"),
         Step("vae-compare RUN RUN --out compare.png"),
         Step("vae-sample RUN -n 64 --out samples.png"),
+        Step("vae-sample RUN --prior mixture -n 64"),
+        Step("vae-sample RUN --prior flow -n 64"),
     ],
     "images": [
         Step("vae-run dataset=NAME --cfg job -p dataset"),

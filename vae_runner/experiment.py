@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import keras
 import numpy as np
 from hydra.utils import get_class
+from omegaconf import DictConfig
 
 from vae_runner.acceleration.fuse import fuse
 from vae_runner.compat.keras import unallocated
@@ -17,7 +18,7 @@ from vae_runner.config.fingerprint import fingerprint
 from vae_runner.config.instantiation import build, keys_of, takes
 from vae_runner.config.registry import Built
 from vae_runner.datasets.binarization import build_dataset
-from vae_runner.datasets.dataset import Dataset, Split, check_labels, mean_image
+from vae_runner.datasets.dataset import Dataset, Split, check_labels, data_changes, mean_image
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.errors import DAMAGED, UserError, did_you_mean
 from vae_runner.figures.trained import Trained
@@ -240,11 +241,7 @@ def load(directory: StoredRun, trust: Sequence[str] = ()) -> Autoencoder:
     Raises:
         UserError: its files are damaged, or its configuration names code that is not in vae_runner or `trust`.
     """
-    stored = resume.stored_configuration(directory, trust, AUTOENCODER_PARTS, advice="--trust {}")
-    try:
-        check_values(stored)
-    except UserError as error:
-        raise UserError(f"{directory.path}/config.yaml: {error}: {DAMAGED}") from error
+    stored = _stored_configuration(directory, trust, AUTOENCODER_PARTS)
     weights = directory.weights
     shape = weights.pop("image_shape", np.zeros(0))
     if shape.shape != (3,) or shape.dtype.kind != "i" or not all(0 < side <= MAX_SIDE for side in shape):
@@ -263,6 +260,43 @@ def load(directory: StoredRun, trust: Sequence[str] = ()) -> Autoencoder:
             raise UserError(f"{directory.path}/models/weights.npz: {mismatch}: {DAMAGED}")
     variables.assign(weights)
     return autoencoder
+
+
+def load_dataset(directory: StoredRun, trust: Sequence[str] = (), **moved: str | None) -> Dataset:
+    """Return the dataset that a run was trained on; `moved` has the keys that say where it is now, if not None.
+
+    Raises:
+        UserError: it is not there, or another one is, or the configuration names code that is not in vae_runner or
+            `trust`.
+    """
+    stored = _stored_configuration(directory, trust, ("dataset",))
+    keys = keys_of(Config.of(stored).dataset)
+    for name, place in moved.items():
+        if place is not None and name not in keys:
+            raise UserError(
+                f"--{name.replace('_', '-')} {place}: {keys['_target_']} does not look anywhere: leave it out"
+            )
+        if place is not None:
+            keys[name] = place
+    given = " and ".join(f"--{name.replace('_', '-')}" for name in moved if name in keys)
+    advice = f"; {given} say where the training images are now" if given else ""
+    try:
+        dataset = build_dataset(keys)
+    except UserError as error:
+        raise UserError(f"{error}{advice}") from error
+    if changes := data_changes(directory.info.get("data", {}), dataset.fingerprint):
+        raise UserError(f"{directory.path} was trained on other images ({changes}): bring those back{advice}")
+    return dataset
+
+
+def _stored_configuration(directory: StoredRun, trust: Sequence[str], parts: Sequence[str]) -> DictConfig:
+    """Return the configuration of a run, with code that is trusted in these parts; refuse values out of bounds."""
+    stored = resume.stored_configuration(directory, trust, parts, advice="--trust {}")
+    try:
+        check_values(stored)
+    except UserError as error:
+        raise UserError(f"{directory.path}/config.yaml: {error}: {DAMAGED}") from error
+    return stored
 
 
 def _batches(dataset: Dataset, config: Config, machine: Hardware) -> tuple[Batches, dict[str, Batches]]:

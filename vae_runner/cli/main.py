@@ -40,6 +40,7 @@ from vae_runner.config.composition import HydraJob, content_of
 from vae_runner.config.fingerprint import fingerprint
 from vae_runner.errors import UnfitError, UserError, check_name, exit_status, first_line
 from vae_runner.files.folders import make_next_folder, remove_empty
+from vae_runner.fitted_priors.schema import KINDS
 from vae_runner.runtime import environment
 from vae_runner.runtime.interruption import raise_if_swallowed
 from vae_runner.schema import Config, register_schemas
@@ -70,7 +71,7 @@ IN_MEMORY = "/dev/shm"  # a folder that is there, and can be written, where no o
 
 def sample() -> None:
     """`vae-sample`: new images from a finished run."""
-    parser = _Parser("vae-sample", "Draw new images from a finished run: decode latents drawn from the prior.")
+    parser = _Parser("vae-sample", "Draw new images from a finished run: decode latents drawn from its prior.")
     parser.add_argument("run", metavar="RUN", type=Path, help="a run directory: outputs/<date>/<time>")
     number = partial(_whole_number, least=1)
     parser.add_argument("-n", "--number", metavar="N", type=number, default=64, help="how many images (64)")
@@ -83,8 +84,25 @@ def sample() -> None:
     parser.add_argument(
         "--label", metavar="NAME", help="a conditional run's class, its name or number (all of them in turn)"
     )
+    parser.add_argument(
+        "--prior", choices=tuple(KINDS),
+        help="draw from a density of the training images' latents instead: a mixture of Gaussians, or a normalizing "
+        "flow. It is fitted when first asked for, and kept in the run directory",
+    )  # fmt: skip
+    help_ = "how many Gaussians the mixture has (as many as fit held-out latents best, up to 50)"
+    parser.add_argument("--components", metavar="N", type=number, help=help_)
+    help_ = "where the training images are now, as dataset.root= says of a run"
+    parser.add_argument("--root", metavar="DIR", help=help_)
+    parser.add_argument("--data-dir", metavar="DIR", help="the same for data_dir=")
     given = parser.parse_args(_arguments())
-    _import("cli.sample").sample(given.run, given.number, given.out, given.seed, given.trust, given.label)
+    if given.components and given.prior != "mixture":
+        raise UserError(f"--components {given.components} is of a mixture: add --prior mixture")
+    moved = {"root": given.root, "data_dir": given.data_dir}
+    if given.prior is None and any(moved.values()):
+        raise UserError("--root and --data-dir say where training images are, which only --prior needs: add that")
+    work = _import("cli.sample")
+    fit = given.prior and work.Fit(given.prior, given.components or 0, moved)
+    work.sample(given.run, given.number, given.out, given.seed, given.trust, given.label, fit)
 
 
 def compare() -> None:

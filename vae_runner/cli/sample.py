@@ -1,13 +1,15 @@
 """`vae-sample`: new images from a finished run."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from vae_runner.cli.fitting import decodes_draws, fitted
 from vae_runner.errors import UserError, did_you_mean
-from vae_runner.evaluation.embeddings import decode
+from vae_runner.evaluation.embeddings import decode, in_latent_space
 from vae_runner.experiment import load
 from vae_runner.figures.grid import image_grid
 from vae_runner.figures.labels import plain_text
@@ -23,13 +25,30 @@ SHOWN_CLASSES = 20  # in a message
 LONGEST_NAME = 24  # letters in the title
 
 
-def sample(run: Path, number: int, out: Path, seed: int, trust: Sequence[str], label: str | None = None) -> None:
-    """Decode `number` draws of the prior with the run's decoder, into a .png or .npy file.
+class Fit(NamedTuple):
+    """What a density is fitted to a run's latents with."""
 
-    Where the run is conditional, they are of the class `label`, its name or index, or of the classes in turn.
+    kind: str
+    components: int  # of a mixture; 0: as many as fit best
+    moved: Mapping[str, str | None]  # the keys that say where the training images are now, if not where they were
+
+
+def sample(
+    run: Path,
+    number: int,
+    out: Path,
+    seed: int,
+    trust: Sequence[str],
+    label: str | None = None,
+    fit: Fit | None = None,
+) -> None:
+    """Decode `number` draws with the run's decoder, into a .png or .npy file.
+
+    They are from the run's prior, or with `fit` from a density of the latents of its training images. Where the run is
+    conditional, they are of the class `label`, its name or index, or of the classes in turn.
 
     Raises:
-        UserError: `run` is no finished run, has no such class, or `out` cannot be written.
+        UserError: `run` is no finished run, has no such class, or `out` cannot be written; or nothing can be fitted.
     """
     kind = out.suffix.lower()
     if kind not in (".png", ".npy"):
@@ -49,22 +68,32 @@ def sample(run: Path, number: int, out: Path, seed: int, trust: Sequence[str], l
     most = (MAX_PICTURE_PIXELS if kind == ".png" else MAX_ARRAY_PIXELS) // (height * width)
     if number > most:
         raise UserError(f"-n {number}: a {kind} holds at most {most} images of {height}×{width}; draw fewer")
-    noise = NumpyNoise(np.random.default_rng(seed), number, np.float32)
-    images = decode(autoencoder, np.asarray(autoencoder.latent_prior(labels).sample(noise)), labels)
+    if fit is not None:
+        density = fitted(stored, autoencoder, fit.kind, fit.components, trust, **fit.moved)
+        z, symbol = in_latent_space(autoencoder, density.sample(labels, number, seed), labels), density.symbol
+    else:
+        noise = NumpyNoise(np.random.default_rng(seed), number, np.float32)
+        z, symbol = np.asarray(autoencoder.latent_prior(labels).sample(noise)), autoencoder.prior.symbol
+    images = decode(autoencoder, z, labels)
     if kind == ".npy":
         buffer = io.BytesIO()
         np.save(buffer, np.round(images * 255).astype(np.uint8))
         write_atomic(out, buffer.getvalue())
     else:
         columns = int(np.ceil(np.sqrt(number)))
-        title, captions = f"{number} samples, z ~ {autoencoder.prior.symbol}", []
+        title, captions = f"{number} samples, z ~ {symbol}", []
         if labels is not None and label is None:
             captions = [plain_text(names[of_image], LONGEST_CAPTION) for of_image in labels]
         elif labels is not None:
             name = plain_text(names[labels[0]], LONGEST_NAME)
-            title = f"{number} samples of class {name}, z ~ {autoencoder.prior.symbol}"
+            title = f"{number} samples of class {name}, z ~ {symbol}"
         save_figure(image_grid(images, columns, title, captions=captions), out)
     print(f"{number} images in {out}")
+    if fit is None and not (autoencoder.posterior.has_density and decodes_draws(stored)):
+        print(
+            f"Training did not bring this run's latents to {symbol}, from which these are: --prior mixture and "
+            "--prior flow sample from a density of the latents themselves"
+        )
 
 
 def _names(run: StoredRun, classes: int) -> list[str]:

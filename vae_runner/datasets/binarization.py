@@ -47,6 +47,11 @@ def build_dataset(part: Built | Mapping[str, object]) -> Dataset:
     )
 
 
+def encoded_training_images(dataset: Dataset) -> Split:
+    """Return the training images as an encoder is given them: under `dynamic`, one binary draw of each."""
+    return _binary(dataset.train, "dynamic", 0) if dataset.binarize == "dynamic" else dataset.train
+
+
 class BinaryImages:
     """Images that are binarised when they are read, indexed like the array `[n, height, width, channels]`.
 

@@ -25,9 +25,7 @@ class GaussianMixture:
 
     def sample(self, noise: Noise) -> tf.Tensor:
         """Return draws `[images, dimensions]`, differentiable with respect to means and variances only."""
-        uniform = noise.uniform([1])
-        below = tf.cumsum(tf.nn.softmax(self.logits), exclusive=True)
-        chosen = tf.reduce_sum(tf.cast(uniform >= below, tf.int32), axis=1) - 1
+        chosen = _chosen(self.logits, noise)
         means, log_vars = tf.gather(self.means, chosen), tf.gather(self.log_vars, chosen)
         return means + tf.exp(log_vars / 2) * noise.normal(self.means.shape[1:])
 
@@ -39,6 +37,44 @@ class GaussianMixture:
         """Return the log-density of `value` `[batch, dimensions]` in each component: `[batch, components]`, in nats."""
         squares = tf.math.squared_difference(value[:, tf.newaxis], self.means) * tf.exp(-self.log_vars)
         return -0.5 * tf.reduce_sum(LOG_2_PI + self.log_vars + squares, axis=2)
+
+
+@dataclass(frozen=True)
+class FullGaussianMixture:
+    """Σ weight · N(mean, scale scaleᵀ) over components."""
+
+    logits: tf.Tensor  # float32 [components]; their softmax are the weights
+    means: tf.Tensor  # float32 [components, dimensions]
+    scales: tf.Tensor  # float32 [components, dimensions, dimensions]: lower triangular, with a positive diagonal
+
+    @property
+    def mean(self) -> tf.Tensor:
+        """Return the mean of all components, `[1, dimensions]`."""
+        return tf.reduce_sum(tf.nn.softmax(self.logits)[:, tf.newaxis] * self.means, axis=0, keepdims=True)
+
+    def sample(self, noise: Noise) -> tf.Tensor:
+        """Return draws `[images, dimensions]`, differentiable with respect to means and scales only."""
+        chosen = _chosen(self.logits, noise)
+        normal = noise.normal(self.means.shape[1:])
+        # A component at a time: a copy of its scale for each draw would take too much memory.
+        draws = [
+            tf.where((chosen == number)[:, tf.newaxis], mean + tf.matmul(normal, scale, transpose_b=True), 0.0)
+            for number, (mean, scale) in enumerate(self._components)
+        ]
+        return tf.add_n(draws)
+
+    def log_prob(self, value: tf.Tensor) -> tf.Tensor:
+        """Return log Σ weight · N(value): `[batch]`, in nats."""
+        log_probs = []
+        for mean, scale in self._components:
+            whitened = tf.linalg.triangular_solve(scale, tf.transpose(value - mean))
+            squares = tf.reduce_sum(LOG_2_PI + tf.square(whitened), axis=0)
+            log_probs.append(-0.5 * squares - tf.reduce_sum(tf.math.log(tf.linalg.diag_part(scale))))
+        return tf.reduce_logsumexp(tf.nn.log_softmax(self.logits) + tf.stack(log_probs, axis=1), axis=1)
+
+    @property
+    def _components(self) -> list[tuple[tf.Tensor, tf.Tensor]]:
+        return list(zip(tf.unstack(self.means), tf.unstack(self.scales), strict=True))
 
 
 @dataclass(frozen=True)
@@ -73,3 +109,9 @@ class EqualMixture:
     @property
     def _components(self) -> int:
         return int(next(iter(self.parameters.values())).shape[0])
+
+
+def _chosen(logits: tf.Tensor, noise: Noise) -> tf.Tensor:
+    """Return a draw of a component's index, int32 `[images]`."""
+    below = tf.cumsum(tf.nn.softmax(logits), exclusive=True)
+    return tf.reduce_sum(tf.cast(noise.uniform([1]) >= below, tf.int32), axis=1) - 1

@@ -1,5 +1,6 @@
 """Images passed through a trained autoencoder, batch by batch: embeddings, reconstructions, decoded latents."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from vae_runner.distributions.divergence import kl_by_dimension
 from vae_runner.distributions.sphere import UniformOnSphere
 from vae_runner.models.autoencoder import Autoencoder, to_unit_interval
+from vae_runner.training.noise import NumpyNoise
 
 ACTIVATION_VALUES = 50_000_000  # of a batch's pixels times a generous width: keeps a batch's memory below a gigabyte
 MAX_BATCH = 128  # about the images of a training step: so looking at a network takes no more memory than training it
@@ -33,6 +35,30 @@ def posterior_of(autoencoder: Autoencoder, pixels: Any, labels: Labels = None) -
         parameters["mean"] = autoencoder.posterior.distribution(parameters).mean
         batches.append({name: value.numpy() for name, value in parameters.items()})
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def latents_of(
+    autoencoder: Autoencoder,
+    pixels: Any,
+    labels: Labels = None,
+    generator: np.random.Generator | None = None,
+    report: Callable[[float], None] = lambda done: None,
+) -> NDArray[np.float32]:
+    """Return a latent of each of many uint8 images, `[n, latent]`: the posterior mean, or a draw by `generator`.
+
+    `report` is called with the fraction that is done.
+    """
+    size = batch_size_for(autoencoder)
+    encode = tf.function(autoencoder.parameters)
+    batches = []
+    for start in range(0, len(pixels), size):
+        report(start / len(pixels))
+        images = to_unit_interval(tf.constant(np.asarray(pixels[start : start + size])))
+        posterior = autoencoder.posterior.distribution(encode(images, _part(labels, start, size)))
+        noise = generator and NumpyNoise(generator, len(images), np.float32)
+        batches.append((posterior.sample(noise) if noise else posterior.mean).numpy())
+    report(1.0)
+    return np.concatenate(batches)
 
 
 def information(

@@ -9,7 +9,8 @@ tensorboard/
 checkpoints/         step_0000000460.npz, …: what `vae-run resume=` continues from
 models/              weights.npz; encoder.keras and decoder.keras, for other programs
 figures/             samples/epoch_0010.png, …, latent_space.png, …
-evaluation/          embeddings.npz, test_images.npz: what comparing runs needs of the test split
+evaluation/          embeddings.npz, test_images.npz: what comparing runs needs of the test split;
+                     prior_mixture.npz, …: densities that vae-sample --prior has fitted
 .hydra/              what Hydra keeps of a run
 .lock                locked by the process that runs
 ```
@@ -44,6 +45,10 @@ class RunPaths:
     def arrays_file(self, name: str) -> Path:
         """Return where arrays go that evaluation has made."""
         return self.path / "evaluation" / f"{name}.npz"
+
+    def fitted_prior_file(self, kind: str) -> Path:
+        """Return where a density of a kind goes that was fitted to the run's latents."""
+        return self.arrays_file(f"prior_{kind}")
 
     def network_file(self, part: str) -> Path:
         """Return where the encoder or the decoder goes, as a Keras model."""

@@ -24,7 +24,7 @@ from vae_runner.storage.checkpoint_files import CheckpointFiles
 from vae_runner.storage.names import CHECKPOINTS, CONFIG_FILE, MARKS, NAMES
 from vae_runner.storage.pictures import save_figure
 from vae_runner.storage.run_info import CHOICES, CONFIG_CHECKSUMS, write_info
-from vae_runner.storage.stored_run import StoredRun
+from vae_runner.storage.stored_run import OF_WEIGHTS, StoredRun
 
 if TYPE_CHECKING:  # The commands import this before they import TensorFlow and Matplotlib.
     from matplotlib.figure import Figure
@@ -172,6 +172,14 @@ class RunDirectory(StoredRun):
 
     def save_arrays(self, name: str, arrays: Mapping[str, ArrayLike]) -> None:
         """Write arrays that evaluation has made."""
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, **arrays)
-        write_atomic(self.arrays_file(name), buffer.getvalue())
+        _save(self.arrays_file(name), arrays)
+
+    def save_fitted_prior(self, kind: str, arrays: Mapping[str, ArrayLike], weights_digest: str) -> None:
+        """Write the arrays of a density of a kind, fitted to latents that weights with this digest made of images."""
+        _save(self.fitted_prior_file(kind), {**arrays, OF_WEIGHTS: np.array(weights_digest)})
+
+
+def _save(file: Path, arrays: Mapping[str, ArrayLike]) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    write_atomic(file, buffer.getvalue())

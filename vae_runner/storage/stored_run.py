@@ -22,6 +22,8 @@ from vae_runner.files.untrusted import Arrays, DamagedError, JsonObject
 from vae_runner.storage.names import RunPaths
 from vae_runner.storage.run_info import CONFIG_CHECKSUMS, MAIN_METRIC, read_info
 
+OF_WEIGHTS = "of_weights"  # in the file of a fitted density, the digest of the weights with which images were encoded
+
 
 class StoredRun(RunPaths):
     """What a run's directory says. Whatever is damaged in it is refused by name when it is read."""
@@ -150,6 +152,24 @@ class StoredRun(RunPaths):
         if mean.ndim != 2 or 0 in mean.shape or mean.dtype.kind != "f" or not np.isfinite(mean).all() or not fits:
             raise UserError(f"{self.arrays_file('embeddings')} holds no embeddings: {DAMAGED}")
         return mean, labels
+
+    def fitted_prior(self, kind: str) -> Arrays | None:
+        """Return the arrays of a density that was fitted to latents of the run; None where that is still to be done.
+
+        It is, too, where the run has gone on since.
+        """
+        file = self.fitted_prior_file(kind)
+        if not untrusted.is_file(file):
+            return None
+        stored = self._arrays(file)
+        of_weights = stored.pop(OF_WEIGHTS, np.zeros(0))
+        return stored if of_weights.shape == () and str(of_weights) == self.weights_digest else None
+
+    @property
+    def weights_digest(self) -> str:
+        """Return a digest of the file of the weights, in hexadecimal."""
+        with self._intact(self.weights_file):
+            return hashlib.sha256(untrusted.read(self.weights_file)).hexdigest()
 
     def load_arrays(self, name: str) -> Arrays:
         """Return arrays that evaluation has made."""
