@@ -319,6 +319,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "optimizer.clipnorm": None,
         "optimizer.clipvalue": None,
         "optimizer.global_clipnorm": None,
+        "optimizer.ema": None,
     },
     "optimizer=adamw": {
         "optimizer._target_": "vae_runner.acceleration.optimizers.AdamW",
@@ -330,6 +331,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "optimizer.clipnorm": None,
         "optimizer.clipvalue": None,
         "optimizer.global_clipnorm": None,
+        "optimizer.ema": None,
     },
     "optimizer=adamax": {
         "optimizer._target_": "vae_runner.acceleration.optimizers.Adamax",
@@ -341,6 +343,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "optimizer.clipnorm": None,
         "optimizer.clipvalue": None,
         "optimizer.global_clipnorm": None,
+        "optimizer.ema": None,
     },
     "optimizer=rmsprop": {
         "optimizer._target_": "vae_runner.acceleration.optimizers.RMSprop",
@@ -352,6 +355,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "optimizer.clipnorm": None,
         "optimizer.clipvalue": None,
         "optimizer.global_clipnorm": None,
+        "optimizer.ema": None,
     },
     "schedule=constant": {
         "schedule._target_": "vae_runner.training.schedules.constant",
@@ -819,6 +823,7 @@ BOUNDS = {
             "optimizer.clipnorm": "(0.0, inf)",
             "optimizer.clipvalue": "(0.0, inf)",
             "optimizer.global_clipnorm": "(0.0, inf)",
+            "optimizer.ema": "[0.0, 1.0)",
         }
         for name in ("adam", "adamw", "adamax")
     },
@@ -831,6 +836,7 @@ BOUNDS = {
         "optimizer.clipnorm": "(0.0, inf)",
         "optimizer.clipvalue": "(0.0, inf)",
         "optimizer.global_clipnorm": "(0.0, inf)",
+        "optimizer.ema": "[0.0, 1.0)",
     },
     "schedule=constant": {"schedule.warmup_epochs": "[0.0, inf)"},
     "schedule=cosine": {"schedule.warmup_epochs": "[0.0, inf)", "schedule.final_factor": "[0.0, 1.0]"},

@@ -33,6 +33,7 @@ from vae_runner.posteriors.point import Point
 from vae_runner.priors.normal import Normal
 from vae_runner.runtime.hardware import Hardware, _mirrored, setup
 from vae_runner.runtime.schema import HardwareConfig
+from vae_runner.training.averages import Averages
 from vae_runner.training.inner import InnerLoop, Sums
 
 DEVICES = 4
@@ -60,7 +61,7 @@ def machine(replicas: int, synchronized: bool | None = None) -> Hardware:
 
 
 def an_epoch(
-    hardware: Hardware, make: Make, images: object = IMAGES, binarizes: bool = False
+    hardware: Hardware, make: Make, images: object = IMAGES, binarizes: bool = False, ema: float | None = None
 ) -> tuple[Sums, Sums, list[np.ndarray]]:
     """The sums of an epoch of training and of one of evaluation, and all variables at their end."""
     keras.utils.set_random_seed(SEED)
@@ -69,13 +70,25 @@ def an_epoch(
         synchronize_normalization((autoencoder.encoder, autoencoder.decoder), hardware.synchronized)
         encoder, decoder = (fuse(n, hardware.custom_ops) for n in (autoencoder.encoder, autoencoder.decoder))
         players = one_player(autoencoder, optimizer)
+        averages = None
+        if ema is not None:
+            averaged = make()[0]
+            synchronize_normalization((averaged.encoder, averaged.decoder), hardware.synchronized)
+            averages = Averages(ema, autoencoder, averaged, averaged, 3)
     batches = Batches(images, BATCH, SEED, hardware.strategy)
     fused = replace(autoencoder, encoder=encoder, decoder=decoder)
-    inner = InnerLoop(fused, loss, players, hardware, SEED, batches.steps, binarizes=binarizes)
+    inner = InnerLoop(fused, loss, players, hardware, SEED, batches.steps, binarizes=binarizes, averages=averages)
     trained = inner.train(batches, batches.shares(0), 0, batches.steps)
+    if averages:
+        averages.copy_state()
+        inner.estimate(batches, batches.shares(1), 0, averages.batches)
+        for variable in averages.variables:
+            first, *others = hardware.strategy.experimental_local_results(variable.value)
+            assert all(np.array_equal(first, other) for other in others)
     test = Batches(images, 10, strategy=hardware.strategy)
     evaluated = inner.evaluate(test, test.shares(), 0, test.steps)
     variables = [*autoencoder.encoder.variables, *autoencoder.decoder.variables, *optimizer.variables]
+    variables += averages.variables if averages else []
     return trained, evaluated, [np.asarray(variable) for variable in variables]
 
 
@@ -133,6 +146,13 @@ def test_replicas_compute_what_one_computes_over_an_epoch(name: str) -> None:
         assert a.images == b.images == COUNT
         assert a.bad_step == -1
         np.testing.assert_allclose(a.terms, b.terms, rtol=1e-4)
+    for a, b in zip(ours[2], theirs[2], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=3e-5)
+
+
+def test_the_average_of_the_weights_is_the_same_on_every_replica_and_what_one_computes() -> None:
+    ours, theirs = (an_epoch(machine(n), MAKES["mlp"], ema=0.2) for n in (REPLICAS, 1))
+    np.testing.assert_allclose(ours[1].terms, theirs[1].terms, rtol=1e-4)
     for a, b in zip(ours[2], theirs[2], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=3e-5)
 

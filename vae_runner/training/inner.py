@@ -14,7 +14,9 @@ from vae_runner.datasets.pipeline import Batches, Share
 from vae_runner.distributions.base import Noise
 from vae_runner.losses.base import AUTOENCODER, Batch, Loss
 from vae_runner.models.autoencoder import Autoencoder, to_unit_interval
+from vae_runner.models.variables import Variables
 from vae_runner.runtime.hardware import Hardware
+from vae_runner.training.averages import Averages
 from vae_runner.training.noise import GivenNoise, Request, RequestedNoise, StatelessNoise
 from vae_runner.training.schedules import LearningRate
 
@@ -67,10 +69,17 @@ class InnerLoop:
         steps_per_epoch: int,
         *,
         binarizes: bool = False,
+        averages: Averages | None = None,
     ) -> None:
-        """Compile nothing yet; with `binarizes`, each training step draws black and white images of grey ones."""
+        """Compile nothing yet; with `binarizes`, each training step draws black and white images of grey ones.
+
+        With `averages` the autoencoder of averaged weights is evaluated.
+        """
         self.names = ("loss", *loss.terms)
+        self.averages = averages
+        self.loss_state = Variables({"loss": loss})  # among it what moves in training, and no player trains
         self._autoencoder = autoencoder
+        self._evaluated = averages.view if averages else autoencoder
         self._loss = loss
         self._players = players
         for player in players.values():
@@ -84,10 +93,13 @@ class InnerLoop:
         # XLA, where it is on, compiles the arithmetic; data and noise stay outside, where they are the same with and
         # without it. Without XLA the steps are no functions of their own: inside one, replicas could not communicate.
         self._gradient_step, self._loss_only = self._apply_gradients, self._evaluate_loss
+        self._state_step = self._move_state
         if hardware.jit_compile:
             self._gradient_step = tf.function(self._apply_gradients, jit_compile=True)
             self._loss_only = tf.function(self._evaluate_loss, jit_compile=True)
+            self._state_step = tf.function(self._move_state, jit_compile=True)
         self._compiled_train = tf.function(partial(self._loop, self._train_step))
+        self._compiled_estimate = tf.function(partial(self._loop, self._estimation_step))
         self._compiled_evaluate = tf.function(partial(self._loop, self._evaluation_step))
 
     def train(
@@ -98,6 +110,15 @@ class InnerLoop:
         The sums go in and come out, so that they do not depend on how an epoch is cut into calls.
         """
         return self._call(self._compiled_train, batches, shares, first_step, steps, before)
+
+    def estimate(
+        self, batches: Batches, shares: Iterator[Share], first_step: int, steps: int, before: Sums | None = None
+    ) -> Sums:
+        """Let the state of the averaged autoencoder follow training batches, as in training steps of these numbers.
+
+        No weight changes. The state of the loss does, and is to be put back.
+        """
+        return self._call(self._compiled_estimate, batches, shares, first_step, steps, before)
 
     def evaluate(
         self, batches: Batches, shares: Iterator[Share], first: int, steps: int, before: Sums | None = None
@@ -156,12 +177,20 @@ class InnerLoop:
         return sums, images, bad_step, bad_terms
 
     def _train_step(self, batches: Batches, share: Share, step: tf.Tensor) -> tf.Tensor:
+        return self._on_training_batch(self._gradient_step, batches, share, step)
+
+    def _estimation_step(self, batches: Batches, share: Share, step: tf.Tensor) -> tf.Tensor:
+        return self._on_training_batch(self._state_step, batches, share, step)
+
+    def _on_training_batch(
+        self, compute: Callable[..., tf.Tensor], batches: Batches, share: Share, step: tf.Tensor
+    ) -> tf.Tensor:
         pixels, labels = batches.images(share), batches.labels(share)
         epoch = tf.cast(step / self._steps_per_epoch, tf.float32)
         fraction = tf.cast(share.weight / tf.cast(share.batch, tf.float64), tf.float32)
         noise = self._noise(share, pixels, labels, step, training=True)
         place = _place(share, batches)
-        return _weighted(self._gradient_step(pixels, labels, noise, place, epoch, fraction), share)
+        return _weighted(compute(pixels, labels, noise, place, epoch, fraction), share)
 
     def _evaluation_step(self, batches: Batches, share: Share, index: tf.Tensor) -> tf.Tensor:
         pixels, labels = batches.images(share), batches.labels(share)
@@ -181,7 +210,7 @@ class InnerLoop:
         with tf.GradientTape(persistent=len(self._players) > 1, watch_accessed_variables=False) as tape:
             for player in self._players.values():
                 tape.watch([variable.value for variable in player.variables])
-            losses, values = self._losses(pixels, labels, noise, place, epoch, training=True)
+            losses, values = self._losses(self._autoencoder, pixels, labels, noise, place, epoch, training=True)
             # The batch's loss is the sum over the replicas.
             scaled = {
                 name: player.optimizer.scale_loss(losses[name] * fraction) for name, player in self._players.items()
@@ -197,16 +226,30 @@ class InnerLoop:
             if not moved:
                 raise ValueError(f"what the player {name!r} minimises depends on none of its variables")
             player.optimizer.apply(_sum_over_replicas(gradients[name]), moved)
+        if self.averages:
+            self.averages.update()
         return values
+
+    def _move_state(
+        self,
+        pixels: tf.Tensor,
+        labels: tf.Tensor | None,
+        noise: Noise | list[tf.Tensor],
+        place: Place,
+        epoch: tf.Tensor,
+        _: tf.Tensor,
+    ) -> tf.Tensor:
+        return self._losses(self._evaluated, pixels, labels, noise, place, epoch, training=True)[1]
 
     def _evaluate_loss(
         self, pixels: tf.Tensor, labels: tf.Tensor | None, noise: Noise | list[tf.Tensor], place: Place
     ) -> tf.Tensor:
         # Warm-ups count as over, so that the epochs of a run can be compared.
-        return self._losses(pixels, labels, noise, place, tf.constant(np.inf), training=False)[1]
+        return self._losses(self._evaluated, pixels, labels, noise, place, tf.constant(np.inf), training=False)[1]
 
     def _losses(
         self,
+        autoencoder: Autoencoder,
         pixels: tf.Tensor,
         labels: tf.Tensor | None,
         noise: Noise | list[tf.Tensor],
@@ -221,7 +264,7 @@ class InnerLoop:
         if training and self._binarizes:
             images = tf.cast(source.uniform(images.shape[1:]) < images, tf.float32)
         batch = Batch(images, labels, source, epoch, place.split_size, place.first, gather)
-        minimised, terms = self._loss(self._autoencoder, batch, training=training)
+        minimised, terms = self._loss(autoencoder, batch, training=training)
         losses = minimised if isinstance(minimised, Mapping) else {AUTOENCODER: minimised}
         return losses, tf.stack([losses[AUTOENCODER], *(terms[name] for name in self._loss.terms)])
 
@@ -241,7 +284,7 @@ class InnerLoop:
         def trace(pixels: tf.Tensor, labels: tf.Tensor | None) -> None:
             one_image = Place(tf.constant(0, tf.int64), tf.constant(1, tf.int64), tf.constant(1.0, tf.float64), 1, 1)
             labels = None if labels is None else labels[:1]
-            self._losses(pixels[:1], labels, recorder, one_image, tf.constant(np.inf), training)
+            self._losses(self._autoencoder, pixels[:1], labels, recorder, one_image, tf.constant(np.inf), training)
 
         tf.function(trace).get_concrete_function(pixels, labels)
         return recorder.requests
