@@ -320,6 +320,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "optimizer.clipvalue": None,
         "optimizer.global_clipnorm": None,
         "optimizer.ema": None,
+        "optimizer.skip_norm_above": None,
     },
     "optimizer=adamw": {
         "optimizer._target_": "vae_runner.acceleration.optimizers.AdamW",
@@ -332,6 +333,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "optimizer.clipvalue": None,
         "optimizer.global_clipnorm": None,
         "optimizer.ema": None,
+        "optimizer.skip_norm_above": None,
     },
     "optimizer=adamax": {
         "optimizer._target_": "vae_runner.acceleration.optimizers.Adamax",
@@ -344,6 +346,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "optimizer.clipvalue": None,
         "optimizer.global_clipnorm": None,
         "optimizer.ema": None,
+        "optimizer.skip_norm_above": None,
     },
     "optimizer=rmsprop": {
         "optimizer._target_": "vae_runner.acceleration.optimizers.RMSprop",
@@ -356,6 +359,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "optimizer.clipvalue": None,
         "optimizer.global_clipnorm": None,
         "optimizer.ema": None,
+        "optimizer.skip_norm_above": None,
     },
     "schedule=constant": {
         "schedule._target_": "vae_runner.training.schedules.constant",
@@ -824,6 +828,7 @@ BOUNDS = {
             "optimizer.clipvalue": "(0.0, inf)",
             "optimizer.global_clipnorm": "(0.0, inf)",
             "optimizer.ema": "[0.0, 1.0)",
+            "optimizer.skip_norm_above": "(0.0, inf)",
         }
         for name in ("adam", "adamw", "adamax")
     },
@@ -837,6 +842,7 @@ BOUNDS = {
         "optimizer.clipvalue": "(0.0, inf)",
         "optimizer.global_clipnorm": "(0.0, inf)",
         "optimizer.ema": "[0.0, 1.0)",
+        "optimizer.skip_norm_above": "(0.0, inf)",
     },
     "schedule=constant": {"schedule.warmup_epochs": "[0.0, inf)"},
     "schedule=cosine": {"schedule.warmup_epochs": "[0.0, inf)", "schedule.final_factor": "[0.0, 1.0]"},

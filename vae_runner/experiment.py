@@ -36,6 +36,7 @@ from vae_runner.training.early_stopping import OTHER_METRICS, check_metric, shou
 from vae_runner.training.inner import InnerLoop, Player
 from vae_runner.training.outer import Trainer
 from vae_runner.training.schedules import LearningRate
+from vae_runner.training.skipping import Skipping
 from vae_runner.training.stopwatch import Stopwatch
 
 AUTOENCODER_PARTS = ("model", "posterior", "prior", "likelihood")
@@ -119,8 +120,9 @@ def build_experiment(
     trainer = Trainer(inner, train, evaluated, players[AUTOENCODER].learning_rate, stopwatch, shielded)
     optimizers = {f"optimizer/{name}": player.optimizer for name, player in players.items()}
     opponents = {f"player/{name}": player for name, player in players.items() if name != AUTOENCODER}
+    skipped = {f"skipped/{name}": player.skipping for name, player in players.items() if player.skipping}
     averaged = {"averages": averages} if averages else {}
-    variables = Variables({**autoencoder.parts, **opponents, "loss": loss, **optimizers, **averaged})
+    variables = Variables({**autoencoder.parts, **opponents, "loss": loss, **optimizers, **skipped, **averaged})
     state = TrainingState(trainer, variables, stopwatch, config.content, dataset.fingerprint)
     result, fused = (averages.autoencoder, averages.view) if averages else (autoencoder, view)
     return Experiment(config, machine, dataset, loss, autoencoder, result, fused, trainer, state)
@@ -214,6 +216,7 @@ def build_players(
             raise UserError(
                 f"{path}.ema: only the autoencoder's weights are averaged, with optimizer.ema: leave it out"
             )
+        limit = keys.pop("skip_norm_above", None)
         learning_rate = LearningRate(keys["learning_rate"], schedule, config.epochs, steps_per_epoch)
         optimizer = build(keys, path, learning_rate=learning_rate)
         if replicas > 1 and getattr(optimizer, "gradient_accumulation_steps", None):
@@ -221,7 +224,7 @@ def build_players(
         if config.hardware.precision == "mixed_float16":
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         optimizer.build(variables)
-        players[name] = Player(variables, optimizer, learning_rate)
+        players[name] = Player(variables, optimizer, learning_rate, None if limit is None else Skipping(limit))
     return players
 
 

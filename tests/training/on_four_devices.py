@@ -23,7 +23,7 @@ from vae_runner.datasets.io.stored import StoredImages
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.errors import UserError
 from vae_runner.likelihoods.mse import MeanSquaredError
-from vae_runner.losses.base import Batch, Loss
+from vae_runner.losses.base import AUTOENCODER, Batch, Loss
 from vae_runner.losses.elbo import Elbo
 from vae_runner.losses.reconstruction import Reconstruction
 from vae_runner.models import mlp
@@ -35,6 +35,7 @@ from vae_runner.runtime.hardware import Hardware, _mirrored, setup
 from vae_runner.runtime.schema import HardwareConfig
 from vae_runner.training.averages import Averages
 from vae_runner.training.inner import InnerLoop, Sums
+from vae_runner.training.skipping import Skipping
 
 DEVICES = 4
 REPLICAS = int(os.environ.get("VAE_RUNNER_TEST_REPLICAS", DEVICES))
@@ -151,10 +152,27 @@ def test_replicas_compute_what_one_computes_over_an_epoch(name: str) -> None:
 
 
 def test_the_average_of_the_weights_is_the_same_on_every_replica_and_what_one_computes() -> None:
-    ours, theirs = (an_epoch(machine(n), MAKES["mlp"], ema=0.2) for n in (REPLICAS, 1))
+    ours, theirs = (an_epoch(machine(n), MAKES["keras"], ema=0.2) for n in (REPLICAS, 1))
     np.testing.assert_allclose(ours[1].terms, theirs[1].terms, rtol=1e-4)
     for a, b in zip(ours[2], theirs[2], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=3e-5)
+
+
+def test_a_step_that_is_too_large_changes_nothing_on_any_replica() -> None:
+    hardware = machine(REPLICAS)
+    keras.utils.set_random_seed(SEED)
+    with hardware.strategy.scope():
+        autoencoder, loss, optimizer = MAKES["mlp"]()
+        player = one_player(autoencoder, optimizer)[AUTOENCODER]._replace(skipping=Skipping(1e-3))
+    assert player.skipping is not None
+    held = [*player.variables, *optimizer.variables]
+    before = [np.array(variable) for variable in held]
+    batches = Batches(IMAGES, BATCH, SEED, hardware.strategy)
+    inner = InnerLoop(autoencoder, loss, {AUTOENCODER: player}, hardware, SEED, batches.steps)
+    inner.train(batches, batches.shares(0), 0, batches.steps)
+    for variable, value in zip([*held, player.skipping.count], [*before, batches.steps], strict=True):
+        for copy in hardware.strategy.experimental_local_results(variable.value):
+            np.testing.assert_array_equal(copy, value)
 
 
 def test_replicas_draw_the_binary_images_that_one_draws() -> None:

@@ -13,6 +13,7 @@ class OptimizerConfig(Built):
     """What is done with the steps of any optimizer."""
 
     ema: float | None = key(None, minimum=0, below=1)
+    skip_norm_above: float | None = key(None, above=0)
 
 
 @dataclass
@@ -57,7 +58,7 @@ def check_clipping(optimizer: Mapping[str, object]) -> None:
         raise UserError(f"optimizer.{given[0]} and optimizer.{given[1]} exclude each other: give one of them")
 
 
-SHOWN = "learning_rate clipnorm global_clipnorm ema"
+SHOWN = "learning_rate clipnorm global_clipnorm ema skip_norm_above"
 COMPONENTS = (
     Component("optimizer", "adam", "vae_runner.acceleration.optimizers.Adam", AdamConfig, SHOWN),
     Component("optimizer", "adamw", "vae_runner.acceleration.optimizers.AdamW", AdamWConfig, SHOWN),

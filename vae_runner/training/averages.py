@@ -47,14 +47,14 @@ class Averages:
         """Return whether there is anything to estimate."""
         return bool(self._state)
 
-    def update(self) -> None:
-        """Take the weights after a step into the average; on each replica, inside the compiled step."""
+    def update(self, skipped: tf.Tensor | bool = False) -> None:
+        """Take the weights after a step into the average, unless it is skipped; on each replica, in the step."""
         updates = tf.cast(self._updates.value, tf.float32)
-        decay = tf.minimum(self._decay, updates / (updates + 9))
+        decay = tf.where(skipped, 1.0, tf.minimum(self._decay, updates / (updates + 9)))
         for weight, average in self._weights:
             part = tf.cast(decay, average.dtype)
             average.assign(part * average.value + (1 - part) * weight.value)
-        self._updates.assign_add(1)
+        self._updates.assign_add(tf.where(skipped, tf.constant(0, tf.int64), 1))
 
     def copy_state(self) -> None:
         """Begin the estimate with the state of the trained autoencoder."""

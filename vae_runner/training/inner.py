@@ -19,6 +19,7 @@ from vae_runner.runtime.hardware import Hardware
 from vae_runner.training.averages import Averages
 from vae_runner.training.noise import GivenNoise, Request, RequestedNoise, StatelessNoise
 from vae_runner.training.schedules import LearningRate
+from vae_runner.training.skipping import Skipping
 
 
 class Player(NamedTuple):
@@ -27,6 +28,14 @@ class Player(NamedTuple):
     variables: list[tf.Variable]
     optimizer: keras.optimizers.Optimizer
     learning_rate: LearningRate
+    skipping: Skipping | None = None  # None: no step is skipped
+
+    def apply(self, gradients: Sequence[tf.Tensor], variables: Sequence[tf.Variable]) -> tf.Tensor | bool:
+        """Take a step along gradients with respect to these variables of its own; return whether it is skipped."""
+        if self.skipping:
+            return self.skipping.apply(self.optimizer, gradients, variables)
+        self.optimizer.apply(gradients, variables)
+        return False
 
 
 class Sums(NamedTuple):
@@ -101,6 +110,12 @@ class InnerLoop:
         self._compiled_train = tf.function(partial(self._loop, self._train_step))
         self._compiled_estimate = tf.function(partial(self._loop, self._estimation_step))
         self._compiled_evaluate = tf.function(partial(self._loop, self._evaluation_step))
+
+    @property
+    def skipped_steps(self) -> int | None:
+        """Return how many steps of its players have been skipped since the beginning; None where none ever is."""
+        counts = [player.skipping.count for player in self._players.values() if player.skipping]
+        return sum(int(np.asarray(count)) for count in counts) if counts else None
 
     def train(
         self, batches: Batches, shares: Iterator[Share], first_step: int, steps: int, before: Sums | None = None
@@ -220,14 +235,15 @@ class InnerLoop:
             name: tape.gradient(scaled[name], [variable.value for variable in player.variables])
             for name, player in self._players.items()
         }
+        skipped = {}
         for name, player in self._players.items():
             # A loss need not depend on all: a plain autoencoder takes a mean, and leaves an encoder's log_var as it is.
             moved = [v for v, gradient in zip(player.variables, gradients[name], strict=True) if gradient is not None]
             if not moved:
                 raise ValueError(f"what the player {name!r} minimises depends on none of its variables")
-            player.optimizer.apply(_sum_over_replicas(gradients[name]), moved)
+            skipped[name] = player.apply(_sum_over_replicas(gradients[name]), moved)
         if self.averages:
-            self.averages.update()
+            self.averages.update(skipped[AUTOENCODER])
         return values
 
     def _move_state(

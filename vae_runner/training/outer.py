@@ -15,6 +15,7 @@ from vae_runner.training.stopwatch import Stopwatch
 
 SECONDS_PER_CALL = 0.5  # of the compiled loop: how often the progress bar moves and stop requests are checked
 MAX_STEPS_PER_CALL = 1000
+SKIPPED_STEPS = "train/skipped_steps"  # of an epoch's, with optimizer.skip_norm_above
 
 
 class DivergedError(UserError):
@@ -102,6 +103,8 @@ class Trainer:
     def run_epoch(self, on_progress: Callable[[Progress], object]) -> EpochResult:
         """Train to the end of the epoch under way, and evaluate; raise DivergedError for a loss that is not finite."""
         metrics = self._train_epoch(on_progress)
+        if (skipped := self._inner.skipped_steps) is not None:
+            metrics[SKIPPED_STEPS] = float(skipped) - sum(row[SKIPPED_STEPS] for row in self.history)
         before = self.position
         start = time.monotonic()
         with self._stopwatch.on("evaluation"):
