@@ -383,6 +383,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "optimizer.clipnorm": None,
         "optimizer.clipvalue": None,
         "optimizer.global_clipnorm": None,
+        "optimizer.ema": None,
+        "optimizer.skip_norm_above": None,
     },
     "optimizer=adamw": {
         "optimizer._target_": "vae_runner.acceleration.optimizers.AdamW",
@@ -394,6 +396,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "optimizer.clipnorm": None,
         "optimizer.clipvalue": None,
         "optimizer.global_clipnorm": None,
+        "optimizer.ema": None,
+        "optimizer.skip_norm_above": None,
     },
     "optimizer=adamax": {
         "optimizer._target_": "vae_runner.acceleration.optimizers.Adamax",
@@ -405,6 +409,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "optimizer.clipnorm": None,
         "optimizer.clipvalue": None,
         "optimizer.global_clipnorm": None,
+        "optimizer.ema": None,
+        "optimizer.skip_norm_above": None,
     },
     "optimizer=rmsprop": {
         "optimizer._target_": "vae_runner.acceleration.optimizers.RMSprop",
@@ -416,6 +422,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "optimizer.clipnorm": None,
         "optimizer.clipvalue": None,
         "optimizer.global_clipnorm": None,
+        "optimizer.ema": None,
+        "optimizer.skip_norm_above": None,
     },
     "schedule=constant": {
         "schedule._target_": "vae_runner.training.schedules.constant",
@@ -917,7 +925,11 @@ BOUNDS = {
     "likelihood=continuous_bernoulli": {"likelihood.max_logit": "(0.0, inf)"},
     "likelihood=logistic_mixture": {"likelihood.components": "[1, 1000]"},
     **{
-        f"optimizer={name}": {f"optimizer.{key}": interval for key, interval in ADAM_BOUNDS.items()}
+        f"optimizer={name}": {
+            **{f"optimizer.{key}": interval for key, interval in ADAM_BOUNDS.items()},
+            "optimizer.ema": "[0.0, 1.0)",
+            "optimizer.skip_norm_above": "(0.0, inf)",
+        }
         for name in ("adam", "adamw", "adamax")
     },
     "optimizer=rmsprop": {
@@ -929,6 +941,8 @@ BOUNDS = {
         "optimizer.clipnorm": "(0.0, inf)",
         "optimizer.clipvalue": "(0.0, inf)",
         "optimizer.global_clipnorm": "(0.0, inf)",
+        "optimizer.ema": "[0.0, 1.0)",
+        "optimizer.skip_norm_above": "(0.0, inf)",
     },
     "schedule=constant": {"schedule.warmup_epochs": "[0.0, inf)"},
     "schedule=cosine": {"schedule.warmup_epochs": "[0.0, inf)", "schedule.final_factor": "[0.0, 1.0]"},

@@ -76,7 +76,7 @@ def _run(session: Session) -> None:
         with checkpoints.when_interrupted():
             trained = experiment.trained()
             session.save_results(experiment, trained)
-            show_effective_kl_weight(experiment.autoencoder, experiment.loss, trainer.history[-1])
+            show_effective_kl_weight(experiment.result, experiment.loss, trainer.history[-1])
             with stopwatch.on("figures"):
                 for name, figure in pictures.final(trained):
                     trackers.figure(name, figure)
