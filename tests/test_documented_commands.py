@@ -151,7 +151,7 @@ STORIES = {
         ),
         Step("vae-run dataset=mnist dataset.binarize=dynamic likelihood=bernoulli loss=iwae", FEW),
         Step(
-            "vae-run method=kl_autoencoder dataset=fashion latent=32 epochs=20 loss.adversarial_from=2000",
+            "vae-run method=kl_autoencoder dataset=fashion epochs=20 loss.adversarial_from=2000",
             f"{FEW} loss.discriminator_width=2",
         ),
         Step("vae-run -m posterior=gaussian,laplace,point loss=vae,beta_tc,mmd sweep.unfit=skip", FEW),
