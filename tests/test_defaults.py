@@ -34,7 +34,7 @@ def adam(player: str, learning_rate: float, beta_1: float, beta_2: float = 0.999
         "beta_1": beta_1,
         "beta_2": beta_2,
         "epsilon": 1e-7,
-        **dict.fromkeys(("weight_decay", "clipnorm", "clipvalue", "global_clipnorm")),
+        **dict.fromkeys(("weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "ema", "skip_norm_above")),
     }
     return {f"loss.players.{player}.{key}": value for key, value in keys.items()}
 
@@ -600,6 +600,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "figures.periodic.reconstructions.images": 10,
         "figures.final.latent_space._target_": "vae_runner.figures.latent_space.latent_space",
         "figures.final.latent_space._partial_": True,
+        "figures.final.code_usage._target_": "vae_runner.figures.code_usage.code_usage",
+        "figures.final.code_usage._partial_": True,
         "figures.final.samples_uniform._target_": "vae_runner.figures.samples.samples_uniform",
         "figures.final.samples_uniform._partial_": True,
         "figures.final.samples_uniform.rows": 5,
@@ -887,6 +889,8 @@ ADAM_BOUNDS = {
     "clipnorm": "(0.0, inf)",
     "clipvalue": "(0.0, inf)",
     "global_clipnorm": "(0.0, inf)",
+    "ema": "[0.0, 1.0)",
+    "skip_norm_above": "(0.0, inf)",
 }
 BOUNDS = {
     "posterior=vq": {
@@ -1006,8 +1010,6 @@ BOUNDS = {
     **{
         f"optimizer={name}": {
             **{f"optimizer.{key}": interval for key, interval in ADAM_BOUNDS.items()},
-            "optimizer.ema": "[0.0, 1.0)",
-            "optimizer.skip_norm_above": "(0.0, inf)",
         }
         for name in ("adam", "adamw", "adamax")
     },

@@ -47,6 +47,8 @@ OTHERS = {
     "hardware.worker": 0,
     "hardware.memory_limit_mb": 100,
     "optimizer.weight_decay": 0.5,
+    "optimizer.ema": 0.9,
+    "optimizer.skip_norm_above": 5.0,
     "loss.reconstruction_weight": 7.0,
     "loss.kl_warmup_epochs": 2.0,
     "loss.kl_cycle_epochs": 3.0,

@@ -152,6 +152,7 @@ class VectorQuantizedConfig(ReconstructionConfig):
     commitment_weight: float = key(0.25, minimum=0)
 
 
+@dataclass
 class OpposedConfig(Built):
     """The keys of a loss with a discriminator."""
 
