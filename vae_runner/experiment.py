@@ -110,8 +110,10 @@ def build_experiment(
             fused = replace(autoencoder, encoder=encoder, decoder=decoder)
         loss.constrain(autoencoder)
         players = build_players(config, loss, autoencoder, train.steps, machine.replicas)
-    binarizes = dataset.binarize == "dynamic"
-    inner = InnerLoop(fused, loss, players, machine, config.seed, train.steps, binarizes=binarizes)
+    inner = InnerLoop(
+        fused, loss, players, machine, config.seed, train.steps,
+        augmentation=dataset.augment, binarizes=dataset.binarize == "dynamic",
+    )  # fmt: skip
     metrics = [f"{split}/{name}" for split in dataset.splits for name in inner.names]
     check_metric("early_stopping.metric", config.early_stopping.metric, metrics)
     check_metric("checkpoint.metric", config.checkpoint.metric, metrics)

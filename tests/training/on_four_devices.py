@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -21,6 +22,7 @@ from vae_runner.acceleration.fuse import fuse
 from vae_runner.acceleration.optimizers import Adam, AdamW
 from vae_runner.datasets.io.stored import StoredImages
 from vae_runner.datasets.pipeline import Batches
+from vae_runner.datasets.schema import AugmentConfig
 from vae_runner.errors import UserError
 from vae_runner.likelihoods.mse import MeanSquaredError
 from vae_runner.losses.base import Batch, Loss
@@ -60,7 +62,7 @@ def machine(replicas: int, synchronized: bool | None = None) -> Hardware:
 
 
 def an_epoch(
-    hardware: Hardware, make: Make, images: object = IMAGES, binarizes: bool = False
+    hardware: Hardware, make: Make, images: object = IMAGES, **changes: Any
 ) -> tuple[Sums, Sums, list[np.ndarray]]:
     """The sums of an epoch of training and of one of evaluation, and all variables at their end."""
     keras.utils.set_random_seed(SEED)
@@ -71,7 +73,7 @@ def an_epoch(
         players = one_player(autoencoder, optimizer)
     batches = Batches(images, BATCH, SEED, hardware.strategy)
     fused = replace(autoencoder, encoder=encoder, decoder=decoder)
-    inner = InnerLoop(fused, loss, players, hardware, SEED, batches.steps, binarizes=binarizes)
+    inner = InnerLoop(fused, loss, players, hardware, SEED, batches.steps, **changes)
     trained = inner.train(batches, batches.shares(0), 0, batches.steps)
     test = Batches(images, 10, strategy=hardware.strategy)
     evaluated = inner.evaluate(test, test.shares(), 0, test.steps)
@@ -137,8 +139,9 @@ def test_replicas_compute_what_one_computes_over_an_epoch(name: str) -> None:
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=3e-5)
 
 
-def test_replicas_draw_the_binary_images_that_one_draws() -> None:
-    ours, theirs = (an_epoch(machine(n), MAKES["noisy"], binarizes=True)[0] for n in (REPLICAS, 1))
+def test_replicas_draw_the_augmented_and_binary_images_that_one_draws() -> None:
+    changes = {"augmentation": AugmentConfig(flip=True, shift=1, crop=0.2, brightness=0.2), "binarizes": True}
+    ours, theirs = (an_epoch(machine(n), MAKES["noisy"], **changes)[0] for n in (REPLICAS, 1))
     np.testing.assert_allclose(ours.terms, theirs.terms, rtol=1e-4)
     grey = an_epoch(machine(1), MAKES["noisy"])[0]
     assert not np.allclose(grey.terms, theirs.terms, rtol=1e-3)

@@ -24,7 +24,11 @@ def show_summary(
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
     classes = f", {len(dataset.label_names)} classes" if dataset.label_names else ""
     binary = f", binarize={dataset.binarize}" if dataset.binarize != "none" else ""
-    log.info("Dataset: %s images of %s%s%s", sizes, _shape(dataset.image_shape), classes, binary)
+    changes = {name: value for name, value in vars(dataset.augment).items() if value} if dataset.augment else {}
+    augmented = (
+        ", augmented by " + " ".join(f"{name}={str(v).lower()}" for name, v in changes.items()) if changes else ""
+    )
+    log.info("Dataset: %s images of %s%s%s%s", sizes, _shape(dataset.image_shape), classes, binary, augmented)
     networks = {model.name: summarize(model) for model in (autoencoder.encoder, autoencoder.decoder)}
     if layers:
         for name, rows in networks.items():
