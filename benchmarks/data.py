@@ -238,7 +238,7 @@ def waiting(folder: Path, work: Path) -> Figures:
         asked = time.perf_counter()
         images = train.images(next(shares))
         waited += time.perf_counter() - asked
-        gradient_step(images, None, noise, place, tf.constant(0.0), tf.constant(1.0)).numpy()
+        gradient_step(images, None, noise, place, tf.constant(0, tf.int64), tf.constant(1.0)).numpy()
     seconds = time.perf_counter() - start
     return {"share": waited / seconds, "step_seconds": seconds / (WAITING_STEPS - 2)}
 

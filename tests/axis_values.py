@@ -1,4 +1,4 @@
-"""What a run promises, for every posterior, prior, likelihood and loss.
+"""What a run promises, for every posterior, prior, likelihood and loss, and for spatial latents.
 
 `test_axis_values.py` runs this file in processes of their own, because TensorFlow has two devices here from the start.
 A run has one component of each axis, and the runs together have all that are registered, a new one too.
@@ -35,8 +35,10 @@ from vae_runner.training.stopwatch import Stopwatch
 
 DEVICES = 2
 PART, PARTS = (int(number) for number in os.environ.get("VAE_RUNNER_TEST_PART", "0/1").split("/"))
+VECTOR = ("model=mlp", "model.width=8")
+SPATIAL = ("model=conv", "model.latent=spatial", "model.depth=1", "model.filters=4", "model.normalization=none")
 OVERRIDES = (
-    *("dataset=digits", "dataset.limit=32", "batch_size=16", "epochs=2", "model=mlp", "model.width=8", "latent=2"),
+    *("dataset=digits", "dataset.limit=32", "batch_size=16", "epochs=2", "latent=2"),
     *("hardware.custom_ops=false", "optimizer.learning_rate=0.01", "figures.every=2"),
     *("figures.periodic.samples.rows=2", "figures.periodic.samples.columns=2", "figures.final.manifold.side=3"),
     *("figures.final.samples_uniform.rows=2", "figures.final.samples_uniform.columns=2"),
@@ -86,12 +88,16 @@ class Finished:
         return build_experiment(config, setup(config.hardware, config.seed), Stopwatch())
 
 
-@pytest.fixture(scope="module", params=list(covering())[PART::PARTS], ids="-".join)
+RUNS = [*((VECTOR, chosen) for chosen in covering()), (SPATIAL, ("gaussian", "mixture", "gaussian", "vae"))]
+
+
+@pytest.fixture(scope="module", params=RUNS[PART::PARTS], ids=lambda run: "-".join([run[0][0], *run[1]]))
 def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A run of two epochs, with the default figures."""
-    chosen = [f"{group}={name}" for group, name in zip(AXES, request.param, strict=True)]
+    network, components = request.param
+    chosen = [f"{group}={name}" for group, name in zip(AXES, components, strict=True)]
     with initialize_config_module("vae_runner.conf", version_base="1.3"):
-        composed = compose("config", [*OVERRIDES, *chosen, *(FEW[name] for name in chosen if name in FEW)])
+        composed = compose("config", [*OVERRIDES, *network, *chosen, *(FEW[name] for name in chosen if name in FEW)])
     check(composed)
     config = Config.of(composed)
     freeze()
@@ -163,7 +169,7 @@ def test_the_saved_decoder_gives_the_images_of_the_run_and_vae_sample_draws_from
     saved = keras.saving.load_model(RunDirectory(finished.path).network_file("decoder"), safe_mode=True)
     labels = np.arange(5) if autoencoder.classes else None  # as vae-sample takes them, in turn
     z = autoencoder.latent_prior(labels).sample(NumpyNoise(np.random.default_rng(3), 5, np.float32))
-    images = saved(z).numpy()
+    images = saved(np.reshape(z, [-1, *autoencoder.latent_shape])).numpy()
     assert images.shape == (5, 8, 8, 1)
     assert 0 <= images.min() <= images.max() <= 1
     np.testing.assert_allclose(images, autoencoder.decode(z).mean, rtol=1e-5, atol=1e-6)

@@ -7,7 +7,10 @@ import argparse
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from itertools import product
+from types import MappingProxyType
 
 from vae_runner.config import registry
 from vae_runner.config.fit import check_fit
@@ -30,10 +33,11 @@ def component(group: str, name: str) -> Component:
     return next(known for known in registry.components(group) if known.name == name)
 
 
-def fits(**chosen: str) -> bool:
-    """Return whether components fit each other, each given by its group."""
+def fits(keys: Mapping[str, Mapping[str, object]] = MappingProxyType({}), /, **chosen: str) -> bool:
+    """Return whether components fit each other, each given by its group; `keys` are those of a group's with a value."""
     try:
-        check_fit({group: component(group, name).target for group, name in chosen.items()})
+        nodes = {group: component(group, name).node for group, name in chosen.items()}
+        check_fit({group: replace(node, **keys.get(group, {})) for group, node in nodes.items()})
     except UserError:
         return False
     return True

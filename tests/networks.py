@@ -1,5 +1,6 @@
 """Autoencoders and players put together by hand, as several rooms of the tests need them."""
 
+import math
 from types import ModuleType
 from typing import Any
 
@@ -34,8 +35,9 @@ def build(
     if classes:
         keys["classes"] = classes
     encoder, decoder = model.build(image_shape, latent, posterior, likelihood, **keys)
-    prior.create_weights(image_shape, latent, classes)
-    return Autoencoder(encoder, decoder, posterior, prior, likelihood, classes)
+    latent_shape = (*decoder.inputs[0].shape[1:-1], latent)
+    prior.create_weights(image_shape, latent_shape, classes)
+    return Autoencoder(encoder, decoder, posterior, prior, likelihood, classes, math.prod(latent_shape))
 
 
 def one_player(autoencoder: Autoencoder, optimizer: keras.optimizers.Optimizer) -> dict[str, Player]:

@@ -1,7 +1,7 @@
 """Small experiments with any components, and two optimizer steps of one in a single traced function."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 import numpy as np
@@ -12,32 +12,36 @@ from vae_runner.config.checks import check
 from vae_runner.datasets.pipeline import Share
 from vae_runner.experiment import Experiment, build_experiment
 from vae_runner.runtime.hardware import setup
-from vae_runner.schema import Config
-from vae_runner.training.inner import Place
+from vae_runner.schema import Config, register_schemas
+from vae_runner.training.inner import Place, Sums
 from vae_runner.training.noise import StatelessNoise
 from vae_runner.training.stopwatch import Stopwatch
 
 BATCH, FEWER = 16, 12  # images of the two steps; the second batch is like the last of an epoch
-SMALL = (
-    *("dataset=digits", "dataset.limit=40", f"batch_size={BATCH}", "epochs=1", "hardware=cpu"),
-    *("model=mlp", "model.width=8", "latent=3"),
-)
+NETWORK = ("model=mlp", "model.width=8", "latent=3")
+DATA = ("dataset=digits", "dataset.limit=40", f"batch_size={BATCH}", "epochs=1", "hardware=cpu")
+SMALL = (*DATA, *NETWORK)
+DISCRIMINATOR = "loss.discriminator_width=2"
+OPPOSED = ("factor_vae", "aae", "wae_gan", "vae_gan", "kl_autoencoder")
 FEW = {  # what a choice needs to be small here, or to have images that it can be trained on
     "likelihood=bernoulli": "dataset.binarize=dynamic",
     "prior=vamp": "prior.pseudo_inputs=4",
     "prior=real_nvp": "prior.steps=2",
     **{f"posterior={flow}": "posterior.steps=2" for flow in ("planar", "householder", "sylvester", "iaf", "real_nvp")},
+    **dict.fromkeys((f"loss={loss}" for loss in ("factor", "aae", "vae_gan", "patch_gan")), DISCRIMINATOR),
+    **dict.fromkeys((f"method={method}" for method in OPPOSED), DISCRIMINATOR),
     "method=real_nvp_prior": "prior.steps=2",
     "method=vampprior": "prior.pseudo_inputs=4",
     "method=mixture_prior": "prior.components=4",
 }
 
 
-def built(*overrides: str) -> Experiment:
+def built(*overrides: str, network: Sequence[str] = NETWORK) -> Experiment:
     """Return a small experiment, and let choices in `FEW` have what stands there."""
+    register_schemas()
     few = [FEW[override] for override in overrides if override in FEW]
     with initialize_config_module("vae_runner.conf", version_base="1.3"):
-        config = compose("config", [*SMALL, *overrides, *few])
+        config = compose("config", [*DATA, *network, *overrides, *few])
     check(config)
     made = Config.of(config)
     freeze()
@@ -66,7 +70,7 @@ def two_steps(experiment: Experiment, compiled: bool = True) -> dict[str, float]
         share = Share(labels, zero, tf.cast(count, tf.float64), count, labels)
         place = Place(zero, count, share.weight, BATCH, len(split))
         noise, other = (StatelessNoise(0, of, share, count) for of in (number, -1 - number))
-        trained = inner._apply_gradients(pixels, labels, noise, place, tf.constant(0.0), tf.constant(1.0))
+        trained = inner._apply_gradients(pixels, labels, noise, place, number, tf.constant(1.0))
         with tf.control_dependencies([trained]):
             return trained, inner._evaluate_loss(pixels, labels, other, place)
 
@@ -77,10 +81,11 @@ def two_steps(experiment: Experiment, compiled: bool = True) -> dict[str, float]
     for number, part in enumerate((slice(BATCH), slice(BATCH, BATCH + FEWER))):
         images, labels = tf.constant(np.asarray(split.images[part])), tf.constant(split.labels[part])
         results = experiment.machine.strategy.run(taken, args=(images, labels, tf.constant(number, tf.int64)))
+    means = [inner.means(Sums(np.asarray(values, np.float64), 1.0, -1, np.zeros(0))) for values in results]
     return {
-        f"{name}{term}": float(value)
-        for name, values in zip(("train/", "test/"), results, strict=True)
-        for term, value in zip(inner.names, values, strict=True)
+        f"{split}/{name}": value
+        for split, of in zip(("train", "test"), means, strict=True)
+        for name, value in of.items()
     }
 
 

@@ -129,9 +129,9 @@ def test_a_target_that_takes_a_whole_number_is_given_nothing_else() -> None:
         ("~nosuchuser/photos", "~nosuchuser/photos"),
     ],
 )
-@pytest.mark.parametrize("key", ["data_dir", "dataset.root", "dataset.data_dir"])
-def test_a_run_keeps_absolute_folders(key: str, given: str, kept: str) -> None:
-    own = of_the_run(composed("dataset=folder", f"{key}='{given}'"))
+@pytest.mark.parametrize("key", ["data_dir", "dataset.root", "dataset.data_dir", "loss.perceptual_model"])
+def test_a_run_keeps_absolute_paths(key: str, given: str, kept: str) -> None:
+    own = of_the_run(composed("dataset=folder", "loss=patch_gan", f"{key}='{given}'"))
     assert OmegaConf.select(own, key) == kept.format(cwd=Path.cwd(), home=Path.home())
 
 

@@ -150,6 +150,10 @@ STORIES = {
             FEW,
         ),
         Step("vae-run dataset=mnist dataset.binarize=dynamic likelihood=bernoulli loss=iwae", FEW),
+        Step(
+            "vae-run method=kl_autoencoder dataset=fashion latent=32 epochs=20 loss.adversarial_from=2000",
+            f"{FEW} loss.discriminator_width=2",
+        ),
         Step("vae-run -m posterior=gaussian,laplace,point loss=vae,beta_tc,mmd sweep.unfit=skip", FEW),
         Step(
             "vae-run -m dataset=fashion model=mlp method=vae,beta_vae,wae_mmd,hyperspherical_vae,vampprior,iaf_vae "

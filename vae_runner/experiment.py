@@ -1,5 +1,6 @@
 """From a configuration to the parts of an experiment, and the checks that they fit each other."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from omegaconf import DictConfig
 
 from vae_runner.acceleration.fuse import fuse
 from vae_runner.compat.keras import unallocated
+from vae_runner.config import registry
 from vae_runner.config.checks import check_values
 from vae_runner.config.fingerprint import fingerprint
 from vae_runner.config.instantiation import build, keys_of, takes
@@ -33,7 +35,7 @@ from vae_runner.storage import resume
 from vae_runner.storage.stored_run import StoredRun
 from vae_runner.training.checkpoints import TrainingState
 from vae_runner.training.early_stopping import OTHER_METRICS, check_metric, should_stop
-from vae_runner.training.inner import InnerLoop, Player
+from vae_runner.training.inner import OF_CODES, InnerLoop, Player
 from vae_runner.training.outer import Trainer
 from vae_runner.training.schedules import LearningRate
 from vae_runner.training.stopwatch import Stopwatch
@@ -114,7 +116,8 @@ def build_experiment(
         fused, loss, players, machine, config.seed, train.steps,
         augmentation=dataset.augment, binarizes=dataset.binarize == "dynamic",
     )  # fmt: skip
-    metrics = [f"{split}/{name}" for split in dataset.splits for name in inner.names]
+    of_split = {split: inner.names if split == "train" else inner.evaluated_names for split in dataset.splits}
+    metrics = [f"{split}/{name}" for split, names in of_split.items() for name in names]
     check_metric("early_stopping.metric", config.early_stopping.metric, metrics)
     check_metric("checkpoint.metric", config.checkpoint.metric, metrics)
     trainer = Trainer(inner, train, evaluated, players[AUTOENCODER].learning_rate, stopwatch, shielded)
@@ -138,7 +141,11 @@ def known_metrics(config: Config) -> list[str]:
         return []
     validated = keys_of(config.dataset).get("validation_fraction") != 0
     splits = ("train", *(("validation",) if validated else ()), "test")
-    return [*(f"{split}/{name}" for split in splits for name in ("loss", *terms)), *OTHER_METRICS]
+    names = [f"{split}/{name}" for split in splits for name in ("loss", *terms)]
+    posterior = registry.by_target(keys_of(config.posterior).get("_target_"))
+    if posterior and "codes" in posterior.gives:
+        names += [f"{split}/{name}" for split in splits if split != "train" for name in OF_CODES]
+    return [*names, *OTHER_METRICS]
 
 
 def build_autoencoder(config: Config, image_shape: tuple[int, int, int], classes: int = 0) -> Autoencoder:
@@ -153,6 +160,7 @@ def build_autoencoder(config: Config, image_shape: tuple[int, int, int], classes
     network = keys_of(config.model)
     network.pop("output_bias", None)
     conditional = network.pop("conditional", False)
+    spatial = network.pop("latent", "vector") == "spatial"
     if not conditional and not families["prior"].needs_labels:
         classes = 0
     elif not classes:
@@ -165,14 +173,22 @@ def build_autoencoder(config: Config, image_shape: tuple[int, int, int], classes
             f"model.conditional=true: {network['_target_']} has no argument `classes`, how many labels there are: add "
             "it, and a second input to both networks, the label, one-hot; or leave model.conditional out"
         )
-    labels = {"classes": classes} if conditional else {}
+    if spatial and not takes(network, "model", "spatial"):
+        raise UserError(
+            f"model.latent=spatial: {network['_target_']} has no argument `spatial`: add it, and with it let the "
+            "encoder give maps and the decoder take them; or leave model.latent out"
+        )
+    asked = {"classes": classes} if conditional else {}
+    if spatial:
+        asked["spatial"] = True
     encoder, decoder = build(
         network, "model", image_shape=image_shape, latent=config.latent, posterior=families["posterior"],
-        likelihood=families["likelihood"], **labels,
+        likelihood=families["likelihood"], **asked,
     )  # fmt: skip
+    latent_shape = (*decoder.inputs[0].shape[1:-1], config.latent)
     for family in families.values():
-        family.create_weights(image_shape, config.latent, classes)
-    return Autoencoder(encoder, decoder, **families, classes=classes)
+        family.create_weights(image_shape, latent_shape, classes)
+    return Autoencoder(encoder, decoder, **families, classes=classes, dimensions=math.prod(latent_shape))
 
 
 def build_loss(part: Built | Mapping[str, object]) -> Loss:
@@ -198,7 +214,7 @@ def build_players(
     named, players = loss.players(autoencoder), {}
     if not (
         isinstance(own_optimizers, Mapping)
-        and all(keys is None or isinstance(keys, Mapping) for keys in own_optimizers.values())
+        and all(keys is None or isinstance(keys, (Mapping, Built)) for keys in own_optimizers.values())
     ):
         raise UserError("loss.players: give the names of players, and below each the keys of its optimizer")
     if unknown := min(own_optimizers.keys() - named.keys(), default=None):
@@ -206,7 +222,8 @@ def build_players(
         raise UserError(f"loss.players.{unknown}: the loss has no such player.{hint} It has {', '.join(named)}.")
     for name, variables in named.items():
         own = own_optimizers.get(name)
-        keys, path = (own, f"loss.players.{name}") if own else (keys_of(config.optimizer), "optimizer")
+        optimizer, path = (own, f"loss.players.{name}") if own else (config.optimizer, "optimizer")
+        keys = keys_of(optimizer)
         if "learning_rate" not in keys:
             raise UserError(f"{path} has no learning_rate: its YAML needs that key, the highest one of the run")
         learning_rate = LearningRate(keys["learning_rate"], schedule, config.epochs, steps_per_epoch)

@@ -14,7 +14,7 @@ from vae_runner.config.instantiation import keys_of
 from vae_runner.config.keys import Content, Mixed, key
 from vae_runner.config.registry import Built, Component, Keys, register
 from vae_runner.datasets import schema as datasets
-from vae_runner.errors import UnfitError, UserError
+from vae_runner.errors import UnfitError
 from vae_runner.figures import schema as figures
 from vae_runner.figures.schema import FiguresConfig
 from vae_runner.likelihoods import schema as likelihoods
@@ -68,8 +68,9 @@ class Config(Keys):
         """Refuse what no optimizer takes, too few latent dimensions, and images without the labels that are needed."""
         acceleration.check_clipping(keys_of(self.optimizer))
         posterior, prior = (registry.by_target(keys_of(part).get("_target_")) for part in (self.posterior, self.prior))
+        spatial = keys_of(self.model).get("latent") == "spatial"  # Then the number of positions is not known yet.
         for component in (posterior, prior):
-            if component and self.latent < component.least_latent:
+            if not spatial and component and self.latent < component.least_latent:
                 raise UnfitError(
                     f"latent={self.latent}: {component.group}={component.name} needs at least "
                     f"{component.least_latent} dimensions of z: choose latent={component.least_latent}, or another "
@@ -79,7 +80,7 @@ class Config(Keys):
         if keys_of(self.model).get("conditional") is True:
             needing = "model.conditional=true"
         if needing and keys_of(self.dataset).get("labels", "given") is None:
-            raise UserError(
+            raise UnfitError(
                 f"{needing} needs labels, and dataset.labels is null: give dataset.labels=folders where each class has "
                 "a sub-folder of its own, or choose dataset=digits, fashion or mnist"
             )

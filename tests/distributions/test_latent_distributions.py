@@ -186,6 +186,15 @@ def test_the_kl_of_a_laplace_is_that_of_the_reference() -> None:
     np.testing.assert_allclose(kl_divergence(q, StandardNormal(1), q.mean), [0.413939], atol=1e-5)
 
 
+def test_the_kl_of_a_laplace_from_any_gaussian_is_its_integral() -> None:
+    x = np.linspace(-30, 30, 600_001)
+    q = Laplace(tf.constant([[0.7]]), tf.constant([[-0.4]]))
+    p = DiagonalGaussian(tf.constant([[-0.5]]), tf.constant([[0.6]]))
+    theirs = stats.laplace(0.7, np.exp(-0.4)), stats.norm(-0.5, np.exp(0.3))
+    integral = integrate.trapezoid(theirs[0].pdf(x) * (theirs[0].logpdf(x) - theirs[1].logpdf(x)), x)
+    np.testing.assert_allclose(kl_divergence(q, p, q.mean), [integral], rtol=1e-5)
+
+
 # --- draws -----------------------------------------------------------------------------------------------------------
 
 

@@ -52,7 +52,7 @@ def test_a_density_integrates_to_one_on_the_plane_and_is_that_of_its_draws(name:
 
 def test_a_mixture_of_flows_integrates_to_one_on_the_plane_and_is_that_of_its_draws() -> None:
     posterior = Iaf(steps=2, width=8)
-    posterior.create_weights((8, 8, 1), 2, 0)
+    posterior.create_weights((8, 8, 1), (2,), 0)
     rng = np.random.default_rng(0)
     for weight in posterior.trainable_variables:
         weight.assign(rng.normal(0, 0.3, weight.shape))

@@ -165,7 +165,7 @@ def with_couplings(model: LinearGaussian) -> LinearGaussian:
     """The model, its posterior a flow whose networks are weights of the posterior itself."""
     width, rng = 3, np.random.default_rng(0)
     posterior = RealNvp(steps=2, width=width)
-    posterior.create_weights((SIDE, SIDE, 1), 2, 0)
+    posterior.create_weights((SIDE, SIDE, 1), (2,), 0)
     for variable in posterior.trainable_variables:
         variable.assign(rng.normal(0, 0.4, variable.shape))
     heads = model.autoencoder.encoder.output

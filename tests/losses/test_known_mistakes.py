@@ -89,7 +89,7 @@ def test_the_best_draw_has_the_greatest_part_in_the_gradient(model: LinearGaussi
 def test_a_vampprior_draws_from_all_its_pseudo_inputs_and_has_their_mixtures_density(model: LinearGaussian) -> None:
     # Samples of N(0, I), or of the first pseudo-inputs only; a KL in closed form, which a mixture does not have.
     prior = Vamp(3)
-    prior.create_weights(model.autoencoder.image_shape, model.autoencoder.latent, 0)
+    prior.create_weights(model.autoencoder.image_shape, model.autoencoder.latent_shape, 0)
     prior.set_weights([np.stack([np.full((3, 3, 1), level, np.float32) for level in (0.0, 0.5, 1.0)])])
     mixture = prior.distribution(model.autoencoder)
     q = model.autoencoder.encode(tf.constant(prior.get_weights()[0]))

@@ -10,12 +10,12 @@ from tests.networks import build
 from tests.training.test_experiment import configured
 from vae_runner.experiment import build_experiment
 from vae_runner.likelihoods.gaussian_per_pixel import GaussianPerPixel
-from vae_runner.models import burgess, conv, gated_mlp, linear, mlp
+from vae_runner.models import burgess, conv, gated_mlp, linear, mlp, resnet
 from vae_runner.models.schema import ACTIVATIONS
 from vae_runner.runtime.hardware import setup
 from vae_runner.training.stopwatch import Stopwatch
 
-NETWORKS = (conv, mlp, gated_mlp, burgess, linear)
+NETWORKS = (conv, resnet, mlp, gated_mlp, burgess, linear)
 
 
 @pytest.mark.parametrize("model", NETWORKS, ids=lambda model: model.__name__.rpartition(".")[2])

@@ -37,7 +37,7 @@ def test_the_memory_of_training_is_four_numbers_a_weight_and_what_goes_into_the_
 def test_pseudo_inputs_are_encoded_too_and_every_draw_is_decoded() -> None:
     autoencoder = build((9, 8, 3), 4, model=mlp, width=10)
     prior = Vamp(pseudo_inputs=50)
-    prior.create_weights((9, 8, 3), 4, 0)
+    prior.create_weights((9, 8, 3), (4,), 0)
     pixels = 9 * 8 * 3
     encoder, decoder = 4 * (pixels + 10 + 10), 4 * (4 + 10 + 10)  # bytes for an image
     alone = training_bytes(autoencoder, 7, draws=1)
@@ -48,7 +48,7 @@ def test_pseudo_inputs_are_encoded_too_and_every_draw_is_decoded() -> None:
 
 def test_too_many_draws_or_pseudo_inputs_are_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     prior = Vamp(pseudo_inputs=50)
-    prior.create_weights((9, 8, 3), 4, 0)
+    prior.create_weights((9, 8, 3), (4,), 0)
     autoencoder = replace(build((9, 8, 3), 4, model=mlp, width=10), prior=prior)
     available = training_bytes(autoencoder, 7, draws=20) - 1
     monkeypatch.setattr("vae_runner.models.summary.memory", lambda: available)

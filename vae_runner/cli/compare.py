@@ -88,9 +88,10 @@ def _compared(run: StoredRun, row: Row, images: NDArray[np.uint8], trust: Sequen
         of_shown, of_samples = labels[: len(shown)], np.sort(np.arange(SAMPLES) % autoencoder.classes)
     noise = NumpyNoise(np.random.default_rng(SEED), SAMPLES, np.float32)
     z = np.asarray(autoencoder.latent_prior(of_samples).sample(noise))
+    latent = autoencoder.latent_size if autoencoder.is_spatial else f"{row['latent']}-D"
     return Compared(
         name=row["run"],
-        about=f"{row['loss']}, {row['latent']}-D, test loss {row['test/loss']:.2f}",
+        about=f"{row['loss']}, {latent}, test loss {row['test/loss']:.2f}",
         embeddings=mean,
         labels=labels,
         reconstructions=reconstruct(autoencoder, shown, of_shown),

@@ -28,9 +28,10 @@ def check(config: DictConfig) -> None:
     for name in registry.parts():
         if not isinstance(config[name], DictConfig) or "_target_" not in config[name]:
             raise UserError(f"{name} names nothing to build: its YAML needs keys, and among them a _target_")
-    check_fit({name: config[name]._target_ for name in registry.parts()})
+    root = OmegaConf.to_object(config)
+    check_fit({name: getattr(root, name) for name in registry.parts()})
     _check_folders(config)
-    _check_together(config)
+    _check_together(root)
 
 
 def check_values(config: DictConfig) -> None:
@@ -41,7 +42,7 @@ def check_values(config: DictConfig) -> None:
         for field in dataclasses.fields(component.schema) if component else ():
             if field.name in config[name]:
                 check_value(f"{name}.{field.name}", config[name][field.name], field)
-    _check_together(config)
+    _check_together(OmegaConf.to_object(config))
 
 
 def _check_each(config: DictConfig) -> None:
@@ -49,8 +50,7 @@ def _check_each(config: DictConfig) -> None:
         check_value(path, value, field)
 
 
-def _check_together(config: DictConfig) -> None:
-    root = OmegaConf.to_object(config)
+def _check_together(root: object) -> None:
     for keys in (*vars(root).values(), root):
         if isinstance(keys, registry.Keys):
             try:

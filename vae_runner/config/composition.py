@@ -15,17 +15,18 @@ from vae_runner.config.keys import Content
 
 COMMAND_KEYS = ("resume", "trust", "sweep")  # what a command is to do, and no part of the run that it does
 FOLDER_KEYS = ("data_dir", "dataset.data_dir", "dataset.root")
+FILE_KEYS = ("loss.perceptual_model",)
 
 
 def of_the_run(config: DictConfig) -> DictConfig:
     """Return a copy of the configuration without the keys of the command, its interpolations resolved.
 
     Only the complete configuration knows what they mean: they may name a key that is left out here, and a part that
-    is taken out of its tree would look them up in itself. Folders are absolute, so that they are found from anywhere.
+    is taken out of its tree would look them up in itself. Paths are absolute, so that they are found from anywhere.
     """
     own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
     OmegaConf.resolve(own)
-    for path in FOLDER_KEYS:
+    for path in (*FOLDER_KEYS, *FILE_KEYS):
         if isinstance(folder := OmegaConf.select(own, path), str) and folder:
             OmegaConf.update(own, path, _absolute(folder))
     return OmegaConf.masked_copy(own, [str(name) for name in own if name not in COMMAND_KEYS])
@@ -38,10 +39,10 @@ def content_of(config: DictConfig) -> Content:
     return {str(key): value for key, value in content.items()}
 
 
-def _absolute(folder: str) -> str:
-    """Return the folder as it is called from anywhere; as it is, what has no home to begin with, or is an address."""
-    folder = os.path.expanduser(folder)  # noqa: PTH111 (Path raises where there is no home, and collapses the // of ://)
-    return folder if folder.startswith("~") or "://" in folder else os.path.abspath(folder)  # noqa: PTH100 (keeps links)
+def _absolute(path: str) -> str:
+    """Return the path as it is called from anywhere; as it is, what has no home to begin with, or is an address."""
+    path = os.path.expanduser(path)  # noqa: PTH111 (Path raises where there is no home, and collapses the // of ://)
+    return path if path.startswith("~") or "://" in path else os.path.abspath(path)  # noqa: PTH100 (keeps links)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,19 @@ store, the checks, the help text, the types of a resumed run and the question wh
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from omegaconf import MISSING
+
+
+class Need(NamedTuple):
+    """What the value of a component's key needs of the component of another group."""
+
+    key: str  # without its group
+    group: str
+    given: str  # what the other is to give: see `config.fit`
 
 
 @dataclass
@@ -17,6 +26,10 @@ class Keys:
 
     def check(self) -> None:
         """Refuse values that do not go together."""
+
+    def needs(self) -> Iterable[Need]:
+        """Return what the values need of other components, beside what the component itself needs."""
+        return ()
 
 
 @dataclass

@@ -81,10 +81,12 @@ class Family:
     They are trained, checkpointed and saved like those of the networks.
     """
 
-    def create_weights(self, image_shape: tuple[int, int, int], latent: int, classes: int) -> None:
-        """Create the weights, if there are any, for images of this shape and this number of latent dimensions.
+    def create_weights(self, image_shape: tuple[int, int, int], latent_shape: tuple[int, ...], classes: int) -> None:
+        """Create the weights, if there are any, for images and latents of these shapes.
 
-        `classes` is the number of classes where networks or prior need labels; else 0.
+        `latent_shape` is `(latent,)`, or (height, width, latent) of a spatial one, with `latent` as it is configured:
+        z has as many dimensions as the product, unless the posterior's `z_shape` says otherwise. `classes` is the
+        number of classes where networks or prior need labels; else 0.
         """
 
     @property

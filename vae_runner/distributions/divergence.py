@@ -6,6 +6,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from vae_runner.distributions.base import Distribution
+from vae_runner.distributions.codes import Categorical, Quantized, RelaxedCategorical, UniformCodes
 from vae_runner.distributions.full_gaussian import FullGaussian
 from vae_runner.distributions.gaussian import DiagonalGaussian, StandardNormal
 from vae_runner.distributions.laplace import Laplace
@@ -43,6 +44,12 @@ def _laplace_standard_normal(q: Laplace, p: StandardNormal) -> tf.Tensor:
     return cross_entropy - 1 - math.log(2) - q.log_scale
 
 
+def _laplace_gaussian(q: Laplace, p: DiagonalGaussian) -> tf.Tensor:
+    """Return the divergence of both after a change of coordinates in which p is N(0, I)."""
+    whitened = Laplace((q.mean - p.mean) * tf.exp(-p.log_var / 2), q.log_scale - p.log_var / 2)
+    return _laplace_standard_normal(whitened, StandardNormal(int(q.mean.shape[1])))
+
+
 def _full_gaussian_standard_normal(q: FullGaussian, p: StandardNormal) -> tf.Tensor:
     """Return ½ (‖scale‖² + ‖mean‖² − dimensions) − Σ log diag(scale)."""
     trace = tf.reduce_sum(tf.square(q.scale), axis=[1, 2])
@@ -61,15 +68,29 @@ def _power_spherical_uniform(q: PowerSpherical, p: UniformOnSphere) -> tf.Tensor
     return p.log_area - q.entropy()
 
 
+def _quantized_uniform(q: Quantized, p: UniformCodes) -> tf.Tensor:
+    """Return positions · log(codes): q chooses its codes for certain."""
+    return -p.log_prob(q.nearest)
+
+
+def _categorical_uniform(q: Categorical, p: UniformCodes) -> tf.Tensor:
+    """Return variables · log(categories) minus q's entropy. It is that of the categories, relaxed or not."""
+    return p.entropy() - q.entropy()
+
+
 # Closed forms, `[batch, latent]`, for pairs of distributions whose dimensions are independent.
 FACTORISED: dict[tuple[type, type], Callable[..., tf.Tensor]] = {
     (DiagonalGaussian, StandardNormal): _gaussian_standard_normal,
     (DiagonalGaussian, DiagonalGaussian): _gaussian_gaussian,
     (Laplace, StandardNormal): _laplace_standard_normal,
+    (Laplace, DiagonalGaussian): _laplace_gaussian,
 }
 # Closed forms, `[batch]`, for other pairs.
 JOINT: dict[tuple[type, type], Callable[..., tf.Tensor]] = {
     (FullGaussian, StandardNormal): _full_gaussian_standard_normal,
     (FullGaussian, DiagonalGaussian): _full_gaussian_gaussian,
     (PowerSpherical, UniformOnSphere): _power_spherical_uniform,
+    (Quantized, UniformCodes): _quantized_uniform,
+    (Categorical, UniformCodes): _categorical_uniform,
+    (RelaxedCategorical, UniformCodes): _categorical_uniform,
 }

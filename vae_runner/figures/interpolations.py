@@ -12,8 +12,10 @@ from vae_runner.figures.trained import LONGEST_CLASS, Trained
 def interpolations(trained: Trained, rows: int, columns: int) -> Figure | None:
     """Draw two test images at the ends of each row, and between them images decoded from the line between their z.
 
-    Where classes matter, both are of the same one.
+    Where classes matter, both are of the same one. None for codes, between which there is nothing.
     """
+    if trained.has_codes:
+        return None
     columns = max(columns, 3)
     pairs = _pairs(trained, rows)
     rows = len(pairs)

@@ -19,17 +19,20 @@ SOUTH_POLE = 1e-6  # the least 1 + z₃, where the map has its rim
 MAX_LEGEND = 20  # classes; more cannot be told apart by colour
 
 
-def latent_space(trained: Trained) -> Figure:
+def latent_space(trained: Trained) -> Figure | None:
     """Draw a scatter of the test embeddings, coloured by class.
 
-    Two dimensions are drawn as they are, a sphere in three as a map, others by t-SNE.
+    Two dimensions are drawn as they are, a sphere in three as a map, others by t-SNE; None for codes, which
+    `code_usage` shows.
     """
+    if trained.has_codes:
+        return None
     figure = Figure(figsize=(7.2, 6), layout="constrained")
     axes = figure.add_subplot()
     points, names = plane(trained.posterior["mean"])
     scatter(axes, points, trained.embedded.labels, trained.label_names)
     axes.set(xlabel=names[0], ylabel=names[1])
-    title = f"Embeddings of {len(points):,} test images ({trained.autoencoder.latent}-D latent space)"
+    title = f"Embeddings of {len(points):,} test images ({trained.autoencoder.latent_size} latent space)"
     figure.suptitle(title, fontsize=10)
     return figure
 

@@ -31,8 +31,10 @@ def samples_normal(trained: Trained, rows: int, columns: int) -> Figure:
 def samples_uniform(trained: Trained, rows: int, columns: int) -> Figure | None:
     """Draw images decoded from draws of the box that the test embeddings fill, uniform in each dimension.
 
-    None for latents on a sphere, which is no box.
+    None for latents on a sphere, which is no box, and for codes, which do not fill one.
     """
+    if trained.has_codes:
+        return None
     cells = trained.cells(rows, columns)
     if isinstance(trained.autoencoder.latent_prior(cells.labels), UniformOnSphere):
         return None

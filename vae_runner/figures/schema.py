@@ -31,7 +31,7 @@ class FiguresConfig(Keys):
 
 
 SAMPLES = ("samples", "samples_uniform", "samples_normal")
-FIGURES = ("reconstructions", "latent_space", "manifold", "traversals", "interpolations", "loss_curves")
+FIGURES = ("reconstructions", "latent_space", "code_usage", "manifold", "traversals", "interpolations", "loss_curves")
 COMPONENTS = (
     Component("figures", "default", None, FiguresConfig, "every"),
     *(Component("figure", name, f"vae_runner.figures.samples.{name}") for name in SAMPLES),

@@ -15,6 +15,7 @@ from vae_runner.datasets.dataset import Split
 from vae_runner.evaluation.embeddings import Labels, Parameters, posterior_of
 from vae_runner.figures.labels import plain_text
 from vae_runner.models.autoencoder import Autoencoder
+from vae_runner.posteriors.base import CodePosterior
 from vae_runner.training.noise import NumpyNoise
 
 EMBEDDED_IMAGES = 5000
@@ -51,6 +52,11 @@ class Trained:
     def posterior(self) -> Parameters:
         """Return the posterior's parameters of the `embedded` images, each float32 `[n, latent]`."""
         return posterior_of(self.autoencoder, self.embedded.images, self.given_labels)
+
+    @property
+    def has_codes(self) -> bool:
+        """Return whether z is made of codes, between which there is nothing."""
+        return isinstance(self.autoencoder.posterior, CodePosterior)
 
     def random(self, purpose: int) -> np.random.Generator:
         """Return a generator of random numbers for one purpose, the same in every epoch."""

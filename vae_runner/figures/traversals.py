@@ -10,11 +10,14 @@ from vae_runner.figures.trained import Trained
 TAILS = (0.5, 99.5)  # percentiles of the embeddings between which a dimension moves
 
 
-def traversals(trained: Trained, rows: int, columns: int) -> Figure:
+def traversals(trained: Trained, rows: int, columns: int) -> Figure | None:
     """Draw a row for each latent dimension, the most informative first: the first test image's z with it moved.
 
-    Where classes matter, all images are of its class, and the range of a dimension is that of the class.
+    Where classes matter, all images are of its class, and the range of a dimension is that of the class. None for
+    codes, which do not move.
     """
+    if trained.has_codes:
+        return None
     embeddings, labels = trained.posterior["mean"], trained.given_labels
     label, name = trained.first_class()
     values, unit = information(trained.autoencoder, trained.posterior, labels)

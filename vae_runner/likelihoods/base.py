@@ -75,6 +75,30 @@ class Likelihood(Family):
         return distribution
 
 
+class MeanLikelihood(Likelihood):
+    """A likelihood of which the decoder gives the mean, in [0, 1]."""
+
+    def parameters(self, channels: int) -> dict[str, PixelParameter]:
+        """Return a mean in [0, 1]."""
+        return {"mean": PixelParameter(channels, "sigmoid")}
+
+    def output_bias(self, mean: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Return what the sigmoid maps to mean pixels."""
+        return {"mean": logit(mean)}
+
+
+class LogitLikelihood(Likelihood):
+    """A likelihood of which the decoder gives logits: of the mean, where `output_bias` is not another."""
+
+    def parameters(self, channels: int) -> dict[str, PixelParameter]:
+        """Return a logit for each channel."""
+        return {"logits": PixelParameter(channels)}
+
+    def output_bias(self, mean: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Return the logits of mean pixels."""
+        return {"logits": logit(mean)}
+
+
 def logit(mean: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the logits of mean pixels, which are clipped to `BLACK` and `WHITE` before."""
     mean = np.clip(mean, BLACK, WHITE)

@@ -8,13 +8,13 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from vae_runner.distributions import continuous_bernoulli
-from vae_runner.likelihoods.base import BLACK, WHITE, Likelihood, PixelParameter
+from vae_runner.likelihoods.base import BLACK, WHITE, LogitLikelihood
 
 FIRST_LOGIT = 0.9  # of the bound, at most: at the bound itself a logit would have no gradient
 BISECTIONS = 60  # halve the interval of the logit down to rounding
 
 
-class ContinuousBernoulli(Likelihood):
+class ContinuousBernoulli(LogitLikelihood):
     """Densities ∝ exp(logits · x) over pixels x in [0, 1].
 
     Where an image is always black or white the density grows with the logit without bound: logits stay within
@@ -25,10 +25,6 @@ class ContinuousBernoulli(Likelihood):
 
     def __init__(self, max_logit: float) -> None:
         self._max_logit = max_logit
-
-    def parameters(self, channels: int) -> dict[str, PixelParameter]:
-        """Return a logit for each channel."""
-        return {"logits": PixelParameter(channels)}
 
     def distribution(self, parameters: Mapping[str, tf.Tensor]) -> continuous_bernoulli.ContinuousBernoulli:
         """Return the distributions of a batch's pixels."""

@@ -40,15 +40,26 @@ class LogisticMixtureConfig(Built):
     components: int = key(10, minimum=1, maximum=1000)
 
 
-def _density(name: str, place: str, schema: type[Built] = Built, shown: str = "") -> Component:
+MEAN = frozenset({"mean"})
+DENSITY = frozenset({"density"})
+
+
+def _error(name: str, place: str) -> Component:
+    """Return the entry of a likelihood that is no density; `place` is its module and class in this room."""
+    return Component("likelihood", name, f"vae_runner.likelihoods.{place}", gives=MEAN | {"error"})
+
+
+def _density(
+    name: str, place: str, schema: type[Built] = Built, shown: str = "", gives: frozenset[str] = DENSITY | MEAN
+) -> Component:
     """Return the entry of a likelihood that is a density; `place` is its module and class in this room."""
-    return Component("likelihood", name, f"vae_runner.likelihoods.{place}", schema, shown, gives=frozenset({"density"}))
+    return Component("likelihood", name, f"vae_runner.likelihoods.{place}", schema, shown, gives)
 
 
 COMPONENTS = (
-    Component("likelihood", "mse", "vae_runner.likelihoods.mse.MeanSquaredError"),
-    Component("likelihood", "cross_entropy", "vae_runner.likelihoods.cross_entropy.CrossEntropy"),
-    Component("likelihood", "ms_ssim", "vae_runner.likelihoods.ms_ssim.MsSsim"),
+    _error("mse", "mse.MeanSquaredError"),
+    _error("cross_entropy", "cross_entropy.CrossEntropy"),
+    _error("ms_ssim", "ms_ssim.MsSsim"),
     _density("gaussian", "gaussian.Gaussian", SharedScaleConfig, "scale"),
     _density("gaussian_per_pixel", "gaussian_per_pixel.GaussianPerPixel", PixelScaleConfig),
     _density("bernoulli", "bernoulli.Bernoulli"),
@@ -58,5 +69,5 @@ COMPONENTS = (
     _density("discretized_gaussian", "discretized_gaussian.DiscretizedGaussian", PixelScaleConfig),
     _density("discretized_logistic", "discretized_logistic.DiscretizedLogistic", PixelScaleConfig),
     _density("logistic_mixture", "logistic_mixture.LogisticMixture", LogisticMixtureConfig, "components"),
-    _density("categorical", "categorical.Categorical"),
+    _density("categorical", "categorical.Categorical", gives=DENSITY),
 )

@@ -6,13 +6,15 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from vae_runner.distributions.base import Factorised, Noise
+from vae_runner.distributions.base import Distribution, Factorised, Noise
 from vae_runner.errors import UserError
 from vae_runner.likelihoods.base import ImageDistribution, Likelihood
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.posteriors.base import Posterior
 
 AUTOENCODER = "autoencoder"  # the player that every loss has
+DECODER = "decoder"  # the player that trains p(x|z) where it minimises something else than the encoder
+DISCRIMINATOR = "discriminator"  # the player that tells two kinds of z, or of images, from each other
 
 
 class Batch(NamedTuple):
@@ -26,6 +28,8 @@ class Batch(NamedTuple):
     first: tf.Tensor = 0  # int64 scalar: where in the batch of all replicas this one's images begin
     # From values of this replica's images, `[images, …]`, to those of all replicas, `[images of the batch, …]`.
     gather: Callable[[tf.Tensor], tf.Tensor] = tf.identity
+    average: Callable[[tf.Tensor], tf.Tensor] = tf.identity  # from a mean over this replica's images to the batch's
+    step: tf.Tensor = 0  # int64 scalar: how many steps are done; in evaluation as if training were over
 
 
 class Loss:
@@ -81,13 +85,19 @@ class Loss:
         raise NotImplementedError
 
 
+def posterior_of(autoencoder: Autoencoder, batch: Batch, training: bool) -> Distribution:
+    """Return the posterior of a batch; in training the family may relax it, or be fitted to the batch."""
+    posterior = autoencoder.encode(batch.images, batch.labels, training)
+    return autoencoder.posterior.fitted(posterior, batch.noise, batch.epoch, batch.gather) if training else posterior
+
+
 def factorised_posterior(autoencoder: Autoencoder, batch: Batch, training: bool) -> Factorised:
     """Return the posterior of a batch.
 
     Raises:
         UserError: its dimensions are not independent.
     """
-    posterior = autoencoder.encode(batch.images, batch.labels, training)
+    posterior = posterior_of(autoencoder, batch, training)
     if not isinstance(posterior, Factorised):
         raise UserError("this loss needs a posterior whose dimensions are independent: choose posterior=gaussian")
     return posterior

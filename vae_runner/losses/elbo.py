@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from vae_runner.distributions.divergence import kl_by_dimension, kl_divergence
 from vae_runner.errors import UserError
-from vae_runner.losses.base import Batch, Loss, reconstruction_term
+from vae_runner.losses.base import Batch, Loss, posterior_of, reconstruction_term
 from vae_runner.models.autoencoder import Autoencoder
 
 
@@ -37,7 +37,7 @@ class Elbo(Loss):
         self, autoencoder: Autoencoder, batch: Batch, training: bool
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Return the scalar to minimise, and its terms: `reconstruction` with its weight, `kl` as it is."""
-        posterior = autoencoder.encode(batch.images, batch.labels, training)
+        posterior = posterior_of(autoencoder, batch, training)
         z = posterior.sample(batch.noise)
         likelihood = autoencoder.decode(z, batch.labels, training)
         reconstruction = reconstruction_term(autoencoder, batch, likelihood, self.reconstruction_weight, training)

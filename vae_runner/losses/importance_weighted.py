@@ -10,13 +10,11 @@ import tensorflow as tf
 
 from vae_runner.distributions.base import Distribution, Noise
 from vae_runner.errors import UserError
-from vae_runner.losses.base import AUTOENCODER, Batch, Loss
+from vae_runner.losses.base import AUTOENCODER, DECODER, Batch, Loss
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.models.layers import batch_normalizations
 
 log = logging.getLogger(__name__)
-
-DECODER = "decoder"  # the player that minimises the bound of all draws, where the encoder has another
 
 
 class Weights(NamedTuple):
@@ -100,6 +98,8 @@ def importance_weights(
     parameters = {name: repeated(value) for name, value in parameters.items()}
     labels = None if batch.labels is None else repeated(batch.labels)
     posterior = autoencoder.posterior.distribution(parameters)
+    if training:
+        posterior = autoencoder.posterior.fitted(posterior, batch.noise, batch.epoch, batch.gather)
     z = posterior.sample(_SeveralDraws(batch.noise, samples))
     if scale is not None:
         z = scale(z)

@@ -7,7 +7,7 @@ import tensorflow as tf
 from vae_runner.distributions.base import Distribution
 from vae_runner.distributions.divergence import kl_divergence
 from vae_runner.distributions.sphere import UniformOnSphere
-from vae_runner.losses.base import Batch, Loss, reconstruction_term
+from vae_runner.losses.base import Batch, Loss, posterior_of, reconstruction_term
 from vae_runner.models.autoencoder import Autoencoder
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the mean squared distance of two draws of the prior
@@ -41,7 +41,7 @@ class MeanDiscrepancy(Loss):
         self, autoencoder: Autoencoder, batch: Batch, training: bool
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Return the scalar to minimise, and its terms: `kl` and `mmd` without their weights."""
-        posterior = autoencoder.encode(batch.images, batch.labels, training)
+        posterior = posterior_of(autoencoder, batch, training)
         prior = autoencoder.latent_prior(batch.labels)
         z = posterior.sample(batch.noise)
         likelihood = autoencoder.decode(z, batch.labels, training)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from vae_runner.losses.base import Batch, Loss, reconstruction_term
+from vae_runner.losses.base import Batch, Loss, posterior_of, reconstruction_term
 from vae_runner.models.autoencoder import Autoencoder
 
 
@@ -43,7 +43,7 @@ class Reconstruction(Loss):
         images = batch.images
         if self.noise_scale and training:
             images += self.noise_scale * batch.noise.normal(images.shape[1:])
-        z = autoencoder.encode(images, batch.labels, training).mean
+        z = posterior_of(autoencoder, batch._replace(images=images), training).mean
         penalties = {}
         if self.contractive_weight:
             penalties["contraction"] = _contraction(autoencoder, batch._replace(images=images))

@@ -1,9 +1,11 @@
 """The losses that a run can choose, with their keys."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 from vae_runner.config.keys import key
-from vae_runner.config.registry import Built, Component
+from vae_runner.config.registry import Built, Component, Need
 from vae_runner.errors import UserError
 
 
@@ -12,6 +14,11 @@ class ReconstructionConfig(Built):
     """The keys of a loss with a reconstruction term."""
 
     reconstruction_weight: float | None = key(None, minimum=0)
+
+    def needs(self) -> Iterator[Need]:
+        """Yield that only an error is weighed: the weight of a density is 1."""
+        if self.reconstruction_weight not in (None, 1):
+            yield Need("reconstruction_weight", "likelihood", "error")
 
 
 @dataclass
@@ -52,6 +59,13 @@ class VaeConfig(ReconstructionConfig):
         if self.free_bits and self.kl_capacity is not None:
             raise UserError("loss.free_bits and loss.kl_capacity each replace the KL term: leave one of them out")
 
+    def needs(self) -> Iterator[Need]:
+        """Yield that free bits are counted by dimension, and so need the closed KL divergence of each."""
+        yield from super().needs()
+        if self.free_bits:
+            yield Need("free_bits", "posterior", "factorised")
+            yield Need("free_bits", "prior", "factorised")
+
 
 @dataclass
 class TotalCorrelationConfig(ReconstructionConfig):
@@ -81,6 +95,12 @@ class MeanDiscrepancyConfig(ReconstructionConfig):
     mmd_weight: float = key(10.0, minimum=0)
     kernel: str = key("imq", choices=("imq", "rbf"))
 
+    def needs(self) -> Iterator[Need]:
+        """Yield that the KL term is of a density."""
+        yield from super().needs()
+        if self.kl_weight:
+            yield Need("kl_weight", "posterior", "density")
+
 
 @dataclass
 class ImportanceWeightedConfig(Built):
@@ -100,6 +120,11 @@ class ImportanceWeightedConfig(Built):
                 "above 1, loss.gradient=iwae and loss.elbo_weight=0"
             )
 
+    def needs(self) -> Iterator[Need]:
+        """Yield that an estimator without the score takes the posterior's density as a function of z."""
+        if self.gradient != "iwae":
+            yield Need("gradient", "posterior", "every z")
+
 
 @dataclass
 class RenyiConfig(Built):
@@ -117,6 +142,77 @@ class RegularizedConfig(ReconstructionConfig):
     weight_decay: float = key(0.0, minimum=0)
     gradient_penalty: float = key(0.0, minimum=0)
     spectral_norm: bool = False
+
+
+@dataclass
+class VectorQuantizedConfig(ReconstructionConfig):
+    """The loss of autoencoders with a codebook."""
+
+    codebook_weight: float = key(1.0, minimum=0)
+    commitment_weight: float = key(0.25, minimum=0)
+
+
+class OpposedConfig(Built):
+    """The keys of a loss with a discriminator."""
+
+    players: dict[str, Any] = field(default_factory=dict)  # the keys of an optimizer for each of its players' names
+    discriminator_width: int = key(1000, minimum=1, maximum=65536)
+
+
+@dataclass
+class LatentDiscriminatorConfig(OpposedConfig, ReconstructionConfig):
+    """The keys of a loss with a discriminator of z."""
+
+    discriminator_depth: int = key(6, minimum=1, maximum=100, unit="hidden layers")
+
+
+@dataclass
+class FactorConfig(LatentDiscriminatorConfig):
+    """The FactorVAE's loss."""
+
+    total_correlation_weight: float = key(10.0, minimum=0)
+
+
+@dataclass
+class AdversarialConfig(LatentDiscriminatorConfig):
+    """The adversarial autoencoder's loss."""
+
+    adversarial_weight: float = key(10.0, minimum=0)
+    discriminator_depth: int = key(2, minimum=1, maximum=100, unit="hidden layers")
+
+
+@dataclass
+class VaeGanConfig(OpposedConfig):
+    """The loss of VAE/GAN."""
+
+    kl_weight: float = key(1.0, minimum=0)
+    feature_weight: float = key(1e-5, minimum=0)
+    discriminator_width: int = key(32, minimum=1, maximum=4096, unit="filters")
+
+
+@dataclass
+class PatchGanConfig(OpposedConfig, ReconstructionConfig):
+    """The loss of autoencoders for latent diffusion."""
+
+    kl_weight: float = key(0.0, minimum=0)
+    commitment_weight: float = key(0.0, minimum=0)
+    adversarial: str = key("hinge", choices=("hinge", "non_saturating"))
+    adversarial_weight: float = key(0.5, minimum=0)
+    adversarial_from: int = key(0, minimum=0, unit="steps")
+    weight_by_gradients: bool = True
+    discriminator_width: int = key(64, minimum=1, maximum=4096, unit="filters")
+    discriminator_depth: int = key(3, minimum=1, maximum=16, unit="halvings")
+    perceptual_model: str | None = None
+    perceptual_layers: str = key("all", choices=("all", "last"))
+    perceptual_weight: float = key(1.0, minimum=0)
+
+    def needs(self) -> Iterator[Need]:
+        """Yield that the terms of z are of a density, or of a codebook."""
+        yield from super().needs()
+        if self.kl_weight:
+            yield Need("kl_weight", "posterior", "density")
+        if self.commitment_weight:
+            yield Need("commitment_weight", "posterior", "codebook")
 
 
 DENSITY = {"posterior": "density"}
@@ -152,5 +248,22 @@ COMPONENTS = (
     Component(
         "loss", "rae", "vae_runner.losses.regularized.Regularized", RegularizedConfig,
         "embedding_weight weight_decay gradient_penalty spectral_norm",
+    ),
+    Component(
+        "loss", "vq", "vae_runner.losses.vector_quantized.VectorQuantized", VectorQuantizedConfig, "commitment_weight",
+        needs={"posterior": "codebook"}, gives=PRIOR | {"codebook"},
+    ),
+    Component(
+        "loss", "factor", "vae_runner.losses.factor.Factor", FactorConfig, "total_correlation_weight", needs=DENSITY,
+        gives=PRIOR,
+    ),
+    Component("loss", "aae", "vae_runner.losses.adversarial.Adversarial", AdversarialConfig, "adversarial_weight"),
+    Component(
+        "loss", "vae_gan", "vae_runner.losses.vae_gan.VaeGan", VaeGanConfig, "kl_weight feature_weight",
+        needs=DENSITY | {"likelihood": "error"}, gives=PRIOR,
+    ),
+    Component(
+        "loss", "patch_gan", "vae_runner.losses.patch_gan.PatchGan", PatchGanConfig,
+        "kl_weight adversarial_weight adversarial_from perceptual_model", gives=frozenset({"codebook"}),
     ),
 )  # fmt: skip

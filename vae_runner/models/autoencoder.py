@@ -1,5 +1,6 @@
 """An encoder, a posterior, a prior, a decoder and a likelihood, put together."""
 
+import math
 from dataclasses import dataclass
 
 import keras
@@ -19,6 +20,9 @@ class Autoencoder:
     Images are float32 in [0, 1], `[batch, height, width, channels]`; labels, where there are any, int64 `[batch]`; z is
     float32 `[batch, latent]`. The encoder maps images, and the decoder latents, to named parameters; posterior and
     likelihood turn these into distributions. Conditional networks take a second input, the labels, one-hot.
+
+    Networks whose latent is spatial give and take maps `[batch, h, w, …]`. Densities are of vectors all the same: what
+    an encoder gives, and z, have the positions of a map row by row, and the channels of a position together.
     """
 
     encoder: keras.Model
@@ -27,11 +31,27 @@ class Autoencoder:
     prior: Prior
     likelihood: Likelihood
     classes: int = 0  # the number of classes, where networks or prior depend on labels; else 0, and labels are ignored
+    dimensions: int | None = None  # n of the latent `(n,)` that the posterior is asked for; None: the same as `latent`
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Return the shape of a z in the decoder: `(latent,)`, or height, width and channels of a spatial one."""
+        return tuple(self.decoder.inputs[0].shape[1:])
 
     @property
     def latent(self) -> int:
         """Return the number of latent dimensions."""
-        return int(self.decoder.inputs[0].shape[-1])
+        return math.prod(self.latent_shape)
+
+    @property
+    def is_spatial(self) -> bool:
+        """Return whether the networks give and take maps of latents."""
+        return len(self.latent_shape) > 1
+
+    @property
+    def latent_size(self) -> str:
+        """Return the number of latent dimensions in words, as "2-D", or "7×7×4" of a map."""
+        return "×".join(map(str, self.latent_shape)) if self.is_spatial else f"{self.latent}-D"
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -59,10 +79,16 @@ class Autoencoder:
         self, images: tf.Tensor, labels: tf.Tensor | None = None, training: bool = False
     ) -> dict[str, tf.Tensor]:
         """Return the encoder's outputs for a batch of images, from which `posterior.distribution` makes q(z|x)."""
-        return dict(self.encoder(self._given(self.encoder, images, labels), training=training))
+        outputs = dict(self.encoder(self._given(self.encoder, images, labels), training=training))
+        if not self.is_spatial:
+            return outputs
+        shapes = self.posterior.parameters((self.dimensions or self.latent,))
+        return {name: tf.reshape(output, [-1, *shapes[name]]) for name, output in outputs.items()}
 
     def decode(self, z: tf.Tensor, labels: tf.Tensor | None = None, training: bool = False) -> ImageDistribution:
         """Return the likelihood p(x|z) of a batch of latents; its mean is the image to look at."""
+        if self.is_spatial:
+            z = tf.reshape(z, [-1, *self.latent_shape])
         return self.likelihood.distribution(self.decoder(self._given(self.decoder, z, labels), training=training))
 
     def latent_prior(self, labels: tf.Tensor | None = None) -> Distribution:
@@ -84,7 +110,7 @@ class Autoencoder:
     def image_decoder(self) -> keras.Model:
         """Return a Keras model from latents to images, the likelihood's means, whose saved file needs no code of ours.
 
-        Where the decoder is conditional, it takes the labels too, one-hot.
+        Where the decoder is conditional, it takes the labels too, one-hot. Spatial latents are maps.
 
         Raises:
             UserError: the likelihood's mean is not written in `keras.ops`, the operations that such a model can hold.

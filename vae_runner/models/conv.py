@@ -1,6 +1,5 @@
 """The tutorial's family of convolutional networks: blocks of convolution, normalisation and activation."""
 
-import math
 from collections.abc import Sequence
 
 import keras
@@ -8,7 +7,14 @@ import keras
 from vae_runner.errors import UserError
 from vae_runner.likelihoods.base import Likelihood
 from vae_runner.models.layers import activation as activation_layer
-from vae_runner.models.layers import convolution_pixels, crop, halvings, heads, image_inputs, latent_inputs
+from vae_runner.models.layers import (
+    check_downsamplings,
+    convolution_pixels,
+    crop,
+    halvings,
+    image_inputs,
+    through_latent,
+)
 from vae_runner.models.layers import normalization as normalization_layers
 from vae_runner.posteriors.base import Posterior
 
@@ -24,6 +30,7 @@ def build(
     likelihood: Likelihood,
     *,
     classes: int = 0,
+    spatial: bool = False,
     depth: int | None = None,
     downsamplings: int | None = None,
     filters: int | Sequence[int] | None = None,
@@ -35,7 +42,8 @@ def build(
 ) -> tuple[keras.Model, keras.Model]:
     """Return an encoder of `depth` blocks, `downsamplings` of them with stride 2, and the decoder that mirrors it.
 
-    With `classes` both take labels too.
+    With `classes` both take labels too. With `spatial` the latent has `latent` numbers at each position of the last
+    block's maps.
 
     Raises:
         UserError: these numbers do not make a network for images of this shape.
@@ -56,19 +64,15 @@ def build(
         x = keras.layers.Conv2D(width, kernel_size, stride, name=f"conv_{i}", **convolution)(x)
         x = activate(x, f"{i}")
         sizes.append(x.shape[1:3])
-    bottleneck = x.shape[1:]
-    x = keras.layers.Flatten(name="flatten")(x)
-    encoder = keras.Model(inputs, heads(x, posterior.parameters((latent,))), name="encoder")
+    outputs, z, x = through_latent(x, latent, posterior, classes, spatial=spatial, kernel_size=kernel_size)
+    encoder = keras.Model(inputs, outputs, name="encoder")
 
-    inputs, x = latent_inputs(posterior.z_shape((latent,)), classes)
-    x = keras.layers.Dense(math.prod(bottleneck), name="dense")(x)
-    x = keras.layers.Reshape(bottleneck, name="reshape")(x)
     for i in range(len(strides) - 1, 0, -1):
         name = f"transpose_{len(strides) - i}"
         x = keras.layers.Conv2DTranspose(widths[i - 1], kernel_size, strides[i], name=f"conv_{name}", **convolution)(x)
         x = crop(activate(x, name), sizes[i])
     pixels = convolution_pixels(x, likelihood.parameters(image_shape[2]), kernel_size, strides[0], sizes[0])
-    decoder = keras.Model(inputs, pixels, name="decoder")
+    decoder = keras.Model(z, pixels, name="decoder")
     return encoder, decoder
 
 
@@ -90,12 +94,7 @@ def block_strides(size: tuple[int, int], depth: int | None, downsamplings: int |
             f"model.downsamplings={downsamplings} does not fit model.depth={depth}: each downsampling is one of the "
             f"blocks; give at most {depth}, or a larger depth"
         )
-    possible = (min(size) - 1).bit_length()
-    if downsamplings > possible:
-        raise UserError(
-            f"model.downsamplings={downsamplings} does not fit images of {size[0]}×{size[1]}: after {possible} "
-            f"halvings one pixel is left; give at most {possible}"
-        )
+    check_downsamplings(size, downsamplings)
     extra = depth - downsamplings
     return [1] * (extra - extra // 2) + [2] * downsamplings + [1] * (extra // 2)
 

@@ -6,7 +6,9 @@ from typing import TypeAlias
 
 import keras
 
+from vae_runner.errors import UserError
 from vae_runner.likelihoods.base import PixelParameter
+from vae_runner.posteriors.base import Posterior, Shape
 
 Inputs: TypeAlias = keras.KerasTensor | list[keras.KerasTensor]
 
@@ -31,10 +33,70 @@ def heads(features: keras.KerasTensor, parameters: Mapping[str, tuple[int, ...]]
     They are in float32 in mixed precision too, because a log_var is exponentiated. They are made in sorted order, in
     which Keras keeps a dictionary of outputs, so that a seed gives the same first weights in any order of `parameters`.
     """
-    return {
-        name: keras.layers.Dense(*shape, dtype="float32", name=name)(features)
-        for name, shape in sorted(parameters.items())
-    }
+    return {name: head(features, name, shape) for name, shape in sorted(parameters.items())}
+
+
+def head(features: keras.KerasTensor, name: str, shape: Shape) -> keras.KerasTensor:
+    """Return a linear map of features `[batch, n]` to a parameter of this shape, in float32."""
+    made = keras.layers.Dense(math.prod(shape), dtype="float32", name=name)(features)
+    return made if len(shape) == 1 else keras.layers.Reshape(shape, dtype="float32", name=f"{name}_shape")(made)
+
+
+def through_latent(
+    maps: keras.KerasTensor, latent: int, posterior: Posterior, classes: int, *, spatial: bool, kernel_size: int
+) -> tuple[dict[str, keras.KerasTensor], Inputs, keras.KerasTensor]:
+    """Return an encoder's outputs from its last maps, a decoder's inputs, and its first maps, which have their shape.
+
+    With `spatial` the latent has `latent` numbers at each position of the maps, and the decoder's maps are a
+    convolution of it; else it is a vector, and between it and the maps there are dense layers.
+
+    Raises:
+        UserError: the latent is spatial, and the posterior's z is no map.
+    """
+    if spatial:
+        outputs = _map_heads(maps, latent, posterior)
+        inputs, z = latent_inputs(_map_shape(maps.shape[1:3], latent, posterior), classes)
+        return outputs, inputs, keras.layers.Conv2D(maps.shape[3], kernel_size, padding="same", name="conv_latent")(z)
+    outputs = heads(keras.layers.Flatten(name="flatten")(maps), posterior.parameters((latent,)))
+    inputs, z = latent_inputs(posterior.z_shape((latent,)), classes)
+    z = keras.layers.Dense(math.prod(maps.shape[1:]), name="dense")(z)
+    return outputs, inputs, keras.layers.Reshape(maps.shape[1:], name="reshape")(z)
+
+
+def _map_heads(maps: keras.KerasTensor, latent: int, posterior: Posterior) -> dict[str, keras.KerasTensor]:
+    """Return what `heads` does, for a spatial latent.
+
+    A parameter with a row for each latent dimension is a map too, of a 1×1 convolution: `[batch, height, width, …]`.
+    Others, like those of planar maps, are of the latent as one vector, and linear maps of all features.
+    """
+    height, width, _ = maps.shape[1:]
+    dimensions = height * width * latent
+    outputs: dict[str, keras.KerasTensor] = {}
+    features = None
+    for name, shape in sorted(posterior.parameters((dimensions,)).items()):
+        if shape[0] == dimensions:
+            channels = math.prod(shape) // (height * width)
+            outputs[name] = keras.layers.Conv2D(channels, 1, dtype="float32", name=name)(maps)
+        else:
+            features = keras.layers.Flatten(name="flatten")(maps) if features is None else features
+            outputs[name] = head(features, name, shape)
+    return outputs
+
+
+def _map_shape(size: tuple[int, int], latent: int, posterior: Posterior) -> tuple[int, int, int]:
+    """Return the shape of a z with `latent` numbers at each of (height, width) positions, as the decoder is given it.
+
+    Raises:
+        UserError: the posterior's z is no map.
+    """
+    positions = math.prod(size)
+    (numbers,) = posterior.z_shape((positions * latent,))
+    if numbers % positions:
+        raise UserError(
+            f"model.latent=spatial: posterior {type(posterior).__name__} makes a z of {numbers} numbers, which is no "
+            f"map of {size[0]}×{size[1]} positions: choose model.latent=vector, or posterior=gaussian"
+        )
+    return (*size, numbers // positions)
 
 
 def dense_pixels(
@@ -69,6 +131,16 @@ def halvings(size: tuple[int, int], smallest: int) -> int:
     while -(-min(size) // 2 ** (count + 1)) >= smallest:
         count += 1
     return count
+
+
+def check_downsamplings(size: tuple[int, int], downsamplings: int) -> None:
+    """Refuse more downsamplings than images of this size, (height, width), can be halved."""
+    possible = (min(size) - 1).bit_length()
+    if downsamplings > possible:
+        raise UserError(
+            f"model.downsamplings={downsamplings} does not fit images of {size[0]}×{size[1]}: after {possible} "
+            f"halvings one pixel is left; give at most {possible}"
+        )
 
 
 def convolution_pixels(
@@ -124,13 +196,18 @@ def image_inputs(
 def latent_inputs(z_shape: tuple[int, ...], classes: int) -> tuple[Inputs, keras.KerasTensor]:
     """Return a decoder's inputs, and the first tensor that its layers take: z.
 
-    With `classes` there is a second input, the label, one-hot `[batch, classes]`, which is joined to z.
+    With `classes` there is a second input, the label, one-hot `[batch, classes]`, which is joined to z: to a map at
+    each position.
     """
     z = keras.Input(z_shape, name="z")
     if not classes:
         return z, z
-    label = keras.Input((classes,), name="label")
-    return [z, label], keras.layers.Concatenate(name="z_and_label")([z, label])
+    label = beside = keras.Input((classes,), name="label")
+    if len(z_shape) > 1:
+        positions = z_shape[:-1]
+        beside = keras.layers.RepeatVector(math.prod(positions), name="label_repeated")(label)
+        beside = keras.layers.Reshape((*positions, classes), name="label_map")(beside)
+    return [z, label], keras.layers.Concatenate(name="z_and_label")([z, beside])
 
 
 def synchronize_normalization(networks: Iterable[keras.Model], synchronized: bool) -> None:

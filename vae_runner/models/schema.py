@@ -1,13 +1,15 @@
 """The networks that a run can choose, with their keys."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from vae_runner.config.keys import Mixed, key
-from vae_runner.config.registry import Built, Component
+from vae_runner.config.registry import Built, Component, Need
 from vae_runner.errors import UserError
 
 MAX_WIDTH = 65536
 ACTIVATIONS = ("leaky_relu", "relu", "elu", "selu", "gelu", "silu", "softplus", "tanh")  # Keras's names
+LATENTS = ("vector", "spatial")  # `build` is called with `spatial` where it is the second
 
 
 @dataclass
@@ -17,11 +19,19 @@ class NetworkConfig(Built):
     output_bias: str = key("zero", choices=("zero", "mean"))
     conditional: bool = False  # `build` is called with `classes` where this is true
 
+    def needs(self) -> Iterator[Need]:
+        """Yield the labels of a conditional network, and a mean for its decoder to begin at."""
+        if self.conditional:
+            yield Need("conditional", "dataset", "labels")
+        if self.output_bias == "mean":
+            yield Need("output_bias", "likelihood", "mean")
+
 
 @dataclass
 class ConvConfig(NetworkConfig):
     """The tutorial's family of convolutional networks."""
 
+    latent: str = key("vector", choices=LATENTS)
     depth: int | None = key(None, minimum=1, maximum=32, unit="blocks")
     downsamplings: int | None = key(None, minimum=0, maximum=32, unit="blocks of stride 2")
     filters: Mixed[int | list[int] | None] = None  # of every block, or of each
@@ -33,7 +43,22 @@ class ConvConfig(NetworkConfig):
 
     def check(self) -> None:
         """Refuse filters that are no numbers of channels."""
-        _check_filters(self.filters, "block")
+        _check_channels("filters", self.filters, "block")
+
+
+@dataclass
+class ResnetConfig(NetworkConfig):
+    """Residual networks."""
+
+    latent: str = key("spatial", choices=LATENTS)
+    downsamplings: int | None = key(None, minimum=0, maximum=32, unit="halvings of the image")
+    widths: Mixed[int | list[int] | None] = None  # of every resolution, or of each
+    blocks: int = key(1, minimum=1, maximum=32, unit="residual blocks a resolution")
+    attention: bool = False
+
+    def check(self) -> None:
+        """Refuse widths that are no numbers of channels."""
+        _check_channels("widths", self.widths, "resolution")
 
 
 @dataclass
@@ -78,14 +103,14 @@ class BurgessConfig(NetworkConfig):
 
     def check(self) -> None:
         """Refuse filters and widths that are no numbers of channels and units."""
-        _check_filters(self.filters, "convolution")
+        _check_channels("filters", self.filters, "convolution")
         _check_widths(self.widths)
 
 
-def _check_filters(filters: object, layer: str) -> None:
-    if filters is not None and not _are_widths(filters if isinstance(filters, list) else [filters]):
+def _check_channels(name: str, channels: object, layer: str) -> None:
+    if channels is not None and not _are_widths(channels if isinstance(channels, list) else [channels]):
         raise UserError(
-            f"model.filters={filters}: must be an integer from 1 to {MAX_WIDTH}, or a list with one such integer a "
+            f"model.{name}={channels}: must be an integer from 1 to {MAX_WIDTH}, or a list with one such integer a "
             f"{layer}"
         )
 
@@ -102,9 +127,11 @@ def _are_widths(values: object) -> bool:
 
 
 SHOWN = "normalization activation output_bias conditional"
-CONV_SHOWN = f"depth filters downsamplings kernel_size {SHOWN}"
+CONV_SHOWN = f"latent depth filters downsamplings kernel_size {SHOWN}"
+RESNET_SHOWN = "latent downsamplings widths blocks attention output_bias conditional"
 COMPONENTS = (
     Component("model", "conv", "vae_runner.models.conv.build", ConvConfig, CONV_SHOWN),
+    Component("model", "resnet", "vae_runner.models.resnet.build", ResnetConfig, RESNET_SHOWN),
     Component("model", "mlp", "vae_runner.models.mlp.build", MlpConfig, f"depth width widths {SHOWN}"),
     Component("model", "gated_mlp", "vae_runner.models.gated_mlp.build", GatedMlpConfig, "depth width widths"),
     Component("model", "burgess", "vae_runner.models.burgess.build", BurgessConfig, "filters widths activation"),

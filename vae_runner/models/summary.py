@@ -55,16 +55,25 @@ def training_bytes(autoencoder: Autoencoder, images: int, draws: int) -> int:
 
 def _kept_bytes(model: keras.Model) -> int:
     """Return the bytes that the inputs of the layers with weights take, for one image."""
-    layers = [layer for layer in model.layers if layer.weights]
     kept = {
-        id(layer.input): math.prod(layer.input.shape[1:]) * tf.dtypes.as_dtype(layer.compute_dtype).size
-        for layer in layers
+        id(tensor): math.prod(tensor.shape[1:]) * tf.dtypes.as_dtype(layer.compute_dtype).size
+        for layer in model.layers
+        if layer.weights
+        for tensor in keras.tree.flatten(layer.input)
     }
-    return sum(kept.values())
+    return sum(kept.values()) + sum(_score_bytes(layer) for layer in model.layers)
+
+
+def _score_bytes(layer: keras.layers.Layer) -> int:
+    """Return the bytes that the scores of an attention layer take for one image, before and after their softmax."""
+    if not isinstance(layer, keras.layers.MultiHeadAttention):
+        return 0
+    positions = layer.output.shape[1]
+    return 2 * layer.num_heads * positions**2 * tf.dtypes.as_dtype(layer.compute_dtype).size
 
 
 def forward_flops(layer: keras.layers.Layer) -> int:
-    """Return the FLOP of a layer's matrix product or convolution for one image; 0 for other layers."""
+    """Return the FLOP of a layer's matrix products or convolution for one image; 0 for other layers."""
     if isinstance(layer, keras.layers.Dense):
         return 2 * math.prod(layer.kernel.shape)
     # A transposed convolution scatters each pixel of its input; a convolution gathers for each pixel of its output.
@@ -72,6 +81,11 @@ def forward_flops(layer: keras.layers.Layer) -> int:
         return 2 * math.prod(layer.kernel.shape) * math.prod(layer.input.shape[1:3])
     if isinstance(layer, keras.layers.Conv2D):
         return 2 * math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:3])
+    if isinstance(layer, keras.layers.MultiHeadAttention):
+        positions = layer.output.shape[1]
+        kernels = sum(math.prod(weight.shape) for weight in layer.weights if weight.name == "kernel")
+        # Queries meet keys, and scores weigh values.
+        return 2 * positions * kernels + 2 * 2 * positions**2 * layer.num_heads * layer.key_dim
     return 0
 
 

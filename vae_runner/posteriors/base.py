@@ -1,10 +1,10 @@
 """The interface of a posterior."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
-from vae_runner.distributions.base import Distribution, Family
+from vae_runner.distributions.base import Distribution, Family, Noise
 
 Shape = tuple[int, ...]
 
@@ -25,4 +25,28 @@ class Posterior(Family):
 
     def distribution(self, parameters: Mapping[str, tf.Tensor]) -> Distribution:
         """Return the distribution over z, one for each image, that parameters `[batch, …]` describe."""
+        raise NotImplementedError
+
+    def fitted(
+        self, distribution: Distribution, noise: Noise, epoch: tf.Tensor, gather: Callable[[tf.Tensor], tf.Tensor]
+    ) -> Distribution:
+        """Return the distribution that a training step draws z from, after `epoch` epochs.
+
+        That is `distribution` itself, unless training relaxes it, or fits weights to the batch that no optimizer moves.
+        `gather` takes `[images of this replica, …]` and returns the values of all replicas, `[images of the batch, …]`.
+        """
+        return distribution
+
+
+class CodePosterior(Posterior):
+    """A family of distributions over codes: at each position of z, one of finitely many vectors."""
+
+    codes: int  # how many there are
+
+    def positions(self, z_size: int) -> int:
+        """Return how many codes a z of `z_size` numbers is."""
+        raise NotImplementedError
+
+    def embed(self, codes: tf.Tensor) -> tf.Tensor:
+        """Return the z, float32 `[batch, dimensions]`, that stands for codes, int32 `[batch, positions]`."""
         raise NotImplementedError

@@ -1,5 +1,6 @@
 """A Gaussian after inverse autoregressive maps, which move each dimension by those before it."""
 
+import math
 from collections.abc import Mapping
 
 import keras
@@ -21,9 +22,9 @@ class Iaf(FlowPosterior, keras.layers.Layer):
         super().__init__()
         self._steps, self._width = steps, width
 
-    def create_weights(self, image_shape: tuple[int, int, int], latent: int, classes: int) -> None:
+    def create_weights(self, image_shape: tuple[int, int, int], latent_shape: tuple[int, ...], classes: int) -> None:
         """Create the networks."""
-        self._networks = masked_networks(self._steps, latent, self._width)
+        self._networks = masked_networks(self._steps, math.prod(latent_shape), self._width)
 
     def flow_parameters(self, latent: int) -> dict[str, Shape]:
         """Return the context."""

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from vae_runner.config.keys import key
-from vae_runner.config.registry import Component
+from vae_runner.config.keys import Mixed, key
+from vae_runner.config.registry import Built, Component
+from vae_runner.errors import UserError
 from vae_runner.flows.schema import FlowConfig, RealNvpConfig
 
 
@@ -23,9 +24,51 @@ class IafConfig(FlowConfig):
     width: int = key(320, minimum=1, maximum=65536, unit="units a hidden layer")
 
 
+@dataclass
+class VqConfig(Built):
+    """The keys of a codebook."""
+
+    codes: int = key(512, minimum=2, maximum=1_000_000)
+    update: str = key("ema", choices=("ema", "loss"))
+    decay: float = key(0.99, minimum=0, below=1)
+    cosine: bool = False
+    kmeans: bool = False
+    restart_below: float = key(0.0, minimum=0, unit="positions a batch")
+
+
+@dataclass
+class FsqConfig(Built):
+    """The keys of levels without a codebook."""
+
+    levels: Mixed[int | list[int]] = 8  # of every dimension, or of each
+
+    def check(self) -> None:
+        """Refuse levels that are no numbers of levels."""
+        levels = self.levels if isinstance(self.levels, list) else [self.levels]
+        if not levels or not all(type(number) is int and 2 <= number <= MAX_LEVELS for number in levels):
+            raise UserError(
+                f"posterior.levels={self.levels}: must be an integer from 2 to {MAX_LEVELS}, or a list with one such "
+                "integer a latent dimension"
+            )
+
+
+@dataclass
+class GumbelConfig(Built):
+    """The keys of categorical variables."""
+
+    categories: int = key(10, minimum=2, maximum=100_000)
+    temperature: float = key(1.0, above=0)
+    final_temperature: float = key(0.5, above=0)
+    temperature_epochs: float = key(0.0, minimum=0, unit="epochs")
+    straight_through: bool = False
+
+
+MAX_LEVELS = 256
 VECTOR = frozenset({"vector"})
 DENSITY = frozenset({"density"})
-EVERYWHERE = VECTOR | DENSITY | {"everywhere"}
+CODES = frozenset({"codes"})
+AT_EVERY_Z = DENSITY | {"every z"}
+EVERYWHERE = VECTOR | AT_EVERY_Z | {"everywhere"}
 FACTORISED = EVERYWHERE | {"factorised"}
 
 COMPONENTS = (
@@ -38,7 +81,7 @@ COMPONENTS = (
     Component("posterior", "laplace", "vae_runner.posteriors.laplace.Laplace", gives=FACTORISED),
     Component(
         "posterior", "power_spherical", "vae_runner.posteriors.power_spherical.PowerSpherical",
-        gives=DENSITY | {"sphere"},
+        gives=AT_EVERY_Z | {"sphere"},
     ),
     Component("posterior", "point", "vae_runner.posteriors.point.Point", gives=VECTOR),
     Component(
@@ -58,5 +101,16 @@ COMPONENTS = (
     Component(
         "posterior", "real_nvp", "vae_runner.posteriors.real_nvp.RealNvp", RealNvpConfig, "steps width",
         gives=EVERYWHERE, least_latent=2,
+    ),
+    Component(
+        "posterior", "vq", "vae_runner.posteriors.vq.VectorQuantizer", VqConfig, "codes update cosine restart_below",
+        gives=CODES | {"codebook"}, needs={"loss": "codebook"},
+    ),
+    Component(
+        "posterior", "fsq", "vae_runner.posteriors.fsq.FiniteScalarQuantizer", FsqConfig, "levels", gives=CODES,
+    ),
+    Component(
+        "posterior", "gumbel", "vae_runner.posteriors.gumbel.Gumbel", GumbelConfig,
+        "categories temperature final_temperature straight_through", gives=CODES | DENSITY,
     ),
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """The interface of a prior."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import tensorflow as tf
 
@@ -16,6 +16,19 @@ class PosteriorFamily(Protocol):
 
     def distribution(self, parameters: Mapping[str, tf.Tensor]) -> Distribution:
         """Return the distributions over z that parameters `[batch, …]` describe."""
+
+
+@runtime_checkable
+class CodeFamily(PosteriorFamily, Protocol):
+    """What a prior over codes may ask of the posterior's family."""
+
+    codes: int
+
+    def positions(self, z_size: int) -> int:
+        """Return how many codes a z of `z_size` numbers is."""
+
+    def embed(self, codes: tf.Tensor) -> tf.Tensor:
+        """Return the z, float32 `[batch, dimensions]`, that stands for codes, int32 `[batch, positions]`."""
 
 
 class Encoding(Protocol):

@@ -1,5 +1,7 @@
 """A Gaussian for each class, trained with the networks."""
 
+import math
+
 import keras
 import tensorflow as tf
 
@@ -16,9 +18,9 @@ class ClassConditional(Prior, keras.layers.Layer):
     symbol = "N(m, s²) of its class"
     needs_labels = True
 
-    def create_weights(self, image_shape: tuple[int, int, int], latent: int, classes: int) -> None:
+    def create_weights(self, image_shape: tuple[int, int, int], latent_shape: tuple[int, ...], classes: int) -> None:
         """Create a mean and the logarithms of the variances for each class."""
-        shape = (latent, classes)
+        shape = (math.prod(latent_shape), classes)
         self._means = self.add_weight(shape=shape, initializer="zeros", dtype="float32", name="means")
         self._log_vars = self.add_weight(shape=shape, initializer="zeros", dtype="float32", name="log_vars")
 

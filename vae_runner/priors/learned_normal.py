@@ -1,5 +1,7 @@
 """A Gaussian whose mean and variances are trained."""
 
+import math
+
 import keras
 import tensorflow as tf
 
@@ -12,10 +14,11 @@ class LearnedNormal(Prior, keras.layers.Layer):
 
     symbol = "N(m, s²)"
 
-    def create_weights(self, image_shape: tuple[int, int, int], latent: int, classes: int) -> None:
+    def create_weights(self, image_shape: tuple[int, int, int], latent_shape: tuple[int, ...], classes: int) -> None:
         """Create the mean and the logarithms of the variances."""
-        self._mean = self.add_weight(shape=(1, latent), initializer="zeros", dtype="float32", name="mean")
-        self._log_var = self.add_weight(shape=(1, latent), initializer="zeros", dtype="float32", name="log_var")
+        shape = (1, math.prod(latent_shape))
+        self._mean = self.add_weight(shape=shape, initializer="zeros", dtype="float32", name="mean")
+        self._log_var = self.add_weight(shape=shape, initializer="zeros", dtype="float32", name="log_var")
 
     def distribution(self, autoencoder: Encoding, labels: tf.Tensor | None = None) -> DiagonalGaussian:
         """Return the Gaussian: its mean and log_var are `[1, latent]`."""

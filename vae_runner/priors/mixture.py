@@ -1,5 +1,7 @@
 """A mixture of Gaussians, trained with the networks."""
 
+import math
+
 import keras
 import tensorflow as tf
 
@@ -19,9 +21,9 @@ class Mixture(Prior, keras.layers.Layer):
         super().__init__()
         self._components = components
 
-    def create_weights(self, image_shape: tuple[int, int, int], latent: int, classes: int) -> None:
+    def create_weights(self, image_shape: tuple[int, int, int], latent_shape: tuple[int, ...], classes: int) -> None:
         """Create logits, means, and the logarithms of the variances."""
-        shape = (self._components, latent)
+        shape = (self._components, math.prod(latent_shape))
         self._logits = self.add_weight(shape=shape[:1], initializer="zeros", dtype="float32", name="logits")
         normal = keras.initializers.RandomNormal(stddev=1.0)
         self._means = self.add_weight(shape=shape, initializer=normal, dtype="float32", name="means")

@@ -1,5 +1,7 @@
 """A normal distribution after affine couplings, trained with the networks."""
 
+import math
+
 import keras
 import tensorflow as tf
 
@@ -22,9 +24,9 @@ class RealNvp(Prior, keras.layers.Layer):
         super().__init__()
         self._steps, self._width = steps, width
 
-    def create_weights(self, image_shape: tuple[int, int, int], latent: int, classes: int) -> None:
+    def create_weights(self, image_shape: tuple[int, int, int], latent_shape: tuple[int, ...], classes: int) -> None:
         """Create the networks."""
-        self._networks = real_nvp.coupling_networks(self._steps, latent, self._width)
+        self._networks = real_nvp.coupling_networks(self._steps, math.prod(latent_shape), self._width)
 
     def distribution(self, autoencoder: Encoding, labels: tf.Tensor | None = None) -> Transformed:
         """Return the transformed normal distribution."""

@@ -24,10 +24,13 @@ class VampConfig(Built):
 VECTORS = {"posterior": "vector"}
 # A prior with weights needs a loss that trains them.
 TRAINED = VECTORS | {"loss": "prior"}
+FACTORISED = frozenset({"factorised"})
 
 COMPONENTS = (
-    Component("prior", "normal", "vae_runner.priors.normal.Normal", needs=VECTORS),
-    Component("prior", "learned_normal", "vae_runner.priors.learned_normal.LearnedNormal", needs=TRAINED),
+    Component("prior", "normal", "vae_runner.priors.normal.Normal", needs=VECTORS, gives=FACTORISED),
+    Component(
+        "prior", "learned_normal", "vae_runner.priors.learned_normal.LearnedNormal", needs=TRAINED, gives=FACTORISED,
+    ),
     Component("prior", "mixture", "vae_runner.priors.mixture.Mixture", MixtureConfig, "components", needs=TRAINED),
     Component(
         "prior", "vamp", "vae_runner.priors.vamp.Vamp", VampConfig, "pseudo_inputs",
@@ -35,11 +38,14 @@ COMPONENTS = (
     ),
     Component(
         "prior", "class_conditional", "vae_runner.priors.class_conditional.ClassConditional",
-        needs=TRAINED | {"dataset": "labels"},
+        needs=TRAINED | {"dataset": "labels"}, gives=FACTORISED,
     ),
     Component(
         "prior", "real_nvp", "vae_runner.priors.real_nvp.RealNvp", RealNvpConfig, "steps width", needs=TRAINED,
         least_latent=2,
+    ),
+    Component(
+        "prior", "categorical", "vae_runner.priors.categorical.Categorical", needs={"posterior": "codes"},
     ),
     Component("prior", "sphere", "vae_runner.priors.sphere.Sphere", needs={"posterior": "sphere"}),
 )  # fmt: skip

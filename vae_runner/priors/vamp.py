@@ -22,7 +22,7 @@ class Vamp(Prior, keras.layers.Layer):
         super().__init__()
         self._count = self.encoded_images = pseudo_inputs
 
-    def create_weights(self, image_shape: tuple[int, int, int], latent: int, classes: int) -> None:
+    def create_weights(self, image_shape: tuple[int, int, int], latent_shape: tuple[int, ...], classes: int) -> None:
         """Create the pseudo-inputs, nearly black, as in the paper's code."""
         nearly_black = keras.initializers.RandomNormal(mean=0.05, stddev=0.01)
         shape = (self._count, *image_shape)

@@ -14,11 +14,15 @@ from vae_runner.datasets.augmentation import NUMBERS, augment
 from vae_runner.datasets.pipeline import Batches, Share
 from vae_runner.datasets.schema import AugmentConfig
 from vae_runner.distributions.base import Noise
+from vae_runner.distributions.codes import CodeDistribution, perplexity
 from vae_runner.losses.base import AUTOENCODER, Batch, Loss
 from vae_runner.models.autoencoder import Autoencoder, to_unit_interval
+from vae_runner.posteriors.base import CodePosterior
 from vae_runner.runtime.hardware import Hardware
 from vae_runner.training.noise import GivenNoise, Request, RequestedNoise, StatelessNoise
 from vae_runner.training.schedules import LearningRate
+
+OF_CODES = ("perplexity", "usage")  # what an evaluation measures of codes
 
 
 class Player(NamedTuple):
@@ -32,15 +36,17 @@ class Player(NamedTuple):
 class Sums(NamedTuple):
     """What a loop has added up so far; divided by `images`, means over images."""
 
-    terms: NDArray[np.float64]  # [1 + number of terms]: loss and terms, each times the images of its batch
+    terms: NDArray[
+        np.float64
+    ]  # loss, terms, and after evaluation the codes' frequencies, each times its batch's images
     images: float
     bad_step: int  # the first step of the call whose loss is not finite, or −1
     bad_terms: NDArray[np.float64]  # the loss and terms of that step
 
     @classmethod
-    def zero(cls, names: int) -> Self:
-        """Return the sums before the first step, of `names` values."""
-        return cls(np.zeros(names), 0.0, -1, np.zeros(names))
+    def zero(cls, values: int) -> Self:
+        """Return the sums before the first step, of so many values."""
+        return cls(np.zeros(values), 0.0, -1, np.zeros(values))
 
 
 class Place(NamedTuple):
@@ -77,6 +83,8 @@ class InnerLoop:
         images of the grey ones.
         """
         self.names = ("loss", *loss.terms)
+        posterior = autoencoder.posterior
+        self._codes = posterior.codes if isinstance(posterior, CodePosterior) else 0
         self._autoencoder = autoencoder
         self._loss = loss
         self._players = players
@@ -97,6 +105,23 @@ class InnerLoop:
         self._compiled_train = tf.function(partial(self._loop, self._train_step))
         self._compiled_evaluate = tf.function(partial(self._loop, self._evaluation_step))
 
+    @property
+    def evaluated_names(self) -> tuple[str, ...]:
+        """Return the names of what an evaluation measures: the loss, its terms, and where z is codes their use."""
+        return (*self.names, *(OF_CODES if self._codes else ()))
+
+    def means(self, sums: Sums) -> dict[str, float]:
+        """Return by name what sums over images come to: means, and of codes how many are in use.
+
+        The perplexity exp(−Σ f log f) of the codes' frequencies f is their number, were all equally frequent; the usage
+        is the part of them that occurs at all.
+        """
+        means, frequencies = np.split(sums.terms / sums.images, [len(self.names)])
+        of_codes = []
+        if frequencies.size:
+            of_codes = [perplexity(frequencies), float(np.mean(frequencies > 0))]
+        return dict(zip(self.evaluated_names, [*means.tolist(), *of_codes], strict=False))
+
     def train(
         self, batches: Batches, shares: Iterator[Share], first_step: int, steps: int, before: Sums | None = None
     ) -> Sums:
@@ -104,6 +129,7 @@ class InnerLoop:
 
         The sums go in and come out, so that they do not depend on how an epoch is cut into calls.
         """
+        before = before or Sums.zero(len(self.names))
         return self._call(self._compiled_train, batches, shares, first_step, steps, before)
 
     def evaluate(
@@ -113,6 +139,7 @@ class InnerLoop:
 
         Weights of terms are at their final values.
         """
+        before = before or Sums.zero(len(self.names) + self._codes)
         return self._call(self._compiled_evaluate, batches, shares, first, steps, before)
 
     def _call(
@@ -122,9 +149,8 @@ class InnerLoop:
         shares: Iterator[Share],
         first: int,
         steps: int,
-        before: Sums | None,
+        before: Sums,
     ) -> Sums:
-        before = before or Sums.zero(len(self.names))
         terms, images, bad_step, bad_terms = compiled(
             batches,
             shares,
@@ -149,7 +175,7 @@ class InnerLoop:
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         """Run `step` with the numbers from `first` on; return the sums, and the first number with values not finite."""
         bad_step = tf.constant(-1, tf.int64)
-        bad_terms = tf.zeros([len(self.names)], tf.float64)
+        bad_terms = tf.zeros_like(sums)
         for i in tf.range(steps):
             number = first + i
             of_replicas = self._strategy.run(step, args=(batches, next(shares), number))
@@ -164,11 +190,10 @@ class InnerLoop:
 
     def _train_step(self, batches: Batches, share: Share, step: tf.Tensor) -> tf.Tensor:
         pixels, labels = batches.images(share), batches.labels(share)
-        epoch = tf.cast(step / self._steps_per_epoch, tf.float32)
         fraction = tf.cast(share.weight / tf.cast(share.batch, tf.float64), tf.float32)
         noise = self._noise(share, pixels, labels, step, training=True)
         place = _place(share, batches)
-        return _weighted(self._gradient_step(pixels, labels, noise, place, epoch, fraction), share)
+        return _weighted(self._gradient_step(pixels, labels, noise, place, step, fraction), share)
 
     def _evaluation_step(self, batches: Batches, share: Share, index: tf.Tensor) -> tf.Tensor:
         pixels, labels = batches.images(share), batches.labels(share)
@@ -181,14 +206,14 @@ class InnerLoop:
         labels: tf.Tensor | None,
         noise: Noise | list[tf.Tensor],
         place: Place,
-        epoch: tf.Tensor,
+        step: tf.Tensor,
         fraction: tf.Tensor,
     ) -> tf.Tensor:
         """Take one replica's part of an optimizer step, on this fraction of the batch; return the values of `names`."""
         with tf.GradientTape(persistent=len(self._players) > 1, watch_accessed_variables=False) as tape:
             for player in self._players.values():
                 tape.watch([variable.value for variable in player.variables])
-            losses, values = self._losses(pixels, labels, noise, place, epoch, training=True)
+            losses, values = self._losses(pixels, labels, noise, place, step, training=True)
             # The batch's loss is the sum over the replicas.
             scaled = {
                 name: player.optimizer.scale_loss(losses[name] * fraction) for name, player in self._players.items()
@@ -210,7 +235,16 @@ class InnerLoop:
         self, pixels: tf.Tensor, labels: tf.Tensor | None, noise: Noise | list[tf.Tensor], place: Place
     ) -> tf.Tensor:
         # Warm-ups count as over, so that the epochs of a run can be compared.
-        return self._losses(pixels, labels, noise, place, tf.constant(np.inf), training=False)[1]
+        values = self._losses(pixels, labels, noise, place, tf.constant(tf.int64.max), training=False)[1]
+        if not self._codes:
+            return values
+        posterior = self._autoencoder.encode(to_unit_interval(pixels), labels)
+        assert isinstance(posterior, CodeDistribution)
+        part = 1 / tf.cast(tf.size(posterior.codes), tf.float32)
+        frequencies = tf.math.unsorted_segment_sum(
+            tf.fill(tf.shape(posterior.codes), part), posterior.codes, self._codes
+        )
+        return tf.concat([values, frequencies], axis=0)
 
     def _losses(
         self,
@@ -218,18 +252,19 @@ class InnerLoop:
         labels: tf.Tensor | None,
         noise: Noise | list[tf.Tensor],
         place: Place,
-        epoch: tf.Tensor,
+        step: tf.Tensor,
         training: bool,
     ) -> tuple[Mapping[str, tf.Tensor], tf.Tensor]:
         """Return what each player minimises, and the values of `names`; `noise` may be a list of finished draws."""
         source = GivenNoise(noise) if isinstance(noise, list) else noise
-        gather = partial(_gather, place=place)
+        gather, average = partial(_gather, place=place), partial(_average, place=place)
+        epoch = tf.cast(step / self._steps_per_epoch, tf.float32) if training else tf.constant(np.inf)
         images = to_unit_interval(pixels)
         if training and self._augmentation:
             images = augment(images, source.uniform([NUMBERS]), self._augmentation)
         if training and self._binarizes:
             images = tf.cast(source.uniform(images.shape[1:]) < images, tf.float32)
-        batch = Batch(images, labels, source, epoch, place.split_size, place.first, gather)
+        batch = Batch(images, labels, source, epoch, place.split_size, place.first, gather, average, step)
         minimised, terms = self._loss(self._autoencoder, batch, training=training)
         losses = minimised if isinstance(minimised, Mapping) else {AUTOENCODER: minimised}
         return losses, tf.stack([losses[AUTOENCODER], *(terms[name] for name in self._loss.terms)])
@@ -250,7 +285,7 @@ class InnerLoop:
         def trace(pixels: tf.Tensor, labels: tf.Tensor | None) -> None:
             one_image = Place(tf.constant(0, tf.int64), tf.constant(1, tf.int64), tf.constant(1.0, tf.float64), 1, 1)
             labels = None if labels is None else labels[:1]
-            self._losses(pixels[:1], labels, recorder, one_image, tf.constant(np.inf), training)
+            self._losses(pixels[:1], labels, recorder, one_image, tf.constant(0, tf.int64), training)
 
         tf.function(trace).get_concrete_function(pixels, labels)
         return recorder.requests
@@ -272,6 +307,15 @@ def _gather(values: tf.Tensor, place: Place) -> tf.Tensor:
     around = [[place.first, place.batch_size - place.first - count]] + [[0, 0]] * (values.shape.rank - 1)
     gathered = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.pad(values * part, tf.cast(around, tf.int64)))
     return gathered[: place.batch]
+
+
+def _average(values: tf.Tensor, place: Place) -> tf.Tensor:
+    """Return the mean over a batch, of a mean over this replica's images: differentiable."""
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return values
+    part = tf.cast(place.weight / tf.cast(place.batch, tf.float64), values.dtype)
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, values * part)
 
 
 def _weighted(values: tf.Tensor, share: Share) -> tf.Tensor:

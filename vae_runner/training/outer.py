@@ -133,9 +133,9 @@ class Trainer:
             with self._shielded():
                 self._call(shares, steps, pace, start)
             self._check(self._sums)
-            means = self._means(self._sums)
+            means = self._inner.means(self._sums)
             on_progress(Progress(self.position.epoch, int(self._sums.images), means, pace.images_per_second))
-        return {f"train/{name}": value for name, value in self._means(self._sums).items()}
+        return {f"train/{name}": value for name, value in self._inner.means(self._sums).items()}
 
     @property
     def _sums(self) -> Sums:
@@ -165,17 +165,16 @@ class Trainer:
         """Return means over a split, in calls so short that stop requests are answered in time between them."""
         shares = self._shares_of(split, batches)
         pace = _Pace()
-        sums, done = Sums.zero(len(self._inner.names)), 0
+        sums: Sums | None = None
+        done = 0
         while done < batches.steps:
             steps, start = min(pace.steps_per_call, batches.steps - done), time.perf_counter()
             with self._shielded():
                 sums = self._inner.evaluate(batches, shares, done, steps, sums)
             pace.note(steps, sums.images, self._inner.all_reduce_max(time.perf_counter() - start))
             done += steps
-        return self._means(sums)
-
-    def _means(self, sums: Sums) -> dict[str, float]:
-        return dict(zip(self._inner.names, (sums.terms / sums.images).tolist(), strict=True))
+        assert sums is not None, "a split has images"
+        return self._inner.means(sums)
 
     def _check(self, sums: Sums) -> None:
         if sums.bad_step >= 0:

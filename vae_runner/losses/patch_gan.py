@@ -1,0 +1,141 @@
+"""A reconstruction, and a discriminator of patches that asks for its details."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import keras
+import tensorflow as tf
+
+from vae_runner.distributions.codes import Quantized
+from vae_runner.distributions.divergence import kl_divergence
+from vae_runner.errors import UserError
+from vae_runner.losses import discriminators
+from vae_runner.losses.base import AUTOENCODER, DISCRIMINATOR, Batch, Loss, posterior_of, reconstruction_term
+from vae_runner.losses.perceptual import PerceptualError
+from vae_runner.losses.vector_quantized import codebook_error, commitment_error
+from vae_runner.models.autoencoder import Autoencoder
+from vae_runner.posteriors.vq import VectorQuantizer
+
+NEAR_ZERO, LARGEST_RATIO = 1e-6, 1e4
+
+
+@dataclass(eq=False)
+class PatchGan(Loss):
+    """reconstruction + kl_weight · KL + perceptual_weight · perceptual + adversarial_weight · adversarial.
+
+    With a `commitment_weight` there are the errors of a posterior's codebook, too, as in `VectorQuantized`.
+
+    The adversarial term is of a discriminator of an image's patches (Isola et al., 2017: PatchGAN), which is trained
+    and counts from step `adversarial_from` on. With `weight_by_gradients` its weight is multiplied by the ratio ‖∂
+    (reconstruction + perceptual) / ∂ w‖ / ‖∂ adversarial / ∂ w‖, where w are the weights of the decoder's last layer
+    (Esser et al., 2021, equation 7: VQGAN). The perceptual term is an error in features of the Keras model in the file
+    `perceptual_model`, with its weight. A kl_weight of about 1e-6 makes it a KL autoencoder (Rombach et al., 2022).
+    """
+
+    reconstruction_weight: float | None = None
+    kl_weight: float = 0.0
+    commitment_weight: float = 0.0
+    adversarial: str = "hinge"
+    adversarial_weight: float = 0.5
+    adversarial_from: int = 0
+    weight_by_gradients: bool = True
+    discriminator_width: int = 64
+    discriminator_depth: int = 3
+    perceptual_model: str | None = None
+    perceptual_layers: str = "all"
+    perceptual_weight: float = 1.0
+    discriminator: keras.Model = field(init=False, repr=False)
+    perceptual_error: PerceptualError | None = field(init=False, repr=False, default=None)
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Return the names of its terms: those of z only where they have a weight, `perceptual` with a model."""
+        optional = {
+            "kl": self.kl_weight,
+            "quantization": self.commitment_weight,
+            "perceptual": self.perceptual_model,
+            "gradient_ratio": self.weight_by_gradients,
+        }
+        return ("reconstruction", *(name for name, given in optional.items() if given), "adversarial", "discriminator")
+
+    @property
+    def needs_density(self) -> bool:
+        """Return whether it takes the KL divergence."""
+        return self.kl_weight != 0
+
+    def check(self, autoencoder: Autoencoder) -> None:
+        """Refuse a codebook whose embeddings nothing would keep near it.
+
+        Raises:
+            UserError: the posterior has a codebook, and `commitment_weight` is 0.
+        """
+        if isinstance(autoencoder.posterior, VectorQuantizer) and not self.commitment_weight:
+            raise UserError("posterior=vq with loss=patch_gan needs a loss.commitment_weight above 0, like 0.25")
+
+    def players(self, autoencoder: Autoencoder) -> dict[str, list[tf.Variable]]:
+        """Make the discriminator, which is the second player, and read the model of the perceptual term.
+
+        Raises:
+            UserError: there is no such model, or it does not take such images.
+        """
+        if self.perceptual_model is not None:
+            self.perceptual_error = PerceptualError(
+                self.perceptual_model, autoencoder.image_shape, self.perceptual_layers
+            )
+        self.discriminator = discriminators.of_patches(
+            autoencoder.image_shape, self.discriminator_width, self.discriminator_depth
+        )
+        return {**super().players(autoencoder), DISCRIMINATOR: self.discriminator.trainable_variables}
+
+    def __call__(
+        self, autoencoder: Autoencoder, batch: Batch, training: bool
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """Return what each player minimises, and the terms: all but `reconstruction` without their weights.
+
+        `gradient_ratio` is that of the gradients' norms.
+        """
+        posterior = posterior_of(autoencoder, batch, training)
+        z = posterior.sample(batch.noise)
+        terms: dict[str, tf.Tensor] = {}
+        last_kernel = [v for v in autoencoder.decoder.trainable_variables if len(v.shape) > 1][-1].value
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            tape.watch(last_kernel)
+            likelihood = autoencoder.decode(z, batch.labels, training)
+            error = reconstruction = reconstruction_term(
+                autoencoder, batch, likelihood, self.reconstruction_weight, training
+            )
+            if self.perceptual_error is not None:
+                terms["perceptual"] = self.perceptual_error(batch.images, likelihood.mean)
+                error += self.perceptual_weight * terms["perceptual"]
+            generated = self.discriminator(likelihood.mean, training=training)
+            is_hinge = self.adversarial == "hinge"
+            # Where the discriminator minimises the hinge loss, its opponent maximises the logit itself.
+            adversarial = -tf.reduce_mean(generated) if is_hinge else discriminators.non_saturating(generated)
+        real = self.discriminator(batch.images, training=training)
+        wrong = (discriminators.hinge if is_hinge else discriminators.cross_entropy)(real, generated)
+        weight = tf.constant(self.adversarial_weight, tf.float32)
+        if self.weight_by_gradients:
+            gradients = [tape.gradient(of, last_kernel) for of in (error, adversarial)]
+            terms["gradient_ratio"] = norm_ratio([batch.average(gradient) for gradient in gradients])
+            weight *= terms["gradient_ratio"]
+        # Until then all gradients of the discriminator are 0, and optimizers without weight decay leave it as it is.
+        begun = tf.cast(batch.step >= self.adversarial_from, tf.float32)
+        loss = error + begun * weight * adversarial
+        if self.kl_weight:
+            terms["kl"] = tf.reduce_mean(kl_divergence(posterior, autoencoder.latent_prior(batch.labels), z))
+            loss += self.kl_weight * terms["kl"]
+        if self.commitment_weight:
+            if not isinstance(posterior, Quantized):
+                raise UserError("loss.commitment_weight needs a posterior with a codebook: choose posterior=vq")
+            terms["quantization"] = commitment_error(posterior)
+            loss += self.commitment_weight * terms["quantization"]
+            if autoencoder.posterior.trainable_variables:
+                loss += codebook_error(posterior)
+        terms |= {"reconstruction": reconstruction, "adversarial": adversarial, "discriminator": wrong}
+        return {AUTOENCODER: loss, DISCRIMINATOR: begun * wrong}, terms
+
+
+def norm_ratio(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Return the norm of the first of two gradients in units of the second's, at most 10⁴, as a constant: a scalar."""
+    first, second = (tf.norm(tf.cast(gradient, tf.float32)) for gradient in gradients)
+    return tf.stop_gradient(tf.clip_by_value(first / (second + NEAR_ZERO), 0.0, LARGEST_RATIO))

@@ -1,0 +1,63 @@
+"""The loss of autoencoders whose codes come from a codebook."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import tensorflow as tf
+
+from vae_runner.distributions.codes import Quantized
+from vae_runner.distributions.divergence import kl_divergence
+from vae_runner.errors import UserError
+from vae_runner.losses.base import Batch, Loss, posterior_of, reconstruction_term
+from vae_runner.models.autoencoder import Autoencoder
+
+
+@dataclass(frozen=True)
+class VectorQuantized(Loss):
+    """reconstruction + KL + codebook_weight · ‖sg(e) − c‖² + commitment_weight · ‖e − sg(c)‖².
+
+    Here e is what the encoder gives for a position, c the vector of its code, and sg stops the gradient (van den Oord
+    et al., 2017, equation 3). Squares are summed over the channels and averaged over positions. A codebook of moving
+    averages needs no loss, and its term is left out. With all codes equally likely the KL divergence is the constant
+    positions · log(codes), which makes reconstruction + KL a bound on −log p(x) where the likelihood is a density.
+    """
+
+    reconstruction_weight: float | None = None
+    codebook_weight: float = 1.0
+    commitment_weight: float = 0.25
+
+    terms: ClassVar = ("reconstruction", "kl", "quantization")
+
+    def __call__(
+        self, autoencoder: Autoencoder, batch: Batch, training: bool
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Return the scalar to minimise, and its terms: `quantization` is the squared error, without a weight.
+
+        Raises:
+            UserError: the posterior is none of codes that are chosen for certain.
+        """
+        q = posterior_of(autoencoder, batch, training)
+        if not isinstance(q, Quantized):
+            raise UserError("loss=vq needs a posterior with a codebook: choose posterior=vq")
+        prior = autoencoder.latent_prior(batch.labels)
+        likelihood = autoencoder.decode(q.mean, batch.labels, training)
+        reconstruction = reconstruction_term(autoencoder, batch, likelihood, self.reconstruction_weight, training)
+        kl = tf.reduce_mean(kl_divergence(q, prior, q.mean))
+        loss = reconstruction + kl + self.commitment_weight * commitment_error(q)
+        if autoencoder.posterior.trainable_variables:
+            loss += self.codebook_weight * codebook_error(q)
+        return loss, {"reconstruction": reconstruction, "kl": kl, "quantization": commitment_error(q)}
+
+
+def commitment_error(q: Quantized) -> tf.Tensor:
+    """Return ‖e − sg(c)‖², the error that moves what the encoder gives: a scalar, mean over images and positions."""
+    return _squared_error(q.embedding, tf.stop_gradient(q.nearest)) / q.codes.shape[1]
+
+
+def codebook_error(q: Quantized) -> tf.Tensor:
+    """Return ‖sg(e) − c‖², the error that moves the codebook: a scalar, mean over images and positions."""
+    return _squared_error(tf.stop_gradient(q.embedding), q.nearest) / q.codes.shape[1]
+
+
+def _squared_error(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_mean(tf.reduce_sum(tf.math.squared_difference(x, y), axis=1))
