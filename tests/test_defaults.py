@@ -65,6 +65,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "dataset.limit": None,
         "dataset.validation_fraction": 0.0,
         "dataset.binarize": "none",
+        "dataset.augment.flip": False,
+        "dataset.augment.shift": 0,
+        "dataset.augment.crop": 0.0,
+        "dataset.augment.brightness": 0.0,
         "dataset.root": None,
         "dataset.data_dir": "${data_dir}",
         "dataset.image_size": 256,
@@ -82,9 +86,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "epochs": 20,
         "batch_size": 64,
         "dataset._target_": "vae_runner.datasets.digits.load",
+        "dataset.image_size": None,
         "dataset.limit": None,
         "dataset.validation_fraction": 0.0,
         "dataset.binarize": "none",
+        "dataset.augment.flip": False,
+        "dataset.augment.shift": 0,
+        "dataset.augment.crop": 0.0,
+        "dataset.augment.brightness": 0.0,
         "dataset.test_fraction": 0.2,
     },
     "dataset=fashion": {
@@ -92,9 +101,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "epochs": 10,
         "batch_size": 128,
         "dataset._target_": "vae_runner.datasets.fashion.load",
+        "dataset.image_size": None,
         "dataset.limit": None,
         "dataset.validation_fraction": 0.0,
         "dataset.binarize": "none",
+        "dataset.augment.flip": False,
+        "dataset.augment.shift": 0,
+        "dataset.augment.crop": 0.0,
+        "dataset.augment.brightness": 0.0,
         "dataset.root": None,
         "dataset.data_dir": "${data_dir}",
         "dataset.url": "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion",
@@ -107,6 +121,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "dataset.limit": None,
         "dataset.validation_fraction": 0.0,
         "dataset.binarize": "none",
+        "dataset.augment.flip": False,
+        "dataset.augment.shift": 0,
+        "dataset.augment.crop": 0.0,
+        "dataset.augment.brightness": 0.0,
         "dataset.root": None,
         "dataset.data_dir": "${data_dir}",
         "dataset.image_size": 64,
@@ -122,9 +140,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "epochs": 10,
         "batch_size": 128,
         "dataset._target_": "vae_runner.datasets.mnist.load",
+        "dataset.image_size": None,
         "dataset.limit": None,
         "dataset.validation_fraction": 0.0,
         "dataset.binarize": "none",
+        "dataset.augment.flip": False,
+        "dataset.augment.shift": 0,
+        "dataset.augment.crop": 0.0,
+        "dataset.augment.brightness": 0.0,
         "dataset.root": None,
         "dataset.data_dir": "${data_dir}",
         "dataset.url": "https://ossci-datasets.s3.amazonaws.com/mnist",
@@ -923,16 +946,19 @@ BOUNDS = {
         "checkpoint.keep": "[1, inf)",
     },
     **{
-        f"dataset={name}": {"dataset.limit": "[1, inf)", "dataset.validation_fraction": "[0.0, 1.0)"}
-        for name in ("fashion", "mnist")
-    },
-    **{
         f"dataset={name}": {
             "dataset.limit": "[1, inf)",
             "dataset.validation_fraction": "[0.0, 1.0)",
-            "dataset.test_fraction": "(0.0, 1.0)",
+            "dataset.augment.shift": "[0, 65536]",
+            "dataset.augment.crop": "[0.0, 1.0)",
+            "dataset.augment.brightness": "[0.0, 1.0]",
+            **more,
         }
-        for name in ("cartoon", "digits", "folder")
+        for name, more in {
+            **{key: {"dataset.image_size": "[8, 1024]"} for key in ("fashion", "mnist")},
+            **{key: {"dataset.test_fraction": "(0.0, 1.0)"} for key in ("cartoon", "folder")},
+            "digits": {"dataset.image_size": "[8, 1024]", "dataset.test_fraction": "(0.0, 1.0)"},
+        }.items()
     },
     "model=conv": {
         "model.depth": "[1, 32]",
@@ -1187,11 +1213,13 @@ def test_the_tables_have_every_file() -> None:
 def test_a_key_that_a_users_own_yaml_leaves_out_is_what_it_is_in_ours(component: registry.Component) -> None:
     expected = DEFAULTS[f"{component.group}={component.name}"]
     for field in dataclasses.fields(component.node):
-        assert any(f"{path}.".startswith(f"{component.group}.{field.name}.") for path in expected)
-        default = getattr(component.node, field.name)
+        default, path = getattr(component.node, field.name), f"{component.group}.{field.name}"
+        ours = {key: value for key, value in expected.items() if f"{key}.".startswith(f"{path}.")}
+        assert ours
         # Without players all of them have an optimizer like the run's.
         if default != "???" and field.name != "players":
-            assert default == expected[f"{component.group}.{field.name}"], field.name
+            keys = dataclasses.asdict(default) if isinstance(default, registry.Keys) else default
+            assert values(keys, path) == ours
 
 
 @pytest.mark.parametrize(("choice", "path", "interval"), rows(BOUNDS))

@@ -113,9 +113,9 @@ def build_experiment(
         loss.constrain(autoencoder)
         players = build_players(config, loss, autoencoder, train.steps, machine.replicas)
         averages = build_averages(config, autoencoder, train.steps, machine)
-    binarizes = dataset.binarize == "dynamic"
     inner = InnerLoop(
-        view, loss, players, machine, config.seed, train.steps, binarizes=binarizes, averages=averages
+        view, loss, players, machine, config.seed, train.steps,
+        augmentation=dataset.augment, binarizes=dataset.binarize == "dynamic", averages=averages,
     )  # fmt: skip
     of_split = {split: inner.names if split == "train" else inner.evaluated_names for split in dataset.splits}
     metrics = [f"{split}/{name}" for split, names in of_split.items() for name in names]

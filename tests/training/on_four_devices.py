@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -21,6 +22,7 @@ from vae_runner.acceleration.fuse import fuse
 from vae_runner.acceleration.optimizers import Adam, AdamW
 from vae_runner.datasets.io.stored import StoredImages
 from vae_runner.datasets.pipeline import Batches
+from vae_runner.datasets.schema import AugmentConfig
 from vae_runner.errors import UserError
 from vae_runner.likelihoods.mse import MeanSquaredError
 from vae_runner.losses.base import AUTOENCODER, Batch, Loss
@@ -62,7 +64,7 @@ def machine(replicas: int, synchronized: bool | None = None) -> Hardware:
 
 
 def an_epoch(
-    hardware: Hardware, make: Make, images: object = IMAGES, binarizes: bool = False, ema: float | None = None
+    hardware: Hardware, make: Make, images: object = IMAGES, ema: float | None = None, **changes: Any
 ) -> tuple[Sums, Sums, list[np.ndarray]]:
     """The sums of an epoch of training and of one of evaluation, and all variables at their end."""
     keras.utils.set_random_seed(SEED)
@@ -78,7 +80,7 @@ def an_epoch(
             averages = Averages(ema, autoencoder, averaged, averaged, 3)
     batches = Batches(images, BATCH, SEED, hardware.strategy)
     fused = replace(autoencoder, encoder=encoder, decoder=decoder)
-    inner = InnerLoop(fused, loss, players, hardware, SEED, batches.steps, binarizes=binarizes, averages=averages)
+    inner = InnerLoop(fused, loss, players, hardware, SEED, batches.steps, averages=averages, **changes)
     trained = inner.train(batches, batches.shares(0), 0, batches.steps)
     if averages:
         averages.copy_state()
@@ -175,8 +177,9 @@ def test_a_step_that_is_too_large_changes_nothing_on_any_replica() -> None:
             np.testing.assert_array_equal(copy, value)
 
 
-def test_replicas_draw_the_binary_images_that_one_draws() -> None:
-    ours, theirs = (an_epoch(machine(n), MAKES["noisy"], binarizes=True)[0] for n in (REPLICAS, 1))
+def test_replicas_draw_the_augmented_and_binary_images_that_one_draws() -> None:
+    changes = {"augmentation": AugmentConfig(flip=True, shift=1, crop=0.2, brightness=0.2), "binarizes": True}
+    ours, theirs = (an_epoch(machine(n), MAKES["noisy"], **changes)[0] for n in (REPLICAS, 1))
     np.testing.assert_allclose(ours.terms, theirs.terms, rtol=1e-4)
     grey = an_epoch(machine(1), MAKES["noisy"])[0]
     assert not np.allclose(grey.terms, theirs.terms, rtol=1e-3)

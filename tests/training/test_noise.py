@@ -1,5 +1,6 @@
 """Random numbers belong to the seed, the step, the number of the draw and the image, and to nothing else."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from scipy import stats
 from tests.networks import build, one_player
 from vae_runner.acceleration.optimizers import Adam
 from vae_runner.datasets.pipeline import Batches, Share
+from vae_runner.datasets.schema import AugmentConfig
 from vae_runner.losses.base import Batch, Loss
 from vae_runner.models import mlp
 from vae_runner.models.autoencoder import Autoencoder
@@ -132,12 +134,14 @@ class Seen(Drawing):
         return tf.reduce_mean(decoded), dict(zip(self.terms, (grey, weighed, normal), strict=True))
 
 
-def epochs_of(count: int, first: int = 0, xla: bool = False, binarizes: bool = True) -> list[np.ndarray]:
+def epochs_of(
+    count: int, first: int = 0, xla: bool = False, binarizes: bool = True, augmentation: AugmentConfig | None = None
+) -> list[np.ndarray]:
     """What the loss saw in the three steps of each epoch from `first` on, and in an evaluation at the end."""
     autoencoder = build((8, 8, 1), model=mlp, width=4)
     hardware = Hardware(tf.distribute.OneDeviceStrategy("/cpu:0"), xla, {})
     players = one_player(autoencoder, Adam(0.0))
-    inner = InnerLoop(autoencoder, Seen(), players, hardware, SEED, 3, binarizes=binarizes)
+    inner = InnerLoop(autoencoder, Seen(), players, hardware, SEED, 3, augmentation=augmentation, binarizes=binarizes)
     batches = Batches(IMAGES, 4, SEED)
     shares = batches.shares(first)
     seen = [inner.train(batches, shares, step, 1).terms[1:] for step in range(3 * first, 3 * count)]
@@ -172,3 +176,20 @@ def test_without_dynamic_binarisation_no_draw_is_another() -> None:
     for step, size in enumerate((4, 4, 3)):
         expected = size * np.mean(noise(step, images=size, batch=size).normal([]))
         assert first[step, 2] == pytest.approx(expected, rel=1e-5)
+
+
+def test_augmented_images_are_the_same_with_xla_and_in_an_epoch_that_a_run_is_resumed_in() -> None:
+    changes = partial(epochs_of, binarizes=False, augmentation=AugmentConfig(True, 2, 0.3, 0.1))
+    first, second, evaluated = changes(2)
+    plain, _, plainly_evaluated = epochs_of(2, binarizes=False)
+    assert (np.abs(first[:, 1] - plain[:, 1]) > 1e-4).all()
+    np.testing.assert_array_equal(evaluated, plainly_evaluated)  # Only training images are changed.
+    for ours, theirs in zip(changes(2, xla=True), (first, second, evaluated), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+    resumed, _ = changes(2, first=1)
+    np.testing.assert_array_equal(resumed, second)
+
+
+def test_images_are_augmented_before_they_are_binarised() -> None:
+    binary, _ = epochs_of(1, augmentation=AugmentConfig(crop=0.5, brightness=0.3))
+    assert not binary[:, 0].any()

@@ -3,15 +3,16 @@
 import itertools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vae_runner.config.instantiation import build, keys_of
+from vae_runner.config.keys import check_value
 from vae_runner.config.registry import Built
 from vae_runner.datasets.dataset import Dataset, Images, Split, check_dataset
-from vae_runner.datasets.schema import BINARIZATIONS
+from vae_runner.datasets.schema import BINARIZATIONS, AugmentConfig, check_augment
 from vae_runner.errors import UserError
 
 DRAW_SEED = 0  # It does not depend on the run's seed, so that all runs are measured on the same test images.
@@ -25,17 +26,22 @@ Binarize = Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.uint8]]  
 def build_dataset(part: Built | Mapping[str, object]) -> Dataset:
     """Return the dataset that a part of a configuration describes, binarised as its key `binarize` says.
 
-    Under `dynamic` the training images stay grey, and each training step draws binary images from them.
+    Under `dynamic` the training images stay grey, and each training step draws binary images from them. Each step
+    changes them too, where the key `augment` says so.
 
     Raises:
-        UserError: it cannot be built, its images cannot be trained on, or there is no such `binarize`.
+        UserError: it cannot be built, its images cannot be trained on, or there is no such `binarize` or `augment`.
     """
     keys = keys_of(part)
+    augment = _augmentation(keys.pop("augment", None))
     how = str(keys.pop("binarize", "none"))
     if how not in BINARIZATIONS:
         raise UserError(f"dataset.binarize={how}: must be one of {', '.join(BINARIZATIONS)}")
     dataset: Dataset = build(keys, "dataset")
     check_dataset(dataset)
+    check_augment(augment, how)
+    if augment != AugmentConfig():
+        dataset = replace(dataset, augment=augment)
     if how == "none":
         return dataset
     return replace(
@@ -45,6 +51,19 @@ def build_dataset(part: Built | Mapping[str, object]) -> Dataset:
         validation=None if dataset.validation is None else _binary(dataset.validation, how, 2),
         binarize=how,
     )
+
+
+def _augmentation(keys: object) -> AugmentConfig:
+    """Return the keys of `augment`, which a dataset of the user's own may lack; refuse what is none of them."""
+    if isinstance(keys, AugmentConfig):
+        return keys
+    given = keys if isinstance(keys, Mapping) else {}
+    known = {field.name: field for field in fields(AugmentConfig)}
+    if not (keys is None or isinstance(keys, Mapping)) or not given.keys() <= known.keys():
+        raise UserError(f"dataset.augment={keys}: give some of the keys {', '.join(known)}, as {{flip: true}}")
+    for name, value in given.items():
+        check_value(f"dataset.augment.{name}", value, known[name])
+    return AugmentConfig(**given)
 
 
 def encoded_training_images(dataset: Dataset) -> Split:

@@ -4,13 +4,15 @@ import hashlib
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vae_runner.datasets.io.resizing import resized
+from vae_runner.datasets.schema import AugmentConfig
 from vae_runner.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -67,6 +69,7 @@ class Dataset:
     validation: Split | None = None
     label_names: Sequence[str] = ()
     binarize: str = "none"  # how they were made black and white; "dynamic": each step draws the training images
+    augment: AugmentConfig | None = None  # how each step changes the training images
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -168,9 +171,17 @@ def fixed_order(count: int) -> NDArray[np.int64]:
 
 
 def make_dataset(
-    train: Split, test: Split, label_names: Sequence[str], limit: int | None, validation_fraction: float
+    train: Split,
+    test: Split,
+    label_names: Sequence[str],
+    limit: int | None,
+    validation_fraction: float,
+    image_size: int | None = None,
 ) -> Dataset:
-    """Return a dataset of arrays in memory: validation images are split off training, splits are cut to `limit`."""
+    """Return a dataset of grey images in memory.
+
+    Validation images are split off training, splits are cut to `limit`, and images resized to `image_size`.
+    """
     kept, part = split_sizes(len(train), validation_fraction, "validation_fraction")
     log_limit(limit, {"training": kept, "validation": part, "test": len(test)})
     validation = None
@@ -181,7 +192,11 @@ def make_dataset(
     if limit is not None:
         train, test = train.first(limit), test.first(limit)
         validation = None if validation is None else validation.first(limit)
-    return Dataset(train, test, validation, label_names)
+
+    def sized(split: Split) -> Split:
+        return split if image_size is None else replace(split, images=resized(np.asarray(split.images), image_size))
+
+    return Dataset(sized(train), sized(test), None if validation is None else sized(validation), label_names)
 
 
 def check_dataset(dataset: Dataset) -> None:

@@ -1,13 +1,24 @@
 """The datasets that a run can choose, with their keys."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
 from vae_runner.config.keys import Mixed, key
-from vae_runner.config.registry import Built, Component
+from vae_runner.config.registry import Built, Component, Keys
+from vae_runner.errors import UserError
 
 BINARIZATIONS = ("none", "threshold", "dynamic", "static")
+
+
+@dataclass
+class AugmentConfig(Keys):
+    """How training images are changed at random."""
+
+    flip: bool = False
+    shift: int = key(0, minimum=0, maximum=65536, unit="pixels")
+    crop: float = key(0.0, minimum=0, below=1, unit="of height and width")
+    brightness: float = key(0.0, minimum=0, maximum=1, unit="of white")
 
 
 @dataclass
@@ -17,6 +28,21 @@ class DatasetConfig(Built):
     limit: int | None = key(None, minimum=1, unit="images of each split")
     validation_fraction: float = key(0.0, minimum=0, below=1, unit="of the training images")
     binarize: str = key("none", choices=BINARIZATIONS)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def check(self) -> None:
+        """Refuse an augmentation that would make grey images of black and white ones."""
+        check_augment(self.augment, self.binarize)
+
+
+def check_augment(augment: AugmentConfig, binarize: str) -> None:
+    """Refuse an augmentation that would make grey images of black and white ones."""
+    if binarize in ("threshold", "static") and (augment.crop or augment.brightness):
+        name = "crop" if augment.crop else "brightness"
+        raise UserError(
+            f"dataset.augment.{name} makes grey pixels, and dataset.binarize={binarize} has none: choose "
+            f"dataset.binarize=dynamic, which draws from what is augmented, or leave dataset.augment.{name} out"
+        )
 
 
 @dataclass
@@ -24,6 +50,7 @@ class DigitsConfig(DatasetConfig):
     """scikit-learn's bundled digits."""
 
     test_fraction: float = key(0.2, above=0, below=1, unit="of all images")
+    image_size: int | None = key(None, minimum=8, maximum=1024, unit="pixels")
 
 
 @dataclass
@@ -33,6 +60,7 @@ class IdxConfig(DatasetConfig):
     root: str | None = None
     data_dir: str = "${data_dir}"
     url: str = MISSING
+    image_size: int | None = key(None, minimum=8, maximum=1024, unit="pixels")
 
 
 @dataclass
@@ -58,7 +86,7 @@ class CartoonConfig(FolderConfig):
     url: str = MISSING
 
 
-SHOWN = "root limit validation_fraction binarize"
+SHOWN = "root image_size limit validation_fraction binarize augment"
 LABELS = frozenset({"labels"})
 COMPONENTS = (
     Component("dataset", "digits", "vae_runner.datasets.digits.load", DigitsConfig, gives=LABELS),
@@ -70,7 +98,7 @@ COMPONENTS = (
         "folder",
         "vae_runner.datasets.folder.load",
         FolderConfig,
-        f"{SHOWN} image_size channels labels background",
+        f"{SHOWN} channels labels background",
         gives=LABELS,  # with labels=folders: see `Config.check`
     ),
 )

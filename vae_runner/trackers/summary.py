@@ -24,7 +24,10 @@ def show_summary(
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
     classes = f", {len(dataset.label_names)} classes" if dataset.label_names else ""
     binary = f", binarize={dataset.binarize}" if dataset.binarize != "none" else ""
-    log.info("Dataset: %s images of %s%s%s", sizes, _shape(dataset.image_shape), classes, binary)
+    changes = {name: value for name, value in vars(dataset.augment).items() if value} if dataset.augment else {}
+    changed = " ".join(f"{name}={str(value).lower()}" for name, value in changes.items())
+    augmented = f", augmented by {changed}" if changed else ""
+    log.info("Dataset: %s images of %s%s%s%s", sizes, _shape(dataset.image_shape), classes, binary, augmented)
     if autoencoder.is_spatial:
         numbers, pixels = f"{autoencoder.latent:,}", f"{math.prod(autoencoder.image_shape):,}"
         log.info("Latent: %s, %s numbers for the %s of an image", autoencoder.latent_size, numbers, pixels)

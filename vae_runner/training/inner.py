@@ -10,7 +10,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from vae_runner.compat.keras import sums_no_gradients
+from vae_runner.datasets.augmentation import NUMBERS, augment
 from vae_runner.datasets.pipeline import Batches, Share
+from vae_runner.datasets.schema import AugmentConfig
 from vae_runner.distributions.base import Noise
 from vae_runner.distributions.codes import CodeDistribution, perplexity
 from vae_runner.losses.base import AUTOENCODER, Batch, Loss
@@ -83,12 +85,14 @@ class InnerLoop:
         seed: int,
         steps_per_epoch: int,
         *,
+        augmentation: AugmentConfig | None = None,
         binarizes: bool = False,
         averages: Averages | None = None,
     ) -> None:
-        """Compile nothing yet; with `binarizes`, each training step draws black and white images of grey ones.
+        """Compile nothing yet.
 
-        With `averages` the autoencoder of averaged weights is evaluated.
+        Each training step changes its images as `augmentation` says, and with `binarizes` then draws black and white
+        images of the grey ones. With `averages` the autoencoder of averaged weights is evaluated.
         """
         self.names = ("loss", *loss.terms)
         posterior = autoencoder.posterior
@@ -105,7 +109,7 @@ class InnerLoop:
         self.all_reduce_max = hardware.all_reduce_max  # so that all workers take the same steps in a call
         self._seed = seed
         self._steps_per_epoch = steps_per_epoch
-        self._binarizes = binarizes
+        self._augmentation, self._binarizes = augmentation, binarizes
         self._jit_compile = hardware.jit_compile
         # XLA, where it is on, compiles the arithmetic; data and noise stay outside, where they are the same with and
         # without it. Without XLA the steps are no functions of their own: inside one, replicas could not communicate.
@@ -314,6 +318,8 @@ class InnerLoop:
         gather, average = partial(_gather, place=place), partial(_average, place=place)
         epoch = tf.cast(step / self._steps_per_epoch, tf.float32) if training else tf.constant(np.inf)
         images = to_unit_interval(pixels)
+        if training and self._augmentation:
+            images = augment(images, source.uniform([NUMBERS]), self._augmentation)
         if training and self._binarizes:
             images = tf.cast(source.uniform(images.shape[1:]) < images, tf.float32)
         batch = Batch(images, labels, source, epoch, place.split_size, place.first, gather, average, step)

@@ -60,7 +60,14 @@ class IdxDataset:
     label_names: Sequence[str]
 
     def load(
-        self, *, root: str | None, data_dir: str, url: str, limit: int | None = None, validation_fraction: float = 0.0
+        self,
+        *,
+        root: str | None,
+        data_dir: str,
+        url: str,
+        limit: int | None = None,
+        validation_fraction: float = 0.0,
+        image_size: int | None = None,
     ) -> Dataset:
         """Return the dataset from `root`, else a folder of its name in `data_dir`, else Keras's cache, else `url`.
 
@@ -82,7 +89,7 @@ class IdxDataset:
                 f"{parts['train_images'][0]} holds images of {sizes[0]} pixels, {parts['test_images'][0]} of "
                 f"{sizes[1]}: they do not belong together; get both again"
             )
-        return make_dataset(train, test, self.label_names, limit, validation_fraction)
+        return make_dataset(train, test, self.label_names, limit, validation_fraction, image_size)
 
     def _are_in(self, folder: Path) -> bool:
         return all(_path(folder, file).exists() for file in self.files.values())
