@@ -246,6 +246,22 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "posterior.straight_through": False,
     },
     "prior=categorical": {"prior._target_": "vae_runner.priors.categorical.Categorical"},
+    "loss=vq_gan": {
+        "loss._target_": "vae_runner.losses.vq_gan.VqGan",
+        "loss.reconstruction_weight": None,
+        "loss.codebook_weight": 1.0,
+        "loss.commitment_weight": 0.25,
+        "loss.adversarial": "hinge",
+        "loss.adversarial_weight": 0.5,
+        "loss.weight_by_gradients": True,
+        "loss.adversarial_from": 0,
+        "loss.discriminator_width": 64,
+        "loss.discriminator_depth": 3,
+        "loss.perceptual_model": None,
+        "loss.perceptual_layers": "all",
+        "loss.perceptual_weight": 1.0,
+        **adam("discriminator", 1e-4, 0.5, 0.9),
+    },
     "loss=vq": {
         "loss._target_": "vae_runner.losses.vector_quantized.VectorQuantized",
         "loss.reconstruction_weight": None,
@@ -345,7 +361,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "loss._target_": "vae_runner.losses.patch_gan.PatchGan",
         "loss.reconstruction_weight": None,
         "loss.kl_weight": 0.0,
-        "loss.commitment_weight": 0.0,
         "loss.adversarial": "hinge",
         "loss.adversarial_weight": 0.5,
         "loss.weight_by_gradients": True,
@@ -864,7 +879,7 @@ PRESETS: dict[str, list[str]] = {
         "posterior.update=loss",
         "likelihood=laplace",
         "likelihood.scale=0.5",
-        "loss=patch_gan",
+        "loss=vq_gan",
         "loss.commitment_weight=0.25",
         "loss.adversarial_weight=0.8",
         "loss.adversarial_from=10000",
@@ -928,6 +943,15 @@ BOUNDS = {
         "posterior.temperature_epochs": "[0.0, inf)",
     },
     "loss=vq": {"loss.codebook_weight": "[0.0, inf)", "loss.commitment_weight": "[0.0, inf)"},
+    "loss=vq_gan": {
+        "loss.codebook_weight": "[0.0, inf)",
+        "loss.commitment_weight": "[0.0, inf)",
+        "loss.adversarial_weight": "[0.0, inf)",
+        "loss.adversarial_from": "[0, inf)",
+        "loss.discriminator_width": "[1, 4096]",
+        "loss.discriminator_depth": "[1, 16]",
+        "loss.perceptual_weight": "[0.0, inf)",
+    },
     "posterior=planar": {"posterior.steps": "[1, 1000]"},
     "posterior=householder": {"posterior.steps": "[1, 1000]"},
     "posterior=sylvester": {"posterior.steps": "[1, 1000]", "posterior.columns": "[1, 1000]"},
@@ -1021,7 +1045,6 @@ BOUNDS = {
     },
     "loss=patch_gan": {
         "loss.kl_weight": "[0.0, inf)",
-        "loss.commitment_weight": "[0.0, inf)",
         "loss.adversarial_weight": "[0.0, inf)",
         "loss.adversarial_from": "[0, inf)",
         "loss.discriminator_width": "[1, 4096]",
@@ -1103,7 +1126,10 @@ CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
     "loss=beta_tc": {"loss.estimator": ("stratified", "weighted")},
     "loss=dip": {"loss.kind": ("i", "ii")},
     "loss=mmd": {"loss.kernel": ("imq", "rbf")},
-    "loss=patch_gan": {"loss.adversarial": ("hinge", "non_saturating"), "loss.perceptual_layers": ("all", "last")},
+    **{
+        f"loss={name}": {"loss.adversarial": ("hinge", "non_saturating"), "loss.perceptual_layers": ("all", "last")}
+        for name in ("patch_gan", "vq_gan")
+    },
     "loss=iwae": {"loss.gradient": ("iwae", "stl", "dreg")},
     **{
         f"model={name}": {
