@@ -28,7 +28,7 @@ FEW = {  # what a choice needs to be small here, or to have images that it can b
     "prior=vamp": "prior.pseudo_inputs=4",
     "prior=real_nvp": "prior.steps=2",
     **{f"posterior={flow}": "posterior.steps=2" for flow in ("planar", "householder", "sylvester", "iaf", "real_nvp")},
-    **dict.fromkeys((f"loss={loss}" for loss in ("factor", "aae", "vae_gan", "patch_gan")), DISCRIMINATOR),
+    **dict.fromkeys((f"loss={loss}" for loss in ("factor", "aae", "vae_gan", "patch_gan", "vq_gan")), DISCRIMINATOR),
     **dict.fromkeys((f"method={method}" for method in OPPOSED), DISCRIMINATOR),
     "method=fsq": "posterior.levels=5",
     "method=real_nvp_prior": "prior.steps=2",
