@@ -103,6 +103,9 @@ def _are_widths(values: object) -> bool:
 
 SHOWN = "normalization activation output_bias conditional"
 CONV_SHOWN = f"depth filters downsamplings kernel_size {SHOWN}"
+# Of an autoencoder, what may have weights: the two networks, and the families around them.
+PARTS = ("encoder", "decoder", "posterior", "prior", "likelihood")
+
 COMPONENTS = (
     Component("model", "conv", "vae_runner.models.conv.build", ConvConfig, CONV_SHOWN),
     Component("model", "mlp", "vae_runner.models.mlp.build", MlpConfig, f"depth width widths {SHOWN}"),
