@@ -1,5 +1,6 @@
 """From a configuration to the parts of an experiment, and the checks that they fit each other."""
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -8,6 +9,7 @@ from dataclasses import dataclass, replace
 import keras
 import numpy as np
 from hydra.utils import get_class
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from vae_runner.acceleration.fuse import fuse
@@ -27,12 +29,13 @@ from vae_runner.losses.base import AUTOENCODER, Loss, check_densities
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.models.layers import synchronize_normalization
 from vae_runner.models.output_bias import begin_at_mean
+from vae_runner.models.schema import PARTS
 from vae_runner.models.summary import check_memory
 from vae_runner.models.variables import Variables
 from vae_runner.runtime.hardware import Hardware, check_same_on_all_workers
 from vae_runner.schema import Config
 from vae_runner.storage import resume
-from vae_runner.storage.stored_run import StoredRun
+from vae_runner.storage.stored_run import StoredRun, source_of_weights
 from vae_runner.training.averages import Averages
 from vae_runner.training.checkpoints import TrainingState
 from vae_runner.training.early_stopping import OTHER_METRICS, check_metric, should_stop
@@ -41,6 +44,8 @@ from vae_runner.training.outer import Trainer
 from vae_runner.training.schedules import LearningRate
 from vae_runner.training.skipping import Skipping
 from vae_runner.training.stopwatch import Stopwatch
+
+log = logging.getLogger(__name__)
 
 AUTOENCODER_PARTS = ("model", "posterior", "prior", "likelihood")
 MAX_SIDE = 65_536  # pixels of a stored autoencoder's images
@@ -331,6 +336,41 @@ def _stored_configuration(directory: StoredRun, trust: Sequence[str], parts: Seq
     except UserError as error:
         raise UserError(f"{directory.path}/config.yaml: {error}: {DAMAGED}") from error
     return stored
+
+
+def initialize(experiment: Experiment) -> None:
+    """Give a new run the weights of the finished run `init_from`, if there is one: those of `init_parts`, or all.
+
+    Raises:
+        UserError: there is no such run, or its weights do not fit.
+    """
+    config, variables = experiment.config, Variables(experiment.autoencoder.parts)
+    if config.init_from is None:
+        return
+    source = source_of_weights(config.init_from)
+    weights, own = source.weights, variables.values()
+    there = [part for part in PARTS if any(_is_of(part, name) for name in weights)]
+    parts = config.init_parts or PARTS
+    if config.init_parts and (empty := next((part for part in parts if part not in there), None)):
+        raise UserError(
+            f"init_parts={config.init_parts}: the {empty} of {source.path} has no weights: name some of "
+            f"{', '.join(there)}"
+        )
+
+    def values(parts: Sequence[str]) -> dict[str, NDArray[np.generic]]:
+        sources = {part: weights if part in parts else own for part in PARTS}
+        return {n: value for part, arrays in sources.items() for n, value in arrays.items() if _is_of(part, n)}
+
+    if mismatch := variables.mismatch(values(parts)):
+        fitting = [part for part in there if not variables.mismatch(values([part]))]
+        advice = f"give init_parts=[{','.join(fitting)}], which fit, or choose" if fitting else "choose"
+        raise UserError(f"init_from={source.path}: {mismatch}: {advice} the model, latent and images of that run")
+    variables.assign(values(parts))
+    log.info("First weights: those of %s (%s)", source.path, ", ".join(part for part in there if part in parts))
+
+
+def _is_of(part: str, variable: str) -> bool:
+    return variable.partition("/")[0] == part
 
 
 def _batches(dataset: Dataset, config: Config, machine: Hardware) -> tuple[Batches, dict[str, Batches]]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from vae_runner.acceleration.operations import load_for
 from vae_runner.compat.tensorflow import custom_gradients_scoped
 from vae_runner.config.composition import HydraJob
-from vae_runner.experiment import build_experiment
+from vae_runner.experiment import build_experiment, initialize
 from vae_runner.figures.pictures import Pictures
 from vae_runner.runtime import hardware
 from vae_runner.schema import Config
@@ -46,6 +46,7 @@ def _run(session: Session) -> None:
     trainer = experiment.trainer
     restored = session.restore(experiment)
     if not restored:
+        initialize(experiment)
         show_summary(
             experiment.autoencoder, experiment.loss, experiment.dataset, config.batch_size, machine.description,
             layers=session.shows_layers,
