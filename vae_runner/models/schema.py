@@ -9,7 +9,7 @@ from vae_runner.errors import UserError
 
 MAX_WIDTH = 65536
 ACTIVATIONS = ("leaky_relu", "relu", "elu", "selu", "gelu", "silu", "softplus", "tanh")  # Keras's names
-LATENTS = ("vector", "spatial")  # `build` is called with `spatial` where it is the second
+LATENTS = ("vector", "spatial")  # with the second `build` is called with `spatial`
 
 
 @dataclass
