@@ -12,7 +12,7 @@ from vae_runner.config.checks import check
 from vae_runner.datasets.pipeline import Share
 from vae_runner.experiment import Experiment, build_experiment
 from vae_runner.runtime.hardware import setup
-from vae_runner.schema import Config
+from vae_runner.schema import Config, register_schemas
 from vae_runner.training.inner import Place
 from vae_runner.training.noise import StatelessNoise
 from vae_runner.training.stopwatch import Stopwatch
@@ -40,6 +40,7 @@ FEW = {  # what a choice needs to be small here, or to have images that it can b
 def built(*overrides: str) -> Experiment:
     """Return a small experiment, and let choices in `FEW` have what stands there."""
     few = [FEW[override] for override in overrides if override in FEW]
+    register_schemas()
     with initialize_config_module("vae_runner.conf", version_base="1.3"):
         config = compose("config", [*SMALL, *overrides, *few])
     check(config)
