@@ -354,7 +354,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "loss=vae_gan": {
         "loss._target_": "vae_runner.losses.vae_gan.VaeGan",
         "loss.kl_weight": 1.0,
-        "loss.feature_weight": 1e-5,
+        "loss.feature_weight": 0.1,
         "loss.discriminator_width": 32,
         **adam("decoder", 3e-4, 0.5),
         **adam("discriminator", 3e-4, 0.5),

@@ -187,7 +187,7 @@ class VaeGanConfig(OpposedConfig):
     """The loss of VAE/GAN."""
 
     kl_weight: float = key(1.0, minimum=0)
-    feature_weight: float = key(1e-5, minimum=0)
+    feature_weight: float = key(0.1, minimum=0)
     discriminator_width: int = key(32, minimum=1, maximum=4096, unit="filters")
 
 
