@@ -208,6 +208,10 @@ STORIES = {
         Step("vae-run method=cvae dataset=fashion", FEW),
         Step("vae-sample RUN --label Sneaker -n 16"),
     ],
+    "codes": [
+        Step("vae-run method=vq_vae dataset=fashion", FEW.replace("filters", "widths")),
+        Step("vae-sample RUN --prior autoregressive -n 64"),
+    ],
     "one's own parts": [
         Step("PYTHONPATH=. vae-run --config-dir my_conf loss=mine", FEW),
         Step("vae-run resume=RUN 'trust=[my_loss]'", "epochs=2"),

@@ -8,15 +8,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.datasets.conftest import write_numbered
 from vae_runner.cli import commands, fitting, sample
 from vae_runner.datasets.binarization import build_dataset, encoded_training_images
+from vae_runner.distributions.base import Distribution
 from vae_runner.evaluation.embeddings import latents_of, posterior_of
 from vae_runner.experiment import load, load_dataset
 from vae_runner.storage.stored_run import StoredRun
+from vae_runner.training.noise import NumpyNoise
 
-SMALL = ("dataset.limit=300", "epochs=1", "figures=none", "batch_size=32", "model=mlp", "model.width=16")
+SMALL = ("dataset.limit=300", "epochs=1", "figures=none", "batch_size=32")
+MLP = ["model=mlp", "model.width=16"]
+PHOTOS = ["dataset=folder", "dataset.root=photos", "dataset.image_size=8", "data_dir=data"]
+RUNS = {
+    "vae": [*MLP, "latent=2"],
+    "ae": [*MLP, "method=ae", *PHOTOS],
+    "class": [*MLP, "method=class_prior"],
+    "vq": ["method=vq_vae", "posterior.codes=16", "model.widths=8", "model.downsamplings=2"],
+}
 
 InProcess = Callable[..., None]
 Said = pytest.CaptureFixture[str]
@@ -24,15 +35,14 @@ Said = pytest.CaptureFixture[str]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with runs of a VAE, of a plain autoencoder on photos/, and with a Gaussian for each class as prior."""
+    """A folder with runs of a VAE, of a plain autoencoder on photos/, with a Gaussian for each class, and of codes."""
     folder = tmp_path_factory.mktemp("runs")
     (folder / "photos").mkdir()
     write_numbered(folder / "photos", 30)
-    photos = ("dataset=folder", "dataset.root=photos", "dataset.image_size=8", "data_dir=data")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("logging.config._clearExistingHandlers", lambda: None)
         patch.chdir(folder)
-        for name, chosen in (("vae", ["latent=2"]), ("ae", ["method=ae", *photos]), ("class", ["method=class_prior"])):
+        for name, chosen in RUNS.items():
             patch.setattr(sys, "argv", ["vae-run", *SMALL, *chosen, f"hydra.run.dir={name}"])
             commands.run()
     return folder
@@ -42,6 +52,10 @@ def drawn(in_process: InProcess, run: Path, *arguments: object, cwd: Path) -> np
     in_process("vae-sample", run, "--out", "drawn.npy", *arguments, cwd=cwd)
     images: np.ndarray = np.load(cwd / "drawn.npy")
     return images
+
+
+def draw(posterior: Distribution, count: int) -> tf.Tensor:
+    return posterior.sample(NumpyNoise(np.random.default_rng(count), count))
 
 
 @pytest.mark.parametrize("kind", ["mixture", "flow"])
@@ -97,10 +111,10 @@ def test_a_run_without_a_term_of_the_prior_says_that_sampling_means_a_fitted_den
     drawn(in_process, runs / "ae", "-n", 4, cwd=tmp_path)
     said = capsys.readouterr().out
     assert said.startswith("4 images in drawn.npy\n")
-    assert "these: --prior mixture" not in said.splitlines()[0]
-    assert "--prior mixture and --prior flow" in said.splitlines()[1]
+    assert "--prior" not in said.splitlines()[0]
+    assert "without a KL divergence from its prior, N(0, I): --prior mixture or flow draws" in said
     drawn(in_process, runs / "ae", "-n", 4, "--prior", "mixture", cwd=tmp_path)
-    assert "Training did not" not in capsys.readouterr().out
+    assert "was trained without" not in capsys.readouterr().out
 
 
 def test_latents_are_posterior_means_for_an_autoencoder_and_draws_for_a_vae(runs: Path) -> None:
@@ -111,7 +125,7 @@ def test_latents_are_posterior_means_for_an_autoencoder_and_draws_for_a_vae(runs
     parameters = posterior_of(autoencoder, images)
     means = latents_of(autoencoder, images)
     np.testing.assert_allclose(means, parameters["mean"], rtol=1e-5, atol=1e-5)
-    draws = latents_of(autoencoder, images, None, np.random.default_rng(0))
+    draws = latents_of(autoencoder, images, value=draw)
     standard = (draws - means) / np.exp(parameters["log_var"] / 2)
     assert standard.std() == pytest.approx(1, abs=0.1)
     assert standard.mean() == pytest.approx(0, abs=0.15)
@@ -137,7 +151,7 @@ def test_a_conditional_run_has_a_density_for_each_class(
     drawn(in_process, runs / "class", *arguments, "--label", 7, cwd=tmp_path)
     stored = StoredRun(runs / "class")
     train = load_dataset(stored).train
-    latents = latents_of(load(stored), train.images, train.labels, np.random.default_rng(0))
+    latents = latents_of(load(stored), train.images, train.labels, value=draw)
     in_turn, of_class = decoded
     for label in range(10):
         own = latents[train.labels == label]
@@ -145,6 +159,27 @@ def test_a_conditional_run_has_a_density_for_each_class(
         assert (np.abs(in_turn[label::10].mean(axis=0) - own.mean(axis=0)) < error).all()
     own = latents[train.labels == 7]
     np.testing.assert_allclose(of_class.std(axis=0), own.std(axis=0), rtol=0.5)
+
+
+def test_maps_of_codes_are_drawn_by_a_network_that_has_learned_them(
+    runs: Path, tmp_path: Path, in_process: InProcess, capsys: Said, refusal: Callable[..., str]
+) -> None:
+    run = shutil.copytree(runs / "vq", tmp_path / "run")
+    drawn(in_process, run, "-n", 4, cwd=tmp_path)
+    assert "from its prior, uniform codes: --prior autoregressive" in capsys.readouterr().out
+    images = drawn(in_process, run, "-n", 40, "--prior", "autoregressive", cwd=tmp_path)
+    assert re.match(r"fitted autoregression: -\d+\.\d\d nats per held-out map of codes; fit", capsys.readouterr().out)
+    np.testing.assert_array_equal(drawn(in_process, run, "-n", 40, "--prior", "autoregressive", cwd=tmp_path), images)
+    kept = StoredRun(run).fitted_prior("autoregressive")
+    assert kept is not None
+    autoencoder = load(StoredRun(run))
+    codes = latents_of(autoencoder, images, value=lambda posterior, n: posterior.codes)
+    uniform = -np.log(16) * codes.shape[1]
+    assert float(kept["held_out"]) > uniform / 2
+    said = refusal("vae-sample", run, "--prior", "mixture", cwd=tmp_path)
+    assert "would draw between the codes of this run: choose --prior autoregressive" in said
+    said = refusal("vae-sample", runs / "vae", "--prior", "autoregressive", cwd=tmp_path)
+    assert "is of codes, and this run has none: choose --prior mixture or flow" in said
 
 
 def test_images_that_have_moved_are_found_where_the_command_says(

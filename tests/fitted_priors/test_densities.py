@@ -7,11 +7,12 @@ import tensorflow_probability as tfp
 from numpy.typing import NDArray
 
 from vae_runner.errors import UserError
-from vae_runner.fitted_priors.base import FittedPrior, Latents
+from vae_runner.fitted_priors.base import FittedPrior, Latents, Space
 from vae_runner.fitted_priors.flow import FittedFlow
 from vae_runner.fitted_priors.mixture import FittedMixture
 from vae_runner.training.noise import NumpyNoise
 
+PLANE = Space((2,))
 SCALE = np.float32([3, 0.01])  # of the bent latents' two dimensions
 SHIFT = np.float32([-5, 2])
 
@@ -33,13 +34,13 @@ def score(density: FittedPrior, latents: Latents) -> float:
 
 @pytest.fixture(scope="module", params=[FittedMixture, FittedFlow])
 def density(request: pytest.FixtureRequest) -> FittedPrior:
-    fitted: FittedPrior = request.param.fit(bent(2000, 0), bent(200, 1), lambda done: None)
+    fitted: FittedPrior = request.param.fit(PLANE, bent(2000, 0), bent(200, 1), lambda done: None)
     return fitted
 
 
 def test_a_fitted_density_is_nearly_as_good_on_other_latents_as_the_true_one(density: FittedPrior) -> None:
     others = bent(5000, 2)
-    gaussian = FittedMixture.fit(bent(2000, 0), others[:9], lambda done: None, components=1)
+    gaussian = FittedMixture.fit(PLANE, bent(2000, 0), others[:9], lambda done: None, components=1)
     assert score(gaussian, others) < bent_log_prob(others).mean() - 0.4
     assert score(density, others) == pytest.approx(bent_log_prob(others).mean(), abs=0.12)
 
@@ -64,7 +65,7 @@ def test_samples_are_draws_of_the_fitted_density(density: FittedPrior) -> None:
 
 
 def test_a_density_is_the_same_after_it_is_kept(density: FittedPrior) -> None:
-    again = type(density).from_arrays(dict(density.arrays), 2)
+    again = type(density).from_arrays(PLANE, dict(density.arrays))
     latents = tf.constant(bent(50, 5))
     np.testing.assert_array_equal(again.distribution.log_prob(latents), density.distribution.log_prob(latents))
     assert again.symbol == density.symbol
@@ -82,7 +83,7 @@ def test_arrays_of_something_else_are_refused(density: FittedPrior, change: str)
     if change == "missing":
         del arrays[name]
     with pytest.raises(ValueError, match=r"it has|is not of"):
-        type(density).from_arrays(arrays, 3 if change == "latent" else 2)
+        type(density).from_arrays(Space((3,)) if change == "latent" else PLANE, arrays)
 
 
 def test_a_mixture_of_full_gaussians_is_that_of_tensorflow_probability() -> None:
@@ -105,18 +106,18 @@ def test_a_mixture_has_the_number_of_components_that_fits_held_out_latents_best(
     latents = np.concatenate([rng.normal(m, 0.1, (200, 2)) for m in (-2, 2)]).astype(np.float32)
     rng.shuffle(latents)
     done: list[float] = []
-    mixture = FittedMixture.fit(latents[40:], latents[:40], done.append)
+    mixture = FittedMixture.fit(PLANE, latents[40:], latents[:40], done.append)
     assert len(mixture.weights) == 2
     assert done == sorted(done)
     assert done[-1] == 1
-    assert len(FittedMixture.fit(latents[40:], latents[:40], done.append, components=3).weights) == 3
+    assert len(FittedMixture.fit(PLANE, latents[40:], latents[:40], done.append, components=3).weights) == 3
 
 
 def test_a_dimension_in_which_all_latents_are_the_same_is_fitted() -> None:
     latents = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
     latents[:, 1] = 7
     for family in (FittedMixture, FittedFlow):
-        density: FittedPrior = family.fit(latents[10:], latents[:10], lambda done: None)
+        density: FittedPrior = family.fit(Space((3,)), latents[10:], latents[:10], lambda done: None)
         draws = density.distribution.sample(NumpyNoise(np.random.default_rng(0), 100)).numpy()
         np.testing.assert_allclose(draws[:, 1], 7, atol=1e-4)
         assert draws[:, 0].std() > 0.5
@@ -126,8 +127,8 @@ def test_a_flow_that_would_learn_its_few_latents_by_heart_stops_while_held_out_o
     rng = np.random.default_rng(0)
     few, held_out = (rng.normal(size=(count, 8)).astype(np.float32) for count in (20, 200))
     done: list[float] = []
-    flow = FittedFlow.fit(few, held_out, done.append)
-    untrained = FittedMixture.fit(few, held_out, lambda done: None, components=1)
+    flow = FittedFlow.fit(Space((8,)), few, held_out, done.append)
+    untrained = FittedMixture.fit(Space((8,)), few, held_out, lambda done: None, components=1)
     assert score(flow, held_out) > score(untrained, held_out)
     assert len(done) < 50
     assert done[-1] == 1
@@ -143,4 +144,4 @@ def test_what_cannot_be_fitted_is_refused(
 ) -> None:
     latents = np.zeros((20, latent), np.float32)
     with pytest.raises(UserError, match=re.escape(message)):
-        family.fit(latents, latents, lambda done: None, components)
+        family.fit(Space((latent,)), latents, latents, lambda done: None, components)

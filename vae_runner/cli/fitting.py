@@ -12,13 +12,17 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from vae_runner.config import registry
 from vae_runner.datasets.binarization import encoded_training_images
 from vae_runner.datasets.dataset import Dataset, fixed_order
+from vae_runner.distributions.base import Distribution
+from vae_runner.distributions.codes import CodeDistribution
 from vae_runner.errors import UserError, first_line
-from vae_runner.evaluation.embeddings import Labels, latents_of
+from vae_runner.evaluation.embeddings import Labels, in_latent_space, latents_of
 from vae_runner.experiment import load_dataset
 from vae_runner.files.untrusted import Arrays
-from vae_runner.fitted_priors.base import FittedPrior, Latents, Report
+from vae_runner.fitted_priors.base import FittedPrior, Latents, Report, Space
 from vae_runner.fitted_priors.schema import KINDS
+from vae_runner.losses.base import Loss
 from vae_runner.models.autoencoder import Autoencoder
+from vae_runner.posteriors.base import CodePosterior
 from vae_runner.runtime.console import console
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.storage.stored_run import StoredRun
@@ -26,7 +30,7 @@ from vae_runner.training.noise import NumpyNoise
 
 HELD_OUT = 10  # one of so many latents shows how well a density fits, and is not fitted to
 SEED = 0  # of draws from the posteriors
-SCORED = 10_000  # latents at once
+SCORED = 256  # values at once
 
 
 class FittedPriors:
@@ -49,18 +53,22 @@ class FittedPriors:
         """Return its name in the titles of pictures."""
         return self.of_classes[0].symbol if len(self.of_classes) == 1 else "a density fitted to its class"
 
-    def sample(self, labels: Labels, number: int, seed: int) -> Latents:
-        """Return draws, `[number, latent]`, of the classes in `labels` where there are any."""
+    def sample(self, autoencoder: Autoencoder, labels: Labels, number: int, seed: int) -> Latents:
+        """Return draws of z, `[number, latent]`, of the classes in `labels` where there are any."""
         generator = np.random.default_rng(seed)
         of = np.zeros(number, np.int64) if labels is None else np.asarray(labels)
         counts = np.bincount(of, minlength=len(self.of_classes))
         by_class = [
             np.asarray(density.distribution.sample(NumpyNoise(generator, count, np.float32)))
             for density, count in zip(self.of_classes, counts.tolist(), strict=True)
+            if count
         ]
-        latents = np.concatenate(by_class)
-        latents[np.argsort(of, kind="stable")] = latents.copy()
-        return latents
+        values = np.concatenate(by_class)
+        values[np.argsort(of, kind="stable")] = values.copy()
+        posterior = autoencoder.posterior
+        if isinstance(posterior, CodePosterior):
+            values = posterior.embed(tf.constant(values.reshape(number, -1))).numpy()
+        return in_latent_space(autoencoder, values, labels).astype(np.float32)
 
 
 def fitted(
@@ -78,6 +86,11 @@ def fitted(
     Raises:
         UserError: the images are not there, or too few; or what is kept is damaged, or cannot be written.
     """
+    family, is_code = _family(kind), isinstance(autoencoder.posterior, CodePosterior)
+    if family.of_codes and not is_code:
+        raise UserError(f"--prior {kind} is of codes, and this run has none: choose --prior mixture or flow")
+    if is_code and not family.of_codes:
+        raise UserError(f"--prior {kind} would draw between the codes of this run: choose --prior autoregressive")
     found = _kept(stored, autoencoder, kind, components)
     if found is None:
         file = stored.fitted_prior_file(kind)
@@ -88,8 +101,8 @@ def fitted(
         found = _fit(autoencoder, dataset, kind, components, decodes_draws(stored))
         RunDirectory(stored.path).save_fitted_prior(kind, {**found.arrays, "components": np.array(components)}, digest)
     print(
-        f"{found.symbol}: {found.held_out:.2f} nats per held-out embedding; fitted to {found.count:,}, and kept in "
-        f"{stored.fitted_prior_file(kind)}"
+        f"{found.symbol}: {found.held_out:.2f} nats per held-out {'map of codes' if is_code else 'embedding'}; "
+        f"fitted to {found.count:,}, and kept in {stored.fitted_prior_file(kind)}"
     )
     return found
 
@@ -97,7 +110,17 @@ def fitted(
 def decodes_draws(stored: StoredRun) -> bool:
     """Return whether a run's decoder was trained on draws of the posteriors, and not on their means."""
     loss = registry.by_target(stored.config.loss["_target_"])
-    return loss is None or "prior" in loss.gives
+    family: type[Loss] = get_class(str(loss.target)) if loss else Loss
+    return not family.decodes_means
+
+
+def space_of(autoencoder: Autoencoder) -> Space:
+    """Return what densities of a run are over: z, or maps of codes, with those of a position in a row."""
+    posterior = autoencoder.posterior
+    if not isinstance(posterior, CodePosterior):
+        return Space((autoencoder.latent,))
+    height = autoencoder.latent_shape[0] if autoencoder.is_spatial else 1
+    return Space((height, posterior.positions(autoencoder.latent) // height), posterior.codes)
 
 
 def _kept(stored: StoredRun, autoencoder: Autoencoder, kind: str, components: int) -> FittedPriors | None:
@@ -105,12 +128,11 @@ def _kept(stored: StoredRun, autoencoder: Autoencoder, kind: str, components: in
     arrays = stored.fitted_prior(kind)
     if arrays is None or not np.array_equal(arrays.get("components", components), components):
         return None
-    family = _family(kind)
     try:
         of_classes = [
-            family.from_arrays(
+            _family(kind).from_arrays(
+                space_of(autoencoder),
                 {name.removeprefix(f"{n}/"): array for name, array in arrays.items() if name.startswith(f"{n}/")},
-                autoencoder.latent,
             )
             for n in range(autoencoder.classes or 1)
         ]
@@ -122,7 +144,7 @@ def _kept(stored: StoredRun, autoencoder: Autoencoder, kind: str, components: in
 
 
 def _fit(autoencoder: Autoencoder, dataset: Dataset, kind: str, components: int, drawn: bool) -> FittedPriors:
-    """Return densities fitted to latents of the training images: to draws of their posteriors, or to their means."""
+    """Return densities fitted to the codes of the training images, to draws of their posteriors, or to their means."""
     split, classes = encoded_training_images(dataset), autoencoder.classes or 1
     of = np.zeros(len(split), np.int64) if not autoencoder.classes else np.asarray(split.labels)
     counts = np.bincount(of, minlength=classes)
@@ -132,20 +154,26 @@ def _fit(autoencoder: Autoencoder, dataset: Dataset, kind: str, components: int,
         raise UserError(f"the run has {counts.min()} training images{name}: a density is fitted to {HELD_OUT} or more")
     of_classes, log_probs = [], []
     with _progress(f"encoding {len(split):,} images", 1) as report:
-        generator = np.random.default_rng(SEED) if drawn else None
+        generator, space = np.random.default_rng(SEED), space_of(autoencoder)
+
+        def value(posterior: Distribution, count: int) -> tf.Tensor:
+            if isinstance(posterior, CodeDistribution):
+                return tf.reshape(posterior.codes, [count, *space.shape])
+            return posterior.sample(NumpyNoise(generator, count, np.float32)) if drawn else posterior.mean
+
         labels = split.labels if autoencoder.classes else None
-        latents = latents_of(autoencoder, split.images, labels, generator, report)
+        values = latents_of(autoencoder, split.images, labels, value=value, report=report)
     with _progress(f"fitting a {kind}", classes) as report:
         for label in range(classes):
-            own = latents[of == label]
+            own = values[of == label]
             own = own[fixed_order(len(own))]
             held_out, fitted_to = np.split(own, [len(own) // HELD_OUT])
-            density = _family(kind).fit(fitted_to, held_out, report, components)
+            density = _family(kind).fit(space, fitted_to, held_out, report, components)
             parts = np.split(held_out, range(SCORED, len(held_out), SCORED))
             log_probs += [density.distribution.log_prob(tf.constant(part)).numpy() for part in parts]
             of_classes.append(density)
     held_out_log_prob = np.concatenate(log_probs)
-    return FittedPriors(of_classes, float(held_out_log_prob.mean()), len(latents) - len(held_out_log_prob))
+    return FittedPriors(of_classes, float(held_out_log_prob.mean()), len(values) - len(held_out_log_prob))
 
 
 def _family(kind: str) -> type[FittedPrior]:

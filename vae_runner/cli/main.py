@@ -88,7 +88,8 @@ def sample() -> None:
     parser.add_argument(
         "--prior", choices=tuple(KINDS),
         help="draw from a density of the training images' latents instead: a mixture of Gaussians, or a normalizing "
-        "flow. It is fitted when first asked for, and kept in the run directory",
+        "flow; of codes, a network that gives one after the other. It is fitted when first asked for, and kept in the "
+        "run directory",
     )  # fmt: skip
     help_ = "how many Gaussians the mixture has (as many as fit held-out latents best, up to 50)"
     parser.add_argument("--components", metavar="N", type=number, help=help_)

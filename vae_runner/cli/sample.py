@@ -9,12 +9,13 @@ import numpy as np
 
 from vae_runner.cli.fitting import decodes_draws, fitted
 from vae_runner.errors import UserError, did_you_mean
-from vae_runner.evaluation.embeddings import decode, in_latent_space
+from vae_runner.evaluation.embeddings import decode
 from vae_runner.experiment import load
 from vae_runner.figures.grid import image_grid
 from vae_runner.figures.labels import plain_text
 from vae_runner.figures.reconstructions import LONGEST_CAPTION
 from vae_runner.files.atomic import check_writable, write_atomic
+from vae_runner.posteriors.base import CodePosterior
 from vae_runner.storage.pictures import save_figure
 from vae_runner.storage.stored_run import StoredRun
 from vae_runner.training.noise import NumpyNoise
@@ -70,7 +71,7 @@ def sample(
         raise UserError(f"-n {number}: a {kind} holds at most {most} images of {height}×{width}; draw fewer")
     if fit is not None:
         density = fitted(stored, autoencoder, fit.kind, fit.components, trust, **fit.moved)
-        z, symbol = in_latent_space(autoencoder, density.sample(labels, number, seed), labels), density.symbol
+        z, symbol = density.sample(autoencoder, labels, number, seed), density.symbol
     else:
         noise = NumpyNoise(np.random.default_rng(seed), number, np.float32)
         z, symbol = np.asarray(autoencoder.latent_prior(labels).sample(noise)), autoencoder.prior.symbol
@@ -90,9 +91,10 @@ def sample(
         save_figure(image_grid(images, columns, title, captions=captions), out)
     print(f"{number} images in {out}")
     if fit is None and not (autoencoder.posterior.has_density and decodes_draws(stored)):
+        kinds = "autoregressive" if isinstance(autoencoder.posterior, CodePosterior) else "mixture or flow"
         print(
-            f"Training did not bring this run's latents to {symbol}, from which these are: --prior mixture and "
-            "--prior flow sample from a density of the latents themselves"
+            f"This run was trained without a KL divergence from its prior, {symbol}: --prior {kinds} draws from a "
+            "density of the latents themselves"
         )
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from vae_runner.distributions.base import Distribution
 from vae_runner.distributions.divergence import kl_by_dimension
 from vae_runner.distributions.sphere import UniformOnSphere
 from vae_runner.models.autoencoder import Autoencoder, to_unit_interval
-from vae_runner.training.noise import NumpyNoise
 
 ACTIVATION_VALUES = 50_000_000  # of a batch's pixels times a generous width: keeps a batch's memory below a gigabyte
 MAX_BATCH = 128  # about the images of a training step: so looking at a network takes no more memory than training it
@@ -41,12 +41,13 @@ def latents_of(
     autoencoder: Autoencoder,
     pixels: Any,
     labels: Labels = None,
-    generator: np.random.Generator | None = None,
+    *,
+    value: Callable[[Distribution, int], tf.Tensor] = lambda posterior, count: posterior.mean,
     report: Callable[[float], None] = lambda done: None,
-) -> NDArray[np.float32]:
-    """Return a latent of each of many uint8 images, `[n, latent]`: the posterior mean, or a draw by `generator`.
+) -> NDArray[np.generic]:
+    """Return for each of many uint8 images the posterior's mean, `[n, latent]`, or what `value` returns.
 
-    `report` is called with the fraction that is done.
+    That is called with the posterior of a batch and the number of its images, and `report` with the fraction done.
     """
     size = batch_size_for(autoencoder)
     encode = tf.function(autoencoder.parameters)
@@ -55,8 +56,7 @@ def latents_of(
         report(start / len(pixels))
         images = to_unit_interval(tf.constant(np.asarray(pixels[start : start + size])))
         posterior = autoencoder.posterior.distribution(encode(images, _part(labels, start, size)))
-        noise = generator and NumpyNoise(generator, len(images), np.float32)
-        batches.append((posterior.sample(noise) if noise else posterior.mean).numpy())
+        batches.append(value(posterior, len(images)).numpy())
     report(1.0)
     return np.concatenate(batches)
 

@@ -1,37 +1,58 @@
 """The interface of a density that is fitted to the latents of a trained autoencoder."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
-from vae_runner.distributions.base import Distribution
+from vae_runner.distributions.base import Noise
 
 Latents = NDArray[np.float32]  # [n, latent]
+Values = NDArray[Any]  # latents, or codes, int32 [n, height, width]
 Arrays = Mapping[str, NDArray[Any]]
 Report = Callable[[float], None]  # is called now and then with the fraction of the work that is done
 
 SMALLEST_DEVIATION = 1e-6  # of the largest one
 
 
+class Space(NamedTuple):
+    """What values a density is over."""
+
+    shape: tuple[int, ...]  # of one of them: `(latent,)`, or height and width of a map of codes
+    codes: int = 0  # how many codes there are; 0: values are no codes
+
+
+class Density(Protocol):
+    """A distribution over values."""
+
+    def log_prob(self, value: tf.Tensor) -> tf.Tensor:
+        """Return the log-density, or of codes the log-probability, of values `[n, …]`: `[n]`, in nats."""
+
+    def sample(self, noise: Noise) -> tf.Tensor:
+        """Return values drawn with the noise of so many images, `[images, …]`."""
+
+
 class FittedPrior:
-    """A density over z, which `fit` makes of latents, and `from_arrays` of what `arrays` returned."""
+    """A density of z or of its codes, which `fit` makes of values, and `from_arrays` of what `arrays` returned."""
+
+    of_codes: bool = False  # whether its values are codes
 
     @classmethod
-    def fit(cls, latents: Latents, held_out: Latents, report: Report, components: int = 0) -> Self:
-        """Return the density that fits `latents` best, as far as `held_out` ones show.
+    def fit(cls, space: Space, values: Values, held_out: Values, report: Report, components: int = 0) -> Self:
+        """Return the density that fits `values` best, as far as `held_out` ones show.
 
         A mixture has so many components; where these are 0, it has as many as fit best.
 
         Raises:
-            UserError: these latents are too few for it, or have too few dimensions.
+            UserError: these values are too few for it, or have too few dimensions.
         """
         raise NotImplementedError
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays, latent: int) -> Self:
-        """Return the density that has these arrays, over so many latent dimensions.
+    def from_arrays(cls, space: Space, arrays: Arrays) -> Self:
+        """Return the density that has these arrays.
 
         Raises:
             ValueError: they are not what such a density has.
@@ -44,8 +65,8 @@ class FittedPrior:
         raise NotImplementedError
 
     @property
-    def distribution(self) -> Distribution:
-        """Return the distribution over z."""
+    def distribution(self) -> Density:
+        """Return the distribution over values."""
         raise NotImplementedError
 
     @property

@@ -10,16 +10,13 @@ import tensorflow as tf
 from vae_runner.distributions.gaussian import StandardNormal
 from vae_runner.distributions.transformed import Flow, Transformed
 from vae_runner.errors import UserError
-from vae_runner.fitted_priors.base import Arrays, FittedPrior, Latents, Report, Standard, check_arrays
+from vae_runner.fitted_priors.base import Arrays, FittedPrior, Report, Space, Standard, Values, check_arrays
+from vae_runner.fitted_priors.likelihood import SEED, maximize_likelihood
 from vae_runner.flows.networks import Networks
 from vae_runner.flows.real_nvp import RealNvp, coupling_networks
 
 STEPS, WIDTH = 8, 128  # couplings, and units of each hidden layer in their networks
-LEARNING_RATE = 1e-3
 BATCH = 256
-MAX_EPOCHS = 200
-PATIENCE = 10  # epochs in which held-out latents do not become more likely
-SEED = 0
 
 
 @dataclass(frozen=True)
@@ -30,54 +27,27 @@ class FittedFlow(FittedPrior):
     standard: Standard
 
     @classmethod
-    def fit(cls, latents: Latents, held_out: Latents, report: Report, components: int = 0) -> Self:
-        """Return the flow under which `held_out` latents were most likely of those after each epoch of training."""
-        dimensions = latents.shape[1]
-        if dimensions < 2:
+    def fit(cls, space: Space, values: Values, held_out: Values, report: Report, components: int = 0) -> Self:
+        """Return the flow under which `held_out` latents were most likely while it was trained."""
+        (latent,) = space.shape
+        if latent < 2:
             raise UserError("--prior flow couples dimensions of z, and this run has one: choose --prior mixture")
         keras.utils.set_random_seed(SEED)
-        flow = cls(coupling_networks(STEPS, dimensions, WIDTH), Standard.of(latents))
-        optimizer = keras.optimizers.Adam(LEARNING_RATE)
-        optimizer.build(flow.networks.trainable_variables)
-        fitted = tf.constant(latents)
-        weights = flow.networks.trainable_variables
-
-        @tf.function
-        def train(order: tf.Tensor) -> None:
-            for places in order:
-                with tf.GradientTape() as tape:
-                    loss = -tf.reduce_mean(flow.distribution.log_prob(tf.gather(fitted, places)))
-                optimizer.apply(tape.gradient(loss, [weight.value for weight in weights]), weights)
-
-        @tf.function
-        def score() -> tf.Tensor:
-            return tf.reduce_mean(flow.distribution.log_prob(tf.constant(held_out)))
-
-        generator = np.random.default_rng(SEED)
-        batch = min(BATCH, len(latents))
-        best, best_score, best_epoch = flow.networks.get_weights(), float(score()), 0
-        for epoch in range(1, MAX_EPOCHS + 1):
-            report((epoch - 1) / MAX_EPOCHS)
-            order = generator.permutation(len(latents))[: len(latents) // batch * batch]
-            train(tf.constant(order.reshape(-1, batch)))
-            if (now := float(score())) > best_score:
-                best, best_score, best_epoch = flow.networks.get_weights(), now, epoch
-            elif not epoch < best_epoch + PATIENCE:
-                break
-        report(1.0)
-        flow.networks.set_weights(best)
+        flow = cls(coupling_networks(STEPS, latent, WIDTH), Standard.of(values))
+        maximize_likelihood(flow.networks, lambda z: flow.distribution.log_prob(z), values, held_out, report, BATCH)
         return flow
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays, latent: int) -> Self:
+    def from_arrays(cls, space: Space, arrays: Arrays) -> Self:
         """Return the flow that has these arrays."""
+        (latent,) = space.shape
         networks = coupling_networks(STEPS, latent, WIDTH)
         shapes = {str(number): tuple(weight.shape) for number, weight in enumerate(networks.variables)}
         check_arrays(arrays, {**shapes, "shift": (latent,), "scale": (latent,)})
         if not np.all(arrays["scale"] > 0):
             raise ValueError("its scale is not above 0")
         networks.set_weights([arrays[name] for name in shapes])
-        return cls(networks, Standard(*(arrays[name].astype(np.float32) for name in ("shift", "scale"))))
+        return cls(networks, Standard(arrays["shift"], arrays["scale"]))
 
     @property
     def arrays(self) -> Arrays:

@@ -11,7 +11,7 @@ from sklearn.mixture import GaussianMixture
 
 from vae_runner.distributions.mixture import FullGaussianMixture
 from vae_runner.errors import UserError
-from vae_runner.fitted_priors.base import Arrays, FittedPrior, Latents, Report, Standard, check_arrays
+from vae_runner.fitted_priors.base import Arrays, FittedPrior, Latents, Report, Space, Standard, Values, check_arrays
 
 CHOICES = (1, 2, 5, 10, 20, 50)  # numbers of components; 10 is the paper's
 MAX_ITERATIONS = 200
@@ -27,7 +27,7 @@ class FittedMixture(FittedPrior):
     scales: Latents  # [components, latent, latent]: lower triangular
 
     @classmethod
-    def fit(cls, latents: Latents, held_out: Latents, report: Report, components: int = 0) -> Self:
+    def fit(cls, space: Space, values: Values, held_out: Values, report: Report, components: int = 0) -> Self:
         """Return the mixture of so many components.
 
         Where these are 0, it is the number in `CHOICES` with which `held_out` latents are most likely: larger ones are
@@ -36,11 +36,11 @@ class FittedMixture(FittedPrior):
         Raises:
             UserError: there are fewer latents than components.
         """
-        if components > len(latents):
-            raise UserError(f"--components {components} are more than there are embeddings to fit, {len(latents)}")
-        standard = Standard.of(latents)
-        fitted, others = (standard.standardized(part).astype(np.float64) for part in (latents, held_out))
-        choices = [components] if components else [number for number in CHOICES if number <= len(latents)]
+        if components > len(values):
+            raise UserError(f"--components {components} are more than there are embeddings to fit, {len(values)}")
+        standard = Standard.of(values)
+        fitted, others = (standard.standardized(part).astype(np.float64) for part in (values, held_out))
+        choices = [components] if components else [number for number in CHOICES if number <= len(values)]
         tried: list[tuple[float, GaussianMixture]] = []
         for number in choices:
             report(len(tried) / len(choices))
@@ -58,8 +58,9 @@ class FittedMixture(FittedPrior):
         return cls(*(array.astype(np.float32) for array in (best.weights_, means, scales)))
 
     @classmethod
-    def from_arrays(cls, arrays: Arrays, latent: int) -> Self:
+    def from_arrays(cls, space: Space, arrays: Arrays) -> Self:
         """Return the mixture that has these arrays."""
+        (latent,) = space.shape
         count = arrays["weights"].size if "weights" in arrays else 0
         check_arrays(arrays, {"weights": (count,), "means": (count, latent), "scales": (count, latent, latent)})
         if not (np.all(arrays["weights"] >= 0) and np.any(arrays["weights"] > 0)):

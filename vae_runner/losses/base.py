@@ -1,7 +1,7 @@
 """The interface of a loss."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -40,6 +40,7 @@ class Loss:
     """
 
     reconstruction_weight: float | None = None  # None: the likelihood's own
+    decodes_means: ClassVar[bool] = False  # whether the decoder is trained on posterior means, and not on draws
 
     @property
     def terms(self) -> tuple[str, ...]:

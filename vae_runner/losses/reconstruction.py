@@ -1,6 +1,7 @@
 """The loss of a plain autoencoder, and of those that keep its codes robust or sparse."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import tensorflow as tf
 
@@ -24,6 +25,8 @@ class Reconstruction(Loss):
     contractive_weight: float = 0.0
     sparsity_weight: float = 0.0
     sparsity_target: float | None = None
+
+    decodes_means: ClassVar[bool] = True
 
     @property
     def terms(self) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ class Regularized(Loss):
     gradient_penalty: float = 0.0
     spectral_norm: bool = False
 
+    decodes_means: ClassVar[bool] = True
     terms: ClassVar = ("reconstruction", "embedding", "penalty")
 
     def constrain(self, autoencoder: Autoencoder) -> None:
