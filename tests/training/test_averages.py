@@ -57,6 +57,14 @@ def test_an_average_looks_back_no_further_than_its_decay() -> None:
     np.testing.assert_allclose(average, np.full(average.shape, 1.1), rtol=1e-6)
 
 
+def test_before_any_step_that_is_not_skipped_the_average_is_evaluated_with_the_first_weights() -> None:
+    experiment = built("optimizer.ema=0.9")
+    averages = averages_of(experiment)
+    averages.copy_state()
+    for average, weight in zip(averages.autoencoder.trainable_variables, weights(experiment), strict=True):
+        np.testing.assert_array_equal(average, weight)
+
+
 def with_players(ema: float | None) -> Experiment:
     config = configured("Adam")
     config.model.normalization = "batch"

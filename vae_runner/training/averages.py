@@ -57,8 +57,9 @@ class Averages:
         self._updates.assign_add(tf.where(skipped, tf.constant(0, tf.int64), 1))
 
     def copy_state(self) -> None:
-        """Begin the estimate with the state of the trained autoencoder."""
-        for trained, averaged in self._state:
+        """Begin the estimate with the state of the trained autoencoder; before any update the weights are its too."""
+        weights = [] if np.asarray(self._updates) else self._weights
+        for trained, averaged in (*weights, *self._state):
             averaged.assign(np.asarray(trained))
 
 

@@ -173,10 +173,12 @@ class Trainer:
     def _estimate_state(self) -> None:
         """Let what moves in training, and is no weight, be that of the averaged weights, if there are any."""
         averages = self._inner.averages
-        if averages is None or not averages.has_state:
+        if averages is None:
             return
         with self._shielded():
             averages.copy_state()
+        if not averages.has_state:
+            return
         begin = divmod((self.position.epoch - 1) * averages.batches, self._train.steps)
         shares = self._shares_of("averages", self._train, *begin)
         before = self._inner.loss_state.values()
