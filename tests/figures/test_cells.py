@@ -45,7 +45,7 @@ class Stub:
     classes = 0
 
     def __init__(self, latent: int) -> None:
-        self.latent = latent
+        self.latent, self.latent_size = latent, f"{latent}-D"
 
     def parameters(
         self, images: tf.Tensor, labels: tf.Tensor | None = None, training: bool = False
