@@ -22,14 +22,15 @@ NETWORK = ("model=mlp", "model.width=8", "latent=3")
 DATA = ("dataset=digits", "dataset.limit=40", f"batch_size={BATCH}", "epochs=1", "hardware=cpu")
 SMALL = (*DATA, *NETWORK)
 DISCRIMINATOR = "loss.discriminator_width=2"
-OPPOSED = ("factor_vae", "aae", "wae_gan", "vae_gan", "kl_autoencoder")
+OPPOSED = ("factor_vae", "aae", "wae_gan", "vae_gan", "kl_autoencoder", "vq_gan")
 FEW = {  # what a choice needs to be small here, or to have images that it can be trained on
     "likelihood=bernoulli": "dataset.binarize=dynamic",
     "prior=vamp": "prior.pseudo_inputs=4",
     "prior=real_nvp": "prior.steps=2",
     **{f"posterior={flow}": "posterior.steps=2" for flow in ("planar", "householder", "sylvester", "iaf", "real_nvp")},
-    **dict.fromkeys((f"loss={loss}" for loss in ("factor", "aae", "vae_gan", "patch_gan")), DISCRIMINATOR),
+    **dict.fromkeys((f"loss={loss}" for loss in ("factor", "aae", "vae_gan", "patch_gan", "vq_gan")), DISCRIMINATOR),
     **dict.fromkeys((f"method={method}" for method in OPPOSED), DISCRIMINATOR),
+    "method=fsq": "posterior.levels=5",
     "method=real_nvp_prior": "prior.steps=2",
     "method=vampprior": "prior.pseudo_inputs=4",
     "method=mixture_prior": "prior.components=4",

@@ -26,7 +26,8 @@ from vae_runner.losses.base import Loss, check_densities
 from vae_runner.losses.elbo import Elbo
 from vae_runner.models import mlp
 from vae_runner.models.autoencoder import Autoencoder
-from vae_runner.posteriors.base import Posterior
+from vae_runner.posteriors.base import CodePosterior, Posterior
+from vae_runner.posteriors.vq import VectorQuantizer
 from vae_runner.trackers.summary import show_summary
 
 
@@ -61,7 +62,7 @@ def test_two_steps_have_a_finite_loss_and_move_every_weight_that_takes_part(
     )  # fmt: skip
     before = kernels_of_labels(experiment.autoencoder)
     assert len(before) == (2 if conditional == "true" else 0)
-    assert not list(problems(experiment, loss))
+    assert not list(problems(experiment, loss, compiled=False))  # axis_values.py compiles each component
     trained_on = np.unique(experiment.dataset.train.labels[: BATCH + FEWER])
     for kernel, old in zip(kernels_of_labels(experiment.autoencoder), before, strict=True):
         assert (kernel != old)[trained_on].any(axis=1).all()
@@ -81,7 +82,11 @@ CLASSES_GIVE: dict[tuple[str, str], Callable[[Any], bool]] = {  # whether a comp
         posterior.has_density and posterior.has_density_everywhere and posterior.z_shape((3,)) == (3,)
     ),
     ("posterior", "sphere"): lambda posterior: posterior.z_shape((3,)) == (4,),
-    ("posterior", "vector"): lambda posterior: posterior.z_shape((3,)) == (3,),
+    ("posterior", "vector"): lambda posterior: (
+        posterior.z_shape((3,)) == (3,) and not isinstance(posterior, CodePosterior)
+    ),
+    ("posterior", "codes"): lambda posterior: isinstance(posterior, CodePosterior),
+    ("posterior", "codebook"): lambda posterior: isinstance(posterior, VectorQuantizer),
     ("posterior", "every z"): lambda posterior: posterior.has_density and posterior.has_density_everywhere,
     ("likelihood", "density"): lambda likelihood: likelihood.measure is not None,
     ("likelihood", "error"): lambda likelihood: likelihood.measure is None,
@@ -115,7 +120,7 @@ def test_the_default_of_a_key_needs_nothing_of_other_components() -> None:
 def test_free_bits_fit_exactly_the_pairs_with_a_closed_kl_divergence_of_each_dimension() -> None:
     posteriors, priors = ({name: built_part(group, name) for name in names(group)} for group in ("posterior", "prior"))
     for family in (*posteriors.values(), *priors.values()):
-        family.create_weights((8, 8, 1), 3, 2)
+        family.create_weights((8, 8, 1), (3,), 2)
     likelihood = built_part("likelihood", "mse")
     networks = {name: mlp.build((8, 8, 1), 3, q, likelihood, width=1, depth=1) for name, q in posteriors.items()}
     loss = Elbo(free_bits=0.1)
@@ -140,7 +145,7 @@ def test_values_of_a_losss_keys_fit_exactly_what_the_loss_takes_with_them() -> N
     made = {group: {name: built_part(group, name) for name in names(group)} for group in ("posterior", "likelihood")}
     networks = mlp.build((8, 8, 1), 3, made["posterior"]["gaussian"], made["likelihood"]["mse"], width=1, depth=1)
     for name, key, value in values_with_needs():
-        loss = build(replace(component("loss", name).node, **{key: value}), "loss")
+        loss = build_loss(replace(component("loss", name).node, **{key: value}))
         for posterior, likelihood in product(made["posterior"], made["likelihood"]):
             chosen = {"posterior": posterior, "likelihood": likelihood, "loss": name}
             if fits(**chosen):
@@ -341,7 +346,7 @@ NEEDS_OF_VALUES = [
             ("loss=ae", "prior=mixture"),
             (
                 "prior=mixture needs a loss with a term of the prior, and loss=ae is not one",
-                *("loss from vae, beta_tc", "prior from normal, sphere"),
+                *("loss from vae, beta_tc", "prior from normal, categorical, sphere"),
             ),
         ),
         (("loss=beta_tc", "posterior=full_gaussian"), ("whose dimensions are independent", "posterior from gaussian")),

@@ -50,10 +50,13 @@ def test_every_yaml_of_a_group_composes_and_passes() -> None:
     beside = {  # of what does not fit the defaults of the other groups
         "loss=iwae": "likelihood=gaussian", "loss=renyi": "likelihood=gaussian", "posterior=point": "loss=ae",
         "posterior=power_spherical": "prior=sphere", "prior=sphere": "posterior=power_spherical",
+        "posterior=gumbel": "prior=categorical", "prior=categorical": "posterior=gumbel",
+        "posterior=fsq": "loss=ae prior=categorical", "posterior=vq": "loss=vq prior=categorical",
+        "loss=vq": "posterior=vq prior=categorical", "loss=vq_gan": "posterior=vq prior=categorical",
     }  # fmt: skip
     for path in CONF.glob("*/*.yaml"):
         choice = f"{path.parent.name}={path.stem}"
-        check(composed(choice, *filter(None, [beside.get(choice)])))
+        check(composed(choice, *beside.get(choice, "").split()))
 
 
 def test_command_line_keys_win_over_what_a_dataset_or_experiment_sets() -> None:

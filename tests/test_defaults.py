@@ -34,7 +34,7 @@ def adam(player: str, learning_rate: float, beta_1: float, beta_2: float = 0.999
         "beta_1": beta_1,
         "beta_2": beta_2,
         "epsilon": 1e-7,
-        **dict.fromkeys(("weight_decay", "clipnorm", "clipvalue", "global_clipnorm")),
+        **dict.fromkeys(("weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "ema", "skip_norm_above")),
     }
     return {f"loss.players.{player}.{key}": value for key, value in keys.items()}
 
@@ -54,6 +54,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "checkpoint.every_minutes": 10.0,
         "checkpoint.keep": 2,
         "checkpoint.metric": "test/loss",
+        "init_from": None,
+        "init_parts": None,
         "resume": None,
         "trust": [],
     },
@@ -227,6 +229,47 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "posterior._target_": "vae_runner.posteriors.householder.Householder",
         "posterior.steps": 10,
     },
+    "posterior=vq": {
+        "posterior._target_": "vae_runner.posteriors.vq.VectorQuantizer",
+        "posterior.codes": 512,
+        "posterior.update": "ema",
+        "posterior.decay": 0.99,
+        "posterior.cosine": False,
+        "posterior.kmeans": False,
+        "posterior.restart_below": 0.0,
+    },
+    "posterior=fsq": {"posterior._target_": "vae_runner.posteriors.fsq.FiniteScalarQuantizer", "posterior.levels": 8},
+    "posterior=gumbel": {
+        "posterior._target_": "vae_runner.posteriors.gumbel.Gumbel",
+        "posterior.categories": 10,
+        "posterior.temperature": 1.0,
+        "posterior.final_temperature": 0.5,
+        "posterior.temperature_epochs": 0.0,
+        "posterior.straight_through": False,
+    },
+    "prior=categorical": {"prior._target_": "vae_runner.priors.categorical.Categorical"},
+    "loss=vq_gan": {
+        "loss._target_": "vae_runner.losses.vq_gan.VqGan",
+        "loss.reconstruction_weight": None,
+        "loss.codebook_weight": 1.0,
+        "loss.commitment_weight": 0.25,
+        "loss.adversarial": "hinge",
+        "loss.adversarial_weight": 0.5,
+        "loss.weight_by_gradients": True,
+        "loss.adversarial_from": 0,
+        "loss.discriminator_width": 64,
+        "loss.discriminator_depth": 3,
+        "loss.perceptual_model": None,
+        "loss.perceptual_layers": "all",
+        "loss.perceptual_weight": 1.0,
+        **adam("discriminator", 1e-4, 0.5, 0.9),
+    },
+    "loss=vq": {
+        "loss._target_": "vae_runner.losses.vector_quantized.VectorQuantized",
+        "loss.reconstruction_weight": None,
+        "loss.codebook_weight": 1.0,
+        "loss.commitment_weight": 0.25,
+    },
     "posterior=sylvester": {
         "posterior._target_": "vae_runner.posteriors.sylvester.Sylvester",
         "posterior.steps": 4,
@@ -311,7 +354,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "loss=vae_gan": {
         "loss._target_": "vae_runner.losses.vae_gan.VaeGan",
         "loss.kl_weight": 1.0,
-        "loss.feature_weight": 1e-5,
+        "loss.feature_weight": 0.1,
         "loss.discriminator_width": 32,
         **adam("decoder", 3e-4, 0.5),
         **adam("discriminator", 3e-4, 0.5),
@@ -406,6 +449,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "optimizer.clipnorm": None,
         "optimizer.clipvalue": None,
         "optimizer.global_clipnorm": None,
+        "optimizer.ema": None,
+        "optimizer.skip_norm_above": None,
     },
     "optimizer=adamw": {
         "optimizer._target_": "vae_runner.acceleration.optimizers.AdamW",
@@ -417,6 +462,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "optimizer.clipnorm": None,
         "optimizer.clipvalue": None,
         "optimizer.global_clipnorm": None,
+        "optimizer.ema": None,
+        "optimizer.skip_norm_above": None,
     },
     "optimizer=adamax": {
         "optimizer._target_": "vae_runner.acceleration.optimizers.Adamax",
@@ -428,6 +475,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "optimizer.clipnorm": None,
         "optimizer.clipvalue": None,
         "optimizer.global_clipnorm": None,
+        "optimizer.ema": None,
+        "optimizer.skip_norm_above": None,
     },
     "optimizer=rmsprop": {
         "optimizer._target_": "vae_runner.acceleration.optimizers.RMSprop",
@@ -439,6 +488,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "optimizer.clipnorm": None,
         "optimizer.clipvalue": None,
         "optimizer.global_clipnorm": None,
+        "optimizer.ema": None,
+        "optimizer.skip_norm_above": None,
     },
     "schedule=constant": {
         "schedule._target_": "vae_runner.training.schedules.constant",
@@ -589,6 +640,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "figures.periodic.reconstructions.images": 10,
         "figures.final.latent_space._target_": "vae_runner.figures.latent_space.latent_space",
         "figures.final.latent_space._partial_": True,
+        "figures.final.code_usage._target_": "vae_runner.figures.code_usage.code_usage",
+        "figures.final.code_usage._partial_": True,
         "figures.final.samples_uniform._target_": "vae_runner.figures.samples.samples_uniform",
         "figures.final.samples_uniform._partial_": True,
         "figures.final.samples_uniform.rows": 5,
@@ -724,6 +777,8 @@ FILES: dict[str, dict[str, Any]] = {
         "checkpoint.every_minutes": 10,
         "checkpoint.keep": 2,
         "checkpoint.metric": "test/loss",
+        "init_from": None,
+        "init_parts": None,
         "resume": None,
         "trust": [],
         "hydra.output_subdir": None,
@@ -787,11 +842,51 @@ PRESETS: dict[str, list[str]] = {
     "method/info_vae": ["loss=mmd", "loss.kl_weight=0", "loss.mmd_weight=1000", "loss.kernel=rbf"],
     "method/iwae": ["likelihood=gaussian", "loss=iwae", "loss.samples=5"],
     "method/kl_autoencoder": [
+        "model=resnet",
+        "latent=4",
+        "optimizer.ema=0.999",
         "likelihood=laplace",
         "likelihood.scale=0.5",
         "loss=patch_gan",
         "loss.kl_weight=1e-6",
         "loss.adversarial_from=50001",
+    ],
+    "method/fsq": [
+        "model=resnet",
+        "latent=4",
+        "posterior=fsq",
+        "prior=categorical",
+        "posterior.levels=[8,5,5,5]",
+        "loss=ae",
+    ],
+    "method/gumbel_vae": [
+        "latent=20",
+        "posterior=gumbel",
+        "prior=categorical",
+        "posterior.temperature_epochs=10",
+    ],
+    "method/vq_vae": [
+        "model=resnet",
+        "latent=64",
+        "posterior=vq",
+        "prior=categorical",
+        "posterior.kmeans=true",
+        "posterior.restart_below=1",
+        "loss=vq",
+    ],
+    "method/vq_gan": [
+        "model=resnet",
+        "latent=256",
+        "posterior=vq",
+        "prior=categorical",
+        "posterior.codes=1024",
+        "posterior.update=loss",
+        "likelihood=laplace",
+        "likelihood.scale=0.5",
+        "loss=vq_gan",
+        "loss.commitment_weight=0.25",
+        "loss.adversarial_weight=0.8",
+        "loss.adversarial_from=10000",
     ],
     "method/laplace_vae": ["posterior=laplace"],
     "method/logistic_vae": ["likelihood=discretized_logistic"],
@@ -836,8 +931,31 @@ ADAM_BOUNDS = {
     "clipnorm": "(0.0, inf)",
     "clipvalue": "(0.0, inf)",
     "global_clipnorm": "(0.0, inf)",
+    "ema": "[0.0, 1.0)",
+    "skip_norm_above": "(0.0, inf)",
 }
 BOUNDS = {
+    "posterior=vq": {
+        "posterior.codes": "[2, 1000000]",
+        "posterior.decay": "[0.0, 1.0)",
+        "posterior.restart_below": "[0.0, inf)",
+    },
+    "posterior=gumbel": {
+        "posterior.categories": "[2, 100000]",
+        "posterior.temperature": "(0.0, inf)",
+        "posterior.final_temperature": "(0.0, inf)",
+        "posterior.temperature_epochs": "[0.0, inf)",
+    },
+    "loss=vq": {"loss.codebook_weight": "[0.0, inf)", "loss.commitment_weight": "[0.0, inf)"},
+    "loss=vq_gan": {
+        "loss.codebook_weight": "[0.0, inf)",
+        "loss.commitment_weight": "[0.0, inf)",
+        "loss.adversarial_weight": "[0.0, inf)",
+        "loss.adversarial_from": "[0, inf)",
+        "loss.discriminator_width": "[1, 4096]",
+        "loss.discriminator_depth": "[1, 16]",
+        "loss.perceptual_weight": "[0.0, inf)",
+    },
     "posterior=planar": {"posterior.steps": "[1, 1000]"},
     "posterior=householder": {"posterior.steps": "[1, 1000]"},
     "posterior=sylvester": {"posterior.steps": "[1, 1000]", "posterior.columns": "[1, 1000]"},
@@ -943,7 +1061,9 @@ BOUNDS = {
     "likelihood=continuous_bernoulli": {"likelihood.max_logit": "(0.0, inf)"},
     "likelihood=logistic_mixture": {"likelihood.components": "[1, 1000]"},
     **{
-        f"optimizer={name}": {f"optimizer.{key}": interval for key, interval in ADAM_BOUNDS.items()}
+        f"optimizer={name}": {
+            **{f"optimizer.{key}": interval for key, interval in ADAM_BOUNDS.items()},
+        }
         for name in ("adam", "adamw", "adamax")
     },
     "optimizer=rmsprop": {
@@ -955,6 +1075,8 @@ BOUNDS = {
         "optimizer.clipnorm": "(0.0, inf)",
         "optimizer.clipvalue": "(0.0, inf)",
         "optimizer.global_clipnorm": "(0.0, inf)",
+        "optimizer.ema": "[0.0, 1.0)",
+        "optimizer.skip_norm_above": "(0.0, inf)",
     },
     "schedule=constant": {"schedule.warmup_epochs": "[0.0, inf)"},
     "schedule=cosine": {"schedule.warmup_epochs": "[0.0, inf)", "schedule.final_factor": "[0.0, 1.0]"},
@@ -1004,10 +1126,14 @@ CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
         "dataset.on_error": ("stop", "skip"),
         "dataset.variant": ("10k", "100k"),
     },
+    "posterior=vq": {"posterior.update": ("ema", "loss")},
     "loss=beta_tc": {"loss.estimator": ("stratified", "weighted")},
     "loss=dip": {"loss.kind": ("i", "ii")},
     "loss=mmd": {"loss.kernel": ("imq", "rbf")},
-    "loss=patch_gan": {"loss.adversarial": ("hinge", "non_saturating"), "loss.perceptual_layers": ("all", "last")},
+    **{
+        f"loss={name}": {"loss.adversarial": ("hinge", "non_saturating"), "loss.perceptual_layers": ("all", "last")}
+        for name in ("patch_gan", "vq_gan")
+    },
     "loss=iwae": {"loss.gradient": ("iwae", "stl", "dreg")},
     **{
         f"model={name}": {

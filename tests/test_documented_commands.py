@@ -98,6 +98,7 @@ NOT_RUN = {
         "vae-run -m dataset=digits epochs=2",
         "vae-run -m latent=2,8,32 seed=0,1",  # digits are the default
         "vae-run -m latent=2,8,32 seed=0,1 sweep=resume",
+        "vae-run init_from=outputs/<date>/<time> optimizer.learning_rate=1e-4",
     ],
 }  # fmt: skip
 
@@ -151,7 +152,7 @@ STORIES = {
         ),
         Step("vae-run dataset=mnist dataset.binarize=dynamic likelihood=bernoulli loss=iwae", FEW),
         Step(
-            "vae-run method=kl_autoencoder dataset=fashion latent=32 epochs=20 loss.adversarial_from=2000",
+            "vae-run method=kl_autoencoder dataset=fashion epochs=20 loss.adversarial_from=2000",
             f"{FEW} loss.discriminator_width=2",
         ),
         Step("vae-run -m posterior=gaussian,laplace,point loss=vae,beta_tc,mmd sweep.unfit=skip", FEW),
@@ -168,6 +169,7 @@ STORIES = {
         Step("vae-run resume=outputs/2026-01-31/12-00-00", "epochs=3"),
         Step("vae-run resume=outputs/<date>/<time> epochs=50", "epochs=4"),
         Step("vae-run resume=outputs/<date>/<time> figures=default"),
+        Step("vae-run init_from=outputs/<date>/<time> 'init_parts=[encoder]' prior=mixture", FEW),
         Step("tensorboard --logdir outputs"),
     ],
     "a sweep": [

@@ -1,5 +1,6 @@
 """From a configuration to the parts of an experiment, and the checks that they fit each other."""
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -8,6 +9,7 @@ from dataclasses import dataclass, replace
 import keras
 import numpy as np
 from hydra.utils import get_class
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from vae_runner.acceleration.fuse import fuse
@@ -27,18 +29,23 @@ from vae_runner.losses.base import AUTOENCODER, Loss, check_densities
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.models.layers import synchronize_normalization
 from vae_runner.models.output_bias import begin_at_mean
+from vae_runner.models.schema import PARTS
 from vae_runner.models.summary import check_memory
 from vae_runner.models.variables import Variables
 from vae_runner.runtime.hardware import Hardware, check_same_on_all_workers
 from vae_runner.schema import Config
 from vae_runner.storage import resume
-from vae_runner.storage.stored_run import StoredRun
+from vae_runner.storage.stored_run import StoredRun, source_of_weights
+from vae_runner.training.averages import Averages
 from vae_runner.training.checkpoints import TrainingState
 from vae_runner.training.early_stopping import OTHER_METRICS, check_metric, should_stop
 from vae_runner.training.inner import OF_CODES, InnerLoop, Player
 from vae_runner.training.outer import Trainer
 from vae_runner.training.schedules import LearningRate
+from vae_runner.training.skipping import Skipping
 from vae_runner.training.stopwatch import Stopwatch
+
+log = logging.getLogger(__name__)
 
 AUTOENCODER_PARTS = ("model", "posterior", "prior", "likelihood")
 MAX_SIDE = 65_536  # pixels of a stored autoencoder's images
@@ -53,8 +60,9 @@ class Experiment:
     machine: Hardware
     dataset: Dataset
     loss: Loss
-    autoencoder: Autoencoder
-    fused: Autoencoder  # the same for training and for looking at it, computed faster unless hardware.fuse=false
+    autoencoder: Autoencoder  # as it is trained
+    result: Autoencoder  # as it is evaluated and saved: the same, or with optimizer.ema that of averaged weights
+    fused: Autoencoder  # the result, computed faster unless hardware.fuse=false
     trainer: Trainer
     state: TrainingState
 
@@ -106,15 +114,13 @@ def build_experiment(
         if keys_of(config.model).get("output_bias") == "mean":
             begin_at_mean(autoencoder, mean_image(dataset.train.images))
         synchronize_normalization(networks, machine.synchronized)
-        fused = autoencoder
-        if config.hardware.fuse:
-            encoder, decoder = (fuse(network, machine.custom_ops) for network in networks)
-            fused = replace(autoencoder, encoder=encoder, decoder=decoder)
+        view = _view(autoencoder, config, machine)
         loss.constrain(autoencoder)
         players = build_players(config, loss, autoencoder, train.steps, machine.replicas)
+        averages = build_averages(config, autoencoder, train.steps, machine)
     inner = InnerLoop(
-        fused, loss, players, machine, config.seed, train.steps,
-        augmentation=dataset.augment, binarizes=dataset.binarize == "dynamic",
+        view, loss, players, machine, config.seed, train.steps,
+        augmentation=dataset.augment, binarizes=dataset.binarize == "dynamic", averages=averages,
     )  # fmt: skip
     of_split = {split: inner.names if split == "train" else inner.evaluated_names for split in dataset.splits}
     metrics = [f"{split}/{name}" for split, names in of_split.items() for name in names]
@@ -123,9 +129,12 @@ def build_experiment(
     trainer = Trainer(inner, train, evaluated, players[AUTOENCODER].learning_rate, stopwatch, shielded)
     optimizers = {f"optimizer/{name}": player.optimizer for name, player in players.items()}
     opponents = {f"player/{name}": player for name, player in players.items() if name != AUTOENCODER}
-    variables = Variables({**autoencoder.parts, **opponents, "loss": loss, **optimizers})
+    skipped = {f"skipped/{name}": player.skipping for name, player in players.items() if player.skipping}
+    averaged = {"averages": averages} if averages else {}
+    variables = Variables({**autoencoder.parts, **opponents, "loss": loss, **optimizers, **skipped, **averaged})
     state = TrainingState(trainer, variables, stopwatch, config.content, dataset.fingerprint)
-    return Experiment(config, machine, dataset, loss, autoencoder, fused, trainer, state)
+    result, fused = (averages.autoencoder, averages.view) if averages else (autoencoder, view)
+    return Experiment(config, machine, dataset, loss, autoencoder, result, fused, trainer, state)
 
 
 def known_metrics(config: Config) -> list[str]:
@@ -223,9 +232,14 @@ def build_players(
     for name, variables in named.items():
         own = own_optimizers.get(name)
         optimizer, path = (own, f"loss.players.{name}") if own else (config.optimizer, "optimizer")
-        keys = keys_of(optimizer)
+        keys = dict(keys_of(optimizer))
         if "learning_rate" not in keys:
             raise UserError(f"{path} has no learning_rate: its YAML needs that key, the highest one of the run")
+        if keys.pop("ema", None) is not None and own:
+            raise UserError(
+                f"{path}.ema: only the autoencoder's weights are averaged, with optimizer.ema: leave it out"
+            )
+        limit = keys.pop("skip_norm_above", None)
         learning_rate = LearningRate(keys["learning_rate"], schedule, config.epochs, steps_per_epoch)
         optimizer = build(keys, path, learning_rate=learning_rate)
         if replicas > 1 and getattr(optimizer, "gradient_accumulation_steps", None):
@@ -233,8 +247,31 @@ def build_players(
         if config.hardware.precision == "mixed_float16":
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         optimizer.build(variables)
-        players[name] = Player(variables, optimizer, learning_rate)
+        players[name] = Player(variables, optimizer, learning_rate, None if limit is None else Skipping(limit))
     return players
+
+
+def build_averages(
+    config: Config, autoencoder: Autoencoder, steps_per_epoch: int, machine: Hardware
+) -> Averages | None:
+    """Return the average of an autoencoder's weights that `optimizer.ema` asks for, or None.
+
+    It is to be built after all else, whose first weights are then those of a run without it.
+    """
+    decay = keys_of(config.optimizer).get("ema")
+    if decay is None:
+        return None
+    averaged = build_autoencoder(config, autoencoder.image_shape, autoencoder.classes)
+    synchronize_normalization((averaged.encoder, averaged.decoder), machine.synchronized)
+    return Averages(decay, autoencoder, averaged, _view(averaged, config, machine), steps_per_epoch)
+
+
+def _view(autoencoder: Autoencoder, config: Config, machine: Hardware) -> Autoencoder:
+    """Return the autoencoder as it is computed: faster, unless hardware.fuse=false."""
+    if not config.hardware.fuse:
+        return autoencoder
+    encoder, decoder = (fuse(network, machine.custom_ops) for network in (autoencoder.encoder, autoencoder.decoder))
+    return replace(autoencoder, encoder=encoder, decoder=decoder)
 
 
 def load(directory: StoredRun, trust: Sequence[str] = ()) -> Autoencoder:
@@ -299,6 +336,41 @@ def _stored_configuration(directory: StoredRun, trust: Sequence[str], parts: Seq
     except UserError as error:
         raise UserError(f"{directory.path}/config.yaml: {error}: {DAMAGED}") from error
     return stored
+
+
+def initialize(experiment: Experiment) -> None:
+    """Give a new run the weights of the finished run `init_from`, if there is one: those of `init_parts`, or all.
+
+    Raises:
+        UserError: there is no such run, or its weights do not fit.
+    """
+    config, variables = experiment.config, Variables(experiment.autoencoder.parts)
+    if config.init_from is None:
+        return
+    source = source_of_weights(config.init_from)
+    weights, own = source.weights, variables.values()
+    there = [part for part in PARTS if any(_is_of(part, name) for name in weights)]
+    parts = config.init_parts or PARTS
+    if config.init_parts and (empty := next((part for part in parts if part not in there), None)):
+        raise UserError(
+            f"init_parts={config.init_parts}: the {empty} of {source.path} has no weights: name some of "
+            f"{', '.join(there)}"
+        )
+
+    def values(parts: Sequence[str]) -> dict[str, NDArray[np.generic]]:
+        sources = {part: weights if part in parts else own for part in PARTS}
+        return {n: value for part, arrays in sources.items() for n, value in arrays.items() if _is_of(part, n)}
+
+    if mismatch := variables.mismatch(values(parts)):
+        fitting = [part for part in there if not variables.mismatch(values([part]))]
+        advice = f"give init_parts=[{','.join(fitting)}], which fit, or choose" if fitting else "choose"
+        raise UserError(f"init_from={source.path}: {mismatch}: {advice} the model, latent and images of that run")
+    variables.assign(values(parts))
+    log.info("First weights: those of %s (%s)", source.path, ", ".join(part for part in there if part in parts))
+
+
+def _is_of(part: str, variable: str) -> bool:
+    return variable.partition("/")[0] == part
 
 
 def _batches(dataset: Dataset, config: Config, machine: Hardware) -> tuple[Batches, dict[str, Batches]]:

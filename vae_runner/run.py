@@ -5,7 +5,7 @@ from collections.abc import Callable
 from vae_runner.acceleration.operations import load_for
 from vae_runner.compat.tensorflow import custom_gradients_scoped
 from vae_runner.config.composition import HydraJob
-from vae_runner.experiment import build_experiment
+from vae_runner.experiment import build_experiment, initialize
 from vae_runner.figures.pictures import Pictures
 from vae_runner.runtime import hardware
 from vae_runner.schema import Config
@@ -46,6 +46,7 @@ def _run(session: Session) -> None:
     trainer = experiment.trainer
     restored = session.restore(experiment)
     if not restored:
+        initialize(experiment)
         show_summary(
             experiment.autoencoder, experiment.loss, experiment.dataset, config.batch_size, machine.description,
             layers=session.shows_layers,
@@ -76,7 +77,7 @@ def _run(session: Session) -> None:
         with checkpoints.when_interrupted():
             trained = experiment.trained()
             session.save_results(experiment, trained)
-            show_effective_kl_weight(experiment.autoencoder, experiment.loss, trainer.history[-1])
+            show_effective_kl_weight(experiment.result, experiment.loss, trainer.history[-1])
             with stopwatch.on("figures"):
                 for name, figure in pictures.final(trained):
                     trackers.figure(name, figure)

@@ -14,7 +14,7 @@ from vae_runner.config.instantiation import keys_of
 from vae_runner.config.keys import Content, Mixed, key
 from vae_runner.config.registry import Built, Component, Keys, register
 from vae_runner.datasets import schema as datasets
-from vae_runner.errors import UnfitError
+from vae_runner.errors import UnfitError, UserError, did_you_mean
 from vae_runner.figures import schema as figures
 from vae_runner.figures.schema import FiguresConfig
 from vae_runner.likelihoods import schema as likelihoods
@@ -39,6 +39,8 @@ class Config(Keys):
     batch_size: int = key(128, minimum=1, unit="images")
     seed: int = key(0, minimum=0, maximum=MAX_SEED)
     data_dir: str = MISSING
+    init_from: str | None = None
+    init_parts: list[str] | None = None
     dataset: Part = MISSING
     model: Part = MISSING
     posterior: Part = MISSING
@@ -67,6 +69,8 @@ class Config(Keys):
     def check(self) -> None:
         """Refuse what no optimizer takes, too few latent dimensions, and images without the labels that are needed."""
         acceleration.check_clipping(keys_of(self.optimizer))
+        if self.init_parts is not None:
+            self._check_init_parts(self.init_parts)
         posterior, prior = (registry.by_target(keys_of(part).get("_target_")) for part in (self.posterior, self.prior))
         spatial = keys_of(self.model).get("latent") == "spatial"  # Then the number of positions is not known yet.
         for component in (posterior, prior):
@@ -84,6 +88,14 @@ class Config(Keys):
                 f"{needing} needs labels, and dataset.labels is null: give dataset.labels=folders where each class has "
                 "a sub-folder of its own, or choose dataset=digits, fashion or mnist"
             )
+
+    def _check_init_parts(self, parts: list[str]) -> None:
+        if self.init_from is None:
+            raise UserError("init_parts chooses parts of the run init_from: give that too, or leave init_parts out")
+        unknown = next((part for part in parts if part not in models.PARTS), None)
+        if unknown is not None or not parts:
+            hint = did_you_mean(unknown or "", models.PARTS)
+            raise UserError(f"init_parts={parts}: must be a list of some of {', '.join(models.PARTS)}.{hint}")
 
     def without_output(self) -> Self:
         """Return the configuration for a machine that takes part in a run of which another one writes."""

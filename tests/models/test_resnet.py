@@ -13,7 +13,7 @@ from vae_runner.acceleration.fuse import fuse
 from vae_runner.errors import UserError
 from vae_runner.models import resnet
 from vae_runner.models.resnet import groups, resolution_widths
-from vae_runner.models.summary import forward_flops
+from vae_runner.models.summary import _kept_bytes, forward_flops
 
 IMAGES = np.random.default_rng(0).random((2, 9, 13, 3), np.float32)
 
@@ -85,13 +85,19 @@ def test_with_attention_a_pixel_of_one_corner_moves_the_latents_of_the_other() -
     assert corner_moves(attention=True) > 0
 
 
-def test_attention_is_that_of_one_head_and_counted_in_the_arithmetic() -> None:
-    encoder = build((16, 16, 1), 2, model=resnet, spatial=True, downsamplings=2, widths=8, attention=True).encoder
+def test_attention_is_that_of_one_head_and_counted_in_arithmetic_and_memory() -> None:
+    encoder, without = (
+        build((16, 16, 1), 2, model=resnet, spatial=True, downsamplings=2, widths=8, attention=attention).encoder
+        for attention in (True, False)
+    )
     attention = encoder.get_layer("attention")
     assert (attention.num_heads, attention.key_dim) == (1, 8)
     positions, channels = 16, 8
     products = 4 * positions * channels**2 + 2 * positions**2 * channels  # q, k, v and the output; scores and values
     assert forward_flops(attention) == 2 * products
+    # What it is given, the sum that the next block is given, and scores before and after their softmax.
+    kept = 2 * positions * channels + 2 * positions**2
+    assert _kept_bytes(encoder) - _kept_bytes(without) == 4 * kept
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,9 @@ def made(name: str) -> Posterior:
     """A posterior, of few steps."""
     component = next(c for c in registry.components("posterior") if c.name == name)
     keys = {key: value for key, value in vars(component.node).items() if key != "_target_"}
-    posterior = get_class(str(component.target))(**{key: min(value, 4) for key, value in keys.items()})
+    posterior = get_class(str(component.target))(
+        **{key: min(value, 4) if type(value) is int else value for key, value in keys.items()}
+    )
     posterior.create_weights((8, 8, 1), (LATENT,), 0)
     return posterior
 

@@ -25,7 +25,7 @@ from vae_runner.datasets.pipeline import Batches
 from vae_runner.datasets.schema import AugmentConfig
 from vae_runner.errors import UserError
 from vae_runner.likelihoods.mse import MeanSquaredError
-from vae_runner.losses.base import Batch, Loss
+from vae_runner.losses.base import AUTOENCODER, Batch, Loss
 from vae_runner.losses.elbo import Elbo
 from vae_runner.losses.reconstruction import Reconstruction
 from vae_runner.models import mlp
@@ -35,7 +35,9 @@ from vae_runner.posteriors.point import Point
 from vae_runner.priors.normal import Normal
 from vae_runner.runtime.hardware import Hardware, _mirrored, setup
 from vae_runner.runtime.schema import HardwareConfig
+from vae_runner.training.averages import Averages
 from vae_runner.training.inner import InnerLoop, Sums
+from vae_runner.training.skipping import Skipping
 
 DEVICES = 4
 REPLICAS = int(os.environ.get("VAE_RUNNER_TEST_REPLICAS", DEVICES))
@@ -62,7 +64,7 @@ def machine(replicas: int, synchronized: bool | None = None) -> Hardware:
 
 
 def an_epoch(
-    hardware: Hardware, make: Make, images: object = IMAGES, **changes: Any
+    hardware: Hardware, make: Make, images: object = IMAGES, ema: float | None = None, **changes: Any
 ) -> tuple[Sums, Sums, list[np.ndarray]]:
     """The sums of an epoch of training and of one of evaluation, and all variables at their end."""
     keras.utils.set_random_seed(SEED)
@@ -71,13 +73,25 @@ def an_epoch(
         synchronize_normalization((autoencoder.encoder, autoencoder.decoder), hardware.synchronized)
         encoder, decoder = (fuse(n, hardware.custom_ops) for n in (autoencoder.encoder, autoencoder.decoder))
         players = one_player(autoencoder, optimizer)
+        averages = None
+        if ema is not None:
+            averaged = make()[0]
+            synchronize_normalization((averaged.encoder, averaged.decoder), hardware.synchronized)
+            averages = Averages(ema, autoencoder, averaged, averaged, 3)
     batches = Batches(images, BATCH, SEED, hardware.strategy)
     fused = replace(autoencoder, encoder=encoder, decoder=decoder)
-    inner = InnerLoop(fused, loss, players, hardware, SEED, batches.steps, **changes)
+    inner = InnerLoop(fused, loss, players, hardware, SEED, batches.steps, averages=averages, **changes)
     trained = inner.train(batches, batches.shares(0), 0, batches.steps)
+    if averages:
+        averages.copy_state()
+        inner.estimate(batches, batches.shares(1), 0, averages.batches)
+        for variable in averages.variables:
+            first, *others = hardware.strategy.experimental_local_results(variable.value)
+            assert all(np.array_equal(first, other) for other in others)
     test = Batches(images, 10, strategy=hardware.strategy)
     evaluated = inner.evaluate(test, test.shares(), 0, test.steps)
     variables = [*autoencoder.encoder.variables, *autoencoder.decoder.variables, *optimizer.variables]
+    variables += averages.variables if averages else []
     return trained, evaluated, [np.asarray(variable) for variable in variables]
 
 
@@ -137,6 +151,30 @@ def test_replicas_compute_what_one_computes_over_an_epoch(name: str) -> None:
         np.testing.assert_allclose(a.terms, b.terms, rtol=1e-4)
     for a, b in zip(ours[2], theirs[2], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=3e-5)
+
+
+def test_the_average_of_the_weights_is_the_same_on_every_replica_and_what_one_computes() -> None:
+    ours, theirs = (an_epoch(machine(n), MAKES["keras"], ema=0.2) for n in (REPLICAS, 1))
+    np.testing.assert_allclose(ours[1].terms, theirs[1].terms, rtol=1e-4)
+    for a, b in zip(ours[2], theirs[2], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=3e-5)
+
+
+def test_a_step_that_is_too_large_changes_nothing_on_any_replica() -> None:
+    hardware = machine(REPLICAS)
+    keras.utils.set_random_seed(SEED)
+    with hardware.strategy.scope():
+        autoencoder, loss, optimizer = MAKES["mlp"]()
+        player = one_player(autoencoder, optimizer)[AUTOENCODER]._replace(skipping=Skipping(1e-3))
+    assert player.skipping is not None
+    held = [*player.variables, *optimizer.variables]
+    before = [np.array(variable) for variable in held]
+    batches = Batches(IMAGES, BATCH, SEED, hardware.strategy)
+    inner = InnerLoop(autoencoder, loss, {AUTOENCODER: player}, hardware, SEED, batches.steps)
+    inner.train(batches, batches.shares(0), 0, batches.steps)
+    for variable, value in zip([*held, player.skipping.count], [*before, batches.steps], strict=True):
+        for copy in hardware.strategy.experimental_local_results(variable.value):
+            np.testing.assert_array_equal(copy, value)
 
 
 def test_replicas_draw_the_augmented_and_binary_images_that_one_draws() -> None:

@@ -22,6 +22,7 @@ SMALL = (
             "class_prior",
             "rae_sn",
             "sparse_ae loss.sparsity_target=0.1",
+            "kl_autoencoder loss.discriminator_width=2 loss.adversarial_from=1",
         ]
     ),
 )

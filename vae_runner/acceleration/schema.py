@@ -9,7 +9,15 @@ from vae_runner.errors import UserError
 
 
 @dataclass
-class AdamConfig(Built):
+class OptimizerConfig(Built):
+    """What is done with the steps of any optimizer."""
+
+    ema: float | None = key(None, minimum=0, below=1)
+    skip_norm_above: float | None = key(None, above=0)
+
+
+@dataclass
+class AdamConfig(OptimizerConfig):
     """Adam, AdamW and Adamax."""
 
     learning_rate: float = key(5e-4, above=0)
@@ -30,7 +38,7 @@ class AdamWConfig(AdamConfig):
 
 
 @dataclass
-class RMSpropConfig(Built):
+class RMSpropConfig(OptimizerConfig):
     """RMSprop."""
 
     learning_rate: float = key(1e-4, above=0)
@@ -50,7 +58,7 @@ def check_clipping(optimizer: Mapping[str, object]) -> None:
         raise UserError(f"optimizer.{given[0]} and optimizer.{given[1]} exclude each other: give one of them")
 
 
-SHOWN = "learning_rate clipnorm global_clipnorm"
+SHOWN = "learning_rate clipnorm global_clipnorm ema skip_norm_above"
 COMPONENTS = (
     Component("optimizer", "adam", "vae_runner.acceleration.optimizers.Adam", AdamConfig, SHOWN),
     Component("optimizer", "adamw", "vae_runner.acceleration.optimizers.AdamW", AdamWConfig, SHOWN),

@@ -46,6 +46,7 @@ from vae_runner.runtime.interruption import raise_if_swallowed
 from vae_runner.schema import Config, register_schemas
 from vae_runner.storage import resume
 from vae_runner.storage.run_directory import RunDirectory
+from vae_runner.storage.stored_run import source_of_weights
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.job import CHDIR, LAUNCHING, WORKER_LOST, check_stop, install_launcher_handlers, sweep_job
 from vae_runner.sweeps.names import register_resolver
@@ -336,6 +337,8 @@ class _Jobs:
                 _check_is_outside(path)
                 RunDirectory(path).check_own()
             check(cfg)
+            if not resumed and cfg.init_from is not None:
+                source_of_weights(cfg.init_from)
             runner().run(Config.of(cfg), HydraJob.of(hydra), resumed=resumed)
         except UserError as error:
             self.refusal = error

@@ -14,7 +14,7 @@ from vae_runner.config.choices import chosen_in
 from vae_runner.config.keys import Content
 
 COMMAND_KEYS = ("resume", "trust", "sweep")  # what a command is to do, and no part of the run that it does
-FOLDER_KEYS = ("data_dir", "dataset.data_dir", "dataset.root")
+FOLDER_KEYS = ("data_dir", "dataset.data_dir", "dataset.root", "init_from")
 FILE_KEYS = ("loss.perceptual_model",)
 
 

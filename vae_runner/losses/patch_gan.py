@@ -6,15 +6,12 @@ from dataclasses import dataclass, field
 import keras
 import tensorflow as tf
 
-from vae_runner.distributions.codes import Quantized
+from vae_runner.distributions.base import Distribution
 from vae_runner.distributions.divergence import kl_divergence
-from vae_runner.errors import UserError
 from vae_runner.losses import discriminators
 from vae_runner.losses.base import AUTOENCODER, DISCRIMINATOR, Batch, Loss, posterior_of, reconstruction_term
 from vae_runner.losses.perceptual import PerceptualError
-from vae_runner.losses.vector_quantized import codebook_error, commitment_error
 from vae_runner.models.autoencoder import Autoencoder
-from vae_runner.posteriors.vq import VectorQuantizer
 
 NEAR_ZERO, LARGEST_RATIO = 1e-6, 1e4
 
@@ -22,8 +19,6 @@ NEAR_ZERO, LARGEST_RATIO = 1e-6, 1e4
 @dataclass(eq=False)
 class PatchGan(Loss):
     """reconstruction + kl_weight · KL + perceptual_weight · perceptual + adversarial_weight · adversarial.
-
-    With a `commitment_weight` there are the errors of a posterior's codebook, too, as in `VectorQuantized`.
 
     The adversarial term is of a discriminator of an image's patches (Isola et al., 2017: PatchGAN), which is trained
     and counts from step `adversarial_from` on. With `weight_by_gradients` its weight is multiplied by the ratio ‖∂
@@ -34,7 +29,6 @@ class PatchGan(Loss):
 
     reconstruction_weight: float | None = None
     kl_weight: float = 0.0
-    commitment_weight: float = 0.0
     adversarial: str = "hinge"
     adversarial_weight: float = 0.5
     adversarial_from: int = 0
@@ -50,27 +44,28 @@ class PatchGan(Loss):
     @property
     def terms(self) -> tuple[str, ...]:
         """Return the names of its terms: those of z only where they have a weight, `perceptual` with a model."""
-        optional = {
-            "kl": self.kl_weight,
-            "quantization": self.commitment_weight,
-            "perceptual": self.perceptual_model,
-            "gradient_ratio": self.weight_by_gradients,
-        }
-        return ("reconstruction", *(name for name, given in optional.items() if given), "adversarial", "discriminator")
+        optional = {"perceptual": self.perceptual_model, "gradient_ratio": self.weight_by_gradients}
+        given = (name for name, value in optional.items() if value)
+        return ("reconstruction", *self.latent_terms, *given, "adversarial", "discriminator")
 
     @property
     def needs_density(self) -> bool:
         """Return whether it takes the KL divergence."""
         return self.kl_weight != 0
 
-    def check(self, autoencoder: Autoencoder) -> None:
-        """Refuse a codebook whose embeddings nothing would keep near it.
+    @property
+    def latent_terms(self) -> tuple[str, ...]:
+        """Return the names of the terms of z."""
+        return ("kl",) if self.kl_weight else ()
 
-        Raises:
-            UserError: the posterior has a codebook, and `commitment_weight` is 0.
-        """
-        if isinstance(autoencoder.posterior, VectorQuantizer) and not self.commitment_weight:
-            raise UserError("posterior=vq with loss=patch_gan needs a loss.commitment_weight above 0, like 0.25")
+    def latent_loss(
+        self, autoencoder: Autoencoder, batch: Batch, posterior: Distribution, z: tf.Tensor
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """Return the weighted sum of the terms of z, a scalar, and these without their weights."""
+        if not self.kl_weight:
+            return tf.constant(0.0), {}
+        kl = tf.reduce_mean(kl_divergence(posterior, autoencoder.latent_prior(batch.labels), z))
+        return self.kl_weight * kl, {"kl": kl}
 
     def players(self, autoencoder: Autoencoder) -> dict[str, list[tf.Variable]]:
         """Make the discriminator, which is the second player, and read the model of the perceptual term.
@@ -96,7 +91,7 @@ class PatchGan(Loss):
         """
         posterior = posterior_of(autoencoder, batch, training)
         z = posterior.sample(batch.noise)
-        terms: dict[str, tf.Tensor] = {}
+        of_latents, terms = self.latent_loss(autoencoder, batch, posterior, z)
         last_kernel = [v for v in autoencoder.decoder.trainable_variables if len(v.shape) > 1][-1].value
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(last_kernel)
@@ -120,17 +115,7 @@ class PatchGan(Loss):
             weight *= terms["gradient_ratio"]
         # Until then all gradients of the discriminator are 0, and optimizers without weight decay leave it as it is.
         begun = tf.cast(batch.step >= self.adversarial_from, tf.float32)
-        loss = error + begun * weight * adversarial
-        if self.kl_weight:
-            terms["kl"] = tf.reduce_mean(kl_divergence(posterior, autoencoder.latent_prior(batch.labels), z))
-            loss += self.kl_weight * terms["kl"]
-        if self.commitment_weight:
-            if not isinstance(posterior, Quantized):
-                raise UserError("loss.commitment_weight needs a posterior with a codebook: choose posterior=vq")
-            terms["quantization"] = commitment_error(posterior)
-            loss += self.commitment_weight * terms["quantization"]
-            if autoencoder.posterior.trainable_variables:
-                loss += codebook_error(posterior)
+        loss = error + begun * weight * adversarial + of_latents
         terms |= {"reconstruction": reconstruction, "adversarial": adversarial, "discriminator": wrong}
         return {AUTOENCODER: loss, DISCRIMINATOR: begun * wrong}, terms
 

@@ -152,6 +152,7 @@ class VectorQuantizedConfig(ReconstructionConfig):
     commitment_weight: float = key(0.25, minimum=0)
 
 
+@dataclass
 class OpposedConfig(Built):
     """The keys of a loss with a discriminator."""
 
@@ -186,16 +187,14 @@ class VaeGanConfig(OpposedConfig):
     """The loss of VAE/GAN."""
 
     kl_weight: float = key(1.0, minimum=0)
-    feature_weight: float = key(1e-5, minimum=0)
+    feature_weight: float = key(0.1, minimum=0)
     discriminator_width: int = key(32, minimum=1, maximum=4096, unit="filters")
 
 
 @dataclass
-class PatchGanConfig(OpposedConfig, ReconstructionConfig):
-    """The loss of autoencoders for latent diffusion."""
+class PatchDiscriminatorConfig(OpposedConfig, ReconstructionConfig):
+    """The keys of a loss with a discriminator of patches."""
 
-    kl_weight: float = key(0.0, minimum=0)
-    commitment_weight: float = key(0.0, minimum=0)
     adversarial: str = key("hinge", choices=("hinge", "non_saturating"))
     adversarial_weight: float = key(0.5, minimum=0)
     adversarial_from: int = key(0, minimum=0, unit="steps")
@@ -206,13 +205,26 @@ class PatchGanConfig(OpposedConfig, ReconstructionConfig):
     perceptual_layers: str = key("all", choices=("all", "last"))
     perceptual_weight: float = key(1.0, minimum=0)
 
+
+@dataclass
+class PatchGanConfig(PatchDiscriminatorConfig):
+    """The loss of autoencoders for latent diffusion."""
+
+    kl_weight: float = key(0.0, minimum=0)
+
     def needs(self) -> Iterator[Need]:
-        """Yield that the terms of z are of a density, or of a codebook."""
+        """Yield that the KL term is of a density."""
         yield from super().needs()
         if self.kl_weight:
             yield Need("kl_weight", "posterior", "density")
-        if self.commitment_weight:
-            yield Need("commitment_weight", "posterior", "codebook")
+
+
+@dataclass
+class VqGanConfig(PatchDiscriminatorConfig):
+    """The loss of VQGAN."""
+
+    codebook_weight: float = key(1.0, minimum=0)
+    commitment_weight: float = key(0.25, minimum=0)
 
 
 DENSITY = {"posterior": "density"}
@@ -264,6 +276,11 @@ COMPONENTS = (
     ),
     Component(
         "loss", "patch_gan", "vae_runner.losses.patch_gan.PatchGan", PatchGanConfig,
-        "kl_weight adversarial_weight adversarial_from perceptual_model", gives=frozenset({"codebook"}),
+        "kl_weight adversarial_weight adversarial_from perceptual_model",
+    ),
+    Component(
+        "loss", "vq_gan", "vae_runner.losses.vq_gan.VqGan", VqGanConfig,
+        "commitment_weight adversarial_weight adversarial_from perceptual_model", needs={"posterior": "codebook"},
+        gives=frozenset({"codebook"}),
     ),
 )  # fmt: skip

@@ -27,7 +27,7 @@ class VaeGan(Loss):
     """
 
     kl_weight: float = 1.0
-    feature_weight: float = 1e-5
+    feature_weight: float = 0.1
     discriminator_width: int = 32
     discriminator: keras.Model = field(init=False, repr=False)
 

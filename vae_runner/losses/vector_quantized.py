@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import tensorflow as tf
 
+from vae_runner.distributions.base import Distribution
 from vae_runner.distributions.codes import Quantized
 from vae_runner.distributions.divergence import kl_divergence
 from vae_runner.errors import UserError
@@ -34,30 +35,37 @@ class VectorQuantized(Loss):
         """Return the scalar to minimise, and its terms: `quantization` is the squared error, without a weight.
 
         Raises:
-            UserError: the posterior is none of codes that are chosen for certain.
+            UserError: the posterior has no codebook.
         """
         q = posterior_of(autoencoder, batch, training)
-        if not isinstance(q, Quantized):
-            raise UserError("loss=vq needs a posterior with a codebook: choose posterior=vq")
+        quantization, term = quantization_loss(autoencoder, q, self.codebook_weight, self.commitment_weight)
         prior = autoencoder.latent_prior(batch.labels)
         likelihood = autoencoder.decode(q.mean, batch.labels, training)
         reconstruction = reconstruction_term(autoencoder, batch, likelihood, self.reconstruction_weight, training)
         kl = tf.reduce_mean(kl_divergence(q, prior, q.mean))
-        loss = reconstruction + kl + self.commitment_weight * commitment_error(q)
-        if autoencoder.posterior.trainable_variables:
-            loss += self.codebook_weight * codebook_error(q)
-        return loss, {"reconstruction": reconstruction, "kl": kl, "quantization": commitment_error(q)}
+        loss = reconstruction + kl + quantization
+        return loss, {"reconstruction": reconstruction, "kl": kl, "quantization": term}
 
 
-def commitment_error(q: Quantized) -> tf.Tensor:
-    """Return ‖e − sg(c)‖², the error that moves what the encoder gives: a scalar, mean over images and positions."""
-    return _squared_error(q.embedding, tf.stop_gradient(q.nearest)) / q.codes.shape[1]
+def quantization_loss(
+    autoencoder: Autoencoder, q: Distribution, codebook_weight: float, commitment_weight: float
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the errors between positions and their vectors as `VectorQuantized` weighs them, and without a weight.
 
+    Both are scalars, means over images and positions.
 
-def codebook_error(q: Quantized) -> tf.Tensor:
-    """Return ‖sg(e) − c‖², the error that moves the codebook: a scalar, mean over images and positions."""
-    return _squared_error(tf.stop_gradient(q.embedding), q.nearest) / q.codes.shape[1]
+    Raises:
+        UserError: the posterior has no codebook.
+    """
+    if not isinstance(q, Quantized):
+        raise UserError("this loss needs a posterior with a codebook: choose posterior=vq")
 
+    def error(embedding: tf.Tensor, nearest: tf.Tensor) -> tf.Tensor:
+        squares = tf.reduce_sum(tf.math.squared_difference(embedding, nearest), axis=1)
+        return tf.reduce_mean(squares) / q.codes.shape[1]
 
-def _squared_error(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_mean(tf.reduce_sum(tf.math.squared_difference(x, y), axis=1))
+    commitment = error(q.embedding, tf.stop_gradient(q.nearest))
+    loss = commitment_weight * commitment
+    if autoencoder.posterior.trainable_variables:
+        loss += codebook_weight * error(tf.stop_gradient(q.embedding), q.nearest)
+    return loss, commitment

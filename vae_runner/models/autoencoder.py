@@ -9,6 +9,7 @@ import tensorflow as tf
 from vae_runner.distributions.base import Distribution, Family, Noise
 from vae_runner.errors import UserError, first_line
 from vae_runner.likelihoods.base import ImageDistribution, Likelihood
+from vae_runner.models.schema import PARTS
 from vae_runner.posteriors.base import Posterior
 from vae_runner.priors.base import Prior
 
@@ -61,10 +62,7 @@ class Autoencoder:
     @property
     def parts(self) -> dict[str, keras.layers.Layer | Family]:
         """Return all that may own variables, by name, in the order of the optimizer's variables."""
-        return {
-            "encoder": self.encoder, "decoder": self.decoder, "posterior": self.posterior, "prior": self.prior,
-            "likelihood": self.likelihood,
-        }  # fmt: skip
+        return {name: getattr(self, name) for name in PARTS}
 
     @property
     def trainable_variables(self) -> list[tf.Variable]:

@@ -9,7 +9,7 @@ from vae_runner.errors import UserError
 
 MAX_WIDTH = 65536
 ACTIVATIONS = ("leaky_relu", "relu", "elu", "selu", "gelu", "silu", "softplus", "tanh")  # Keras's names
-LATENTS = ("vector", "spatial")  # `build` is called with `spatial` where it is the second
+LATENTS = ("vector", "spatial")  # with the second `build` is called with `spatial`
 
 
 @dataclass
@@ -129,6 +129,9 @@ def _are_widths(values: object) -> bool:
 SHOWN = "normalization activation output_bias conditional"
 CONV_SHOWN = f"latent depth filters downsamplings kernel_size {SHOWN}"
 RESNET_SHOWN = "latent downsamplings widths blocks attention output_bias conditional"
+# Of an autoencoder, what may have weights: the two networks, and the families around them.
+PARTS = ("encoder", "decoder", "posterior", "prior", "likelihood")
+
 COMPONENTS = (
     Component("model", "conv", "vae_runner.models.conv.build", ConvConfig, CONV_SHOWN),
     Component("model", "resnet", "vae_runner.models.resnet.build", ResnetConfig, RESNET_SHOWN),

@@ -57,7 +57,9 @@ class FiniteScalarQuantizer(CodePosterior):
         """Return the levels, in [−1, 1], of codes, int32 `[batch, positions]`: float32 `[batch, dimensions]`."""
         levels = tf.constant(self._levels)
         digits = codes[..., tf.newaxis] // self._places % levels
-        return tf.reshape(tf.cast(digits - levels // 2, tf.float32) / self._half, [-1, codes.shape[1] * len(levels)])
+        return tf.reshape(
+            tf.cast(digits - levels // 2, tf.float32) / self._half, [-1, codes.shape[1] * len(self._levels)]
+        )
 
     def distribution(self, parameters: Mapping[str, tf.Tensor]) -> Quantized:
         """Return the rounded numbers of a batch."""

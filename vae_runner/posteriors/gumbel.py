@@ -18,6 +18,7 @@ class Gumbel(CodePosterior):
     """
 
     has_density = True
+    has_density_everywhere = False  # but at one-hots
 
     def __init__(
         self,

@@ -201,6 +201,14 @@ class StoredRun(RunPaths):
             raise UserError(f"{file} cannot be used ({error}): {DAMAGED}") from error
 
 
+def source_of_weights(path: str) -> StoredRun:
+    """Return the finished run that `init_from` names; raise UserError where there is none."""
+    try:
+        return StoredRun.open_finished(Path(path))
+    except UserError as error:
+        raise UserError(f"init_from: {error}") from error
+
+
 def _contents(folder: Path) -> Iterator[Path]:
     """Yield all that is below a folder; raise OSError where that cannot be known."""
 

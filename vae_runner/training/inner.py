@@ -17,10 +17,13 @@ from vae_runner.distributions.base import Noise
 from vae_runner.distributions.codes import CodeDistribution, perplexity
 from vae_runner.losses.base import AUTOENCODER, Batch, Loss
 from vae_runner.models.autoencoder import Autoencoder, to_unit_interval
+from vae_runner.models.variables import Variables
 from vae_runner.posteriors.base import CodePosterior
 from vae_runner.runtime.hardware import Hardware
+from vae_runner.training.averages import Averages
 from vae_runner.training.noise import GivenNoise, Request, RequestedNoise, StatelessNoise
 from vae_runner.training.schedules import LearningRate
+from vae_runner.training.skipping import Skipping
 
 OF_CODES = ("perplexity", "usage")  # what an evaluation measures of codes
 
@@ -31,6 +34,14 @@ class Player(NamedTuple):
     variables: list[tf.Variable]
     optimizer: keras.optimizers.Optimizer
     learning_rate: LearningRate
+    skipping: Skipping | None = None  # None: no step is skipped
+
+    def apply(self, gradients: Sequence[tf.Tensor], variables: Sequence[tf.Variable]) -> tf.Tensor | bool:
+        """Take a step along gradients with respect to these variables of its own; return whether it is skipped."""
+        if self.skipping:
+            return self.skipping.apply(self.optimizer, gradients, variables)
+        self.optimizer.apply(gradients, variables)
+        return False
 
 
 class Sums(NamedTuple):
@@ -76,16 +87,20 @@ class InnerLoop:
         *,
         augmentation: AugmentConfig | None = None,
         binarizes: bool = False,
+        averages: Averages | None = None,
     ) -> None:
         """Compile nothing yet.
 
         Each training step changes its images as `augmentation` says, and with `binarizes` then draws black and white
-        images of the grey ones.
+        images of the grey ones. With `averages` the autoencoder of averaged weights is evaluated.
         """
         self.names = ("loss", *loss.terms)
         posterior = autoencoder.posterior
         self._codes = posterior.codes if isinstance(posterior, CodePosterior) else 0
+        self.averages = averages
+        self.loss_state = Variables({"loss": loss})  # among it what moves in training, and no player trains
         self._autoencoder = autoencoder
+        self._evaluated = averages.view if averages else autoencoder
         self._loss = loss
         self._players = players
         for player in players.values():
@@ -99,10 +114,13 @@ class InnerLoop:
         # XLA, where it is on, compiles the arithmetic; data and noise stay outside, where they are the same with and
         # without it. Without XLA the steps are no functions of their own: inside one, replicas could not communicate.
         self._gradient_step, self._loss_only = self._apply_gradients, self._evaluate_loss
+        self._state_step = self._move_state
         if hardware.jit_compile:
             self._gradient_step = tf.function(self._apply_gradients, jit_compile=True)
             self._loss_only = tf.function(self._evaluate_loss, jit_compile=True)
+            self._state_step = tf.function(self._move_state, jit_compile=True)
         self._compiled_train = tf.function(partial(self._loop, self._train_step))
+        self._compiled_estimate = tf.function(partial(self._loop, self._estimation_step))
         self._compiled_evaluate = tf.function(partial(self._loop, self._evaluation_step))
 
     @property
@@ -122,6 +140,12 @@ class InnerLoop:
             of_codes = [perplexity(frequencies), float(np.mean(frequencies > 0))]
         return dict(zip(self.evaluated_names, [*means.tolist(), *of_codes], strict=False))
 
+    @property
+    def skipped_steps(self) -> int | None:
+        """Return how many steps of its players have been skipped since the beginning; None where none ever is."""
+        counts = [player.skipping.count for player in self._players.values() if player.skipping]
+        return sum(int(np.asarray(count)) for count in counts) if counts else None
+
     def train(
         self, batches: Batches, shares: Iterator[Share], first_step: int, steps: int, before: Sums | None = None
     ) -> Sums:
@@ -131,6 +155,16 @@ class InnerLoop:
         """
         before = before or Sums.zero(len(self.names))
         return self._call(self._compiled_train, batches, shares, first_step, steps, before)
+
+    def estimate(
+        self, batches: Batches, shares: Iterator[Share], first_step: int, steps: int, before: Sums | None = None
+    ) -> Sums:
+        """Let the state of the averaged autoencoder follow training batches, as in training steps of these numbers.
+
+        No weight changes. The state of the loss does, and is to be put back.
+        """
+        before = before or Sums.zero(len(self.names))
+        return self._call(self._compiled_estimate, batches, shares, first_step, steps, before)
 
     def evaluate(
         self, batches: Batches, shares: Iterator[Share], first: int, steps: int, before: Sums | None = None
@@ -189,11 +223,19 @@ class InnerLoop:
         return sums, images, bad_step, bad_terms
 
     def _train_step(self, batches: Batches, share: Share, step: tf.Tensor) -> tf.Tensor:
+        return self._on_training_batch(self._gradient_step, batches, share, step)
+
+    def _estimation_step(self, batches: Batches, share: Share, step: tf.Tensor) -> tf.Tensor:
+        return self._on_training_batch(self._state_step, batches, share, step)
+
+    def _on_training_batch(
+        self, compute: Callable[..., tf.Tensor], batches: Batches, share: Share, step: tf.Tensor
+    ) -> tf.Tensor:
         pixels, labels = batches.images(share), batches.labels(share)
         fraction = tf.cast(share.weight / tf.cast(share.batch, tf.float64), tf.float32)
         noise = self._noise(share, pixels, labels, step, training=True)
         place = _place(share, batches)
-        return _weighted(self._gradient_step(pixels, labels, noise, place, step, fraction), share)
+        return _weighted(compute(pixels, labels, noise, place, step, fraction), share)
 
     def _evaluation_step(self, batches: Batches, share: Share, index: tf.Tensor) -> tf.Tensor:
         pixels, labels = batches.images(share), batches.labels(share)
@@ -213,7 +255,7 @@ class InnerLoop:
         with tf.GradientTape(persistent=len(self._players) > 1, watch_accessed_variables=False) as tape:
             for player in self._players.values():
                 tape.watch([variable.value for variable in player.variables])
-            losses, values = self._losses(pixels, labels, noise, place, step, training=True)
+            losses, values = self._losses(self._autoencoder, pixels, labels, noise, place, step, training=True)
             # The batch's loss is the sum over the replicas.
             scaled = {
                 name: player.optimizer.scale_loss(losses[name] * fraction) for name, player in self._players.items()
@@ -223,22 +265,37 @@ class InnerLoop:
             name: tape.gradient(scaled[name], [variable.value for variable in player.variables])
             for name, player in self._players.items()
         }
+        skipped = {}
         for name, player in self._players.items():
             # A loss need not depend on all: a plain autoencoder takes a mean, and leaves an encoder's log_var as it is.
             moved = [v for v, gradient in zip(player.variables, gradients[name], strict=True) if gradient is not None]
             if not moved:
                 raise ValueError(f"what the player {name!r} minimises depends on none of its variables")
-            player.optimizer.apply(_sum_over_replicas(gradients[name]), moved)
+            skipped[name] = player.apply(_sum_over_replicas(gradients[name]), moved)
+        if self.averages:
+            self.averages.update(skipped[AUTOENCODER])
         return values
+
+    def _move_state(
+        self,
+        pixels: tf.Tensor,
+        labels: tf.Tensor | None,
+        noise: Noise | list[tf.Tensor],
+        place: Place,
+        step: tf.Tensor,
+        _: tf.Tensor,
+    ) -> tf.Tensor:
+        return self._losses(self._evaluated, pixels, labels, noise, place, step, training=True)[1]
 
     def _evaluate_loss(
         self, pixels: tf.Tensor, labels: tf.Tensor | None, noise: Noise | list[tf.Tensor], place: Place
     ) -> tf.Tensor:
         # Warm-ups count as over, so that the epochs of a run can be compared.
-        values = self._losses(pixels, labels, noise, place, tf.constant(tf.int64.max), training=False)[1]
+        over = tf.constant(tf.int64.max)
+        values = self._losses(self._evaluated, pixels, labels, noise, place, over, training=False)[1]
         if not self._codes:
             return values
-        posterior = self._autoencoder.encode(to_unit_interval(pixels), labels)
+        posterior = self._evaluated.encode(to_unit_interval(pixels), labels)
         assert isinstance(posterior, CodeDistribution)
         part = 1 / tf.cast(tf.size(posterior.codes), tf.float32)
         frequencies = tf.math.unsorted_segment_sum(
@@ -248,6 +305,7 @@ class InnerLoop:
 
     def _losses(
         self,
+        autoencoder: Autoencoder,
         pixels: tf.Tensor,
         labels: tf.Tensor | None,
         noise: Noise | list[tf.Tensor],
@@ -265,7 +323,7 @@ class InnerLoop:
         if training and self._binarizes:
             images = tf.cast(source.uniform(images.shape[1:]) < images, tf.float32)
         batch = Batch(images, labels, source, epoch, place.split_size, place.first, gather, average, step)
-        minimised, terms = self._loss(self._autoencoder, batch, training=training)
+        minimised, terms = self._loss(autoencoder, batch, training=training)
         losses = minimised if isinstance(minimised, Mapping) else {AUTOENCODER: minimised}
         return losses, tf.stack([losses[AUTOENCODER], *(terms[name] for name in self._loss.terms)])
 
@@ -285,7 +343,7 @@ class InnerLoop:
         def trace(pixels: tf.Tensor, labels: tf.Tensor | None) -> None:
             one_image = Place(tf.constant(0, tf.int64), tf.constant(1, tf.int64), tf.constant(1.0, tf.float64), 1, 1)
             labels = None if labels is None else labels[:1]
-            self._losses(pixels[:1], labels, recorder, one_image, tf.constant(0, tf.int64), training)
+            self._losses(self._autoencoder, pixels[:1], labels, recorder, one_image, tf.constant(0, tf.int64), training)
 
         tf.function(trace).get_concrete_function(pixels, labels)
         return recorder.requests

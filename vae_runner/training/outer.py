@@ -15,6 +15,7 @@ from vae_runner.training.stopwatch import Stopwatch
 
 SECONDS_PER_CALL = 0.5  # of the compiled loop: how often the progress bar moves and stop requests are checked
 MAX_STEPS_PER_CALL = 1000
+SKIPPED_STEPS = "train/skipped_steps"  # of an epoch's, with optimizer.skip_norm_above
 
 
 class DivergedError(UserError):
@@ -102,8 +103,12 @@ class Trainer:
     def run_epoch(self, on_progress: Callable[[Progress], object]) -> EpochResult:
         """Train to the end of the epoch under way, and evaluate; raise DivergedError for a loss that is not finite."""
         metrics = self._train_epoch(on_progress)
+        if (skipped := self._inner.skipped_steps) is not None:
+            metrics[SKIPPED_STEPS] = float(skipped) - sum(row[SKIPPED_STEPS] for row in self.history)
         before = self.position
         start = time.monotonic()
+        with self._stopwatch.on("evaluation"):
+            self._estimate_state()
         for split, batches in self._evaluated.items():
             with self._stopwatch.on("evaluation"):
                 means = self._evaluate(split, batches)
@@ -125,7 +130,7 @@ class Trainer:
 
     def _train_epoch(self, on_progress: Callable[[Progress], object]) -> dict[str, float]:
         """Train on the rest of the epoch; return the epoch's mean loss and terms as train/…."""
-        shares = self._shares_of("train", self._train)
+        shares = self._shares_of("train", self._train, self.position.epoch - 1, self.position.steps)
         pace = _Pace(self.position.images_per_second)
         start = time.monotonic() - self.position.seconds
         while self.position.steps < self._train.steps:
@@ -153,28 +158,54 @@ class Trainer:
             before.epoch, before.steps + steps, sums, time.monotonic() - epoch_start, pace.images_per_second
         )
 
-    def _shares_of(self, split: str, batches: Batches) -> Iterator[Share]:
-        """Return the shares of a split, which continue where its last epoch ended."""
-        if split not in self._shares:
-            epoch, first = (self.position.epoch - 1, self.position.steps) if split == "train" else (0, 0)
+    def _shares_of(self, name: str, batches: Batches, epoch: int = 0, first: int = 0) -> Iterator[Share]:
+        """Return the shares of this name, which begin with batch `first` of `epoch`, and continue in later calls."""
+        if name not in self._shares:
             with self._shielded():
-                self._shares[split] = batches.shares(epoch, first)
-        return self._shares[split]
+                self._shares[name] = batches.shares(epoch, first)
+        return self._shares[name]
 
     def _evaluate(self, split: str, batches: Batches) -> dict[str, float]:
-        """Return means over a split, in calls so short that stop requests are answered in time between them."""
+        """Return means over a split."""
         shares = self._shares_of(split, batches)
+        return self._inner.means(self._in_short_calls(self._inner.evaluate, batches, shares, 0, batches.steps))
+
+    def _estimate_state(self) -> None:
+        """Let what moves in training, and is no weight, be that of the averaged weights, if there are any."""
+        averages = self._inner.averages
+        if averages is None or not averages.has_state:
+            return
+        with self._shielded():
+            averages.copy_state()
+        begin = divmod((self.position.epoch - 1) * averages.batches, self._train.steps)
+        shares = self._shares_of("averages", self._train, *begin)
+        before = self._inner.loss_state.values()
+        try:
+            self._in_short_calls(self._inner.estimate, self._train, shares, self.step, averages.batches)
+        finally:
+            with self._shielded():
+                self._inner.loss_state.assign(before)
+
+    def _in_short_calls(
+        self,
+        compute: Callable[[Batches, Iterator[Share], int, int, Sums | None], Sums],
+        batches: Batches,
+        shares: Iterator[Share],
+        first: int,
+        count: int,
+    ) -> Sums:
+        """Return the sums over `count` batches, numbered from `first`: between two calls stop requests are answered."""
         pace = _Pace()
         sums: Sums | None = None
         done = 0
-        while done < batches.steps:
-            steps, start = min(pace.steps_per_call, batches.steps - done), time.perf_counter()
+        while done < count:
+            steps, start = min(pace.steps_per_call, count - done), time.perf_counter()
             with self._shielded():
-                sums = self._inner.evaluate(batches, shares, done, steps, sums)
+                sums = compute(batches, shares, first + done, steps, sums)
             pace.note(steps, sums.images, self._inner.all_reduce_max(time.perf_counter() - start))
             done += steps
-        assert sums is not None, "a split has images"
-        return self._inner.means(sums)
+        assert sums is not None, "there is a batch at least"
+        return sums
 
     def _check(self, sums: Sums) -> None:
         if sums.bad_step >= 0:
