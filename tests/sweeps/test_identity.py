@@ -38,6 +38,7 @@ OTHERS = {
     "model.widths": [7],
     "model.downsamplings": 1,
     "dataset.image_size": 32,
+    "dataset.binarize": "dynamic",
     "dataset.background": "black",
     "dataset.limit": 9,
     "dataset.labels": "folders",
