@@ -24,6 +24,7 @@ from vae_runner.config.composition import HydraJob
 from vae_runner.experiment import Experiment, build_experiment, load
 from vae_runner.models.autoencoder import to_unit_interval
 from vae_runner.models.variables import Variables
+from vae_runner.posteriors.base import CodePosterior
 from vae_runner.run import run
 from vae_runner.runtime.hardware import setup
 from vae_runner.schema import Config
@@ -180,8 +181,13 @@ def test_the_saved_decoder_gives_the_images_of_the_run_and_vae_sample_draws_from
 def test_its_figures_are_drawn_and_vae_compare_draws_it(finished: Finished, tmp_path: Path) -> None:
     folder = finished.path / "figures"
     drawn = {file.relative_to(folder).with_suffix("").parts[0] for file in folder.rglob("*.png")}
-    assert {"reconstructions", "samples", "latent_space", "interpolations", "loss_curves"} <= drawn
-    assert drawn & {"manifold", "traversals"}
+    assert {"reconstructions", "samples", "loss_curves"} <= drawn
+    if isinstance(finished.again().autoencoder.posterior, CodePosterior):
+        assert "code_usage" in drawn
+        assert not drawn & {"latent_space", "interpolations", "manifold", "traversals"}
+    else:
+        assert {"latent_space", "interpolations"} <= drawn
+        assert drawn & {"manifold", "traversals"}
     compare([finished.path], tmp_path / "compare.png", [])
     assert (tmp_path / "compare.png").stat().st_size > 10_000
     assert "test/loss" in (tmp_path / "compare.csv").read_text()
