@@ -33,6 +33,9 @@ class Method:
     model: str  # the class in `pythae.models`, whose configuration is of the class `config`
     config: str
     keys: Mapping[str, object] = field(default_factory=dict)
+    trainer: str = "BaseTrainer"  # the class in `pythae.trainers`, whose configuration ends in Config
+    networks: tuple[str, str] = ("Encoder", "Decoder")  # the classes in `benchmarks.peers.pythae_trainer`
+    trained_part: float = 1.0  # of a batch: the images whose loss pythae takes
 
 
 METHODS = {
@@ -51,6 +54,19 @@ METHODS = {
     "iaf": Method(
         "VAE-IAF, 2 steps", ("posterior=iaf", "posterior.steps=2"), "VAE_IAF", "VAE_IAF_Config",
         {"n_made_blocks": 2, "n_hidden_in_made": 3, "hidden_size": 128},
+    ),
+    "vq": Method(
+        "VQ-VAE, 512 codes", ("posterior=vq", "prior=categorical", "loss=vq"), "VQVAE", "VQVAEConfig",
+        {"use_ema": True, "num_embeddings": 512}, networks=("OnePositionEncoder", "OnePositionDecoder"),
+    ),
+    # pythae divides a batch: the second half makes the z whose dimensions are permuted, and is not reconstructed.
+    "factor": Method(
+        "FactorVAE", ("loss=factor", "loss.discriminator_depth=5"), "FactorVAE", "FactorVAEConfig", {"gamma": 10.0},
+        "AdversarialTrainer", trained_part=0.5,
+    ),
+    "vae_gan": Method(
+        "VAE-GAN", ("loss=vae_gan", "likelihood=mse"), "VAEGAN", "VAEGANConfig", {"reconstruction_layer": 1},
+        "CoupledOptimizerAdversarialTrainer",
     ),
 }  # fmt: skip
 
@@ -81,7 +97,9 @@ def main() -> None:
 def ours(method: Method, images: np.ndarray, setting: Setting) -> float:
     """Return the images a second of vae-runner's compiled step."""
     peer = importlib.import_module("benchmarks.peers.ours")
-    speed: float = peer.measure(images, setting, [*COMMON, *method.overrides])
+    # Losses without a density, like VAE-GAN's, choose another likelihood after the common one, which has a scale.
+    common = COMMON if "likelihood=mse" not in method.overrides else COMMON[:1]
+    speed: float = peer.measure(images, setting, [*common, *method.overrides])
     return speed
 
 
@@ -89,9 +107,14 @@ def pythae(method: Method, images: np.ndarray, setting: Setting) -> float:
     """Return the images a second of pythae's trainer."""
     peer, models = importlib.import_module("benchmarks.peers.pythae_trainer"), importlib.import_module("pythae.models")
     config = getattr(models, method.config)(input_dim=(1, 28, 28), latent_dim=LATENT, **method.keys)
-    model = getattr(models, method.model)(config, encoder=peer.Encoder(LATENT), decoder=peer.Decoder(LATENT))
-    speed: float = peer.measure_model(model, images, setting)
-    return speed
+    encoder, decoder = (getattr(peer, name)(LATENT) for name in method.networks)
+    model = getattr(models, method.model)(config, encoder=encoder, decoder=decoder)
+    if method.model == "VAEGAN":  # The default is dense, and ours is not.
+        model.set_discriminator(peer.ImageDiscriminator())
+    trainers = importlib.import_module("pythae.trainers")
+    trainer, trainer_config = (getattr(trainers, f"{method.trainer}{end}") for end in ("", "Config"))
+    speed: float = peer.measure_model(model, images, setting, trainer, trainer_config)
+    return speed * method.trained_part
 
 
 TRAINERS: dict[str, Callable[[Method, np.ndarray, Setting], float]] = {"ours": ours, "pythae": pythae}

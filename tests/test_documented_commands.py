@@ -27,6 +27,7 @@ RUN = re.compile(r"outputs/<date>/<time>|outputs/2026-01-31/12-00-00|\bRUN\b")  
 
 SHORT = "epochs=1 batch_size=16 figures=none model.filters=4"
 FEW = f"{SHORT} dataset.limit=32"  # of the datasets that have thousands
+FEW_MAPS = FEW.replace("filters", "widths")  # of model=resnet
 
 NOT_RUN = {
     "installs packages, for minutes": [
@@ -153,7 +154,7 @@ STORIES = {
         Step("vae-run dataset=mnist dataset.binarize=dynamic likelihood=bernoulli loss=iwae", FEW),
         Step(
             "vae-run method=kl_autoencoder dataset=fashion epochs=20 loss.adversarial_from=2000",
-            f"{FEW} loss.discriminator_width=2",
+            f"{FEW_MAPS} loss.discriminator_width=2",
         ),
         Step("vae-run -m posterior=gaussian,laplace,point loss=vae,beta_tc,mmd sweep.unfit=skip", FEW),
         Step(
@@ -209,7 +210,9 @@ STORIES = {
         Step("vae-sample RUN --label Sneaker -n 16"),
     ],
     "codes": [
-        Step("vae-run method=vq_vae dataset=fashion", FEW.replace("filters", "widths")),
+        Step("vae-run dataset=fashion model=resnet latent=4", FEW_MAPS),
+        Step("vae-run dataset=fashion model=conv model.latent=spatial model.downsamplings=1 latent=2", FEW),
+        Step("vae-run method=vq_vae dataset=fashion", FEW_MAPS),
         Step("vae-sample RUN --prior autoregressive -n 64"),
     ],
     "one's own parts": [
