@@ -27,7 +27,7 @@ RUN = re.compile(r"outputs/<date>/<time>|outputs/2026-01-31/12-00-00|\bRUN\b")  
 
 SHORT = "epochs=1 batch_size=16 figures=none model.filters=4"
 FEW = f"{SHORT} dataset.limit=32"  # of the datasets that have thousands
-FEW_MAPS = FEW.replace("filters", "widths")  # of model=resnet
+SHORT_MAPS, FEW_MAPS = (added.replace("filters", "widths") for added in (SHORT, FEW))  # of model=resnet
 
 NOT_RUN = {
     "installs packages, for minutes": [
@@ -212,6 +212,7 @@ STORIES = {
     "codes": [
         Step("vae-run dataset=fashion model=resnet latent=4", FEW_MAPS),
         Step("vae-run dataset=fashion model=conv model.latent=spatial model.downsamplings=1 latent=2", FEW),
+        Step("vae-run method=kl_autoencoder dataset=cartoon batch_size=4", f"{SHORT_MAPS} loss.discriminator_width=2"),
         Step("vae-run method=vq_vae dataset=fashion", FEW_MAPS),
         Step("vae-sample RUN --prior autoregressive -n 64"),
     ],
