@@ -16,11 +16,10 @@ from vae_runner.distributions.base import Distribution
 from vae_runner.distributions.codes import CodeDistribution
 from vae_runner.errors import UserError, first_line
 from vae_runner.evaluation.embeddings import Labels, in_latent_space, latents_of
-from vae_runner.experiment import load_dataset
+from vae_runner.experiment import build_loss, load_dataset
 from vae_runner.files.untrusted import Arrays
 from vae_runner.fitted_priors.base import FittedPrior, Latents, Report, Space
 from vae_runner.fitted_priors.schema import KINDS
-from vae_runner.losses.base import Loss
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.posteriors.base import CodePosterior
 from vae_runner.runtime.console import console
@@ -109,9 +108,9 @@ def fitted(
 
 def decodes_draws(stored: StoredRun) -> bool:
     """Return whether a run's decoder was trained on draws of the posteriors, and not on their means."""
-    loss = registry.by_target(stored.config.loss["_target_"])
-    family: type[Loss] = get_class(str(loss.target)) if loss else Loss
-    return not family.decodes_means
+    keys = stored.config.loss
+    # A loss that is none of ours may name code that is not trusted.
+    return not (registry.by_target(keys["_target_"]) and build_loss(keys).decodes_means)
 
 
 def space_of(autoencoder: Autoencoder) -> Space:
