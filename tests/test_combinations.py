@@ -431,6 +431,22 @@ def test_what_a_flow_cannot_do_is_refused_before_training(
     assert not list(tmp_path.glob("outputs/*/*/metrics.csv"))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "wrong"),
+    [
+        (("method=fsq", "latent=3"), "posterior.levels=[8, 5, 5, 5] are 4 for latent=3: give one a latent dimension"),
+        (("method=fsq", "latent=30", "posterior.levels=8"), "with latent=30 are more than 1,048,576 codes: give a"),
+        (("loss=patch_gan", "loss.perceptual_model=no.keras"), "no.keras: there is no such file: give another one"),
+    ],
+    ids=str,
+)
+def test_levels_and_files_that_do_not_do_are_refused_in_one_line_before_there_is_a_run(
+    arguments: tuple[str, ...], wrong: str, tmp_path: Path, refusal: Callable[..., str]
+) -> None:
+    assert wrong in refusal("vae-run", *arguments, cwd=tmp_path)
+    assert not list(tmp_path.glob("outputs/*/*"))
+
+
 def test_the_summary_counts_the_weights_of_priors_and_likelihoods_too(monkeypatch: pytest.MonkeyPatch) -> None:
     experiment, lines = built("prior=mixture", "likelihood=gaussian", "prior.components=4"), []
     monkeypatch.setattr("vae_runner.trackers.summary.log.info", lambda text, *values: lines.append(text % values))

@@ -80,6 +80,8 @@ class Config(Keys):
                     f"{component.least_latent} dimensions of z: choose latent={component.least_latent}, or another "
                     f"{component.group}"
                 )
+        if isinstance(self.posterior, Built):
+            self.posterior.check_latent(self.latent)
         needing = f"prior={prior.name}" if prior and "dataset" in prior.needs else ""
         if keys_of(self.model).get("conditional") is True:
             needing = "model.conditional=true"

@@ -213,7 +213,10 @@ def test_a_factor_vae_adds_the_weighted_mean_logit_to_the_elbo() -> None:
 
 
 def test_an_adversarial_autoencoder_tells_its_codes_from_draws_of_the_prior() -> None:
-    autoencoder, loss = build(SHAPE, LATENT, Point(), mlp, width=8), Adversarial(None, 3, 8)
+    autoencoder, loss = (
+        build(SHAPE, LATENT, Point(), mlp, width=8),
+        Adversarial(adversarial_weight=3, discriminator_width=8),
+    )
     opposed(loss, autoencoder)
     losses, terms = loss(autoencoder, batch(), training=True)
     encoded = loss.discriminator(autoencoder.encode(batch().images).mean).numpy()

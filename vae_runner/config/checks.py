@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from vae_runner.config import registry
-from vae_runner.config.composition import FOLDER_KEYS
+from vae_runner.config.composition import FILE_KEYS, FOLDER_KEYS
 from vae_runner.config.fit import check_fit
 from vae_runner.config.keys import check_value, leaves, typed_keys
 from vae_runner.errors import UnfitError, UserError, check_name, first_line
@@ -31,6 +31,7 @@ def check(config: DictConfig) -> None:
     root = OmegaConf.to_object(config)
     check_fit({name: getattr(root, name) for name in registry.parts()})
     _check_folders(config)
+    _check_files(config)
     _check_together(root)
 
 
@@ -71,6 +72,14 @@ def _check_folders(config: DictConfig) -> None:
             check_name(f"{name}={Path(folder).expanduser()}")
         except RuntimeError as error:
             raise UserError(f"{name}={folder}: there is no home that ~ could stand for: give {name}=DIR") from error
+
+
+def _check_files(config: DictConfig) -> None:
+    """Refuse files that are not there."""
+    for path in FILE_KEYS:
+        file = OmegaConf.select(config, path)
+        if isinstance(file, str) and not Path(file).expanduser().is_file():
+            raise UserError(f"{path}={file}: there is no such file: give another one, or leave it out")
 
 
 def check_folder(path: str, value: object) -> None:

@@ -38,6 +38,9 @@ class Built(Keys):
 
     _target_: str = MISSING
 
+    def check_latent(self, latent: int) -> None:
+        """Refuse values that do not go with the number of latent dimensions, or of channels of a spatial latent."""
+
 
 @dataclass(frozen=True)
 class Component:

@@ -12,27 +12,33 @@ from vae_runner.models.autoencoder import Autoencoder
 
 
 @dataclass(eq=False)
-class Adversarial(Loss):
+class LatentOpponent(Loss):
+    """What losses have in common whose second player is a discriminator of z."""
+
+    reconstruction_weight: float | None = None
+    discriminator_width: int = 1000
+    discriminator_depth: int = 2
+    discriminator: keras.Model = field(init=False, repr=False)
+
+    def players(self, autoencoder: Autoencoder) -> dict[str, list[tf.Variable]]:
+        """Make the discriminator; return what each player trains."""
+        self.discriminator = discriminators.of_vectors(
+            autoencoder.latent, self.discriminator_width, self.discriminator_depth
+        )
+        return {**super().players(autoencoder), DISCRIMINATOR: self.discriminator.trainable_variables}
+
+
+@dataclass(eq=False)
+class Adversarial(LatentOpponent):
     """reconstruction + adversarial_weight · (−log of how likely a discriminator holds z to be of the prior).
 
     z is a draw of the posterior, which may be a point (Makhzani et al., 2016: AAE; Tolstikhin et al., 2018: WAE-GAN).
     The discriminator tells draws of the prior from such z.
     """
 
-    reconstruction_weight: float | None = None
     adversarial_weight: float = 10.0
-    discriminator_width: int = 1000
-    discriminator_depth: int = 2
-    discriminator: keras.Model = field(init=False, repr=False)
 
     terms: ClassVar = ("reconstruction", "adversarial", "discriminator")
-
-    def players(self, autoencoder: Autoencoder) -> dict[str, list[tf.Variable]]:
-        """Make the discriminator, which is the second player."""
-        self.discriminator = discriminators.of_vectors(
-            autoencoder.latent, self.discriminator_width, self.discriminator_depth
-        )
-        return {**super().players(autoencoder), DISCRIMINATOR: self.discriminator.trainable_variables}
 
     def __call__(
         self, autoencoder: Autoencoder, batch: Batch, training: bool

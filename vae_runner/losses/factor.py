@@ -1,19 +1,19 @@
 """A penalty on what the latent dimensions say about each other, measured by a discriminator."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
-import keras
 import tensorflow as tf
 
 from vae_runner.distributions.divergence import kl_divergence
 from vae_runner.losses import discriminators
-from vae_runner.losses.base import AUTOENCODER, DISCRIMINATOR, Batch, Loss, posterior_of, reconstruction_term
+from vae_runner.losses.adversarial import LatentOpponent
+from vae_runner.losses.base import AUTOENCODER, DISCRIMINATOR, Batch, posterior_of, reconstruction_term
 from vae_runner.models.autoencoder import Autoencoder
 
 
 @dataclass(eq=False)
-class Factor(Loss):
+class Factor(LatentOpponent):
     """The ELBO's loss + total_correlation_weight · mean D(z) (Kim & Mnih, 2018, equation 2: FactorVAE).
 
     D is the logit with which a discriminator tells z of the posteriors from z whose dimensions are independent: at its
@@ -21,21 +21,11 @@ class Factor(Loss):
     permutation of each dimension over its images; the paper takes a second batch, which is another pass of the encoder.
     """
 
-    reconstruction_weight: float | None = None
     total_correlation_weight: float = 10.0
-    discriminator_width: int = 1000
     discriminator_depth: int = 6
-    discriminator: keras.Model = field(init=False, repr=False)
 
     terms: ClassVar = ("reconstruction", "kl", "total_correlation", "discriminator")
     needs_density: ClassVar = True
-
-    def players(self, autoencoder: Autoencoder) -> dict[str, list[tf.Variable]]:
-        """Make the discriminator, which is the second player."""
-        self.discriminator = discriminators.of_vectors(
-            autoencoder.latent, self.discriminator_width, self.discriminator_depth
-        )
-        return {**super().players(autoencoder), DISCRIMINATOR: self.discriminator.trainable_variables}
 
     def __call__(
         self, autoencoder: Autoencoder, batch: Batch, training: bool

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 
 from vae_runner.distributions.codes import Quantized
-from vae_runner.errors import UserError
 from vae_runner.posteriors.base import CodePosterior, Shape
 
-MOST_CODES = 1 << 20  # whose frequencies are counted
 MARGIN = 1e-3  # by which the outermost levels are wider, so that tanh reaches them
 
 
@@ -25,25 +23,10 @@ class FiniteScalarQuantizer(CodePosterior):
         self._given = levels
 
     def create_weights(self, image_shape: tuple[int, int, int], latent_shape: tuple[int, ...], classes: int) -> None:
-        """Create no weights, but count the codes of a position.
-
-        Raises:
-            UserError: `levels` are not as many as the channels of z, or make too many codes.
-        """
-        latent = latent_shape[-1]
-        given = [self._given] * latent if isinstance(self._given, int) else list(self._given)
-        if len(given) != latent:
-            raise UserError(
-                f"posterior.levels={given} are {len(given)} for latent={latent}: give one a latent dimension, or one "
-                "number for all"
-            )
-        self.codes = math.prod(given)
-        if self.codes > MOST_CODES:
-            raise UserError(
-                f"posterior.levels={self._given} with latent={latent} are {self.codes:.3g} codes: give a smaller "
-                f"latent (4 to 6 is usual) or fewer levels, of which the product is at most {MOST_CODES:,}"
-            )
-        self._levels = given
+        """Create no weights, but count the codes of a position."""
+        given = self._given
+        self._levels = [given] * latent_shape[-1] if isinstance(given, int) else list(given)
+        self.codes = math.prod(self._levels)
 
     def parameters(self, latent: Shape) -> dict[str, Shape]:
         """Return a number for each dimension."""

@@ -1,10 +1,11 @@
 """The posteriors that a run can choose, with their keys."""
 
+import math
 from dataclasses import dataclass
 
 from vae_runner.config.keys import Mixed, key
 from vae_runner.config.registry import Built, Component
-from vae_runner.errors import UserError
+from vae_runner.errors import UnfitError, UserError
 from vae_runner.flows.schema import FlowConfig, RealNvpConfig
 
 
@@ -51,6 +52,20 @@ class FsqConfig(Built):
                 "integer a latent dimension"
             )
 
+    def check_latent(self, latent: int) -> None:
+        """Refuse levels that are not as many as the channels of z, or make too many codes."""
+        levels = self.levels if isinstance(self.levels, list) else [self.levels] * latent
+        if len(levels) != latent:
+            raise UnfitError(
+                f"posterior.levels={levels} are {len(levels)} for latent={latent}: give one a latent dimension, or "
+                "one number for all"
+            )
+        if math.prod(levels) > MAX_CODES:
+            raise UnfitError(
+                f"posterior.levels={self.levels} with latent={latent} are more than {MAX_CODES:,} codes: give a "
+                "smaller latent (4 to 6 is usual), or fewer levels"
+            )
+
 
 @dataclass
 class GumbelConfig(Built):
@@ -64,6 +79,7 @@ class GumbelConfig(Built):
 
 
 MAX_LEVELS = 256
+MAX_CODES = 1 << 20  # of finite scalars: their frequencies are counted
 VECTOR = frozenset({"vector"})
 DENSITY = frozenset({"density"})
 CODES = frozenset({"codes"})

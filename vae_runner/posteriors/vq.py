@@ -92,13 +92,14 @@ class VectorQuantizer(CodePosterior, keras.layers.Layer):
             self._counts.assign(counts)
             self._started.assign(1.0)
             distribution = self.distribution({"embedding": distribution.embedding})
-        self._move(rows, at_random)
+        codes = tf.reshape(gather(tf.cast(distribution.codes, tf.float32)), [-1])
+        self._move(rows, tf.cast(codes, tf.int32), at_random)
         return distribution
 
-    def _move(self, rows: tf.Tensor, at_random: tf.Tensor) -> None:
-        """Move the averages by the positions `rows` of a batch; restart vectors that are hardly taken."""
+    def _move(self, rows: tf.Tensor, codes: tf.Tensor, at_random: tf.Tensor) -> None:
+        """Move the averages by the positions `rows` of a batch, which have these codes; restart the rarest vectors."""
         vectors, old = self._vectors, self._counts.value
-        taken, sums = self._by_code(rows, vectors)
+        taken, sums = self._by_code(rows, codes)
         counts = self._decay * old + (1 - self._decay) * taken
         if self._update == "ema":
             # An average of weight N and the sum of n new positions have the weights decay · N and 1 − decay.
@@ -116,16 +117,15 @@ class VectorQuantizer(CodePosterior, keras.layers.Layer):
     def _centres(self, rows: tf.Tensor, centres: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the centres of `rows` by k-means that begins at `centres`, and how many rows each has, at least 1."""
         for _ in range(KMEANS_STEPS):
-            counts, sums = self._by_code(rows, centres)
+            counts, sums = self._by_code(rows, _nearest(rows, centres))
             means = sums / tf.maximum(counts, 1.0)[:, tf.newaxis]
             centres = self._scaled(tf.where(counts[:, tf.newaxis] > 0, means, centres))
-        return centres, tf.maximum(self._by_code(rows, centres)[0], 1.0)
+        return centres, tf.maximum(self._by_code(rows, _nearest(rows, centres))[0], 1.0)
 
-    def _by_code(self, rows: tf.Tensor, vectors: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return for each vector to how many of `rows` it is nearest, `[codes]`, and their sum, `[codes, size]`."""
-        nearest = _nearest(rows, vectors)
-        counts = tf.math.unsorted_segment_sum(tf.ones_like(rows[:, 0]), nearest, self.codes)
-        return counts, tf.math.unsorted_segment_sum(rows, nearest, self.codes)
+    def _by_code(self, rows: tf.Tensor, codes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return how many of `rows` have each code, `[codes]`, and the sum of these rows, `[codes, size]`."""
+        counts = tf.math.unsorted_segment_sum(tf.ones_like(rows[:, 0]), codes, self.codes)
+        return counts, tf.math.unsorted_segment_sum(rows, codes, self.codes)
 
     @property
     def _vectors(self) -> tf.Tensor:
