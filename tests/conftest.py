@@ -17,10 +17,12 @@ from vae_runner.datasets.dataset import Dataset, Split
 REPOSITORY = Path(__file__).parents[1]
 COMMANDS = Path(sys.executable).parent
 
-# How much chance is given: HYPOTHESIS_PROFILE=ci makes five times as many examples, VAE_RUNNER_TEST_ROUNDS repeats them
-# and the kills so many times over (docs/reliability.md).
+# How much chance is given: HYPOTHESIS_PROFILE=ci makes five times as many examples, the same ones every time, so that
+# a change is judged by what it changes; =search looks for others. VAE_RUNNER_TEST_ROUNDS repeats them and the kills so
+# many times over (docs/reliability.md).
 settings.register_profile("quick", max_examples=20, deadline=None)
-settings.register_profile("ci", max_examples=100, deadline=None)
+settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True)
+settings.register_profile("search", max_examples=100, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 ROUNDS = int(os.environ.get("VAE_RUNNER_TEST_ROUNDS", "1"))
 

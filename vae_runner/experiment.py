@@ -22,7 +22,7 @@ from vae_runner.config.registry import Built
 from vae_runner.datasets.binarization import build_dataset
 from vae_runner.datasets.dataset import Dataset, Split, check_labels, data_changes, mean_image
 from vae_runner.datasets.pipeline import Batches
-from vae_runner.errors import DAMAGED, UserError, did_you_mean
+from vae_runner.errors import DAMAGED, UserError, did_you_mean, first_line
 from vae_runner.figures.trained import Trained
 from vae_runner.likelihoods.base import check_levels
 from vae_runner.losses.base import AUTOENCODER, Loss, check_densities
@@ -241,7 +241,10 @@ def build_players(
             )
         limit = keys.pop("skip_norm_above", None)
         learning_rate = LearningRate(keys["learning_rate"], schedule, config.epochs, steps_per_epoch)
-        optimizer = build(keys, path, learning_rate=learning_rate)
+        try:
+            optimizer = build(keys, path, learning_rate=learning_rate)
+        except ValueError as error:  # Keras's optimizers take any keys, and refuse these by themselves.
+            raise UserError(f"{path}: {keys['_target_']} does not take its keys: {first_line(error)}") from error
         if replicas > 1 and getattr(optimizer, "gradient_accumulation_steps", None):
             raise UserError("optimizer.gradient_accumulation_steps: Keras accumulates on one device only; leave it out")
         if config.hardware.precision == "mixed_float16":

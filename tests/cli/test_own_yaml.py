@@ -30,6 +30,16 @@ FILES = [
     ("model", f"{CONV}depth: no", f"FILE: model.depth=False: must be a whole number. {WORDS}"),
     ("model", f"{CONV}normalization: no", f"model.normalization=False: must be one of batch, layer, none. {WORDS}"),
     ("model", "defaults: [convv, _self_]", "FILE: its defaults list names model/convv, which there is not. Did you"),
+    (
+        "optimizer",
+        "_target_: keras.optimizers.SGD\nlearning_rate: 0.1\nmomentun: 0.9",
+        "optimizer: keras.optimizers.SGD does not take its keys: Argument(s) not recognized: {'momentun': 0.9}",
+    ),
+    (
+        "optimizer",
+        "_target_: keras.optimizers.SGD\nlearning_rate: 0.1\nmomentum: 9",
+        "optimizer: keras.optimizers.SGD does not take its keys: `momentum` must be a float between [0, 1].",
+    ),
     ("model", "", "model names nothing to build: its YAML needs keys, and among them a _target_"),
     ("model", "- conv\n- mlp", "model names nothing to build"),
     ("model", "depth: [3\nfilters: 8\n", "FILE, line 2, is no YAML: expected ',' or ']', but got ':'"),

@@ -29,6 +29,7 @@ REFUSALS = [
     (["latent=2.5"], "latent=2.5: must be a whole number"),
     (["latent=0"], "latent=0: must be at least 1 (dimensions)"),
     (["latent="], "latent=: must be a whole number"),
+    (["latent=" + "9" * 5000], "a number in these overrides has more than 4300 digits: give another"),
     (["epochs=-1"], "epochs=-1: must be at least 1"),
     (["optimizer.learning_rate=fast"], "optimizer.learning_rate=fast: must be a number"),
     (["hardware.deterministic=perhaps"], "must be true or false"),
@@ -69,7 +70,7 @@ REFUSALS = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "message"), REFUSALS, ids=[" ".join(row[0]) for row in REFUSALS])
+@pytest.mark.parametrize(("arguments", "message"), REFUSALS, ids=[" ".join(row[0])[:99] for row in REFUSALS])
 def test_a_bad_command_line_is_refused(
     arguments: list[str], message: str, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:

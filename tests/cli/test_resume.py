@@ -352,6 +352,7 @@ def short_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["resume=run", "+optimizer.clipnorm=1"], "would change what run has done already"),
         (["resume=run", "hydra.run.dir=other"], "a resumed run stays in its directory"),
         (["-m", "resume=run", "epochs=2,3"], "resume= continues one run"),
+        (["resume=run", "epochs=" + "9" * 5000], "a number in these overrides has more than 4300 digits"),
         (["resume=run", "epochs=0"], "run has done epoch 1 already"),
         (["resume=run", "epochss=4"], "Did you mean 'epochs'?"),
     ],

@@ -141,6 +141,7 @@ def test_a_resumed_run_writes_the_metrics_of_the_epochs_before_anew_from_its_che
 @given(damages)
 @example(lambda content: content[: content.index(b"figures:")])
 @example(lambda content: re.sub(rb"\nepochs: \d+", b"", content))
+@example(lambda content: content.replace(b"beta_2", b"beta_9"))
 def test_a_run_with_a_damaged_configuration_does_not_go_on(
     run: Path, finished_run: Path, refusal: Callable[..., str], damage: Damage
 ) -> None:

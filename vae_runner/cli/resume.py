@@ -67,5 +67,5 @@ def _overrides(arguments: Sequence[str]) -> list[Override]:
     words = [a for a in arguments if "=" in a.lstrip("-") or a.startswith("~")]
     try:
         return OverridesParser.create().parse_overrides([a for a in words if not a.startswith("-")])
-    except HydraException as error:
+    except (HydraException, ValueError) as error:
         raise UserError(refusals.explain(error)) from error

@@ -67,7 +67,7 @@ def parsed(arguments: Iterable[str]) -> list[Override]:
     read = []
     for word in arguments:
         if not word.startswith("-"):
-            with suppress(HydraException):
+            with suppress(HydraException, ValueError):  # such as of a number with more digits than Python reads
                 read.append(OverridesParser.create().parse_override(word))
     return read
 

@@ -83,6 +83,8 @@ def explain(error: Exception) -> str:
         return f"{_file(error, override[1])}: its defaults list overrides {override[2]}, which is not.{OTHER_GROUPS}"
     if isinstance(error, HydraException):
         return first
+    if digits := re.match(r"Exceeds the limit \((\d+) digits\)", first):
+        return f"a number in these overrides has more than {digits[1]} digits: give another"
     return f"these overrides make no configuration ({first}): see vae-run --help for how they are written"
 
 
