@@ -36,7 +36,15 @@ BESIDES = {  # what some parts are measured with
     "prior=vamp": (f"prior.pseudo_inputs={PSEUDO_INPUTS}",),
     "loss=iwae": (f"loss.samples={SAMPLES}",),
     "loss=renyi": (f"loss.samples={SAMPLES}",),
+    "posterior=vq": ("prior=categorical", "loss=vq"),
+    "posterior=fsq": ("prior=categorical", "loss=ae", "posterior.levels=2"),
+    "posterior=gumbel": ("prior=categorical",),
+    "prior=categorical": ("posterior=gumbel",),
+    "loss=vq": ("prior=categorical", "posterior=vq"),
+    "loss=vq_gan": ("prior=categorical", "posterior=vq"),
+    "loss=vae_gan": ("likelihood=mse",),
 }
+NEEDS_LABELS = "class_conditional"  # a prior; the images here have none
 # How often the encoder and the decoder are passed in a step, where it is not once.
 PASSES = {"loss=iwae": (1, SAMPLES), "loss=renyi": (1, SAMPLES), "prior=vamp": (1 + PSEUDO_INPUTS / BATCH, 1)}
 
@@ -71,9 +79,9 @@ def main() -> None:
 
 
 def parts() -> list[str]:
-    """Return every choice of the groups but the defaults."""
+    """Return every choice of the groups but the defaults, and what cannot be measured here."""
     components = [component for group in DEFAULTS for component in registry.components(group)]
-    return [f"{c.group}={c.name}" for c in components if DEFAULTS[c.group] != c.name]
+    return [f"{c.group}={c.name}" for c in components if c.name not in (DEFAULTS[c.group], NEEDS_LABELS)]
 
 
 def measure(part: str, images: np.ndarray) -> dict[str, float]:
