@@ -39,6 +39,27 @@ def adam(player: str, learning_rate: float, beta_1: float, beta_2: float = 0.999
     return {f"loss.players.{player}.{key}": value for key, value in keys.items()}
 
 
+EVALUATION = {
+    "evaluation.every": 0,
+    "evaluation.seed": 0,
+    "evaluation.likelihood.images": 1000,
+    "evaluation.likelihood.samples": 100,
+    "evaluation.likelihood.ais_images": 0,
+    "evaluation.likelihood.ais_steps": 1000,
+    "evaluation.structure.images": 10_000,
+    "evaluation.structure.samples": 2000,
+    "evaluation.reconstruction.images": 10_000,
+    "evaluation.disentanglement.images": 10_000,
+    "evaluation.dci.samples": 2000,
+    "evaluation.dci.test_samples": 1000,
+    "evaluation.probes.train_images": 10_000,
+    "evaluation.probes.images": 10_000,
+    "evaluation.probes.mlp": False,
+    "evaluation.samples.number": 5000,
+    "evaluation.samples.features": "classifier",
+}
+MEASURED = ("likelihood", "structure", "reconstruction", "disentanglement", "probes", "samples")  # groups of metrics
+
 # What a choice makes of its keys, and of others that it sets; "" is what belongs to no group.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "": {
@@ -669,6 +690,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "figures.periodic": {},
         "figures.final": {},
     },
+    "evaluation=none": {**EVALUATION, "evaluation.metrics": []},
+    "evaluation=all": {**EVALUATION, "evaluation.metrics": list(MEASURED)},
+    "evaluation=default": {
+        **EVALUATION,
+        "evaluation.metrics": ["likelihood", "structure", "reconstruction", "probes"],
+    },
+    **{f"evaluation={group}": {**EVALUATION, "evaluation.metrics": [group]} for group in MEASURED},
     "sweep=new": {
         "sweep.resume": False,
         "sweep.dir": None,
@@ -935,6 +963,23 @@ ADAM_BOUNDS = {
     "skip_norm_above": "(0.0, inf)",
 }
 BOUNDS = {
+    "evaluation=default": {
+        "evaluation.every": "[0, inf)",
+        "evaluation.seed": "[0, 4294967295]",
+        "evaluation.likelihood.images": "[2, inf)",
+        "evaluation.likelihood.samples": "[1, inf)",
+        "evaluation.likelihood.ais_images": "[0, inf)",
+        "evaluation.likelihood.ais_steps": "[2, inf)",
+        "evaluation.structure.images": "[10, inf)",
+        "evaluation.structure.samples": "[10, inf)",
+        "evaluation.reconstruction.images": "[1, inf)",
+        "evaluation.disentanglement.images": "[1000, inf)",
+        "evaluation.dci.samples": "[1000, inf)",
+        "evaluation.dci.test_samples": "[500, inf)",
+        "evaluation.probes.train_images": "[10, inf)",
+        "evaluation.probes.images": "[10, inf)",
+        "evaluation.samples.number": "[100, inf)",
+    },
     "posterior=vq": {
         "posterior.codes": "[2, 1000000]",
         "posterior.decay": "[0.0, 1.0)",
@@ -1167,6 +1212,7 @@ GROUPS = (
     "schedule",
     "hardware",
     "figures",
+    "evaluation",
     "sweep",
 )
 

@@ -23,6 +23,7 @@ from vae_runner.datasets.binarization import build_dataset
 from vae_runner.datasets.dataset import Dataset, Split, check_labels, data_changes, mean_image
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.errors import DAMAGED, UserError, did_you_mean, first_line
+from vae_runner.evaluation.subject import Subject
 from vae_runner.figures.trained import Trained
 from vae_runner.likelihoods.base import check_levels
 from vae_runner.losses.base import AUTOENCODER, Loss, check_densities
@@ -77,6 +78,10 @@ class Experiment:
         history, dataset = self.trainer.history, self.dataset
         epoch = int(history[-1]["epoch"])
         return Trained(self.fused, dataset.test, dataset.label_names, history, epoch, self.config.seed)
+
+    def subject(self) -> Subject:
+        """Return what metrics may look at."""
+        return Subject(self.fused, self.dataset, self.config.evaluation)
 
 
 def build_experiment(

@@ -15,6 +15,8 @@ from vae_runner.config.keys import Content, Mixed, key
 from vae_runner.config.registry import Built, Component, Keys, register
 from vae_runner.datasets import schema as datasets
 from vae_runner.errors import UnfitError, UserError, did_you_mean
+from vae_runner.evaluation import schema as evaluation
+from vae_runner.evaluation.schema import EvaluationConfig
 from vae_runner.figures import schema as figures
 from vae_runner.figures.schema import FiguresConfig
 from vae_runner.likelihoods import schema as likelihoods
@@ -53,6 +55,7 @@ class Config(Keys):
     checkpoint: training.CheckpointConfig = field(default_factory=training.CheckpointConfig)
     hardware: runtime.HardwareConfig = field(default_factory=runtime.HardwareConfig)
     figures: FiguresConfig = field(default_factory=FiguresConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     @classmethod
     def of(cls, config: DictConfig) -> Self:
@@ -102,7 +105,7 @@ class Config(Keys):
     def without_output(self) -> Self:
         """Return the configuration for a machine that takes part in a run of which another one writes."""
         checkpoint = replace(self.checkpoint, every=0, every_minutes=0.0, metric=None)
-        return replace(self, figures=FiguresConfig(every=0), checkpoint=checkpoint)
+        return replace(self, figures=FiguresConfig(every=0), evaluation=EvaluationConfig(), checkpoint=checkpoint)
 
 
 @dataclass
@@ -124,7 +127,7 @@ class CommandConfig(Config):
     sweep: SweepConfig = field(default_factory=SweepConfig)
 
 
-ROOMS = (datasets, models, posteriors, priors, likelihoods, losses, acceleration, training, runtime, figures)
+ROOMS = (datasets, models, posteriors, priors, likelihoods, losses, acceleration, training, runtime, figures, evaluation)
 register(
     *(component for room in ROOMS for component in room.COMPONENTS),
     Component("sweep", "new", None, SweepConfig, "dir metric unfit"),

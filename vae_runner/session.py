@@ -14,6 +14,7 @@ import tensorflow as tf
 from vae_runner.config.composition import HydraJob
 from vae_runner.datasets.dataset import data_changes
 from vae_runner.errors import Interrupted, UnwritableError, UserError, first_line, permissions_explained
+from vae_runner.evaluation.metrics import metrics_of
 from vae_runner.evaluation.results import final_arrays
 from vae_runner.experiment import Experiment
 from vae_runner.figures.trained import Trained
@@ -25,12 +26,13 @@ from vae_runner.runtime.interruption import StopRequest
 from vae_runner.schema import Config
 from vae_runner.storage.resume import check_checkpoint_config
 from vae_runner.storage.run_directory import RunDirectory
+from vae_runner.trackers.evaluation import measure, scalars, show
 from vae_runner.trackers.figure_files import FigureFiles
 from vae_runner.trackers.metrics_table import MetricsTable
 from vae_runner.trackers.multiple import Trackers
 from vae_runner.trackers.progress import ProgressBar
 from vae_runner.trackers.record import Record
-from vae_runner.trackers.tensorboard import TensorBoard
+from vae_runner.trackers.tensorboard import TensorBoard, write_evaluation
 from vae_runner.training.checkpoints import Checkpoints
 from vae_runner.training.outer import EpochResult
 from vae_runner.training.stopwatch import Stopwatch
@@ -150,6 +152,15 @@ class Session:
         self.directory.save_models(experiment.result)
         for name, arrays in final_arrays(trained.posterior, trained.embedded, trained.test, trained.label_names):
             self.directory.save_arrays(name, arrays)
+
+    def evaluate(self, experiment: Experiment) -> None:
+        """Measure what `evaluation` names of the trained model; keep the results in the run's directory, and show them."""
+        metrics = metrics_of(self.config.evaluation)
+        if metrics:
+            digest = self.directory.weights_digest
+            entries = measure(experiment.subject(), metrics, self.directory, digest, self.directory.evaluation)
+            write_evaluation(self.directory.tensorboard, experiment.trainer.step, scalars(entries))
+            show(entries, metrics)
 
 
 @contextmanager

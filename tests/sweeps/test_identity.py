@@ -86,12 +86,12 @@ def another(key: str, value: Any, allowed: tuple[Any, ...]) -> Any:
 
 
 def keys(config: DictConfig) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """Every key of a configuration, without those of the figures, and the values that its schema names."""
+    """Every key of a configuration, without those of figures and evaluation, and the values that its schema names."""
     named = {
         path: field.metadata.get("choices", ()) for path, _, field in typed_keys(config, "")
     }  # a key of a part that has no schema may have any value
     for path, _ in leaves(OmegaConf.to_container(config), into_lists=False):
-        if not path.startswith("figures."):
+        if not path.startswith(("figures.", "evaluation.")):
             yield path, named.get(path, ())
 
 
@@ -116,10 +116,10 @@ def test_the_values_that_are_tried_are_values_that_a_run_takes() -> None:
     check(config)
 
 
-def test_figures_compute_nothing() -> None:
-    assert fingerprint(content_of(compose("config", overrides=["figures=none"]))) == fingerprint(
-        content_of(compose("config"))
-    )
+@pytest.mark.parametrize("chosen", ["figures=none", "evaluation=all"])
+def test_figures_and_evaluation_change_nothing_that_a_run_computes(chosen: str) -> None:
+    config = compose("config", overrides=[chosen])
+    assert fingerprint(content_of(config)) == fingerprint(content_of(compose("config")))
 
 
 @pytest.mark.parametrize("written", ["photos", "./photos", "~/photos/", "../{name}/photos", "{cwd}/photos"])

@@ -26,6 +26,11 @@ def compare() -> None:
     _command("vae-compare")
 
 
+def evaluate() -> None:
+    """`vae-evaluate`: what can be measured of a finished run, or of those of a sweep."""
+    _command("vae-evaluate")
+
+
 def _command(name: str) -> None:
     with best_effort_output(), signals_raise():
         try:

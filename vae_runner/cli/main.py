@@ -31,6 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vae_runner import __version__
 from vae_runner.acceleration import operations
 from vae_runner.cli import resume as resume_command
+from vae_runner.cli.evaluation_config import evaluation_config
 from vae_runner.compat import hydra as hydra_internals
 from vae_runner.compat import keras as keras_internals
 from vae_runner.config import refusals
@@ -93,9 +94,7 @@ def sample() -> None:
     )  # fmt: skip
     help_ = "how many Gaussians the mixture has (as many as fit held-out latents best, up to 50)"
     parser.add_argument("--components", metavar="N", type=number, help=help_)
-    help_ = "where the training images are now, as dataset.root= says of a run"
-    parser.add_argument("--root", metavar="DIR", help=help_)
-    parser.add_argument("--data-dir", metavar="DIR", help="the same for data_dir=")
+    _add_places_of_images(parser)
     given = parser.parse_args(_arguments())
     if given.components and given.prior != "mixture":
         raise UserError(f"--components {given.components} is of a mixture: add --prior mixture")
@@ -132,6 +131,27 @@ def compare() -> None:
         report.show()
         return
     _import("cli.compare").compare(arguments.runs, arguments.out or Path("compare.png"), arguments.trust)
+
+
+def evaluate() -> None:
+    """`vae-evaluate`: what can be measured of a finished run, or of every finished run of a sweep."""
+    parser = _Parser(
+        "vae-evaluate",
+        "Measure a finished run on its test images: log-likelihood, what its latent space is like, reconstructions, "
+        "how well classes are told from z; and say in words what that means. Of a sweep: every finished run.",
+    )
+    parser.add_argument("run", metavar="RUN", type=Path, help="a run directory, outputs/<date>/<time>; or a sweep's")
+    help_ = (
+        "what is measured, and how: evaluation=all, likelihood, structure, reconstruction, disentanglement, probes or "
+        "samples; evaluation.likelihood.samples=1000 …; conf/evaluation/default.yaml explains the keys"
+    )
+    parser.add_argument("overrides", metavar="evaluation…=…", nargs="*", help=help_)
+    parser.add_argument("--again", action="store_true", help="measure anew what has been measured before")
+    _add_places_of_images(parser)
+    given = parser.parse_intermixed_args(_arguments())
+    config = evaluation_config([_as_hydra_reads(override) for override in given.overrides])
+    moved = {"root": given.root, "data_dir": given.data_dir}
+    _import("cli.evaluate").evaluate(given.run, config, given.trust, moved, again=given.again)
 
 
 # --- what the commands share -----------------------------------------------------------------------------------
@@ -194,6 +214,13 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(refusals.explain_option(self, message))
+
+
+def _add_places_of_images(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where a run's images are now."""
+    help_ = "where the run's images are now, as dataset.root= says of a run"
+    parser.add_argument("--root", metavar="DIR", help=help_)
+    parser.add_argument("--data-dir", metavar="DIR", help="the same for data_dir=")
 
 
 def _arguments() -> list[str]:

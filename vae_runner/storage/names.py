@@ -10,7 +10,8 @@ checkpoints/         step_0000000460.npz, …: what `vae-run resume=` continues 
 models/              weights.npz; encoder.keras and decoder.keras, for other programs
 figures/             samples/epoch_0010.png, …, latent_space.png, …
 evaluation/          embeddings.npz, test_images.npz: what comparing runs needs of the test split;
-                     prior_mixture.npz, …: densities that vae-sample --prior has fitted
+                     prior_mixture.npz, …: densities that vae-sample --prior has fitted;
+                     metrics.json: what vae-evaluate has measured, with pictures, and arrays, of some of it
 .hydra/              what Hydra keeps of a run
 .lock                locked by the process that runs
 ```
@@ -45,6 +46,15 @@ class RunPaths:
     def arrays_file(self, name: str) -> Path:
         """Return where arrays go that evaluation has made."""
         return self.path / "evaluation" / f"{name}.npz"
+
+    @property
+    def evaluation_file(self) -> Path:
+        """Return where the metrics of evaluations go."""
+        return self.path / "evaluation" / "metrics.json"
+
+    def evaluation_figure_file(self, name: str) -> Path:
+        """Return where a figure of an evaluation goes."""
+        return self.path / "evaluation" / f"{name}.png"
 
     def fitted_prior_file(self, kind: str) -> Path:
         """Return where a density of a kind goes that was fitted to the run's latents."""

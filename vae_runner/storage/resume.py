@@ -20,9 +20,11 @@ from vae_runner.storage.stored_run import StoredRun
 
 # What does not change what a run has done already.
 MAY_CHANGE = (
-    *("epochs", "early_stopping", "checkpoint", "figures", "hardware"),
+    *("epochs", "early_stopping", "checkpoint", "figures", "evaluation", "hardware"),
     *("data_dir", "dataset.data_dir", "dataset.root", "dataset.url"),  # where the images are, which are compared
 )
+
+REPEATABLE = ("figures", "evaluation")  # what a finished run can be asked for again, if it is other than before
 
 
 def may_change(key: str) -> bool:
@@ -38,7 +40,7 @@ def configuration(path: Path, asked: DictConfig, overrides: Sequence[str]) -> Di
     """
     directory = StoredRun.open(path)
     config = stored_configuration(directory, asked.trust)
-    figures = OmegaConf.to_container(config.figures)
+    before = [OmegaConf.to_container(config[part]) for part in REPEATABLE]
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         try:
             _apply(config, asked, override)
@@ -46,13 +48,14 @@ def configuration(path: Path, asked: DictConfig, overrides: Sequence[str]) -> Di
             raise UserError(f"{override.key_or_group}: {str(error).splitlines()[0]}") from error
     info = directory.info
     done = info.get("epoch", 0)
-    draws = OmegaConf.to_container(config.figures) != figures
+    draws = [OmegaConf.to_container(config[part]) for part in REPEATABLE] != before
     if config.epochs < done or (config.epochs == done and info.get("status") == "finished" and not draws):
         with RunDirectory(path) as running:
             # Refuses one in use, which has not come to its end. Not before: all machines of a resumed run come here.
             running.acquire()
         raise UserError(
-            f"{path} has done epoch {done} already: to continue it, give epochs= more than {done}, or other figures"
+            f"{path} has done epoch {done} already: to continue it, give epochs= more than {done}, or other figures or "
+            "another evaluation"
         )
     return config
 

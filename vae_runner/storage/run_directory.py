@@ -20,6 +20,7 @@ from vae_runner.errors import UserError
 from vae_runner.files.atomic import UNFINISHED, replacing, write_atomic, writing
 from vae_runner.files.folders import RUN_FILE, check_own
 from vae_runner.files.locks import Lock
+from vae_runner.files.sealed import write_sealed
 from vae_runner.storage.checkpoint_files import CheckpointFiles
 from vae_runner.storage.names import CHECKPOINTS, CONFIG_FILE, MARKS, NAMES
 from vae_runner.storage.pictures import save_figure
@@ -173,6 +174,14 @@ class RunDirectory(StoredRun):
     def save_arrays(self, name: str, arrays: Mapping[str, ArrayLike]) -> None:
         """Write arrays that evaluation has made."""
         _save(self.arrays_file(name), arrays)
+
+    def save_evaluation(self, metrics: Mapping[str, Content], weights_digest: str) -> None:
+        """Write the entries of metrics, by name, that were measured of weights with this digest."""
+        write_sealed(self.evaluation_file, {OF_WEIGHTS: weights_digest, "metrics": metrics})
+
+    def save_evaluation_figure(self, figure: "Figure", name: str) -> None:
+        """Write a figure of an evaluation."""
+        save_figure(figure, self.evaluation_figure_file(name))
 
     def save_fitted_prior(self, kind: str, arrays: Mapping[str, ArrayLike], weights_digest: str) -> None:
         """Write the arrays of a density of a kind, fitted to latents that weights with this digest made of images."""

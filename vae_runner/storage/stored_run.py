@@ -18,11 +18,12 @@ from vae_runner.config.keys import leaves
 from vae_runner.errors import DAMAGED, UserError
 from vae_runner.files import untrusted
 from vae_runner.files.locks import Lock
+from vae_runner.files.sealed import read_sealed
 from vae_runner.files.untrusted import Arrays, DamagedError, JsonObject
 from vae_runner.storage.names import RunPaths
 from vae_runner.storage.run_info import CONFIG_CHECKSUMS, MAIN_METRIC, read_info
 
-OF_WEIGHTS = "of_weights"  # in the file of a fitted density, the digest of the weights with which images were encoded
+OF_WEIGHTS = "of_weights"  # in a file of what was computed of a trained model, the digest of its weights
 
 
 class StoredRun(RunPaths):
@@ -166,6 +167,24 @@ class StoredRun(RunPaths):
         return stored if of_weights.shape == () and str(of_weights) == self.weights_digest else None
 
     @property
+    def evaluation(self) -> dict[str, JsonObject]:
+        """Return the entries of metrics that were measured of the run, by name; none where it has gone on since."""
+        if not untrusted.is_file(self.evaluation_file):
+            return {}
+        with self._intact(self.evaluation_file):
+            stored = read_sealed(self.evaluation_file)
+            metrics = stored.get("metrics")
+            if not isinstance(metrics, dict) or not all(map(_is_measured, metrics.values())):
+                raise DamagedError("it has no metrics")
+        return metrics if stored.get(OF_WEIGHTS) == self.weights_digest else {}
+
+    @property
+    def evaluated(self) -> dict[str, float]:
+        """Return the values of metrics that were measured of the run, by name."""
+        measured = (entry.get("values", {}) for entry in self.evaluation.values())
+        return {name: float(value) for values in measured for name, value in values.items()}
+
+    @property
     def weights_digest(self) -> str:
         """Return a digest of the file of the weights, in hexadecimal."""
         with self._intact(self.weights_file):
@@ -199,6 +218,17 @@ class StoredRun(RunPaths):
             if isinstance(error.__cause__, FileNotFoundError):
                 raise UserError(f"{file} is missing: bring the run directory back from a copy") from error
             raise UserError(f"{file} cannot be used ({error}): {DAMAGED}") from error
+
+
+def _is_measured(entry: object) -> bool:
+    """Return whether this is the entry of a metric, of which at least what is shown is as it must be."""
+    return isinstance(entry, dict) and (
+        isinstance(entry.get("refused"), str)
+        or (
+            all(untrusted.are_numbers(entry.get(part)) for part in ("values", "standard_errors"))
+            and untrusted.are_texts(entry.get("notes"))
+        )
+    )
 
 
 def source_of_weights(path: str) -> StoredRun:

@@ -120,7 +120,7 @@ class Report:
                     content = yaml.load(run.config_text, Loader=YAML_LOADER)
                 self._configs[name] = _named(content, info.get(CHOICES, {}), self._directory.info.keys)
             # The metric "seconds" is of the last epoch; the column of this name is of the run.
-            metrics = {str(k): float(v) for k, v in info.get("metrics", {}).items() if k != "seconds"}
+            metrics = {str(k): float(v) for k, v in info.get("metrics", {}).items() if k != "seconds"} | run.evaluated
             return Run(
                 name, OUTDATED if OUTDATED in info else run.status, self._configs[name], info.get("epoch"), metrics,
                 info.get("seconds"), info.get("error") or info.get(OUTDATED, ""), run.sample_picture,

@@ -1,5 +1,6 @@
 """What a tracker is: where numbers and pictures go while a run trains."""
 
+from collections.abc import Mapping
 from typing import Self
 
 from matplotlib.figure import Figure
@@ -28,3 +29,6 @@ class Tracker:
 
     def figure(self, name: str, figure: Figure, result: EpochResult | None = None) -> None:
         """Take a figure that was drawn after the epoch of this result; without one, of the final model."""
+
+    def evaluation(self, values: Mapping[str, float], result: EpochResult) -> None:
+        """Take what was measured of the model, by name, after the epoch of this result."""

@@ -1,6 +1,6 @@
 """All trackers of a run as one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Self
 
@@ -47,3 +47,8 @@ class Trackers(Tracker):
         """Hand on a figure."""
         for tracker in self._trackers:
             tracker.figure(name, figure, result)
+
+    def evaluation(self, values: Mapping[str, float], result: EpochResult) -> None:
+        """Hand on what was measured after an epoch."""
+        for tracker in self._trackers:
+            tracker.evaluation(values, result)

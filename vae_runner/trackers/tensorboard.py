@@ -1,6 +1,6 @@
 """TensorBoard: scalars, pictures, the configuration as text, and hyperparameters for comparing the runs of a sweep."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from vae_runner.errors import UnwritableError
 from vae_runner.files.atomic import replacing, writing
 from vae_runner.trackers.interface import Tracker
 from vae_runner.training.outer import EpochResult
+
+EVALUATION = ".evaluation"  # the end of the name of an event file of vae-evaluate
 
 
 class TensorBoard(Tracker):
@@ -68,6 +70,27 @@ class TensorBoard(Tracker):
             tf.summary.image(name, pixels[np.newaxis])
             self._writer.flush()
 
+    def evaluation(self, values: Mapping[str, float], result: EpochResult) -> None:
+        """Write what was measured after an epoch."""
+        with self._refusing(), self._writer.as_default(step=result.step):
+            for name, value in values.items():
+                tf.summary.scalar(f"evaluation/{name}", value)
+            self._writer.flush()
+
+
+def write_evaluation(folder: Path, step: int, values: Mapping[str, float]) -> None:
+    """Write what was measured of a finished run, in place of what was written so before, as `evaluation/NAME`."""
+    with writing(folder):
+        before = list(folder.glob(f"events.out.tfevents.*{EVALUATION}"))
+        try:
+            with tf.summary.create_file_writer(str(folder), filename_suffix=EVALUATION).as_default(step=step):
+                for name, value in values.items():
+                    tf.summary.scalar(f"evaluation/{name}", value)
+        except tf.errors.OpError as error:
+            raise UnwritableError(f"{folder} cannot be written ({error.message.splitlines()[0]})") from error
+        for file in before:
+            file.unlink()
+
 
 def _cut(file: Path, last_step: int) -> None:
     """Leave out of an event file what comes after a step, and what a process that was killed left half-written."""
@@ -78,7 +101,7 @@ def _cut(file: Path, last_step: int) -> None:
 
 
 def _hyperparameters(config: Content) -> dict[str, float | str]:
-    """Return the values of the configuration by their dotted keys, as TensorBoard takes them; without the figures.
+    """Return the values of the configuration by their dotted keys, as TensorBoard takes them; without those of figures and evaluation.
 
     Of one key they have one type, whatever the run, or TensorBoard would hide some of the runs. So the schemas decide:
     where they want a number, what is none, like null, is left out; all else is text.
@@ -86,7 +109,7 @@ def _hyperparameters(config: Content) -> dict[str, float | str]:
     numbers = number_keys()
     values: dict[str, float | str] = {}
     for key, value in leaves(config, into_lists=False):
-        if key.startswith("figures."):
+        if key.startswith(("figures.", "evaluation.")):
             continue
         if key not in numbers:
             values[key] = "null" if value is None else str(value)

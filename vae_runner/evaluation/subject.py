@@ -1,0 +1,113 @@
+"""A trained autoencoder and its dataset, as metrics see them: images are encoded once, whatever asks for them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from vae_runner.datasets.binarization import encoded_training_images
+from vae_runner.datasets.dataset import Dataset, Split
+from vae_runner.distributions.base import Distribution
+from vae_runner.errors import UserError
+from vae_runner.evaluation.embeddings import Parameters, posterior_of
+from vae_runner.evaluation.schema import EvaluationConfig
+from vae_runner.models.autoencoder import Autoencoder
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Some images of a split, and the parameters of their posteriors."""
+
+    split: Split
+    parameters: Parameters  # each [n, …], with the posterior's mean among them
+
+    @property
+    def mean(self) -> NDArray[np.float32]:
+        """Return the embeddings, `[n, latent]`."""
+        return self.parameters["mean"]
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Return the classes, `[n]`; refuse images without."""
+        if self.split.labels is None:
+            raise UserError("the images have no labels: a dataset with classes has them, or dataset.labels=folders")
+        return self.split.labels
+
+    def first(self, count: int) -> "Encoded":
+        """Return the first `count` of these images."""
+        return Encoded(self.split.first(count), {name: values[:count] for name, values in self.parameters.items()})
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the autoencoder was trained, as far as it matters for what is said of it."""
+
+    loss: Mapping[str, object]  # the keys of its loss
+    reconstruction_weight: float | None  # the effective one; None where the likelihood is a density
+    epochs: int
+    history: Sequence[Mapping[str, float]] = ()  # a row for each epoch
+
+
+class Subject:
+    """What is evaluated: an autoencoder that was trained on a dataset, under the keys of an evaluation.
+
+    Of a split, so many images are taken in an order that `seed` decides, which begins with those of a smaller number.
+    """
+
+    def __init__(
+        self, autoencoder: Autoencoder, dataset: Dataset, config: EvaluationConfig, training: Training
+    ) -> None:
+        self.autoencoder, self.dataset, self.config, self.training = autoencoder, dataset, config, training
+        self.found: Mapping[str, float] = {}  # what other metrics have found so far
+        self._encoded: dict[str, Encoded] = {}
+
+    @cached_property
+    def _splits(self) -> dict[str, Split]:
+        """Return the images as an encoder is given them: binary draws of training images, where each step draws them."""
+        splits = {"train": encoded_training_images(self.dataset), "test": self.dataset.test}
+        if self.dataset.grid is not None:
+            splits["grid"] = self.dataset.grid
+        return splits
+
+    def labels_of(self, split: Split) -> NDArray[np.int64] | None:
+        """Return the classes of images, where the networks or the prior depend on them."""
+        return split.labels if self.autoencoder.classes else None
+
+    def posterior(self, encoded: Encoded) -> Distribution:
+        """Return q(z|x) of images that are encoded."""
+        tensors = {name: tf.constant(values) for name, values in encoded.parameters.items()}
+        return self.autoencoder.posterior.distribution(tensors)
+
+    def with_factors(self, count: int) -> Encoded:
+        """Return at most `count` images of the full grid of factors, encoded; of the test split where there is no grid.
+
+        Raises:
+            UserError: the images have no factors.
+        """
+        if not self.dataset.factor_names:
+            raise UserError(
+                "disentanglement is measured with known factors, and the images have none: dataset=sprites and dsprites "
+                "have, and a folder with dataset.factors=FILE.csv; without, evaluation=structure and probes say much"
+            )
+        return self.encoded("grid" if self.dataset.grid is not None else "test", count)
+
+    def images(self, name: str, count: int) -> Split:
+        """Return at most `count` images of `train`, `test` or the `grid` of factors, in memory."""
+        split = self._splits[name]
+        order = np.random.default_rng(self.config.seed).permutation(len(split))[:count]
+        chosen = np.sort(order)  # Files are read in their order.
+        read = split.select(chosen)
+        return replace(read, images=np.asarray(read.images)).select(np.searchsorted(chosen, order))
+
+    def encoded(self, name: str, count: int) -> Encoded:
+        """Return at most `count` images of a split, encoded: those that are so already are not encoded again."""
+        there = self._encoded.get(name)
+        most = min(count, len(self._splits[name]))
+        if there is None or len(there.split) < most:
+            split = self.images(name, most)
+            parameters = posterior_of(self.autoencoder, split.images, self.labels_of(split))
+            there = self._encoded[name] = Encoded(split, parameters)
+        return there.first(most)

@@ -1,0 +1,70 @@
+"""Where the results of an evaluation go: `evaluation/` of the run's directory, and the terminal."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from vae_runner.config.keys import Content
+from vae_runner.evaluation.diagnosis import diagnosed
+from vae_runner.evaluation.evaluate import Metric, Report, measured
+from vae_runner.evaluation.subject import Subject
+from vae_runner.figures.evaluation import figures_of
+from vae_runner.runtime.console import console, plain
+from vae_runner.storage.run_directory import RunDirectory
+
+Entries = Mapping[str, Content]  # of metrics in metrics.json, by name
+
+
+def measure(
+    subject: Subject, metrics: Sequence[Metric], directory: RunDirectory, digest: str, kept: Entries
+) -> Entries:
+    """Measure metrics, one after the other, and keep each in the run's directory; return all entries, with those `kept`.
+
+    `digest` is that of the weights. An interruption loses the metric under way only.
+    """
+    for metric in metrics:
+        with _progress(metric.name.replace("_", " ")) as report:
+            result = measured(subject, metric, report)
+        for name, arrays in result.found.arrays.items():
+            directory.save_arrays(name, arrays)
+        for name, figure in figures_of(result.found.arrays):
+            directory.save_evaluation_figure(figure, name)
+        kept = {**kept, metric.name: result.content}
+        directory.save_evaluation(kept, digest)
+    return kept
+
+
+def scalars(entries: Entries) -> dict[str, float]:
+    """Return all values of metrics, by name."""
+    return {name: value for entry in entries.values() for name, value in entry.get("values", {}).items()}
+
+
+def show(entries: Entries, metrics: Sequence[Metric]) -> None:
+    """Print a table of what metrics have found, what kept the others from being measured, and a diagnosis."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for justify in ("left", "left", "right", "left"):
+        table.add_column(justify=justify, overflow="fold")
+    notes, group = [], ""
+    for metric in metrics:
+        entry = entries[metric.name]
+        for name, value in entry.get("values", {}).items():
+            error = entry["standard_errors"].get(name)
+            heading, group = metric.group if metric.group != group else "", metric.group
+            table.add_row(heading, plain(name), f"{value:.4g}", "" if error is None else f"± {error:.2g}")
+        notes += [f"{metric.name}: not measured: {entry['refused']}"] if "refused" in entry else entry["notes"]
+    console.print(table)
+    for note in (*dict.fromkeys(notes), *diagnosed(scalars(entries))):
+        console.print(plain(note), soft_wrap=True)
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Report]:
+    """Show a bar on a terminal; yield what moves it: the fraction that is done."""
+    with Progress(
+        TextColumn(what), BarColumn(bar_width=None), TimeRemainingColumn(), TextColumn("left"),
+        console=console, disable=not console.is_terminal, transient=True, expand=True,
+    ) as bar:  # fmt: skip
+        task = bar.add_task("", total=1)
+        yield lambda done: bar.update(task, completed=done)
