@@ -128,6 +128,12 @@ STORIES = {
         Step("vae-run dataset=NAME --cfg job -p dataset"),
         Step("vae-run dataset=cartoon latent=200", SHORT),
         Step("vae-run dataset=folder dataset.root=~/photos dataset.image_size=64", SHORT),
+        Step("vae-run dataset=sprites method=beta_vae", FEW),
+        Step("vae-run dataset=sprites --cfg job -p dataset"),
+        Step(
+            "vae-run dataset=sprites 'dataset.shapes=[square]' dataset.scales=1 dataset.orientations=1 method=beta_vae",
+            FEW,
+        ),
         Step(
             "vae-run dataset=folder dataset.root=~/photos 'dataset.image_size=[96,128]' dataset.channels=1 "
             "dataset.labels=folders",
