@@ -78,6 +78,7 @@ class FolderConfig(DatasetConfig):
     background: Mixed[str | list[int]] = "white"  # a colour name, "#rrggbb", or [r, g, b]
     crop: bool = False
     labels: str | None = key(None, choices=("folders",))
+    factors: str | None = None
     test_fraction: float = key(0.1, above=0, below=1, unit="of all images")
     on_error: str = key("stop", choices=("stop", "skip"))
 
@@ -163,7 +164,7 @@ COMPONENTS = (
         "folder",
         "vae_runner.datasets.folder.load",
         FolderConfig,
-        f"{SHOWN} channels labels background",
+        f"{SHOWN} channels labels factors background",
         gives=LABELS,  # with labels=folders: see `Config.check`
     ),
 )
