@@ -80,6 +80,26 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "resume": None,
         "trust": [],
     },
+    "dataset=sprites": {
+        "latent": 10,
+        "epochs": 20,
+        "dataset._target_": "vae_runner.datasets.sprites.load",
+        "dataset.image_size": 32,
+        "dataset.shapes": ["heart", "arrow", "drop"],
+        "dataset.scales": 4,
+        "dataset.orientations": 16,
+        "dataset.orientation_range": 360.0,
+        "dataset.positions_x": 16,
+        "dataset.positions_y": 16,
+        "dataset.limit": None,
+        "dataset.validation_fraction": 0.0,
+        "dataset.binarize": "none",
+        "dataset.augment.flip": False,
+        "dataset.augment.shift": 0,
+        "dataset.augment.crop": 0.0,
+        "dataset.augment.brightness": 0.0,
+        "dataset.test_fraction": 0.1,
+    },
     "dataset=cartoon": {
         "latent": 200,
         "epochs": 50,
@@ -99,6 +119,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "dataset.background": "white",
         "dataset.crop": False,
         "dataset.labels": None,
+        "dataset.factors": None,
         "dataset.test_fraction": 0.1,
         "dataset.on_error": "stop",
         "dataset.variant": "10k",
@@ -155,6 +176,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "dataset.background": "white",
         "dataset.crop": False,
         "dataset.labels": None,
+        "dataset.factors": None,
         "dataset.test_fraction": 0.1,
         "dataset.on_error": "stop",
     },
@@ -1031,6 +1053,15 @@ BOUNDS = {
             **{key: {"dataset.image_size": "[8, 1024]"} for key in ("fashion", "mnist")},
             **{key: {"dataset.test_fraction": "(0.0, 1.0)"} for key in ("cartoon", "folder")},
             "digits": {"dataset.image_size": "[8, 1024]", "dataset.test_fraction": "(0.0, 1.0)"},
+            "sprites": {
+                "dataset.image_size": "[8, 256]",
+                "dataset.scales": "[1, 32]",
+                "dataset.orientations": "[1, 360]",
+                "dataset.orientation_range": "(0.0, 360.0]",
+                "dataset.positions_x": "[1, 128]",
+                "dataset.positions_y": "[1, 128]",
+                "dataset.test_fraction": "(0.0, 1.0)",
+            },
         }.items()
     },
     "model=conv": {
@@ -1156,7 +1187,7 @@ ACTIVATIONS = ("leaky_relu", "relu", "elu", "selu", "gelu", "silu", "softplus", 
 # Which words, or few numbers, a key may have.
 BINARIZE = {"dataset.binarize": ("none", "threshold", "dynamic", "static")}
 CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
-    **{f"dataset={name}": BINARIZE for name in ("digits", "fashion", "mnist")},
+    **{f"dataset={name}": BINARIZE for name in ("digits", "fashion", "mnist", "sprites")},
     **{f"sweep={name}": {"sweep.unfit": ("refuse", "skip")} for name in ("new", "resume")},
     "dataset=folder": {
         **BINARIZE,

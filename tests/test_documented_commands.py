@@ -128,6 +128,13 @@ STORIES = {
         Step("vae-run dataset=NAME --cfg job -p dataset"),
         Step("vae-run dataset=cartoon latent=200", SHORT),
         Step("vae-run dataset=folder dataset.root=~/photos dataset.image_size=64", SHORT),
+        Step("vae-run dataset=folder dataset.root=~/photos dataset.factors=~/photos.csv", SHORT),
+        Step("vae-run dataset=sprites method=beta_vae", FEW),
+        Step("vae-run dataset=sprites --cfg job -p dataset"),
+        Step(
+            "vae-run dataset=sprites 'dataset.shapes=[square]' dataset.scales=1 dataset.orientations=1 method=beta_vae",
+            FEW,
+        ),
         Step(
             "vae-run dataset=folder dataset.root=~/photos 'dataset.image_size=[96,128]' dataset.channels=1 "
             "dataset.labels=folders",
@@ -278,6 +285,9 @@ def home(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder = home / "photos" / ("garden" if number % 2 else "sea")
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(photo, folder)
+    photos = sorted((home / "photos").rglob("*.png"))
+    lines = [f"{photo.relative_to(home / 'photos')},{number % 3},red" for number, photo in enumerate(photos)]
+    (home / "photos.csv").write_text("\n".join(["file,size,colour", *lines]))
     (home / "data").mkdir()
     for name, folder_name in (("fashion", "fashion-mnist"), ("mnist", "mnist"), ("cartoonset10k", "cartoonset")):
         (home / "data" / name).symlink_to(real_data / folder_name)

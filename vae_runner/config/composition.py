@@ -15,7 +15,7 @@ from vae_runner.config.keys import Content
 
 COMMAND_KEYS = ("resume", "trust", "sweep")  # what a command is to do, and no part of the run that it does
 FOLDER_KEYS = ("data_dir", "dataset.data_dir", "dataset.root", "init_from")
-FILE_KEYS = ("loss.perceptual_model",)
+FILE_KEYS = ("loss.perceptual_model", "dataset.factors")
 
 
 def of_the_run(config: DictConfig) -> DictConfig:

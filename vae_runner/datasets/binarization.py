@@ -49,6 +49,7 @@ def build_dataset(part: Built | Mapping[str, object]) -> Dataset:
         train=dataset.train if how == "dynamic" else _binary(dataset.train, how, 0),
         test=_binary(dataset.test, how, 1),
         validation=None if dataset.validation is None else _binary(dataset.validation, how, 2),
+        grid=None if dataset.grid is None else _binary(dataset.grid, how, 3),
         binarize=how,
     )
 
@@ -111,7 +112,7 @@ class BinaryImages:
 def _binary(split: Split, how: str, number: int) -> Split:
     """Return a split in black and white: an array in memory becomes another one, other images are binarised when read.
 
-    `number` is the split's: 0 for training, 1 for test, 2 for validation images.
+    `number` is the split's: 0 for training, 1 for test, 2 for validation images, 3 for the grid of factors.
     """
 
     def draw(images: NDArray[np.uint8], places: NDArray[np.int64]) -> NDArray[np.uint8]:

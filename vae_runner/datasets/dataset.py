@@ -22,6 +22,7 @@ CHUNK_BYTES = 64 << 20  # of images that are read at once to be averaged
 SAMPLE_IMAGES, SAMPLE_BYTES = 4096, 64 << 20  # the most that is read to recognise images without digests
 
 Labels = NDArray[np.int64]
+Factors = NDArray[np.int64]
 Fingerprint = dict[str, dict[str, int | str]]  # by split: "images", their number, and "content", a digest
 
 
@@ -43,17 +44,19 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class Split:
-    """Images, and their classes `[n]` where there are any."""
+    """Images, and where there are any their classes `[n]`, and the values of their factors `[n, factors]`, from 0."""
 
     images: Images
     labels: Labels | None = None
+    factors: Factors | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
     def select(self, key: slice | NDArray[np.int64]) -> "Split":
         """Return a split of some of the images, chosen as NumPy's indexing does."""
-        return Split(self.images[key], None if self.labels is None else self.labels[key])
+        labels = None if self.labels is None else self.labels[key]
+        return Split(self.images[key], labels, None if self.factors is None else self.factors[key])
 
     def first(self, count: int) -> "Split":
         """Return a split of the first `count` images."""
@@ -62,7 +65,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The splits of a dataset, and the names of its classes (empty where it has none)."""
+    """The splits of a dataset, and the names of its classes and factors (empty where it has none)."""
 
     train: Split
     test: Split
@@ -70,6 +73,9 @@ class Dataset:
     label_names: Sequence[str] = ()
     binarize: str = "none"  # how they were made black and white; "dynamic": each step draws the training images
     augment: AugmentConfig | None = None  # how each step changes the training images
+    factor_names: Sequence[str] = ()
+    factor_sizes: Sequence[int] = ()  # how many values each has
+    grid: Split | None = None  # each combination of factors once, the last factor fastest: the splits' images together
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -210,11 +216,34 @@ def check_dataset(dataset: Dataset) -> None:
             )
         if split.labels is not None and len(split.labels) != len(split):
             raise UserError(f"the dataset has {len(split)} {name} images and {len(split.labels)} labels of them")
+    check_factors(dataset)
     height, width, channels = dataset.image_shape
     if min(height, width) < 8 or channels not in (1, 3):
         raise UserError(
             f"the dataset's images are {height}×{width}×{channels}: they must be at least 8×8, with 1 or 3 channels"
         )
+
+
+def check_factors(dataset: Dataset) -> None:
+    """Refuse factors without a name and a size each, of some images only, or with values that their sizes exclude."""
+    sizes = np.array(dataset.factor_sizes, np.int64)
+    if len(sizes) != len(dataset.factor_names):
+        raise UserError(f"the dataset has {len(dataset.factor_names)} names of factors, and sizes of {len(sizes)}")
+    for name, split in dataset.splits.items():
+        factors = split.factors
+        if (factors is None) != (len(sizes) == 0):
+            raise UserError(
+                f"the dataset has factors {list(dataset.factor_names)}: its {name} images need them, or none"
+            )
+        if factors is None:
+            continue
+        if factors.shape != (len(split), len(sizes)) or not np.issubdtype(factors.dtype, np.integer):
+            raise UserError(
+                f"the factors of the dataset's {name} images are {factors.dtype} of shape {factors.shape}: "
+                f"they must be integers, ({len(split)}, {len(sizes)})"
+            )
+        if (factors < 0).any() or (factors >= sizes).any():
+            raise UserError(f"the dataset's {name} images have values of factors below 0, or not below their sizes")
 
 
 def check_labels(dataset: Dataset) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from vae_runner.datasets.dataset import Dataset, Labels, Split, fixed_order, log_limit, split_sizes
+from vae_runner.datasets.io.factor_table import read_factors
 from vae_runner.datasets.io.image_files import find_images, given_splits
 from vae_runner.datasets.io.prepared import prepare
 from vae_runner.datasets.io.preprocessing import Preprocessing
@@ -26,6 +27,7 @@ def load(
     background: str | Sequence[int] = "white",
     crop: bool = False,
     labels: str | None = None,
+    factors: str | None = None,
     limit: int | None = None,
     test_fraction: float = 0.1,
     validation_fraction: float = 0.0,
@@ -35,10 +37,11 @@ def load(
 
     In a fixed random order, the first files are the test split, unless `root` has folders of splits; the next are the
     validation split, unless it has a folder. The array is prepared in the order test, validation, training, so that
-    each split is a contiguous piece of it.
+    each split is a contiguous piece of it. `factors` is a CSV of the factors of all images.
 
     Raises:
-        UserError: the folder is missing, unreadable or holds no image; an image is broken; the disk has no room.
+        UserError: the folder is missing, unreadable or holds no image; an image is broken; the disk has no room;
+            `factors` are not those of the images.
     """
     if root is None:
         raise UserError("dataset.root is not given: say which folder the images are in (dataset.root=~/photos)")
@@ -53,16 +56,30 @@ def load(
     chosen = {name: files[:limit] for name, files in splits.items()}
     files = [file for part in chosen.values() for file in part]
     names, classes = _classes(folder, files, splits, bool(given)) if labels == "folders" else ((), None)
+    known = [file for part in splits.values() for file in part] if factors else []
+    table = read_factors(Path(factors).expanduser(), folder, known) if factors else None
     images, kept = prepare(files, preprocessing, Path(data_dir).expanduser(), on_error)
 
-    prepared = Split(images, None if classes is None else classes[kept])
+    places = {file: place for place, file in enumerate(known)}
+    prepared = Split(
+        images,
+        None if classes is None else classes[kept],
+        None if table is None else table.factors[[places[files[index]] for index in kept]],
+    )
     ends = np.searchsorted(kept, np.cumsum([len(part) for part in chosen.values()]))  # Broken images were skipped.
     parts: dict[str, Split] = {}
     for name, start, end in zip(chosen, [0, *ends[:-1]], ends, strict=True):
         if chosen[name] and start == end:
             raise UserError(f"{root}: no {name} image is left: every one of them was broken and skipped")
         parts[name] = prepared.select(slice(start, end))
-    return Dataset(parts["training"], parts["test"], parts["validation"] if len(parts["validation"]) else None, names)
+    return Dataset(
+        parts["training"],
+        parts["test"],
+        parts["validation"] if len(parts["validation"]) else None,
+        names,
+        factor_names=table.names if table else (),
+        factor_sizes=table.sizes if table else (),
+    )
 
 
 def _split(

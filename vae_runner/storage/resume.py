@@ -22,6 +22,7 @@ from vae_runner.storage.stored_run import StoredRun
 MAY_CHANGE = (
     *("epochs", "early_stopping", "checkpoint", "figures", "evaluation", "hardware"),
     *("data_dir", "dataset.data_dir", "dataset.root", "dataset.url"),  # where the images are, which are compared
+    "dataset.factors",  # which training does not use
 )
 
 REPEATABLE = ("figures", "evaluation")  # what a finished run can be asked for again, if it is other than before
