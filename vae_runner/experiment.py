@@ -23,7 +23,8 @@ from vae_runner.datasets.binarization import build_dataset
 from vae_runner.datasets.dataset import Dataset, Split, check_labels, data_changes, mean_image
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.errors import DAMAGED, UserError, did_you_mean, first_line
-from vae_runner.evaluation.subject import Subject
+from vae_runner.evaluation.schema import EvaluationConfig
+from vae_runner.evaluation.subject import Subject, Training
 from vae_runner.figures.trained import Trained
 from vae_runner.likelihoods.base import check_levels
 from vae_runner.losses.base import AUTOENCODER, Loss, check_densities
@@ -81,7 +82,8 @@ class Experiment:
 
     def subject(self) -> Subject:
         """Return what metrics may look at."""
-        return Subject(self.fused, self.dataset, self.config.evaluation)
+        training = training_of(self.config, self.autoencoder, self.trainer.history)
+        return Subject(self.fused, self.dataset, self.config.evaluation, training)
 
 
 def build_experiment(
@@ -282,6 +284,15 @@ def _view(autoencoder: Autoencoder, config: Config, machine: Hardware) -> Autoen
     return replace(autoencoder, encoder=encoder, decoder=decoder)
 
 
+def training_of(config: Config, autoencoder: Autoencoder, history: Sequence[Mapping[str, float]]) -> Training:
+    """Return how an autoencoder was trained, as far as it matters for what is said of it."""
+    keys, weight = keys_of(config.loss), None
+    if autoencoder.likelihood.measure is None:
+        weight = keys.get("reconstruction_weight")
+        weight = autoencoder.likelihood.weight if weight is None else weight
+    return Training(keys, weight, config.epochs, history)
+
+
 def load(directory: StoredRun, trust: Sequence[str] = ()) -> Autoencoder:
     """Return the trained autoencoder of a run, rebuilt from its configuration.
 
@@ -307,6 +318,15 @@ def load(directory: StoredRun, trust: Sequence[str] = ()) -> Autoencoder:
             raise UserError(f"{directory.path}/models/weights.npz: {mismatch}: {DAMAGED}")
     variables.assign(weights)
     return autoencoder
+
+
+def subject_of(
+    directory: StoredRun, config: EvaluationConfig, trust: Sequence[str] = (), **moved: str | None
+) -> Subject:
+    """Return what metrics may look at of a stored run: its autoencoder, and its images as `load_dataset` has them."""
+    autoencoder, dataset = load(directory, trust), load_dataset(directory, trust, **moved)
+    stored = Config.of(_stored_configuration(directory, trust, (*AUTOENCODER_PARTS, "dataset")))
+    return Subject(autoencoder, dataset, config, training_of(stored, autoencoder, directory.history))
 
 
 def load_dataset(directory: StoredRun, trust: Sequence[str] = (), **moved: str | None) -> Dataset:

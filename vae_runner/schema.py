@@ -127,7 +127,19 @@ class CommandConfig(Config):
     sweep: SweepConfig = field(default_factory=SweepConfig)
 
 
-ROOMS = (datasets, models, posteriors, priors, likelihoods, losses, acceleration, training, runtime, figures, evaluation)
+ROOMS = (
+    datasets,
+    models,
+    posteriors,
+    priors,
+    likelihoods,
+    losses,
+    acceleration,
+    training,
+    runtime,
+    figures,
+    evaluation,
+)
 register(
     *(component for room in ROOMS for component in room.COMPONENTS),
     Component("sweep", "new", None, SweepConfig, "dir metric unfit"),

@@ -154,7 +154,7 @@ class Session:
             self.directory.save_arrays(name, arrays)
 
     def evaluate(self, experiment: Experiment) -> None:
-        """Measure what `evaluation` names of the trained model; keep the results in the run's directory, and show them."""
+        """Measure what `evaluation` names of the trained model; keep the results in the directory, and show them."""
         metrics = metrics_of(self.config.evaluation)
         if metrics:
             digest = self.directory.weights_digest

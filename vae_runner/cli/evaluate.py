@@ -4,17 +4,20 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from vae_runner.config.composition import content_of
+from vae_runner.config.fingerprint import fingerprint
 from vae_runner.errors import Interrupted, UserError
-from vae_runner.evaluation.evaluate import settings_of
-from vae_runner.evaluation.metrics import METRICS
+from vae_runner.evaluation.evaluate import Found, Result, settings_of, versions
+from vae_runner.evaluation.metrics import metrics_of
 from vae_runner.evaluation.schema import EvaluationConfig
-from vae_runner.evaluation.subject import Subject
-from vae_runner.experiment import load, load_dataset
+from vae_runner.evaluation.udr import udr
+from vae_runner.experiment import subject_of
 from vae_runner.runtime.console import console, plain
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.storage.stored_run import StoredRun
 from vae_runner.sweeps.directory import SweepDirectory
-from vae_runner.trackers.evaluation import measure, scalars, show
+from vae_runner.sweeps.report import Report
+from vae_runner.trackers.evaluation import Entries, measure, scalars, show
 from vae_runner.trackers.tensorboard import write_evaluation
 
 
@@ -31,32 +34,61 @@ def evaluate(
         Interrupted: a stop was requested; what has been measured is kept.
     """
     sweep = SweepDirectory(path)
-    runs = [run.path for run in sweep.runs if run.status == "finished"] if sweep.exists else [path]
+    runs = (
+        [StoredRun(run.path) for run in sweep.runs if run.status == "finished"] if sweep.exists else [StoredRun(path)]
+    )
     if not runs:
         raise UserError(f"{path} is a sweep without a finished run: wait for one, or resume it")
     try:
         for run in runs:
             if sweep.exists:
-                console.print(plain(run), soft_wrap=True)
-            _evaluate(StoredRun.open_finished(run), config, trust, moved, again=again)
+                console.print(plain(run.path), soft_wrap=True)
+            _evaluate(StoredRun.open_finished(run.path), config, trust, moved, again=again)
     except Interrupted as interrupt:
         raise Interrupted(
             interrupt.signal_number, "interrupted: what has been measured is kept; the same command measures the rest"
         ) from interrupt
+    if sweep.exists:
+        if "disentanglement" in config.metrics:
+            _compare_seeds(runs)
+        Report(sweep).write()
+
+
+def _compare_seeds(runs: Sequence[StoredRun]) -> None:
+    """Measure and print how much the codes of runs that differ in their seeds alone resemble each other."""
+    by_configuration: dict[str, list[StoredRun]] = {}
+    for run in runs:
+        by_configuration.setdefault(fingerprint(content_of(run.config), without=["seed"]), []).append(run)
+    for alike in by_configuration.values():
+        if len(alike) < 2:
+            continue
+        codes = [run.embeddings[0] for run in alike]
+        kl = [run.load_arrays("kl_by_dimension")["kl"] for run in alike if run.arrays_file("kl_by_dimension").exists()]
+        try:
+            by = {name: udr(codes, kl if len(kl) == len(codes) else None, by=name) for name in ("lasso", "spearman")}
+        except UserError as error:
+            console.print(plain(f"udr: not measured: {error}"), soft_wrap=True)
+            continue
+        for number, run in enumerate(alike):
+            values = {f"udr[{name}]": float(of_runs.scores[number]) for name, of_runs in by.items()}
+            how = {"runs": [other.path.name for other in alike], "split": "test", "code": "mean"}
+            entry = Result(Found(values, how=how), {}).content
+            RunDirectory(run.path).save_evaluation({**run.evaluation, "udr": entry}, run.weights_digest, versions())
+            console.print(plain(f"{run.path}: " + ", ".join(f"{n} {v:.3f}" for n, v in values.items())), soft_wrap=True)
 
 
 def _evaluate(
     stored: StoredRun, config: EvaluationConfig, trust: Sequence[str], moved: Mapping[str, str | None], *, again: bool
 ) -> None:
-    wanted = [metric for metric in METRICS if metric.group in config.metrics]
-    kept = stored.evaluation
+    wanted = metrics_of(config)
+    kept: Entries = stored.evaluation
     left = [m for m in wanted if again or kept.get(m.name, {}).get("settings") != settings_of(m, config)]
     if left:
         directory = RunDirectory(stored.path)
         folder = directory.evaluation_file.parent
         if not os.access(folder, os.W_OK):
             raise UserError(f"{folder} cannot be written, where the results are kept: mend its permissions")
-        subject = Subject(load(stored, trust), load_dataset(stored, trust, **moved), config)
+        subject = subject_of(stored, config, trust, **moved)
         kept = measure(subject, left, directory, stored.weights_digest, kept)
         write_evaluation(stored.tensorboard, stored.info["step"], scalars(kept))
     show(kept, wanted)

@@ -37,4 +37,3 @@ def evaluation_config(overrides: Sequence[str]) -> EvaluationConfig:
         raise UserError(refusals.explain(error)) from error
     check(config)
     return Config.of(config).evaluation
-

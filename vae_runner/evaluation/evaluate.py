@@ -1,7 +1,7 @@
 """One metric after the other: what each has found, or what keeps it from being measured."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 
@@ -25,7 +25,8 @@ class Found:
     standard_errors: Mapping[str, float] = field(default_factory=dict)  # of some of the values
     notes: Sequence[str] = ()  # sentences that a reader of the values needs
     how: Mapping[str, object] = field(default_factory=dict)  # how many images, of which split, …
-    arrays: Mapping[str, Mapping[str, NDArray[np.generic]]] = field(default_factory=dict)  # to be kept, and drawn
+    arrays: Mapping[str, Mapping[str, NDArray[np.generic]]] = field(default_factory=dict)  # to be kept, by file
+    pictured: Mapping[str, object] = field(default_factory=dict)  # what pictures are drawn of, by their names
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,7 @@ class Result:
         entry: Content = {"settings": self.settings, "seconds": round(self.seconds, 2)}
         if self.refusal:
             return {"refused": self.refusal, **entry}
-        found = asdict(self.found)
-        del found["arrays"]
+        found = {name: getattr(self.found, name) for name in ("values", "standard_errors", "notes", "how")}
         return {**found, **entry}
 
 
@@ -76,7 +76,9 @@ def measured(subject: Subject, metric: Metric, report: Report) -> Result:
         found, refusal = metric.measure(subject, report), ""
         broken = [name for name, value in found.values.items() if not np.isfinite(value)]
         if broken:
-            refusal = f"{broken[0]} is {found.values[broken[0]]}: the weights, or what they make of images, are no numbers"
+            refusal = (
+                f"{broken[0]} is {found.values[broken[0]]}: the weights, or what they make of images, are no numbers"
+            )
     except UserError as error:
         found, refusal = Found({}), str(error)
     return Result(found, settings, refusal, time.perf_counter() - start)

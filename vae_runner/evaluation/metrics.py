@@ -1,4 +1,4 @@
-"""Every metric of an evaluation: what it is fed with from a trained model and its images, and what its values are called.
+"""Every metric of an evaluation: what it is fed with from a trained model and its images, and its values' names.
 
 The metrics themselves are functions of arrays, a file each. Here they are given codes, images or features, and it is
 said of how many images, of which split, and of which code.
@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from vae_runner.datasets.dataset import Images
 from vae_runner.distributions.divergence import kl_by_dimension
 from vae_runner.distributions.gaussian import DiagonalGaussian, StandardNormal
 from vae_runner.errors import UserError
@@ -28,7 +29,13 @@ from vae_runner.evaluation.frechet import frechet_distance
 from vae_runner.evaluation.irs import irs
 from vae_runner.evaluation.kernel_distance import kernel_distance
 from vae_runner.evaluation.labelled_codes import random_code
-from vae_runner.evaluation.likelihood import Bounds, bits_per_dimension, log_likelihood, standard_error, with_fitted_sigma
+from vae_runner.evaluation.likelihood import (
+    Bounds,
+    bits_per_dimension,
+    log_likelihood,
+    standard_error,
+    with_fitted_sigma,
+)
 from vae_runner.evaluation.memorization import closest_to_training, memorization
 from vae_runner.evaluation.mig import mig
 from vae_runner.evaluation.modularity import modularity
@@ -111,8 +118,9 @@ def ais(subject: Subject, report: Report) -> Found:
 def kl(subject: Subject, report: Report) -> Found:
     """Return the KL divergence of each dimension, and how many dimensions are active."""
     test = subject.encoded("test", subject.config.structure.images)
-    variances = structure.variance_of_means(test.mean)
-    values = {"active_units": float(structure.active_units(test.mean)), "latent": float(variances.size)}
+    means = np.asarray(test.mean, np.float64)
+    variances = structure.variance_of_means(means)
+    values = {"active_units": float(structure.active_units(means)), "latent": float(variances.size)}
     how = {"n": len(test.split), "split": "test", "code": "mean", "active": f"variance > {structure.ACTIVE_VARIANCE}"}
     by_dimension = _kl_by_dimension(subject, test)
     if by_dimension is None:
@@ -120,7 +128,7 @@ def kl(subject: Subject, report: Report) -> Found:
         return Found(values, notes=[note], how=how)
     values = {"kl": float(by_dimension.sum()), **values}
     arrays = {"kl_by_dimension": {"kl": by_dimension, "variance_of_means": variances}}
-    return Found(values, how=how, arrays=arrays)
+    return Found(values, how=how, arrays=arrays, pictured=arrays)
 
 
 def surgery(subject: Subject, report: Report) -> Found:
@@ -135,8 +143,8 @@ def surgery(subject: Subject, report: Report) -> Found:
     notes = []
     if found.is_saturated:
         notes.append(
-            f"The mutual information is near log n = {found.log_n:.2f}, its bound: read it as “at least”, and the total "
-            "correlation as “at most”, or give more evaluation.structure.images"
+            f"The mutual information is near log n = {found.log_n:.2f}, its bound: read it as a lower bound, and the "
+            "total correlation as an upper one, or give more evaluation.structure.images"
         )
     how = {"n": len(test.split), "draws": found.samples, "split": "test", "code": "sampled"}
     return Found(values, {"mutual_information": found.standard_error}, notes, how)
@@ -145,8 +153,9 @@ def surgery(subject: Subject, report: Report) -> Found:
 def gaussian_total_correlation(subject: Subject, report: Report) -> Found:
     """Return the total correlation of a Gaussian with the codes' covariance, of means and of draws."""
     test = subject.encoded("test", subject.config.structure.images)
-    moving = structure.variance_of_means(test.mean) > 0
-    values = {"gaussian_total_correlation[mean]": structure.gaussian_total_correlation(test.mean[:, moving])}
+    means = np.asarray(test.mean, np.float64)
+    moving = structure.variance_of_means(means) > 0
+    values = {"gaussian_total_correlation[mean]": structure.gaussian_total_correlation(means[:, moving])}
     draws = subject.posterior(test).sample(_noise(subject, len(test.split)))
     values["gaussian_total_correlation[sampled]"] = structure.gaussian_total_correlation(np.asarray(draws))
     return Found(values, how={"n": len(test.split), "split": "test"})
@@ -169,7 +178,7 @@ def diagnosis(subject: Subject, report: Report) -> Found:
         cut = None
     evidence = Evidence(
         by_dimension,
-        structure.variance_of_means(test.mean),
+        structure.variance_of_means(np.asarray(test.mean, np.float64)),
         deviations=None if log_var is None else np.exp(np.asarray(log_var, np.float64) / 2).mean(axis=0),
         surgery=cut,
         log_likelihood=subject.found.get("log_likelihood"),
@@ -180,7 +189,7 @@ def diagnosis(subject: Subject, report: Report) -> Found:
         reconstruction_weight=training.reconstruction_weight,
         epochs=training.epochs,
     )
-    notes = [f"{of.name}: {of.explanation}. {of.advice[:1].upper()}{of.advice[1:]}." for of in diagnose(evidence)]
+    notes = [f"{of.name}: {of.explanation}. What to do: {of.advice}" for of in diagnose(evidence)]
     return Found({}, notes=notes, how={"n": len(test.split), "split": "test"})
 
 
@@ -247,8 +256,9 @@ def mig_score(subject: Subject, report: Report) -> Found:
     codes, factors, how = _factors(subject)
     found, chance = mig(codes, factors), mig(_random(codes), factors)
     values = {"mig": found.score, "mig[ceiling]": found.ceiling, "mig[random code]": chance.score}
-    information = np.maximum(found.mutual_information - found.bias, 0)
-    return Found(values, how=how, arrays={"mutual_information": {"matrix": information, **_names(subject)}})
+    information = found.mutual_information - found.bias
+    arrays = {"mutual_information": {"mutual_information": information, "entropy": found.entropy, **_names(subject)}}
+    return Found(values, how=how, arrays=arrays, pictured={"mutual_information": found})
 
 
 def dci_score(subject: Subject, report: Report) -> Found:
@@ -265,17 +275,22 @@ def dci_score(subject: Subject, report: Report) -> Found:
     if found.informativeness <= found.chance:
         notes.append("DCI: the trees learn nothing from z, so that its disentanglement and completeness mean nothing")
     how = {**how, **sizes, "predictor": "GradientBoostingClassifier"}
-    return Found(values, notes=notes, how=how, arrays={"dci": {"matrix": found.importance, **_names(subject)}})
+    arrays = {"dci": {"importance": found.importance, "accuracy": found.accuracy, **_names(subject)}}
+    return Found(values, notes=notes, how=how, arrays=arrays, pictured={"dci": found})
 
 
 def predicted_factor_scores(subject: Subject, report: Report) -> Found:
     """Return the scores of how well a fixed factor is told: FactorVAE's and β-VAE's."""
     codes, factors, how = _factors(subject)
-    values = {}
-    for number, (name, score) in enumerate((("factor_vae_score", factor_vae_score), ("beta_vae_score", beta_vae_score))):
-        found = score(codes, factors, seed=subject.config.seed)
-        values |= {name: found.score, f"{name}[chance]": found.chance}
-        report((number + 1) / 2)
+    by_votes = factor_vae_score(codes, factors, seed=subject.config.seed)
+    report(0.5)
+    by_regression = beta_vae_score(codes, factors, seed=subject.config.seed)
+    values = {
+        "factor_vae_score": by_votes.score,
+        "factor_vae_score[chance]": by_votes.chance,
+        "beta_vae_score": by_regression.score,
+        "beta_vae_score[chance]": by_regression.chance,
+    }
     return Found(values, how=how)
 
 
@@ -324,7 +339,7 @@ def _random(codes: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _two_thirds(codes: NDArray[np.float32]) -> tuple[int, int]:
-    """Return how many codes a predictor learns from and is tested on: 10,000 and 5,000, or as many in this proportion."""
+    """Return how many codes a predictor learns from and is tested on: 10,000 and 5,000, or fewer in this proportion."""
     test = min(len(codes) // 3, 5000)
     return min(len(codes) - test, 10_000), test
 
@@ -337,7 +352,7 @@ def probes(subject: Subject, report: Report) -> Found:
     config = subject.config.probes
     train, test = subject.encoded("train", config.train_images), subject.encoded("test", config.images)
     labels, test_labels = train.labels, test.labels
-    pixels, test_pixels = (np.reshape(of.split.images, (len(of.split), -1)) / np.float32(255) for of in (train, test))
+    pixels, test_pixels = (_flat(of.split.images) for of in (train, test))
     size = min(subject.autoencoder.latent, *pixels.shape)
     codes = {
         "": (train.mean, test.mean),
@@ -362,11 +377,16 @@ def probes(subject: Subject, report: Report) -> Found:
     return Found(values, notes=notes, how={"n_train": len(labels), "n": len(test_labels), "code": "mean"})
 
 
+def _flat(images: Images) -> NDArray[np.float32]:
+    """Return pixels in [0, 1], `[n, pixels]`."""
+    return np.reshape(np.asarray(images, np.float32) / 255, (len(images), -1))
+
+
 # --- samples ---------------------------------------------------------------------------------------------------------
 
 
 def sample_quality(subject: Subject, report: Report) -> Found:
-    """Return distances of samples and test images in a named feature space, beside those of training and test images."""
+    """Return distances of samples from test images in a named feature space, beside those of training images."""
     number = subject.config.samples.number
     space = _feature_space(subject, lambda done: report(0.6 * done))
     test = space(np.asarray(subject.images("test", number).images))
@@ -374,7 +394,8 @@ def sample_quality(subject: Subject, report: Report) -> Found:
     samples = space(to_pixels(_samples(subject, len(test))))
     count = min(len(samples), len(train), len(test))
     subset = max(min(count // 2, 1000), 2)
-    values, errors = {}, {}
+    values: dict[str, float] = {}
+    errors: dict[str, float] = {}
     for features, name in ((samples[:count], space.name), (train[:count], f"{space.name}, real")):
         distance = kernel_distance(features, test[:count], subset_size=subset, seed=subject.config.seed)
         near = precision_recall(features, test[:count])
@@ -390,7 +411,7 @@ def sample_quality(subject: Subject, report: Report) -> Found:
     notes = [f"[…, real]: {count:,} training images in place of samples, the floor that samples are to be read by"]
     if values[f"density[{space.name}]"] > OVER_CONCENTRATED:
         notes.append(
-            "The density is above 1.1: samples lie closer together than images do, as a blurry decoder's; it is no praise"
+            "The density is above 1.1: samples lie closer together than images, as a blurry decoder's; it is no praise"
         )
     how = {
         "n": count, "reference": "test", "features": space.name, "feature_dimensions": samples.shape[1],
@@ -406,14 +427,13 @@ def copies(subject: Subject, report: Report) -> Found:
     samples = to_pixels(_samples(subject, min(number, len(test))))
     found = memorization(samples, train, test, seed=subject.config.seed)
     near = closest_to_training(samples, train)
-    arrays = {
-        "nearest_neighbours": {
-            "samples": samples[near.samples], "neighbours": train[near.training_images], "distances": near.distances
-        }
+    pairs = {
+        "samples": samples[near.samples], "training_images": train[near.training_images], "distances": near.distances
     }  # fmt: skip
     how = {"n": len(samples), "of_either": found.images, "distance": "pixels", "without_memory": 0.5}
     errors = {"closer_to_training": found.null_standard_error}
-    return Found({"closer_to_training": found.share}, errors, how=how, arrays=arrays)
+    pictured = {"nearest_neighbours": pairs}
+    return Found({"closer_to_training": found.share}, errors, how=how, pictured=pictured)
 
 
 def _feature_space(subject: Subject, report: Report) -> FeatureSpace:
@@ -481,7 +501,7 @@ def is_due(config: EvaluationConfig, epoch: int) -> bool:
 
 
 def evaluated(subject: Subject) -> dict[str, float]:
-    """Return all values of the metrics that the configuration asks for, by name; what cannot be measured is left out."""
+    """Return the values of all metrics that the configuration asks for, without those that cannot be measured."""
     values: dict[str, float] = {}
     for metric in metrics_of(subject.config):
         values |= measured(subject, metric, lambda done: None).found.values

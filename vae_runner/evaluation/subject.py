@@ -66,7 +66,7 @@ class Subject:
 
     @cached_property
     def _splits(self) -> dict[str, Split]:
-        """Return the images as an encoder is given them: binary draws of training images, where each step draws them."""
+        """Return the images as an encoder is given them: where each step draws training images, one draw of each."""
         splits = {"train": encoded_training_images(self.dataset), "test": self.dataset.test}
         if self.dataset.grid is not None:
             splits["grid"] = self.dataset.grid
@@ -82,15 +82,15 @@ class Subject:
         return self.autoencoder.posterior.distribution(tensors)
 
     def with_factors(self, count: int) -> Encoded:
-        """Return at most `count` images of the full grid of factors, encoded; of the test split where there is no grid.
+        """Return at most `count` encoded images of the full grid of factors, or of the test split where there is none.
 
         Raises:
             UserError: the images have no factors.
         """
         if not self.dataset.factor_names:
             raise UserError(
-                "disentanglement is measured with known factors, and the images have none: dataset=sprites and dsprites "
-                "have, and a folder with dataset.factors=FILE.csv; without, evaluation=structure and probes say much"
+                "disentanglement is measured with known factors, and the images have none: dataset=sprites has, and a "
+                "folder with dataset.factors=FILE.csv; evaluation=structure and probes need none"
             )
         return self.encoded("grid" if self.dataset.grid is not None else "test", count)
 

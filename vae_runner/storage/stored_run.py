@@ -1,5 +1,6 @@
 """Reading a run's directory, which anyone may have written: it is data, intact and of this format, or it is refused."""
 
+import csv
 import hashlib
 import io
 import os
@@ -165,6 +166,16 @@ class StoredRun(RunPaths):
         stored = self._arrays(file)
         of_weights = stored.pop(OF_WEIGHTS, np.zeros(0))
         return stored if of_weights.shape == () and str(of_weights) == self.weights_digest else None
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """Return the rows of metrics.csv, one for each epoch."""
+        with self._intact(self.metrics_file):
+            lines = untrusted.read(self.metrics_file, untrusted.MAX_TEXT).decode(errors="replace").splitlines()
+            try:
+                return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(lines)]
+            except (ValueError, TypeError, csv.Error) as error:
+                raise DamagedError(str(error)) from error
 
     @property
     def evaluation(self) -> dict[str, JsonObject]:

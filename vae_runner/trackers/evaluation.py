@@ -7,8 +7,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from vae_runner.config.keys import Content
-from vae_runner.evaluation.diagnosis import diagnosed
-from vae_runner.evaluation.evaluate import Metric, Report, measured
+from vae_runner.evaluation.evaluate import Metric, Report, measured, versions
 from vae_runner.evaluation.subject import Subject
 from vae_runner.figures.evaluation import figures_of
 from vae_runner.runtime.console import console, plain
@@ -20,19 +19,21 @@ Entries = Mapping[str, Content]  # of metrics in metrics.json, by name
 def measure(
     subject: Subject, metrics: Sequence[Metric], directory: RunDirectory, digest: str, kept: Entries
 ) -> Entries:
-    """Measure metrics, one after the other, and keep each in the run's directory; return all entries, with those `kept`.
+    """Measure metrics, one after the other, and keep each in the run's directory; return these and the `kept` entries.
 
     `digest` is that of the weights. An interruption loses the metric under way only.
     """
+    subject.found = scalars(kept)
     for metric in metrics:
         with _progress(metric.name.replace("_", " ")) as report:
             result = measured(subject, metric, report)
         for name, arrays in result.found.arrays.items():
             directory.save_arrays(name, arrays)
-        for name, figure in figures_of(result.found.arrays):
+        for name, figure in figures_of(result.found.pictured, subject.dataset):
             directory.save_evaluation_figure(figure, name)
         kept = {**kept, metric.name: result.content}
-        directory.save_evaluation(kept, digest)
+        directory.save_evaluation(kept, digest, versions())
+        subject.found = scalars(kept)
     return kept
 
 
@@ -42,21 +43,26 @@ def scalars(entries: Entries) -> dict[str, float]:
 
 
 def show(entries: Entries, metrics: Sequence[Metric]) -> None:
-    """Print a table of what metrics have found, what kept the others from being measured, and a diagnosis."""
+    """Print a table of what metrics have found, and below it what is to be known of that, or why there is nothing."""
     table = Table(box=None, pad_edge=False, show_header=False)
     for justify in ("left", "left", "right", "left"):
         table.add_column(justify=justify, overflow="fold")
-    notes, group = [], ""
+    notes: list[str] = []
+    group = ""
     for metric in metrics:
         entry = entries[metric.name]
         for name, value in entry.get("values", {}).items():
             error = entry["standard_errors"].get(name)
             heading, group = metric.group if metric.group != group else "", metric.group
             table.add_row(heading, plain(name), f"{value:.4g}", "" if error is None else f"± {error:.2g}")
-        notes += [f"{metric.name}: not measured: {entry['refused']}"] if "refused" in entry else entry["notes"]
+        notes += entry.get("notes", ())
     console.print(table)
-    for note in (*dict.fromkeys(notes), *diagnosed(scalars(entries))):
-        console.print(plain(note), soft_wrap=True)
+    refusals: dict[str, list[str]] = {}
+    for metric in metrics:
+        if "refused" in entries[metric.name]:
+            refusals.setdefault(entries[metric.name]["refused"], []).append(metric.name)
+    for line in (*dict.fromkeys(notes), *(f"Not measured: {', '.join(of)}: {why}" for why, of in refusals.items())):
+        console.print(plain(line), soft_wrap=True)
 
 
 @contextmanager

@@ -101,7 +101,7 @@ def _cut(file: Path, last_step: int) -> None:
 
 
 def _hyperparameters(config: Content) -> dict[str, float | str]:
-    """Return the values of the configuration by their dotted keys, as TensorBoard takes them; without those of figures and evaluation.
+    """Return the values of the configuration by their dotted keys, but for figures and evaluation.
 
     Of one key they have one type, whatever the run, or TensorBoard would hide some of the runs. So the schemas decide:
     where they want a number, what is none, like null, is left out; all else is text.

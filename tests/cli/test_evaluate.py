@@ -1,0 +1,254 @@
+"""What `vae-evaluate` does: it measures a finished run, keeps and prints the values, and says what it cannot."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.conftest import COMMANDS, command
+from vae_runner.evaluation.schema import EvaluationConfig, LikelihoodConfig
+from vae_runner.experiment import subject_of
+from vae_runner.storage.run_directory import RunDirectory
+from vae_runner.storage.stored_run import StoredRun
+
+InProcess = Callable[..., None]
+Refusal = Callable[..., str]
+Said = pytest.CaptureFixture[str]
+
+FEW = ("evaluation.likelihood.samples=5", "evaluation.likelihood.images=20", "evaluation.structure.samples=50")
+MLP = ("dataset=digits", "model=mlp", "model.width=16", "figures=none", "epochs=1")
+
+
+@pytest.fixture(scope="module")
+def evaluated(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run that the installed command has measured by default, and what it printed."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    shutil.copytree(finished_run, folder / "run")
+    result = command("vae-evaluate", "run", *FEW, cwd=folder)
+    assert result.returncode == 0, result.stderr
+    return folder / "run", result.stdout
+
+
+@pytest.fixture
+def run(evaluated: tuple[Path, str], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(evaluated[0], tmp_path / "run"))
+
+
+def entries(run: Path) -> dict[str, dict[str, object]]:
+    return json.loads((run / "evaluation" / "metrics.json").read_text())["metrics"]
+
+
+def in_tensorboard(run: Path, name: str) -> list[tuple[int, float]]:
+    """The steps and values of a metric."""
+    accumulator = EventAccumulator(str(run / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+    events = accumulator.Tensors(f"evaluation/{name}")
+    return [(event.step, float(tf.make_ndarray(event.tensor_proto))) for event in events]
+
+
+def test_the_default_measures_likelihood_structure_reconstruction_and_probes(evaluated: tuple[Path, str]) -> None:
+    run, printed = evaluated
+    assert set(entries(run)) == {
+        *("importance_sampling", "kl", "surgery", "gaussian_total_correlation", "diagnosis"),
+        *("reconstruction", "probes"),
+    }
+    for name, value in StoredRun.open_finished(run).evaluated.items():
+        assert re.search(rf"{re.escape(name)} +{re.escape(f'{value:.4g}')}", printed), name
+    assert "the σ" in printed or "with σ = " in printed  # The default likelihood is no density.
+    assert (run / "evaluation" / "kl_by_dimension.png").stat().st_size > 5000
+
+
+def test_each_value_is_kept_with_how_it_came_about(evaluated: tuple[Path, str]) -> None:
+    entry = entries(evaluated[0])["importance_sampling"]
+    assert entry["how"] == {"n": 20, "split": "test", "samples": 5, "measure": "unit interval"}
+    assert entry["settings"]["seed"] == 0
+    stored = json.loads((evaluated[0] / "evaluation" / "metrics.json").read_text())
+    assert stored["versions"]["tensorflow"]
+    assert stored["of_weights"] == StoredRun.open_finished(evaluated[0]).weights_digest
+
+
+def test_the_kl_term_is_that_of_the_last_epoch(evaluated: tuple[Path, str]) -> None:
+    run = StoredRun.open_finished(evaluated[0])
+    assert run.evaluated["kl"] == pytest.approx(run.info["metrics"]["test/kl"], rel=1e-4)
+
+
+def test_the_same_command_gives_the_same_numbers_to_the_last_digit(run: Path, in_process: InProcess) -> None:
+    before = entries(run)
+    in_process("vae-evaluate", "run", *FEW, "--again", cwd=run.parent)
+    for name, entry in entries(run).items():
+        assert entry.get("values") == before[name].get("values"), name
+        assert entry["notes"] == before[name]["notes"]
+
+
+def test_what_has_been_measured_is_not_measured_again_and_other_keys_measure_anew(
+    run: Path, in_process: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (run / "evaluation" / "metrics.json").read_bytes()
+    in_process("vae-evaluate", "run", *FEW, cwd=run.parent)
+    assert (run / "evaluation" / "metrics.json").read_bytes() == before
+    in_process("vae-evaluate", "run", "evaluation=likelihood", "evaluation.likelihood.images=10", cwd=run.parent)
+    after = entries(run)
+    assert after["importance_sampling"]["how"]["n"] == 10
+    assert after["probes"] == json.loads(before)["metrics"]["probes"]
+
+
+def test_of_other_weights_everything_is_measured_anew(run: Path, in_process: InProcess) -> None:
+    stored = RunDirectory(run)
+    stored.save_evaluation(stored.evaluation, "of others", {})
+    assert stored.evaluation == {}
+    in_process("vae-evaluate", "run", "evaluation=reconstruction", cwd=run.parent)
+    assert set(entries(run)) == {"reconstruction"}
+
+
+def test_tensorboard_has_the_values_once_at_the_last_step(run: Path, in_process: InProcess) -> None:
+    in_process("vae-evaluate", "run", "evaluation=reconstruction", "--again", cwd=run.parent)
+    ((step, value),) = in_tensorboard(run, "psnr")
+    assert step == StoredRun.open_finished(run).info["step"]
+    assert value == pytest.approx(entries(run)["reconstruction"]["values"]["psnr"])
+
+
+def test_vae_compare_has_the_values_in_its_table(run: Path, in_process: InProcess) -> None:
+    in_process("vae-compare", "run", cwd=run.parent)
+    header, row = (run.parent / "compare.csv").read_text().splitlines()
+    values = dict(zip(header.split(","), row.split(","), strict=True))
+    assert float(values["psnr"]) == entries(run)["reconstruction"]["values"]["psnr"]
+
+
+def test_a_run_measures_at_its_end_and_while_it_trains(tmp_path: Path, in_process: InProcess, capsys: Said) -> None:
+    keys = ("evaluation=reconstruction", "evaluation.every=1", "epochs=2", "dataset.limit=64")
+    in_process("vae-run", *MLP, *keys, "hydra.run.dir=run", cwd=tmp_path)
+    assert "psnr" in capsys.readouterr().out
+    values = entries(tmp_path / "run")["reconstruction"]["values"]
+    (first, _), (last, value) = in_tensorboard(tmp_path / "run", "psnr")
+    assert (first, last) == (1, 2)
+    assert value == pytest.approx(values["psnr"])
+    in_process("vae-run", "resume=run", "evaluation=structure", cwd=tmp_path)
+    assert {"reconstruction", "kl"} <= set(entries(tmp_path / "run"))
+
+
+def test_a_collapsed_run_is_told_what_to_change_and_that_helps(
+    tmp_path: Path, in_process: InProcess, capsys: Said
+) -> None:
+    """The weight of the reconstruction error is that of a mean over pixels, a mistake that is often made."""
+    keys = ("dataset=digits", "model=mlp", "model.width=64", "figures=none", "epochs=15", "latent=4")
+    in_process("vae-run", *keys, "loss.reconstruction_weight=1", "hydra.run.dir=collapsed", cwd=tmp_path)
+    in_process("vae-evaluate", "collapsed", "evaluation=structure", cwd=tmp_path)
+    printed = capsys.readouterr().out
+    assert "collapse" in printed
+    (advised,) = re.findall(r"loss\.reconstruction_weight=(\d+)", printed)
+    assert int(advised) == 10
+    # Ten times as much is a step in the right direction; the tutorial's 1000 is three.
+    in_process("vae-run", *keys, "loss.reconstruction_weight=1000", "hydra.run.dir=mended", cwd=tmp_path)
+    in_process("vae-evaluate", "mended", "evaluation=structure", cwd=tmp_path)
+    assert "collapse" not in capsys.readouterr().out
+    before, after = (StoredRun.open_finished(tmp_path / name).evaluated for name in ("collapsed", "mended"))
+    assert before["active_units"] == 0
+    assert after["active_units"] >= 3
+
+
+def test_what_cannot_be_measured_is_said_and_the_rest_goes_on(
+    tmp_path: Path, in_process: InProcess, capsys: Said
+) -> None:
+    in_process("vae-run", *MLP, "method=ae", "dataset.limit=64", "hydra.run.dir=run", cwd=tmp_path)
+    capsys.readouterr()
+    in_process("vae-evaluate", "run", "evaluation=all", *FEW, cwd=tmp_path)
+    printed = capsys.readouterr().out
+    assert re.search(r"Not measured: importance_sampling: .* density", printed)
+    assert re.search(r"Not measured: mig, dci, .*: .* known factors, and the images have none", printed)
+    assert "psnr" in printed
+    assert "linear_probe" in printed
+
+
+def test_weights_that_are_no_numbers_get_a_line_for_each_metric(run: Path, in_process: InProcess, capsys: Said) -> None:
+    file = run / "models" / "weights.npz"
+    arrays = dict(np.load(file))
+    np.savez(file, **{name: a * np.nan if a.dtype == np.float32 else a for name, a in arrays.items()})
+    in_process("vae-evaluate", "run", *FEW, cwd=run.parent)
+    printed = capsys.readouterr().out
+    assert "NaN" in printed
+    assert not StoredRun.open_finished(run).evaluated.keys() & {"psnr", "kl", "linear_probe"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere does not exist"),
+        (["run", "evaluation=likelyhood"], "there is no such evaluation. Did you mean 'likelihood'?"),
+        (["run", "evaluation.likelihood.samples=0"], "evaluation.likelihood.samples=0: must be at least 1"),
+        (["run", "evaluation.likelihod.samples=10"], "Did you mean"),
+        (["run", "evaluation.metrics=[likelyhood]"], "there is no likelyhood. Did you mean 'likelihood'?"),
+        (["run", "latent=3"], "latent=3: vae-evaluate takes evaluation=… and evaluation.KEY=…"),
+        (["run", "evaluation=[all]"], "one evaluation is chosen, and no list"),
+        (["run", "--agian"], "there is no option '--agian'. Did you mean '--again'?"),
+        (["run", "--root", "x"], "does not look anywhere"),
+    ],
+)
+def test_a_bad_command_line_gets_one_line(run: Path, refusal: Refusal, arguments: list[str], message: str) -> None:
+    assert message in refusal("vae-evaluate", *arguments, cwd=run.parent)
+
+
+def test_a_damaged_file_of_metrics_is_named(run: Path, refusal: Refusal) -> None:
+    file = run / "evaluation" / "metrics.json"
+    file.write_text(file.read_text().replace("probes", "proves"))
+    assert "metrics.json cannot be used" in refusal("vae-evaluate", "run", cwd=run.parent)
+
+
+@pytest.mark.slow
+def test_ctrl_c_loses_only_the_metric_under_way(run: Path) -> None:
+    (run / "evaluation" / "metrics.json").unlink()
+    slow = "evaluation.likelihood.samples=100000"
+    process = subprocess.Popen(
+        [COMMANDS / "vae-evaluate", "run", slow, "evaluation=all"], cwd=run.parent, stderr=subprocess.PIPE, text=True
+    )
+    # Groups are measured in the order of the table, likelihood first; the signal comes while it is under way.
+    time.sleep(20)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "what has been measured is kept" in said
+    result = command("vae-evaluate", "run", *FEW, cwd=run.parent)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.slow
+def test_every_finished_run_of_a_sweep_is_measured_and_those_of_other_seeds_are_compared(tmp_path: Path) -> None:
+    keys = (
+        "dataset=sprites",
+        "dataset.limit=300",
+        "model=mlp",
+        "model.width=8",
+        "figures=none",
+        "epochs=1",
+        "latent=3",
+    )
+    result = command("vae-run", "-m", "seed=0,1,2", *keys, "sweep.dir=sweep", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    groups = "evaluation.metrics=[structure,disentanglement]"
+    few = ("evaluation.disentanglement.images=1000", "evaluation.dci.samples=1000", "evaluation.dci.test_samples=500")
+    result = command("vae-evaluate", "sweep", groups, *few, *FEW, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    runs = sorted(path.parent for path in tmp_path.glob("sweep/*/run.json"))
+    assert len(runs) == 3
+    for run in runs:
+        assert {"mig", "dci_disentanglement", "udr[lasso]", "kl"} <= StoredRun.open_finished(run).evaluated.keys()
+    assert "mig[ceiling]" in (tmp_path / "sweep" / "sweep.html").read_text()
+    assert "udr[lasso]" in (tmp_path / "sweep" / "sweep.csv").read_text()
+
+
+def test_a_subject_encodes_an_image_once_whatever_the_order_of_the_questions(finished_run: Path) -> None:
+    config = EvaluationConfig(likelihood=LikelihoodConfig(images=20))
+    few, many = (subject_of(StoredRun.open_finished(finished_run), config) for _ in range(2))
+    first = few.encoded("test", 10)
+    np.testing.assert_array_equal(first.mean, many.encoded("test", 100).first(10).mean)
+    assert many.encoded("test", 50).parameters["mean"].base is not None  # a view of what is there
+    images = many.images("test", 10)
+    np.testing.assert_array_equal(images.images, first.split.images)
+    np.testing.assert_array_equal(images.labels, first.labels)
