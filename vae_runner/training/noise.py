@@ -18,7 +18,7 @@ GENERATORS: dict[str, Callable[..., tf.Tensor]] = {
 Request = tuple[str, tuple[int, ...]]  # of a draw: from which generator, of what shape for one image
 
 
-class _Draws:
+class Draws:
     """The two methods of `Noise`, by the one method in which the sources differ."""
 
     def normal(self, shape: Sequence[int]) -> tf.Tensor:
@@ -34,7 +34,7 @@ class _Draws:
         raise NotImplementedError
 
 
-class StatelessNoise(_Draws):
+class StatelessNoise(Draws):
     """The noise of one replica's share of a batch."""
 
     def __init__(self, seed: int, step: tf.Tensor, share: Share, images: tf.Tensor) -> None:
@@ -51,7 +51,7 @@ class StatelessNoise(_Draws):
         return numbers[self._share.first : self._share.first + self._images]
 
 
-class GivenNoise(_Draws):
+class GivenNoise(Draws):
     """Draws that were made before, returned in their order."""
 
     def __init__(self, draws: Sequence[tf.Tensor]) -> None:
@@ -62,7 +62,7 @@ class GivenNoise(_Draws):
         return next(self._draws)
 
 
-class RequestedNoise(_Draws):
+class RequestedNoise(Draws):
     """A recorder of requests, all of whose draws are zeros."""
 
     def __init__(self, images: tf.Tensor) -> None:
@@ -75,7 +75,7 @@ class RequestedNoise(_Draws):
         return tf.zeros([self._images, *request[1]])
 
 
-class NumpyNoise(_Draws):
+class NumpyNoise(Draws):
     """Noise for figures and samples, from NumPy's generator, for so many images."""
 
     def __init__(

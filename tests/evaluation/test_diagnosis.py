@@ -1,0 +1,101 @@
+"""The words for a run's numbers: each row of the table, and the keys that its advice names."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_module
+
+from vae_runner.config.checks import check
+from vae_runner.evaluation.diagnosis import Evidence, diagnose
+from vae_runner.evaluation.structure import Surgery
+from vae_runner.schema import register_schemas
+
+VAE = {"reconstruction_weight": None, "kl_weight": 1.0, "kl_warmup_epochs": 0.0, "free_bits": 0.0}
+
+
+def surgery(mi: float, tc: float, dw: float, log_n: float = 9.0) -> Surgery:
+    return Surgery(mi + tc + dw, mi, tc, dw, np.array([dw, 0.0]), log_n, 2000, 0.05)
+
+
+HEALTHY = Evidence(
+    kl_by_dimension=np.array([2.5, 2.0]), variance_of_means=np.array([0.99, 0.97]), deviations=np.array([0.1, 0.2]),
+    surgery=surgery(4.2, 0.1, 0.2), log_likelihood=-99.8, elbo=-100.0, train_elbo=-99.0, train_kl=4.6,
+    kl_of_epochs=(3.0, 4.0, 4.5), loss=VAE, reconstruction_weight=1000.0, epochs=10,
+)  # fmt: skip
+COLLAPSED = replace(
+    HEALTHY, kl_by_dimension=np.array([0.001, 0.0]), variance_of_means=np.array([1e-4, 1e-6]), surgery=None,
+    kl_of_epochs=(2.0, 0.3, 0.001),
+)  # fmt: skip
+
+CASES = {
+    "no fault found": (HEALTHY, "nothing needs to be changed"),
+    "collapse": (COLLAPSED, "loss.reconstruction_weight=10000 and loss.kl_warmup_epochs=5"),
+    "collapse from the start": (
+        replace(COLLAPSED, kl_of_epochs=(0.01, 0.001), reconstruction_weight=None),
+        "loss.kl_warmup_epochs=5 and loss.kl_weight=0.1",
+    ),
+    "unused dimensions": (
+        replace(HEALTHY, kl_by_dimension=np.array([2.5, 1e-5]), variance_of_means=np.array([0.99, 1e-5])),
+        "latent=1 would hold as much",
+    ),
+    "nearly a plain autoencoder": (
+        replace(
+            HEALTHY,
+            kl_by_dimension=np.array([9.0, 9.5]),
+            deviations=np.array([0.001, 0.002]),
+            surgery=None,
+            train_kl=18.5,
+        ),
+        "loss.kl_weight=4",
+    ),
+    "holes": (replace(HEALTHY, surgery=surgery(4.0, 1.0, 1.0)), "vae-sample --prior mixture; or train with prior="),
+    "codes identify each image": (replace(HEALTHY, surgery=surgery(8.9, 2.0, 0.1)), "evaluate more images"),
+    "overfitting": (
+        replace(HEALTHY, elbo=-120.0, log_likelihood=-119.8),
+        "early_stopping.metric=test/loss or epochs=5",
+    ),
+    "a loose ELBO": (replace(HEALTHY, log_likelihood=-98.0), "posterior=full_gaussian"),
+    "undecided dimensions": (replace(HEALTHY, variance_of_means=np.array([0.9, 0.02])), "epochs=20"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_row_has_its_words_and_its_keys(name: str) -> None:
+    evidence, advice = CASES[name]
+    found = {finding.name: finding for finding in diagnose(evidence)}
+    assert name in found
+    assert advice in found[name].advice
+    if name not in ("unused dimensions", "undecided dimensions", "codes identify each image"):
+        assert len(found) == 1
+    faults = {finding.name for finding in found.values() if finding.is_fault}
+    assert ("no fault found" in found) == (not faults)
+
+
+def test_two_live_dimensions_of_many_are_no_collapse() -> None:
+    kl, variance = np.zeros(200), np.zeros(200)
+    kl[:2], variance[:2] = 0.9, 0.8
+    names = [finding.name for finding in diagnose(Evidence(kl, variance))]
+    assert names == ["no fault found", "unused dimensions"]
+
+
+def test_what_was_not_computed_is_left_out() -> None:
+    assert [finding.name for finding in diagnose(Evidence(np.array([3.0]), np.array([0.99])))] == ["no fault found"]
+
+
+@pytest.mark.parametrize(
+    ("loss", "keys", "advice"),
+    [
+        ("vae", {**VAE, "kl_weight": 4.0}, "loss.kl_weight=0.4 and loss.kl_warmup_epochs=5"),
+        ("vae", {**VAE, "kl_warmup_epochs": 5.0}, "loss.kl_weight=0.1 and loss.free_bits=0.25"),
+        ("beta_tc", {"total_correlation_weight": 6.0}, "loss.total_correlation_weight=0.6"),
+        ("iwae", {"samples": 5}, "loss=vae loss.kl_weight=0.1"),
+    ],
+)
+def test_the_advice_names_keys_that_the_loss_has(loss: str, keys: dict[str, object], advice: str) -> None:
+    (finding,) = diagnose(replace(COLLAPSED, loss=keys, reconstruction_weight=None))
+    assert finding.advice == advice
+    register_schemas()
+    given = [f"loss={loss}", "likelihood=gaussian", *advice.split(" and ")[0].split(), *advice.split(" and ")[1:]]
+    with initialize_config_module("vae_runner.conf", version_base="1.3"):
+        check(compose("config", given))

@@ -1,0 +1,242 @@
+"""What a run's numbers say about it in words: collapse, pruning, holes, overfitting, and which keys to change.
+
+Collapse is never judged by the mean over dimensions: two that hold everything, of 200, look like 0.01 nats each.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vae_runner.evaluation.structure import ACTIVE_VARIANCE, Surgery
+
+Floats = NDArray[np.float64]
+
+COLLAPSED_KL = 0.1  # nats, over all dimensions
+PLAIN_KL, PLAIN_DEVIATION = 8.0, 0.01  # of a dimension: nearly a plain autoencoder's
+HOLES = 0.2  # of the KL term, which is the distance of the aggregate posterior from the prior
+LOOSE = 0.1  # of the KL term, by which L_K is above the ELBO
+OVERFITTED = 0.1  # of the training −ELBO, by which that of test images is higher; and of the KL term
+UNDECIDED = (1e-3, 1e-1)  # variances of means between which a trained model has none
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a diagnosis is made from; what is None or empty was not computed, and its rows are left out.
+
+    Numbers are of test images, in nats, where nothing else is said.
+    """
+
+    kl_by_dimension: Floats  # means over images, [latent]
+    variance_of_means: Floats  # of the posterior's means over images, [latent]
+    deviations: Floats | None = None  # the posterior's standard deviations, means over images, [latent]
+    surgery: Surgery | None = None
+    log_likelihood: float | None = None  # L_K, the mean over images
+    elbo: float | None = None  # at β = 1
+    train_elbo: float | None = None
+    train_kl: float | None = None
+    kl_of_epochs: Sequence[float] = ()  # train/kl after each epoch
+    loss: Mapping[str, object] = field(default_factory=dict)  # the keys of the run's loss, as kl_weight: 1.0
+    reconstruction_weight: float | None = None  # the effective one; None where the likelihood is a density
+    epochs: int | None = None
+
+    @property
+    def kl(self) -> float:
+        """Return the KL term, the sum over dimensions."""
+        return float(np.sum(self.kl_by_dimension))
+
+    @property
+    def active(self) -> int:
+        """Return the number of active units."""
+        return int(np.count_nonzero(self.variance_of_means > ACTIVE_VARIANCE))
+
+    @property
+    def latent(self) -> int:
+        """Return the number of latent dimensions."""
+        return len(self.kl_by_dimension)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that the numbers say."""
+
+    name: str  # in a word or two
+    explanation: str  # what is seen, with the numbers
+    advice: str  # the keys to change, as they stand on the command line; or why nothing is to be done
+    is_fault: bool  # whether something is to be changed
+
+
+def diagnose(evidence: Evidence) -> tuple[Finding, ...]:
+    """Return what the numbers say, the gravest first; at least one finding.
+
+    A collapsed model has no other finding: what else its numbers say follows from that.
+    """
+    if evidence.kl < COLLAPSED_KL and evidence.active == 0:
+        return (_collapse(evidence),)
+    found = [
+        finding
+        for row in (_plain, _overfitted, _holes, _saturated, _loose, _undecided, _pruned)
+        if (finding := row(evidence)) is not None
+    ]
+    if not any(finding.is_fault for finding in found):
+        seen = f"{evidence.active} of {evidence.latent} dimensions are active, with a KL term of {evidence.kl:.2f} nats"
+        found.insert(0, Finding("no fault found", seen, "nothing needs to be changed", False))
+    return tuple(found)
+
+
+def _collapse(evidence: Evidence) -> Finding:
+    from_start = len(evidence.kl_of_epochs) > 1 and max(evidence.kl_of_epochs) < COLLAPSED_KL
+    seen = (
+        f"the KL term is {evidence.kl:.3f} nats and none of {evidence.latent} dimensions is active: z holds nothing of "
+        "an image, and all reconstructions are the same"
+    )
+    if from_start:
+        return Finding(
+            "collapse from the start",
+            f"{seen}; it has been so since the first of {len(evidence.kl_of_epochs)} epochs",
+            _joined(_warm_up(evidence), _less_kl(evidence)),
+            True,
+        )
+    return Finding("collapse", seen, _joined(_less_kl(evidence), _warm_up(evidence)), True)
+
+
+def _plain(evidence: Evidence) -> Finding | None:
+    if evidence.deviations is None or not evidence.active:
+        return None
+    active = evidence.variance_of_means > ACTIVE_VARIANCE
+    kl, deviation = evidence.kl_by_dimension[active].mean(), np.median(evidence.deviations[active])
+    if kl <= PLAIN_KL or deviation >= PLAIN_DEVIATION:
+        return None
+    return Finding(
+        "nearly a plain autoencoder",
+        f"an active dimension has {kl:.1f} nats and a posterior's σ of {deviation:.4f}: z is almost a point, and "
+        "draws of the prior will decode to poor images",
+        _more_kl(evidence),
+        True,
+    )
+
+
+def _overfitted(evidence: Evidence) -> Finding | None:
+    seen = []
+    if evidence.elbo is not None and evidence.train_elbo is not None:
+        gap = evidence.train_elbo - evidence.elbo
+        if gap > max(OVERFITTED * abs(evidence.train_elbo), OVERFITTED * evidence.kl, 1.0):
+            seen.append(f"the ELBO of test images is {gap:.1f} nats lower than that of training images")
+    if evidence.train_kl is not None and evidence.kl > 1.2 * evidence.train_kl + 1.0:
+        seen.append(f"their KL term is {evidence.kl:.1f} nats, in training {evidence.train_kl:.1f}")
+    if not seen:
+        return None
+    fewer = f" or epochs={max(evidence.epochs // 2, 1)}" if evidence.epochs and evidence.epochs > 1 else ""
+    return Finding(
+        "overfitting",
+        "; ".join(seen) + ": the networks know their training images",
+        f"early_stopping.metric=test/loss{fewer}; or more images, as by dataset.augment.shift=2",
+        True,
+    )
+
+
+def _holes(evidence: Evidence) -> Finding | None:
+    surgery = evidence.surgery
+    if surgery is None or surgery.is_saturated or surgery.marginal_kl <= HOLES * surgery.kl:
+        return None
+    return Finding(
+        "holes",
+        f"of a KL term of {surgery.kl:.2f} nats {surgery.marginal_kl:.2f} are the distance of all embeddings from the "
+        "prior: draws of the prior fall where no image is",
+        f"draw from a density of the embeddings, vae-sample --prior mixture; or train with prior=real_nvp, or with "
+        f"{_more_kl(evidence)}",
+        True,
+    )
+
+
+def _saturated(evidence: Evidence) -> Finding | None:
+    surgery = evidence.surgery
+    if surgery is None or not surgery.is_saturated:
+        return None
+    return Finding(
+        "codes identify each image",
+        f"the mutual information, ≥ {surgery.mutual_information:.2f} nats, is at its bound, the logarithm of the "
+        f"number of images, {surgery.log_n:.2f}; the total correlation is at most {surgery.total_correlation:.2f}",
+        "read them as bounds, or evaluate more images",
+        False,
+    )
+
+
+def _loose(evidence: Evidence) -> Finding | None:
+    if evidence.log_likelihood is None or evidence.elbo is None:
+        return None
+    gap = evidence.log_likelihood - evidence.elbo
+    if gap <= LOOSE * evidence.kl:
+        return None
+    longer = f", or epochs={2 * evidence.epochs}" if evidence.epochs else ""
+    return Finding(
+        "a loose ELBO",
+        f"the importance-weighted log-likelihood is {gap:.2f} nats above the ELBO, {gap / evidence.kl:.0%} of the KL "
+        "term: q(z|x) is far from the posterior",
+        f"posterior=full_gaussian or posterior=iaf; a bigger encoder (model.filters, model.width){longer}",
+        True,
+    )
+
+
+def _undecided(evidence: Evidence) -> Finding | None:
+    low, high = UNDECIDED
+    between = int(np.count_nonzero((evidence.variance_of_means > low) & (evidence.variance_of_means < high)))
+    if not between:
+        return None
+    longer = f"epochs={2 * evidence.epochs}" if evidence.epochs else "more epochs"
+    return Finding(
+        "undecided dimensions",
+        f"the embeddings of {between} dimensions have a variance between {low:g} and {high:g}, neither active nor "
+        "unused: the count of active ones is not final",
+        f"train longer: {longer}",
+        False,
+    )
+
+
+def _pruned(evidence: Evidence) -> Finding | None:
+    if not 0 < evidence.active < evidence.latent:
+        return None
+    unused = evidence.kl_by_dimension[evidence.variance_of_means <= ACTIVE_VARIANCE].sum()
+    return Finding(
+        "unused dimensions",
+        f"{evidence.active} of {evidence.latent} dimensions are active; the others hold {unused:.3f} nats together",
+        f"this is normal and no fault; latent={evidence.active} would hold as much",
+        False,
+    )
+
+
+def _less_kl(evidence: Evidence) -> str:
+    """Return the key that makes the KL term count for less."""
+    if evidence.reconstruction_weight is not None and "reconstruction_weight" in evidence.loss:
+        return f"loss.reconstruction_weight={10 * evidence.reconstruction_weight:g}"
+    for key in ("kl_weight", "total_correlation_weight", "mmd_weight", "adversarial_weight"):
+        if (weight := _number(evidence.loss.get(key))) > 0:
+            return f"loss.{key}={weight / 10:g}"
+    return "loss=vae loss.kl_weight=0.1"
+
+
+def _more_kl(evidence: Evidence) -> str:
+    """Return the key that makes the KL term count for more."""
+    if (weight := _number(evidence.loss.get("kl_weight"))) > 0:
+        return f"loss.kl_weight={4 * weight:g}"
+    if evidence.reconstruction_weight and "reconstruction_weight" in evidence.loss:
+        return f"loss.reconstruction_weight={evidence.reconstruction_weight / 4:g}"
+    return "loss=vae loss.kl_weight=4"
+
+
+def _warm_up(evidence: Evidence) -> str:
+    """Return the key that lets the decoder learn to use z first; "" where the loss has none."""
+    if "kl_warmup_epochs" not in evidence.loss:
+        return ""
+    if _number(evidence.loss["kl_warmup_epochs"]) < 1:
+        return f"loss.kl_warmup_epochs={max(min((evidence.epochs or 20) // 2, 20), 5)}"
+    return "loss.free_bits=0.25"
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _joined(*advice: str) -> str:
+    return " and ".join(part for part in advice if part)
