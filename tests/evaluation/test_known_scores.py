@@ -12,7 +12,7 @@ from vae_runner.evaluation.dci import dci
 from vae_runner.evaluation.explicitness import explicitness
 from vae_runner.evaluation.factor_vae_score import factor_vae_score
 from vae_runner.evaluation.irs import irs
-from vae_runner.evaluation.labelled_codes import Codes, Factors
+from vae_runner.evaluation.labelled_codes import Codes, Factors, random_code
 from vae_runner.evaluation.mig import mig
 from vae_runner.evaluation.modularity import modularity
 from vae_runner.evaluation.sap import sap_r2, sap_svm
@@ -47,7 +47,6 @@ KNOWN = {  # in the order of METRICS
 DEVIATION = {
     ("dead", "modularity"): 0.009,
     ("noisy", "modularity"): 0.009,
-    ("random", "modularity"): 0.013,
     ("noisy", "IRS"): 0.012,
     ("noisy", "IRS, quantile 1"): 0.014,
     ("random", "IRS"): 0.018,
@@ -62,6 +61,13 @@ DEVIATION = {
 }
 
 
+def test_the_modularity_of_noise_is_far_from_zero() -> None:
+    factors, _ = known_codes()
+    scores = [modularity(random_code(len(factors), 10, seed), factors, seed=seed).score for seed in range(10)]
+    assert np.std(scores) < 0.02
+    assert np.mean(scores) == pytest.approx(0.687, abs=2 * 0.0135)  # The known value is of one draw.
+
+
 def check(code: str, metric: str) -> None:
     factors, codes = known_codes()
     tolerance = max(TOLERANCE, 2 * np.sqrt(2) * DEVIATION.get((code, metric), 0))
@@ -69,8 +75,15 @@ def check(code: str, metric: str) -> None:
     assert METRICS[metric](codes[code], factors) == pytest.approx(known, abs=tolerance)
 
 
-@pytest.mark.parametrize("code", KNOWN)
-@pytest.mark.parametrize("metric", [name for name in METRICS if name not in SLOWER])
+@pytest.mark.parametrize(
+    ("code", "metric"),
+    [
+        (code, metric)
+        for code in KNOWN
+        for metric in METRICS
+        if metric not in SLOWER and (code, metric) != ("random", "modularity")  # of which draws differ most
+    ],
+)
 def test_a_code_has_its_known_score(code: str, metric: str) -> None:
     check(code, metric)
 
@@ -84,7 +97,7 @@ def test_a_code_has_its_known_score_by_predictors(code: str, metric: str) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "disentanglement", "completeness"),
-    [("twice", 1.000, 0.704), ("noisy", 0.425, 0.386), ("45°", 0.695, 0.702)],
+    [("noisy", 0.425, 0.386), ("45°", 0.695, 0.702)],
 )
 def test_a_code_has_its_known_dci(code: str, disentanglement: float, completeness: float) -> None:
     factors, codes = known_codes()

@@ -30,9 +30,7 @@ def checked(
     codes = checked_codes(codes, dimensions)
     factors = np.asarray(factors)
     if factors.ndim != 2 or len(factors) != len(codes):
-        raise UserError(
-            f"factors are of shape {factors.shape}: they must be [n, factors], n being {len(codes):,} codes"
-        )
+        raise UserError(f"factors are of shape {factors.shape}: {len(codes):,} codes need ({len(codes)}, factors)")
     if not np.issubdtype(factors.dtype, np.integer):
         raise UserError(f"factors are {factors.dtype}: number the values of each factor, and give the numbers")
     if factors.shape[1] < factor_count:
