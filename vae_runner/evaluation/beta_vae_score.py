@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vae_runner.evaluation.labelled_codes import Codes, Factors, SameValue, checked
 
-POINTS_AT_A_TIME = 1_000  # for the memory
+POINTS_AT_A_TIME = 100  # for the memory
 ITERATIONS = 1_000  # of the regression; it converges in far fewer
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from vae_runner.evaluation.labelled_codes import CONSTANT, Codes, Factors, SameValue, checked
 
-VOTES_AT_A_TIME = 1_000  # for the memory
+VOTES_AT_A_TIME = 100  # for the memory
 
 
 @dataclass(frozen=True)
