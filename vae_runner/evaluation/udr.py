@@ -7,8 +7,8 @@ Then
 
     UDR_pair = ½ (mean over columns of max² / sum + mean over rows of max² / sum)
 
-and a run's UDR is the median over its pairs. Dimensions with a mean KL term of no more than `threshold` are left out. The
-lasso is not symmetric, so that a pair's score is the mean of both directions (disentanglement_lib takes one).
+and a run's UDR is the median over its pairs. Dimensions with a mean KL term of no more than `threshold` are left out.
+The lasso is not symmetric, so that a pair's score is the mean of both directions (disentanglement_lib takes one).
 
 By lasso, runs that agree perfectly have 1 − α = 0.9, for uncorrelated codes; by rank correlation nearly 1 (chance
 correlations of few images take something). Codes that are independent have about 0.
