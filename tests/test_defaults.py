@@ -100,6 +100,55 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "dataset.augment.brightness": 0.0,
         "dataset.test_fraction": 0.1,
     },
+    "dataset=dsprites": {
+        "latent": 10,
+        "epochs": 10,
+        "dataset._target_": "vae_runner.datasets.dsprites.load",
+        "dataset.root": None,
+        "dataset.data_dir": "${data_dir}",
+        "dataset.url": "https://github.com/deepmind/dsprites-dataset/raw/master",
+        "dataset.limit": None,
+        "dataset.validation_fraction": 0.0,
+        "dataset.binarize": "none",
+        "dataset.augment.flip": False,
+        "dataset.augment.shift": 0,
+        "dataset.augment.crop": 0.0,
+        "dataset.augment.brightness": 0.0,
+        "dataset.test_fraction": 0.1,
+    },
+    "dataset=shapes3d": {
+        "latent": 10,
+        "epochs": 10,
+        "dataset._target_": "vae_runner.datasets.shapes3d.load",
+        "dataset.root": None,
+        "dataset.data_dir": "${data_dir}",
+        "dataset.url": "https://storage.googleapis.com/3d-shapes",
+        "dataset.limit": None,
+        "dataset.validation_fraction": 0.0,
+        "dataset.binarize": "none",
+        "dataset.augment.flip": False,
+        "dataset.augment.shift": 0,
+        "dataset.augment.crop": 0.0,
+        "dataset.augment.brightness": 0.0,
+        "dataset.test_fraction": 0.1,
+    },
+    "dataset=mpi3d": {
+        "latent": 10,
+        "epochs": 10,
+        "dataset._target_": "vae_runner.datasets.mpi3d.load",
+        "dataset.variant": "toy",
+        "dataset.root": None,
+        "dataset.data_dir": "${data_dir}",
+        "dataset.url": "https://huggingface.co/datasets/waleedgondal/mpi3d/resolve/main",
+        "dataset.limit": None,
+        "dataset.validation_fraction": 0.0,
+        "dataset.binarize": "none",
+        "dataset.augment.flip": False,
+        "dataset.augment.shift": 0,
+        "dataset.augment.crop": 0.0,
+        "dataset.augment.brightness": 0.0,
+        "dataset.test_fraction": 0.1,
+    },
     "dataset=cartoon": {
         "latent": 200,
         "epochs": 50,
@@ -1051,7 +1100,10 @@ BOUNDS = {
         }
         for name, more in {
             **{key: {"dataset.image_size": "[8, 1024]"} for key in ("fashion", "mnist")},
-            **{key: {"dataset.test_fraction": "(0.0, 1.0)"} for key in ("cartoon", "folder")},
+            **{
+                key: {"dataset.test_fraction": "(0.0, 1.0)"}
+                for key in ("cartoon", "folder", "dsprites", "shapes3d", "mpi3d")
+            },
             "digits": {"dataset.image_size": "[8, 1024]", "dataset.test_fraction": "(0.0, 1.0)"},
             "sprites": {
                 "dataset.image_size": "[8, 256]",
@@ -1187,8 +1239,9 @@ ACTIVATIONS = ("leaky_relu", "relu", "elu", "selu", "gelu", "silu", "softplus", 
 # Which words, or few numbers, a key may have.
 BINARIZE = {"dataset.binarize": ("none", "threshold", "dynamic", "static")}
 CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
-    **{f"dataset={name}": BINARIZE for name in ("digits", "fashion", "mnist", "sprites")},
+    **{f"dataset={name}": BINARIZE for name in ("digits", "fashion", "mnist", "sprites", "dsprites", "shapes3d")},
     **{f"sweep={name}": {"sweep.unfit": ("refuse", "skip")} for name in ("new", "resume")},
+    "dataset=mpi3d": {**BINARIZE, "dataset.variant": ("toy", "realistic", "real")},
     "dataset=folder": {
         **BINARIZE,
         "dataset.channels": (1, 3),

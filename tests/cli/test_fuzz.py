@@ -32,7 +32,7 @@ TRAINED = examples(12)
 CONF = REPOSITORY / "conf"
 
 GROUPS = {
-    "dataset": ["digits", "fashion", "mnist", "cartoon", "folder", "sprites"],
+    "dataset": ["digits", "fashion", "mnist", "cartoon", "folder", "sprites", "dsprites", "shapes3d", "mpi3d"],
     "model": ["conv", "mlp"],
     "posterior": ["gaussian", "point"],
     "prior": ["normal"],

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from vae_runner.datasets.dataset import Dataset, Split, fixed_order, log_limit, split_sizes
 from vae_runner.datasets.io.made import MadeImages, Make
+from vae_runner.files.untrusted import DamagedError
 
 
 def grid_dataset(
@@ -23,8 +24,8 @@ def grid_dataset(
     """Return a dataset of images that `make` makes of their places in the grid, split at random.
 
     `sizes` is how many values each factor has, by name, the last of them fastest. What has one value only is none of
-    the dataset's factors. With `label` that factor's values are the classes, called `label_names`. Splits are in a
-    random order, and the same in every run; `limit` cuts them, and leaves the grid whole.
+    the dataset's factors. With `label` that factor's values are the classes, called `label_names`, or by their number.
+    Splits are in a random order, and the same in every run; `limit` cuts them, and leaves the grid whole.
     """
     varying = {name: size for name, size in sizes.items() if size > 1}
     every = np.arange(np.prod(list(varying.values()), dtype=np.int64))
@@ -47,8 +48,24 @@ def grid_dataset(
         split(places["training"][:limit]),
         split(places["test"][:limit]),
         split(places["validation"][:limit]) if validation else None,
-        label_names,
+        label_names or [str(value) for value in range(sizes[label] if label else 0)],
         factor_names=list(varying),
         factor_sizes=list(varying.values()),
         grid=split(every),
     )
+
+
+def sizes_of_grid(values: NDArray[np.generic], names: Sequence[str]) -> dict[str, int]:
+    """Return how many values each factor has, of images `[n, factors]` that are a grid of them.
+
+    Raises:
+        DamagedError: they are none, or not in its order, the last factor fastest and values growing.
+    """
+    if values.ndim != 2 or values.shape[1] != len(names) or len(values) == 0:
+        raise DamagedError(f"its factors are of shape {values.shape}, and not [n, {len(names)}]")
+    places = [np.unique(column, return_inverse=True) for column in values.T]
+    sizes = [len(found) for found, _ in places]
+    order = np.stack([of_column for _, of_column in places])
+    if len(values) != np.prod(sizes) or (np.ravel_multi_index(tuple(order), sizes) != np.arange(len(values))).any():
+        raise DamagedError(f"its images are not a grid of the factors {', '.join(names)}, in order")
+    return dict(zip(names, sizes, strict=True))

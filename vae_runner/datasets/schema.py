@@ -143,7 +143,25 @@ def check_sprites(
         raise UserError("dataset=sprites with one value of every factor is one image: give more values of some")
 
 
+@dataclass
+class PublishedConfig(DatasetConfig):
+    """A published dataset with an image for each combination of factors."""
+
+    root: str | None = None
+    data_dir: str = "${data_dir}"
+    url: str = MISSING
+    test_fraction: float = key(0.1, above=0, below=1, unit="of all images")
+
+
+@dataclass
+class Mpi3dConfig(PublishedConfig):
+    """MPI3D."""
+
+    variant: str = key("toy", choices=("toy", "realistic", "real"))
+
+
 SHOWN = "root image_size limit validation_fraction binarize augment"
+OF_FACTORS = "root limit test_fraction validation_fraction binarize augment"
 LABELS = frozenset({"labels"})
 COMPONENTS = (
     Component("dataset", "digits", "vae_runner.datasets.digits.load", DigitsConfig, gives=LABELS),
@@ -158,6 +176,9 @@ COMPONENTS = (
         "binarize augment",
         gives=LABELS,
     ),
+    Component("dataset", "dsprites", "vae_runner.datasets.dsprites.load", PublishedConfig, OF_FACTORS, gives=LABELS),
+    Component("dataset", "shapes3d", "vae_runner.datasets.shapes3d.load", PublishedConfig, OF_FACTORS, gives=LABELS),
+    Component("dataset", "mpi3d", "vae_runner.datasets.mpi3d.load", Mpi3dConfig, OF_FACTORS, gives=LABELS),
     Component("dataset", "cartoon", "vae_runner.datasets.cartoon.load", CartoonConfig, SHOWN),
     Component(
         "dataset",

@@ -18,7 +18,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TypedDict, cast
@@ -67,13 +67,13 @@ def prepare(
     Raises:
         UserError: an image is broken and `on_error` is "stop"; the disk has no room, or `data_dir` cannot be written.
     """
-    folder = data_dir / "prepared" / _key(files, preprocessing)
+    folder = data_dir / "prepared" / key_of(files, asdict(preprocessing))
     manifest = _read_manifest(folder, len(files), preprocessing)
     if manifest is None:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            _delete_leftovers(folder)
-            _check_room(len(files), preprocessing, folder)
+            delete_leftovers(folder)
+            check_room(len(files), preprocessing.shape, folder)
             _make(files, preprocessing, folder, on_error)
         except OSError as error:
             raise UserError(f"cannot write {folder} ({error.strerror}): make room, or give another data_dir") from error
@@ -94,8 +94,9 @@ def prepare(
     return images, kept
 
 
-def _key(files: Sequence[Path], preprocessing: Preprocessing) -> str:
-    digest = hashlib.sha256(json.dumps([FORMAT, asdict(preprocessing)]).encode())
+def key_of(files: Sequence[Path], preparation: object) -> str:
+    """Return the name of the folder for what `preparation`, which JSON can hold, makes of files."""
+    digest = hashlib.sha256(json.dumps([FORMAT, preparation]).encode())
     for path in files:
         try:
             status = path.stat()
@@ -128,11 +129,11 @@ def _read_manifest(folder: Path, count: int, preprocessing: Preprocessing) -> Ma
     return None
 
 
-def _check_room(count: int, preprocessing: Preprocessing, folder: Path) -> None:
-    size = count * math.prod(preprocessing.shape)
+def check_room(count: int, shape: Sequence[int], folder: Path) -> None:
+    """Say what is prepared in `folder`, so many images of this shape; refuse it where the disk has no room."""
+    size = count * math.prod(shape)
     free = shutil.disk_usage(folder.parent).free
-    sides = "×".join(map(str, preprocessing.shape))
-    log.info("Preparing %d images as %s in %s: %.1f MB", count, sides, folder, size / 1e6)
+    log.info("Preparing %d images as %s in %s: %.1f MB", count, "×".join(map(str, shape)), folder, size / 1e6)
     if size + SPARE_BYTES > free:
         raise UserError(
             f"preparing {count} images takes {size / 1e6:,.0f} MB, and {folder.parent} has {free / 1e6:,.0f} MB free: "
@@ -140,7 +141,7 @@ def _check_room(count: int, preprocessing: Preprocessing, folder: Path) -> None:
         )
 
 
-def _delete_leftovers(folder: Path) -> None:
+def delete_leftovers(folder: Path) -> None:
     """Delete `folder` if it is there (it is damaged), and what dead processes of this machine left unfinished."""
     shutil.rmtree(folder, ignore_errors=True)
     for leftover in folder.parent.glob(f"{UNFINISHED}*"):
@@ -163,11 +164,25 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-def _make(files: Sequence[Path], preprocessing: Preprocessing, folder: Path, on_error: str) -> None:
-    """Decode all files into an unfinished folder, and rename it to `folder`."""
+@contextmanager
+def unfinished_folder(folder: Path) -> Iterator[Path]:
+    """Yield a new folder to be filled, which becomes `folder` at the end, or is deleted where filling it failed."""
     working = folder.parent / f"{UNFINISHED}{os.getpid()}-{secrets.token_hex(4)}"
     working.mkdir()  # not mkdtemp, whose folders nobody else may read
     try:
+        yield working
+        try:
+            working.rename(folder)
+        except OSError:
+            if not (folder / "manifest.json").exists():  # If it exists, another process has made the same: take that.
+                raise
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+
+
+def _make(files: Sequence[Path], preprocessing: Preprocessing, folder: Path, on_error: str) -> None:
+    """Decode all files into `folder`."""
+    with unfinished_folder(folder) as working:
         skipped: list[tuple[int, str]] = []
         digests = bytearray()
         with (
@@ -190,13 +205,6 @@ def _make(files: Sequence[Path], preprocessing: Preprocessing, folder: Path, on_
             "preprocessing": asdict(preprocessing), "digests": digests.hex(),
         }  # fmt: skip
         (working / "manifest.json").write_text(json.dumps(seal(manifest, CHECKSUM)), encoding="utf-8")
-        try:
-            working.rename(folder)
-        except OSError:
-            if not (folder / "manifest.json").exists():  # If it exists, another process has made the same: take that.
-                raise
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
 
 
 def _decoded(files: Sequence[Path], preprocessing: Preprocessing) -> Iterator[NDArray[np.uint8] | UserError]:
