@@ -195,8 +195,9 @@ def build_autoencoder(config: Config, image_shape: tuple[int, int, int], classes
         likelihood=families["likelihood"], **asked,
     )  # fmt: skip
     latent_shape = (*decoder.inputs[0].shape[1:-1], config.latent)
-    for family in families.values():
-        family.create_weights(image_shape, latent_shape, classes)
+    families["posterior"].create_weights(image_shape, latent_shape, classes)
+    families["prior"].create_weights_for(families["posterior"], image_shape, latent_shape, classes)
+    families["likelihood"].create_weights(image_shape, latent_shape, classes)
     return Autoencoder(encoder, decoder, **families, classes=classes, dimensions=math.prod(latent_shape))
 
 
