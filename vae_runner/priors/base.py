@@ -71,6 +71,7 @@ class Prior(Family):
 
     symbol: str  # its formula, for the titles of figures
     needs_labels: bool = False  # whether it has a distribution for each class
+    components: int = 0  # how many distributions its density compares each z with, where it is a mixture
     encoded_images: int = 0  # how many images of its own are encoded in each step, like pseudo-inputs
 
     @property
