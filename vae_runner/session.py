@@ -148,7 +148,9 @@ class Session:
     def save_results(self, experiment: Experiment, trained: Trained) -> None:
         """Write the trained models, and what comparing runs needs of the test split: embeddings, and a few images."""
         self.directory.save_models(experiment.result)
-        for name, arrays in final_arrays(trained.posterior, trained.embedded, trained.test, trained.label_names):
+        for name, arrays in final_arrays(
+            trained.posterior["mean"], trained.embedded, trained.test, trained.label_names
+        ):
             self.directory.save_arrays(name, arrays)
 
 
