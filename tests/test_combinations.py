@@ -268,6 +268,7 @@ def test_a_likelihood_of_binary_images_refuses_grey_ones(tmp_path: Path, refusal
     said = refusal("vae-run", "likelihood=bernoulli", "dataset.limit=20", cwd=tmp_path)
     assert "Bernoulli is for images of the levels 0 and 255" in said
     assert "choose likelihood=" in said
+    assert not list(tmp_path.iterdir())  # as after a refusal before there is a run
 
 
 NEEDS_OF_VALUES = [

@@ -179,7 +179,11 @@ def _recorded_end(record: Record, directory: RunDirectory, cluster: Cluster | No
     except UnwritableError as error:
         raise failure(str(error), f": make room for it; then {resume_hint}") from error
     except UserError as error:
-        raise failure(str(error)) from error
+        refused = failure(str(error))
+        if not record.has_begun:  # A refusal leaves nothing behind, as one before there is a run does.
+            with suppress(OSError):
+                directory.discard()
+        raise refused from error
     except (MemoryError, tf.errors.ResourceExhaustedError) as error:
         needed = f"the run needs more memory than there is ({first_line(error)})"
         raise failure(needed, ": choose a smaller model, latent, batch_size or image size") from error
