@@ -36,7 +36,7 @@ def build(
         keys["classes"] = classes
     encoder, decoder = model.build(image_shape, latent, posterior, likelihood, **keys)
     latent_shape = (*decoder.inputs[0].shape[1:-1], latent)
-    prior.create_weights(image_shape, latent_shape, classes)
+    prior.create_weights_for(posterior, image_shape, latent_shape, classes)
     return Autoencoder(encoder, decoder, posterior, prior, likelihood, classes, math.prod(latent_shape))
 
 

@@ -86,6 +86,9 @@ CLASSES_GIVE: dict[tuple[str, str], Callable[[Any], bool]] = {  # whether a comp
         posterior.z_shape((3,)) == (3,) and not isinstance(posterior, CodePosterior)
     ),
     ("posterior", "codes"): lambda posterior: isinstance(posterior, CodePosterior),
+    ("posterior", "weighed codes"): lambda posterior: (
+        isinstance(posterior, CodePosterior) and type(posterior).one_hots is not CodePosterior.one_hots
+    ),
     ("posterior", "codebook"): lambda posterior: isinstance(posterior, VectorQuantizer),
     ("posterior", "every z"): lambda posterior: posterior.has_density and posterior.has_density_everywhere,
     ("likelihood", "density"): lambda likelihood: likelihood.measure is not None,
@@ -119,14 +122,16 @@ def test_the_default_of_a_key_needs_nothing_of_other_components() -> None:
 
 def test_free_bits_fit_exactly_the_pairs_with_a_closed_kl_divergence_of_each_dimension() -> None:
     posteriors, priors = ({name: built_part(group, name) for name in names(group)} for group in ("posterior", "prior"))
-    for family in (*posteriors.values(), *priors.values()):
-        family.create_weights((8, 8, 1), (3,), 2)
+    shapes = (8, 8, 1), (3,), 2
+    for family in posteriors.values():
+        family.create_weights(*shapes)
     likelihood = built_part("likelihood", "mse")
     networks = {name: mlp.build((8, 8, 1), 3, q, likelihood, width=1, depth=1) for name, q in posteriors.items()}
     loss = Elbo(free_bits=0.1)
     for (posterior, q), (prior, p) in product(posteriors.items(), priors.items()):
         chosen = {"posterior": posterior, "prior": prior, "loss": "vae"}
         if fits(**chosen):
+            p.create_weights_for(q, *shapes)
             taken = is_taken(loss, Autoencoder(*networks[posterior], q, p, likelihood, classes=2))
             assert fits({"loss": {"free_bits": 0.1}}, **chosen) == taken, chosen
 
@@ -263,6 +268,7 @@ def test_a_likelihood_of_binary_images_refuses_grey_ones(tmp_path: Path, refusal
     said = refusal("vae-run", "likelihood=bernoulli", "dataset.limit=20", cwd=tmp_path)
     assert "Bernoulli is for images of the levels 0 and 255" in said
     assert "choose likelihood=" in said
+    assert not list(tmp_path.iterdir())  # as after a refusal before there is a run
 
 
 NEEDS_OF_VALUES = [
@@ -348,6 +354,17 @@ NEEDS_OF_VALUES = [
                 "prior=mixture needs a loss with a term of the prior, and loss=ae is not one",
                 *("loss from vae, beta_tc", "prior from normal, categorical, sphere"),
             ),
+        ),
+        (
+            ("posterior=fsq", "prior=learned_categorical", "loss=ae"),
+            (
+                "prior=learned_categorical needs a posterior of codes that a loss weighs by their probability, and "
+                "posterior=fsq is not one: choose posterior from vq, gumbel, or prior from categorical",
+            ),
+        ),
+        (
+            ("posterior=gumbel", "prior=learned_categorical", "loss=mmd"),
+            ("needs a loss with a term of log p(z), and loss=mmd is not one", "loss from vae, beta_tc, dip, iwae"),
         ),
         (("loss=beta_tc", "posterior=full_gaussian"), ("whose dimensions are independent", "posterior from gaussian")),
         (

@@ -51,6 +51,7 @@ def test_every_yaml_of_a_group_composes_and_passes() -> None:
         "loss=iwae": "likelihood=gaussian", "loss=renyi": "likelihood=gaussian", "posterior=point": "loss=ae",
         "posterior=power_spherical": "prior=sphere", "prior=sphere": "posterior=power_spherical",
         "posterior=gumbel": "prior=categorical", "prior=categorical": "posterior=gumbel",
+        "prior=learned_categorical": "posterior=gumbel",
         "posterior=fsq": "loss=ae prior=categorical", "posterior=vq": "loss=vq prior=categorical",
         "loss=vq": "posterior=vq prior=categorical", "loss=vq_gan": "posterior=vq prior=categorical",
     }  # fmt: skip

@@ -340,6 +340,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "posterior.straight_through": False,
     },
     "prior=categorical": {"prior._target_": "vae_runner.priors.categorical.Categorical"},
+    "prior=learned_categorical": {
+        "prior._target_": "vae_runner.priors.learned_categorical.LearnedCategorical",
+    },
     "loss=vq_gan": {
         "loss._target_": "vae_runner.losses.vq_gan.VqGan",
         "loss.reconstruction_weight": None,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.conftest import command
 from tests.small_experiments import SMALL, built
 from vae_runner.errors import UserError
 from vae_runner.experiment import Experiment, initialize
@@ -92,6 +93,25 @@ def test_what_names_no_run_or_no_part_is_refused_before_any_work(
 ) -> None:
     assert message in refusal("vae-run", *keys, "hydra.run.dir=run", cwd=tmp_path)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_sweep_is_refused_once_where_its_runs_begin_with_none_and_goes_on_when_that_is_gone(
+    source: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(source, tmp_path / "source")
+    sweep = ("-m", *SMALL, *OF_SOURCE[:2], "figures=none", "sweep.dir=sweep")
+    refused = command("vae-run", *sweep, "init_from=source,nowhere", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("vae-run: init_from: ")
+    assert refused.stderr.endswith("nowhere does not exist: give a run directory\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+    assert command("vae-run", *sweep, "init_from=source", "seed=0", cwd=tmp_path).returncode == 0
+    shutil.rmtree(tmp_path / "source")
+    again = command("vae-run", *sweep, "init_from=source", "seed=0", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    more = command("vae-run", *sweep, "init_from=source", "seed=0,1", cwd=tmp_path)
+    assert more.returncode == 2
+    assert len(list(tmp_path.glob("sweep/*/run.json"))) == 1
 
 
 def test_a_run_goes_on_when_the_one_it_began_with_is_gone_and_leaves_averaged_weights(

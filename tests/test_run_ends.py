@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from vae_runner.config.composition import HydraJob
 from vae_runner.errors import Interrupted, UnwritableError, UserError
 from vae_runner.runtime.console import LogFile
 from vae_runner.session import _recorded_end
@@ -15,9 +16,9 @@ from vae_runner.storage.run_directory import RunDirectory
 class Ends:
     """In the place of a Record: keeps what it is told, or has no room for it."""
 
-    def __init__(self, *, room: bool = True) -> None:
+    def __init__(self, *, room: bool = True, has_begun: bool = False) -> None:
         self.told: list[str] = []
-        self.room = room
+        self.room, self.has_begun = room, has_begun
 
     def end(self, status: str, **entries: Any) -> None:
         if not self.room:
@@ -57,3 +58,50 @@ def test_a_log_that_cannot_be_written_is_no_error(
     broken = LogFile("vae-run.log")
     broken.emit(logging.makeLogRecord({"msg": "%d", "args": ("no number",)}))
     assert "TypeError" in capsys.readouterr().err
+
+
+def job(path: Path, *, in_sweep: bool = False) -> HydraJob:
+    return HydraJob(path, in_sweep, {}, {}, [])
+
+
+def refused(path: Path, record: Any, *, in_sweep: bool = False) -> list[str]:
+    """Return what a run that ends with a refusal leaves in its directory."""
+    with RunDirectory.create(path, {"seed": 0}, job(path, in_sweep=in_sweep)) as directory:
+        (path / "vae-run.log").write_text("refused")
+        with pytest.raises(UserError, match="no such images"), _recorded_end(record, directory, None, ""):
+            raise UserError("no such images")
+    return sorted(file.name for file in path.iterdir())
+
+
+def test_a_refusal_before_training_leaves_nothing_and_one_later_or_of_a_sweeps_run_what_there_was(
+    tmp_path: Path,
+) -> None:
+    made = [".hydra", ".lock", "config.yaml", "run.json", "vae-run.log"]
+    assert refused(tmp_path / "a", Ends()) == []
+    assert refused(tmp_path / "b", Ends(has_begun=True)) == made
+    assert refused(tmp_path / "c", Ends(), in_sweep=True) == made
+
+
+@pytest.mark.parametrize("file", [".mine", "vae-run.log"])
+def test_a_refusal_leaves_a_folder_in_which_there_was_something_before(file: str, tmp_path: Path) -> None:
+    (tmp_path / file).write_text("mine")
+    assert {file, "run.json"} <= set(refused(tmp_path, Ends()))
+
+
+def test_a_refusal_leaves_a_directory_in_which_something_has_been_written_since(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    with RunDirectory.create(path, {"seed": 0}, job(path)) as directory:
+        (path / "metrics.csv").write_text("epoch")
+        directory.discard()
+        assert (path / "run.json").exists()
+        (path / "metrics.csv").unlink()
+        directory.discard()
+        assert not list(path.iterdir())
+
+
+def test_a_refusal_to_go_on_leaves_the_run(tmp_path: Path) -> None:
+    with RunDirectory.create(tmp_path / "run", {"seed": 0}, job(tmp_path / "run")):
+        pass
+    with RunDirectory.open_to_resume(tmp_path / "run") as directory:
+        directory.discard()
+    assert (tmp_path / "run" / "run.json").exists()

@@ -106,12 +106,17 @@ def build_experiment(
     check_same_on_all_workers(machine, f"{computed} {dataset.fingerprint} {devices}")
     train, evaluated = _batches(dataset, config, machine)
     loss = build_loss(config.loss)
+
+    def check_size(opponents: Sequence[keras.Model]) -> None:
+        if machine.description["device"] == "cpu":
+            images, weighed = min(config.batch_size, len(dataset.train)), loss.draws if loss.needs_density else 0
+            check_memory(autoencoder, images, loss.draws, weighed, opponents)
+
     with machine.strategy.scope():
         with unallocated():
             autoencoder = build_autoencoder(config, dataset.image_shape, dataset.classes)
             networks = (autoencoder.encoder, autoencoder.decoder)
-            if machine.description["device"] == "cpu":
-                check_memory(autoencoder, min(config.batch_size, len(dataset.train)), loss.draws)
+            check_size([])
         if autoencoder.classes:
             check_labels(dataset)
         check_densities(loss, autoencoder.posterior, autoencoder.likelihood)
@@ -123,6 +128,9 @@ def build_experiment(
         synchronize_normalization(networks, machine.synchronized)
         view = _view(autoencoder, config, machine)
         loss.constrain(autoencoder)
+        with unallocated():
+            loss.make_opponents(autoencoder)
+            check_size(loss.opponents)
         players = build_players(config, loss, autoencoder, train.steps, machine.replicas)
         averages = build_averages(config, autoencoder, train.steps, machine)
     inner = InnerLoop(
@@ -202,8 +210,9 @@ def build_autoencoder(config: Config, image_shape: tuple[int, int, int], classes
         likelihood=families["likelihood"], **asked,
     )  # fmt: skip
     latent_shape = (*decoder.inputs[0].shape[1:-1], config.latent)
-    for family in families.values():
-        family.create_weights(image_shape, latent_shape, classes)
+    families["posterior"].create_weights(image_shape, latent_shape, classes)
+    families["prior"].create_weights_for(families["posterior"], image_shape, latent_shape, classes)
+    families["likelihood"].create_weights(image_shape, latent_shape, classes)
     return Autoencoder(encoder, decoder, **families, classes=classes, dimensions=math.prod(latent_shape))
 
 

@@ -150,7 +150,9 @@ class Session:
     def save_results(self, experiment: Experiment, trained: Trained) -> None:
         """Write the trained models, and what comparing runs needs of the test split: embeddings, and a few images."""
         self.directory.save_models(experiment.result)
-        for name, arrays in final_arrays(trained.posterior, trained.embedded, trained.test, trained.label_names):
+        for name, arrays in final_arrays(
+            trained.posterior["mean"], trained.embedded, trained.test, trained.label_names
+        ):
             self.directory.save_arrays(name, arrays)
 
     def evaluate(self, experiment: Experiment) -> None:
@@ -188,7 +190,11 @@ def _recorded_end(record: Record, directory: RunDirectory, cluster: Cluster | No
     except UnwritableError as error:
         raise failure(str(error), f": make room for it; then {resume_hint}") from error
     except UserError as error:
-        raise failure(str(error)) from error
+        refused = failure(str(error))
+        if not record.has_begun:  # A refusal leaves nothing behind, as one before there is a run does.
+            with suppress(OSError):
+                directory.discard()
+        raise refused from error
     except (MemoryError, tf.errors.ResourceExhaustedError) as error:
         needed = f"the run needs more memory than there is ({first_line(error)})"
         raise failure(needed, ": choose a smaller model, latent, batch_size or image size") from error

@@ -48,6 +48,7 @@ def batch(seed: int = 0, step: int = 0) -> Batch:
 def opposed(loss: Loss, autoencoder: Autoencoder) -> dict[str, list[tf.Variable]]:
     """Make a loss's discriminator; return its players."""
     loss.check(autoencoder)
+    loss.make_opponents(autoencoder)
     return loss.players(autoencoder)
 
 

@@ -3,9 +3,12 @@ from dataclasses import replace
 import pytest
 
 from tests.networks import build
+from tests.small_experiments import NETWORK, built
 from vae_runner.errors import UserError
+from vae_runner.losses.adversarial import Adversarial
 from vae_runner.models import mlp
 from vae_runner.models.summary import check_memory, summarize, training_bytes, training_flops
+from vae_runner.priors.mixture import Mixture
 from vae_runner.priors.vamp import Vamp
 
 
@@ -55,3 +58,39 @@ def test_too_many_draws_or_pseudo_inputs_are_refused_in_words(monkeypatch: pytes
     with pytest.raises(UserError, match=r"7 images, with 20 draws of z of each, and 50 pseudo-inputs .*loss\.samples"):
         check_memory(autoencoder, 7, draws=20)
     check_memory(autoencoder, 7, draws=19)
+
+
+def test_a_mixture_compares_every_draw_with_each_component() -> None:
+    prior = Mixture(components=30)
+    prior.create_weights((9, 8, 3), (4,), 0)
+    autoencoder = replace(build((9, 8, 3), 4, model=mlp, width=10), prior=prior)
+    assert training_bytes(autoencoder, 7, 20, weighed=20) - training_bytes(autoencoder, 7, 20) == 4 * 7 * 20 * 30 * 4
+
+
+def test_an_opponent_counts_like_a_network_that_is_given_each_image_twice() -> None:
+    autoencoder, loss = build((9, 8, 3), 4, model=mlp, width=10), Adversarial(discriminator_width=5)
+    loss.make_opponents(autoencoder)
+    weights = (4 * 5 + 5) + (5 * 5 + 5) + (5 + 1)
+    more = training_bytes(autoencoder, 7, 1, opponents=loss.opponents) - training_bytes(autoencoder, 7, 1)
+    assert more == 4 * (4 * weights + 2 * 7 * (4 + 5 + 5))
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (
+            ("loss=factor", "loss.discriminator_width=60000", "loss.discriminator_depth=100"),
+            r"choose a smaller .*loss\.discriminator_width or",
+        ),
+        (
+            ("method=iwae", "loss.samples=10000", "prior=mixture", "prior.components=99999", "latent=99"),
+            r"10,000 draws of z of each,.*loss\.samples, prior\.components or",
+        ),
+    ],
+    ids=str,
+)
+def test_opponents_and_mixtures_that_are_too_large_are_refused_before_their_memory_is_taken(
+    keys: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        built(network=(*NETWORK, *keys))

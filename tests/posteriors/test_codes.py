@@ -1,15 +1,23 @@
 """Posteriors over codes, against what is computed by hand."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from tests.small_experiments import built
-from vae_runner.distributions.codes import Categorical, Quantized, RelaxedCategorical, UniformCodes, perplexity
+from vae_runner.distributions.codes import (
+    Categorical,
+    Quantized,
+    RelaxedCategorical,
+    UniformCodes,
+    WeighedCodes,
+    perplexity,
+)
 from vae_runner.distributions.divergence import kl_divergence
 from vae_runner.evaluation.codes import code_frequencies
 from vae_runner.evaluation.embeddings import posterior_of
@@ -210,6 +218,130 @@ def test_categorical_probabilities_sum_to_one_and_the_divergence_is_that_of_all_
     assert np.exp(log_p).sum() == pytest.approx(1, rel=1e-6)
     by_sum = np.sum(np.exp(log_q) * (log_q - log_p))
     assert float(kl_divergence(q, p, values[:1])[0]) == pytest.approx(by_sum, rel=1e-5)
+
+
+def weighed(logits: NDArray[np.floating]) -> WeighedCodes:
+    """Return codes with these logits `[positions, codes]`, which stand for their one-hots."""
+    posterior = Gumbel(logits.shape[1], 1.0, 1.0, 0.0, straight_through=False)
+    return WeighedCodes(tf.constant(logits, tf.float32), posterior.embed, posterior.one_hots)
+
+
+WEIGHTS = np.array([[0.5, -1.0, 2.0], [0.0, 3.0, -2.0]])
+
+
+def test_the_divergence_from_weighed_codes_is_that_of_all_values() -> None:
+    q, p = Categorical(tf.concat([LOGITS, -2 * LOGITS], axis=0)), weighed(WEIGHTS)
+    every = tf.reshape(tf.stack(tf.meshgrid(tf.range(3), tf.range(3), indexing="ij"), axis=-1), [-1, 2])
+    log_p = np.asarray(p.log_prob(p.embed(every)))
+    assert np.exp(log_p).sum() == pytest.approx(1, rel=1e-6)
+    log_q = np.asarray(tf.map_fn(lambda z: q.log_prob(z[tf.newaxis]), p.embed(every)))  # [values, images]
+    by_sum = np.sum(np.exp(log_q) * (log_q - log_p[:, np.newaxis]), axis=0)
+    relaxed = RelaxedCategorical(q.logits, tf.constant(0.5), straight_through=False)
+    for of in (q, relaxed):
+        np.testing.assert_allclose(kl_divergence(of, p, p.embed(every)), by_sum, rtol=1e-5)
+    certain = Quantized(tf.zeros([9, 6]), p.embed(every), every)
+    np.testing.assert_allclose(kl_divergence(certain, p, certain.nearest), -log_p, rtol=1e-5)
+    np.testing.assert_allclose(p.mean[0], np.exp(log_p) @ np.asarray(p.embed(every)), rtol=1e-5)
+
+
+def test_a_mean_of_relaxed_one_hots_has_the_mean_log_probability() -> None:
+    p, parts = weighed(WEIGHTS), np.array([0.2, 0.3, 0.5])
+    relaxed = np.concatenate([parts, [0.0, 1.0, 0.0]])[np.newaxis].astype(np.float32)
+    log_p = np.asarray(tf.nn.log_softmax(WEIGHTS))
+    assert float(p.log_prob(tf.constant(relaxed))[0]) == pytest.approx(parts @ log_p[0] + log_p[1, 1], rel=1e-5)
+
+
+def test_vectors_of_a_codebook_have_the_log_probabilities_of_their_codes() -> None:
+    posterior = codebook([[0, 0], [1, 1.5], [-2, 0]])
+    p = WeighedCodes(tf.constant(WEIGHTS, tf.float32), posterior.embed, posterior.one_hots)
+    log_p = np.asarray(tf.nn.log_softmax(WEIGHTS))
+    z = posterior.embed(tf.constant([[2, 0], [1, 1]]))
+    np.testing.assert_allclose(p.log_prob(z), [log_p[0, 2] + log_p[1, 0], log_p[0, 1] + log_p[1, 1]], rtol=1e-5)
+    every = np.asarray(posterior.embed(tf.range(3)[:, tf.newaxis]))
+    np.testing.assert_allclose(p.mean, (np.exp(log_p) @ every).reshape(1, 4), rtol=1e-5)
+
+
+def test_weighed_codes_are_drawn_as_often_as_their_probabilities_say_and_never_beyond_the_last() -> None:
+    count = 50_000
+    p = weighed(np.concatenate([WEIGHTS, [[0.0, -200.0, 0.0]]]))
+    draws = np.asarray(p.sample(noise(count))).reshape(-1, 3, 3)
+    np.testing.assert_array_equal(draws.sum(axis=2), 1)
+    expected = np.asarray(tf.nn.softmax(p.logits))
+    np.testing.assert_allclose(draws.mean(axis=0), expected, atol=4 * 0.5 / count**0.5)
+    assert not draws[:, 2, 1].any()
+    codes = draws.argmax(axis=2)
+    assert abs(np.corrcoef(codes.T)[0, 1]) < 0.02
+
+    class Largest(NumpyNoise):
+        def uniform(self, shape: Sequence[int]) -> tf.Tensor:
+            return tf.fill([1, *shape], np.float32(1 - 2**-24))
+
+    np.testing.assert_array_equal(
+        weighed(np.zeros((1, 7))).sample(Largest(np.random.default_rng(0), 1)), [[0] * 6 + [1]]
+    )
+
+
+@pytest.mark.parametrize("method", ["gumbel_vae", "vq_vae"])
+def test_learned_probabilities_begin_equal_and_compute_what_equal_ones_do(method: str) -> None:
+    small = (f"method={method}", "latent=3", "model=mlp", "model.width=8")
+    equal, learned = (built(*small, f"prior={prior}") for prior in ("categorical", "learned_categorical"))
+    images = tf.constant(equal.dataset.train.images[:8] / np.float32(255))
+    batch = [Batch(images, None, noise(8), tf.constant(0.0)) for _ in range(2)]
+    losses = [of.loss(of.autoencoder, given, False) for of, given in zip((equal, learned), batch, strict=True)]
+    assert float(losses[0][0]) == pytest.approx(float(losses[1][0]), rel=1e-6)
+    assert float(losses[0][1]["kl"]) == pytest.approx(float(losses[1][1]["kl"]), rel=1e-6)
+    priors = [of.autoencoder.latent_prior() for of in (equal, learned)]
+    np.testing.assert_array_equal(*(p.sample(noise(500)) for p in priors))
+    np.testing.assert_allclose(*(p.mean for p in priors), rtol=1e-5, atol=1e-6)
+    z = priors[0].sample(noise(500))
+    np.testing.assert_allclose(*(p.log_prob(z) for p in priors), rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["gumbel_vae", "vq_vae"])
+def test_learned_probabilities_come_to_be_the_frequencies_of_the_codes_at_each_position(method: str) -> None:
+    """Of the KL term alone, with the encoder as it is, they are what is trained."""
+    keys = ("latent=3",) if method == "gumbel_vae" else ("latent=2", "posterior.codes=5", "posterior.update=ema")
+    experiment = built(
+        f"method={method}", "prior=learned_categorical", *keys, "model=conv", "model.latent=spatial", "model.depth=1",
+        "model.downsamplings=1", "model.filters=4", network=(),
+    )  # fmt: skip
+    autoencoder, (logits,) = experiment.autoencoder, experiment.autoencoder.prior.trainable_variables
+    assert logits.shape == ((48, 10) if method == "gumbel_vae" else (16, 5))
+    images = tf.constant(experiment.dataset.train.images / np.float32(255))
+    posterior = autoencoder.encode(images)
+    if isinstance(posterior, Quantized):
+        frequencies = tf.reduce_mean(tf.one_hot(posterior.codes, 5), axis=0)
+    else:
+        frequencies = tf.reduce_mean(tf.nn.softmax(posterior.logits), axis=0)
+    optimizer = keras.optimizers.Adam(0.1)
+    optimizer.build([logits])
+
+    @tf.function
+    def step() -> None:
+        with tf.GradientTape() as tape:
+            kl = tf.reduce_mean(kl_divergence(posterior, autoencoder.latent_prior(), posterior.mean))
+        optimizer.apply([tape.gradient(kl, logits.value)], [logits])
+
+    for _ in range(400):
+        step()
+    np.testing.assert_allclose(tf.nn.softmax(logits), frequencies, atol=0.01)
+
+
+def test_the_loss_of_a_codebook_trains_learned_probabilities_and_not_the_encoder_by_them() -> None:
+    experiment = built("method=vq_vae", "prior=learned_categorical", "latent=2", "posterior.codes=3")
+    autoencoder = experiment.autoencoder
+    images = tf.constant(experiment.dataset.train.images[:4] / np.float32(255))
+    loss = VectorQuantized(reconstruction_weight=0.0, commitment_weight=0.0)
+    (logits,), bias = autoencoder.prior.trainable_variables, autoencoder.encoder.get_layer("embedding").bias
+    with tf.GradientTape() as tape:
+        total, terms = loss(autoencoder, Batch(images, None, noise(4), tf.constant(0.0)), training=False)
+    by_logits, by_bias = tape.gradient(total, [logits, bias])
+    q = autoencoder.encode(images)
+    assert isinstance(q, Quantized)
+    counts = np.bincount(np.asarray(q.codes)[:, 0], minlength=3)
+    np.testing.assert_allclose(by_logits, [1 / 3 - counts / 4], atol=1e-6)
+    np.testing.assert_allclose(0.0 if by_bias is None else by_bias, 0.0)
+    assert float(total) == pytest.approx(float(terms["kl"]))
 
 
 @pytest.mark.parametrize("straight_through", [False, True])

@@ -154,6 +154,17 @@ def test_arrays_come_back_as_they_were(tmp_path: Path) -> None:
     assert loaded["names"].tolist() == ["ü", "b"]
 
 
+@pytest.mark.parametrize("others", [{}, {"scale": np.ones((3, 2, 2), np.float32)}], ids=["", "of an older version"])
+def test_embeddings_are_means_and_labels_whatever_else_is_beside_them(
+    tmp_path: Path, others: dict[str, np.ndarray]
+) -> None:
+    directory, mean = RunDirectory(tmp_path), np.arange(6, dtype=np.float32).reshape(3, 2)
+    directory.save_arrays("embeddings", {"mean": mean, "labels": np.arange(3), **others})
+    found, labels = directory.embeddings
+    np.testing.assert_array_equal(found, mean)
+    np.testing.assert_array_equal(labels, np.arange(3))
+
+
 def test_a_pickle_among_the_arrays_is_refused(tmp_path: Path) -> None:
     (tmp_path / "evaluation").mkdir()
     np.savez(tmp_path / "evaluation" / "x.npz", a=np.array([{"an": "object"}], dtype=object))

@@ -298,12 +298,14 @@ def _hydra_errors_explained(sweep: SweepDirectory | None, jobs: "_Jobs") -> Iter
 def _checked_runs(sweeper: Sweeper, runs: list[list[str]]) -> list[list[str]]:
     """Return the runs of a sweep, of these overrides, and record in its directory that it expects them.
 
-    All are checked before the first begins. With `sweep.unfit=skip` those whose parts do not fit are left out. A search
+    All are checked before the first begins, also that there is the run `init_from` of those that have not begun
+    earlier: these do not need it any more. With `sweep.unfit=skip` those whose parts do not fit are left out. A search
     does not know its runs before: there, a bad one is a failed trial.
     """
     assert sweeper.hydra_context is not None
     assert sweeper.config is not None
-    fitting, identities, refusals = [], [], []
+    sweep = SweepDirectory(Path(sweeper.config.hydra.sweep.dir))
+    fitting, identities, refusals, sources = [], [], [], []
     for overrides in runs:
         composed = sweeper.hydra_context.config_loader.load_sweep_config(sweeper.config, overrides)
         with read_write(composed), open_dict(composed):
@@ -317,13 +319,17 @@ def _checked_runs(sweeper: Sweeper, runs: list[list[str]]) -> list[list[str]]:
         else:
             fitting.append(overrides)
             identities.append(fingerprint(content_of(composed)))
+            if composed.init_from is not None and not sweep.folder_of(identities[-1]):
+                sources.append(composed.init_from)
+    for source in dict.fromkeys(sources):
+        source_of_weights(source)
     if refusals:
         reasons = list(dict.fromkeys(refusals))
         first = "; ".join(reasons[:SHOWN_REASONS]) + ("; …" if len(reasons) > SHOWN_REASONS else "")
         if not fitting:
             raise UserError(f"sweep.unfit=skip: none of {len(runs)} combinations fits: {first}")
         print(f"Left out {len(refusals)} of {len(runs)} combinations, which do not fit: {first}", flush=True)
-    SweepDirectory(Path(sweeper.config.hydra.sweep.dir)).expect(identities)
+    sweep.expect(identities)
     return fitting
 
 

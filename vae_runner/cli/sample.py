@@ -91,11 +91,11 @@ def sample(
         save_figure(image_grid(images, columns, title, captions=captions), out)
     print(f"{number} images in {out}")
     if fit is None and not (autoencoder.posterior.has_density and decodes_draws(stored)):
-        kinds = "autoregressive" if isinstance(autoencoder.posterior, CodePosterior) else "mixture or flow"
-        print(
-            f"This run was trained without a KL divergence from its prior, {symbol}: --prior {kinds} draws from a "
-            "density of the latents themselves"
-        )
+        if isinstance(autoencoder.posterior, CodePosterior):
+            lack, kinds = f"The prior of this run, {symbol}, knows nothing of which codes go together", "autoregressive"
+        else:
+            lack, kinds = f"This run was trained without a KL divergence from its prior, {symbol}", "mixture or flow"
+        print(f"{lack}: --prior {kinds} draws from a density of the latents themselves")
 
 
 def _names(run: StoredRun, classes: int) -> list[str]:

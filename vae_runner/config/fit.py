@@ -18,11 +18,13 @@ MEANINGS = {  # of what a component may give, as the end of "needs a posterior â
     "vector": "of vectors in all of space",
     "sphere": "on the sphere",
     "codes": "of codes",
+    "weighed codes": "of codes that a loss weighs by their probability",
     "codebook": "with a codebook",
     "error": "that is an error and no density",
     "mean": "whose mean follows from a location or a logit",
     "labels": "with labels",
     "prior": "with a term of the prior",
+    "log prior": "with a term of log p(z)",
 }
 
 

@@ -122,6 +122,44 @@ class UniformCodes:
         return self.positions * tf.math.log([float(self.codes)])
 
 
+@dataclass(frozen=True)
+class WeighedCodes:
+    """At each position one of finitely many codes, each with a probability; a value is what `embed` makes of them."""
+
+    logits: tf.Tensor  # float32 [positions, codes]
+    embed: Callable[[tf.Tensor], tf.Tensor]  # from int32 [batch, positions] to float32 [batch, dimensions]
+    one_hots: Callable[[tf.Tensor], tf.Tensor]  # from float32 [batch, dimensions] to float32 [batch, positions, codes]
+
+    @property
+    def log_probs(self) -> tf.Tensor:
+        """Return the logarithms of the codes' probabilities, `[positions, codes]`."""
+        return tf.nn.log_softmax(self.logits)
+
+    @property
+    def mean(self) -> tf.Tensor:
+        """Return the mean over the codes, float32 `[1, dimensions]`."""
+        positions, codes = self.logits.shape
+        every = self.embed(tf.repeat(tf.range(codes)[:, tf.newaxis], positions, axis=1))
+        by_position = tf.reshape(every, [codes, positions, -1])
+        return tf.reshape(tf.einsum("pc,cpd->pd", tf.nn.softmax(self.logits), by_position), [1, -1])
+
+    def sample(self, noise: Noise) -> tf.Tensor:
+        """Return what stands for codes drawn one by one, float32 `[images, dimensions]`: without a gradient."""
+        positions, codes = self.logits.shape
+        uniform = tf.transpose(noise.uniform([positions]))
+        up_to = tf.cumsum(tf.nn.softmax(self.logits), axis=1)
+        drawn = tf.transpose(tf.searchsorted(up_to, uniform, side="right"))
+        # A sum of probabilities can be rounded to less than 1.
+        return self.embed(tf.minimum(drawn, codes - 1))
+
+    def log_prob(self, value: tf.Tensor) -> tf.Tensor:
+        """Return Σ log probability of the codes that values stand for: `[batch]`, in nats.
+
+        Of relaxed one-hots it is Σ value · log probability.
+        """
+        return tf.reduce_sum(self.one_hots(value) * self.log_probs, axis=[1, 2])
+
+
 def _one_hot(values: tf.Tensor) -> tf.Tensor:
     """Return 1 at the largest number of the last axis, and 0 elsewhere."""
     return tf.one_hot(tf.argmax(values, axis=-1), values.shape[-1])

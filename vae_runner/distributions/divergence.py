@@ -6,7 +6,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from vae_runner.distributions.base import Distribution
-from vae_runner.distributions.codes import Categorical, Quantized, RelaxedCategorical, UniformCodes
+from vae_runner.distributions.codes import Categorical, Quantized, RelaxedCategorical, UniformCodes, WeighedCodes
 from vae_runner.distributions.full_gaussian import FullGaussian
 from vae_runner.distributions.gaussian import DiagonalGaussian, StandardNormal
 from vae_runner.distributions.laplace import Laplace
@@ -78,6 +78,16 @@ def _categorical_uniform(q: Categorical, p: UniformCodes) -> tf.Tensor:
     return p.entropy() - q.entropy()
 
 
+def _quantized_weighed(q: Quantized, p: WeighedCodes) -> tf.Tensor:
+    """Return minus the logarithm of the codes' probability: q chooses them for certain, and p alone has a gradient."""
+    return -tf.reduce_sum(tf.gather(p.log_probs, tf.transpose(q.codes), batch_dims=1), axis=0)
+
+
+def _categorical_weighed(q: Categorical, p: WeighedCodes) -> tf.Tensor:
+    """Return Σ q (log q − log p) over variables and categories. It is that of the categories, relaxed or not."""
+    return -tf.reduce_sum(tf.nn.softmax(q.logits) * p.log_probs, axis=[1, 2]) - q.entropy()
+
+
 # Closed forms, `[batch, latent]`, for pairs of distributions whose dimensions are independent.
 FACTORISED: dict[tuple[type, type], Callable[..., tf.Tensor]] = {
     (DiagonalGaussian, StandardNormal): _gaussian_standard_normal,
@@ -93,4 +103,7 @@ JOINT: dict[tuple[type, type], Callable[..., tf.Tensor]] = {
     (Quantized, UniformCodes): _quantized_uniform,
     (Categorical, UniformCodes): _categorical_uniform,
     (RelaxedCategorical, UniformCodes): _categorical_uniform,
+    (Quantized, WeighedCodes): _quantized_weighed,
+    (Categorical, WeighedCodes): _categorical_weighed,
+    (RelaxedCategorical, WeighedCodes): _categorical_weighed,
 }

@@ -20,11 +20,14 @@ class LatentOpponent(Loss):
     discriminator_depth: int = 2
     discriminator: keras.Model = field(init=False, repr=False)
 
-    def players(self, autoencoder: Autoencoder) -> dict[str, list[tf.Variable]]:
-        """Make the discriminator; return what each player trains."""
+    def make_opponents(self, autoencoder: Autoencoder) -> None:
+        """Make the discriminator."""
         self.discriminator = discriminators.of_vectors(
             autoencoder.latent, self.discriminator_width, self.discriminator_depth
         )
+
+    def players(self, autoencoder: Autoencoder) -> dict[str, list[tf.Variable]]:
+        """Return what each player trains."""
         return {**super().players(autoencoder), DISCRIMINATOR: self.discriminator.trainable_variables}
 
 

@@ -57,6 +57,14 @@ class Loss:
         """Return whether it takes the posterior's log_prob or KL divergence."""
         return False
 
+    @property
+    def opponents(self) -> list[keras.Model]:
+        """Return the networks that are attributes of the loss: those that `make_opponents` has made."""
+        return [value for value in vars(self).values() if isinstance(value, keras.Model)]
+
+    def make_opponents(self, autoencoder: Autoencoder) -> None:
+        """Make the opponents' networks, as attributes; their weights get values once their size has been checked."""
+
     def players(self, autoencoder: Autoencoder) -> dict[str, list[tf.Variable]]:
         """Return the variables that each player trains, by its name, the autoencoder's first."""
         return {AUTOENCODER: autoencoder.trainable_variables}

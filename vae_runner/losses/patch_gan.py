@@ -67,8 +67,14 @@ class PatchGan(Loss):
         kl = tf.reduce_mean(kl_divergence(posterior, autoencoder.latent_prior(batch.labels), z))
         return self.kl_weight * kl, {"kl": kl}
 
+    def make_opponents(self, autoencoder: Autoencoder) -> None:
+        """Make the discriminator, which is the second player."""
+        self.discriminator = discriminators.of_patches(
+            autoencoder.image_shape, self.discriminator_width, self.discriminator_depth
+        )
+
     def players(self, autoencoder: Autoencoder) -> dict[str, list[tf.Variable]]:
-        """Make the discriminator, which is the second player, and read the model of the perceptual term.
+        """Return what each player trains, and read the model of the perceptual term.
 
         Raises:
             UserError: there is no such model, or it does not take such images.
@@ -77,9 +83,6 @@ class PatchGan(Loss):
             self.perceptual_error = PerceptualError(
                 self.perceptual_model, autoencoder.image_shape, self.perceptual_layers
             )
-        self.discriminator = discriminators.of_patches(
-            autoencoder.image_shape, self.discriminator_width, self.discriminator_depth
-        )
         return {**super().players(autoencoder), DISCRIMINATOR: self.discriminator.trainable_variables}
 
     def __call__(

@@ -230,11 +230,12 @@ class VqGanConfig(PatchDiscriminatorConfig):
 DENSITY = {"posterior": "density"}
 DENSITIES = DENSITY | {"likelihood": "density"}
 PRIOR = frozenset({"prior"})  # Its terms depend on the prior.
+LOG_PRIOR = PRIOR | {"log prior"}  # And not by draws of it alone.
 
 COMPONENTS = (
     Component(
         "loss", "vae", "vae_runner.losses.elbo.Elbo", VaeConfig,
-        "reconstruction_weight kl_weight kl_warmup_epochs", needs=DENSITY, gives=PRIOR,
+        "reconstruction_weight kl_weight kl_warmup_epochs", needs=DENSITY, gives=LOG_PRIOR,
     ),
     Component(
         "loss", "ae", "vae_runner.losses.reconstruction.Reconstruction", AeConfig,
@@ -242,11 +243,11 @@ COMPONENTS = (
     ),
     Component(
         "loss", "beta_tc", "vae_runner.losses.total_correlation.TotalCorrelation", TotalCorrelationConfig,
-        "total_correlation_weight", needs={"posterior": "factorised"}, gives=PRIOR,
+        "total_correlation_weight", needs={"posterior": "factorised"}, gives=LOG_PRIOR,
     ),
     Component(
         "loss", "dip", "vae_runner.losses.disentangled_prior.DisentangledPrior", DisentangledPriorConfig,
-        "kind off_diagonal_weight diagonal_weight", needs={"posterior": "factorised"}, gives=PRIOR,
+        "kind off_diagonal_weight diagonal_weight", needs={"posterior": "factorised"}, gives=LOG_PRIOR,
     ),
     Component(
         "loss", "mmd", "vae_runner.losses.mean_discrepancy.MeanDiscrepancy", MeanDiscrepancyConfig,
@@ -254,25 +255,25 @@ COMPONENTS = (
     ),
     Component(
         "loss", "iwae", "vae_runner.losses.importance_weighted.ImportanceWeighted", ImportanceWeightedConfig,
-        "samples groups gradient", needs=DENSITIES, gives=PRIOR,
+        "samples groups gradient", needs=DENSITIES, gives=LOG_PRIOR,
     ),
-    Component("loss", "renyi", "vae_runner.losses.renyi.Renyi", RenyiConfig, "alpha", needs=DENSITIES, gives=PRIOR),
+    Component("loss", "renyi", "vae_runner.losses.renyi.Renyi", RenyiConfig, "alpha", needs=DENSITIES, gives=LOG_PRIOR),
     Component(
         "loss", "rae", "vae_runner.losses.regularized.Regularized", RegularizedConfig,
         "embedding_weight weight_decay gradient_penalty spectral_norm",
     ),
     Component(
         "loss", "vq", "vae_runner.losses.vector_quantized.VectorQuantized", VectorQuantizedConfig, "commitment_weight",
-        needs={"posterior": "codebook"}, gives=PRIOR | {"codebook"},
+        needs={"posterior": "codebook"}, gives=LOG_PRIOR | {"codebook"},
     ),
     Component(
         "loss", "factor", "vae_runner.losses.factor.Factor", FactorConfig, "total_correlation_weight", needs=DENSITY,
-        gives=PRIOR,
+        gives=LOG_PRIOR,
     ),
     Component("loss", "aae", "vae_runner.losses.adversarial.Adversarial", AdversarialConfig, "adversarial_weight"),
     Component(
         "loss", "vae_gan", "vae_runner.losses.vae_gan.VaeGan", VaeGanConfig, "kl_weight feature_weight",
-        needs=DENSITY | {"likelihood": "error"}, gives=PRIOR,
+        needs=DENSITY | {"likelihood": "error"}, gives=LOG_PRIOR,
     ),
     Component(
         "loss", "patch_gan", "vae_runner.losses.patch_gan.PatchGan", PatchGanConfig,

@@ -44,9 +44,12 @@ class VaeGan(Loss):
         if autoencoder.likelihood.measure is not None:
             raise UserError("loss=vae_gan compares features, and takes no likelihood's density: choose likelihood=mse")
 
-    def players(self, autoencoder: Autoencoder) -> dict[str, list[tf.Variable]]:
-        """Make the discriminator; return encoder, decoder and discriminator."""
+    def make_opponents(self, autoencoder: Autoencoder) -> None:
+        """Make the discriminator."""
         self.discriminator = discriminators.of_images(autoencoder.image_shape, self.discriminator_width)
+
+    def players(self, autoencoder: Autoencoder) -> dict[str, list[tf.Variable]]:
+        """Return what encoder, decoder and discriminator train."""
         of_parts = {name: list(part.trainable_variables) for name, part in autoencoder.parts.items()}
         return {
             AUTOENCODER: of_parts["encoder"] + of_parts["posterior"] + of_parts["prior"],

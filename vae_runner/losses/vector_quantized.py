@@ -20,7 +20,8 @@ class VectorQuantized(Loss):
     Here e is what the encoder gives for a position, c the vector of its code, and sg stops the gradient (van den Oord
     et al., 2017, equation 3). Squares are summed over the channels and averaged over positions. A codebook of moving
     averages needs no loss, and its term is left out. With all codes equally likely the KL divergence is the constant
-    positions · log(codes), which makes reconstruction + KL a bound on −log p(x) where the likelihood is a density.
+    positions · log(codes), and with learned probabilities −log of those of the codes, which trains the probabilities
+    alone. Either makes reconstruction + KL a bound on −log p(x) where the likelihood is a density.
     """
 
     reconstruction_weight: float | None = None

@@ -1,7 +1,7 @@
 """The layers of a network, and the arithmetic and memory that they take."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import keras
@@ -41,16 +41,23 @@ def training_flops(layers: Iterable[LayerSummary]) -> int:
     return (1 + BACKWARD) * sum(layer.flops for layer in layers)
 
 
-def training_bytes(autoencoder: Autoencoder, images: int, draws: int) -> int:
+def training_bytes(
+    autoencoder: Autoencoder, images: int, draws: int, weighed: int = 0, opponents: Sequence[keras.Model] = ()
+) -> int:
     """Return the least number of bytes that training with Adam takes for `images` in a step and `draws` of z of each.
 
     These are the weights, their gradients and two averages of these, and the inputs of the layers that have weights,
     which the backward pass needs again; an input of several layers counts once. The encoder counts
-    for the images that the prior has it encode too, and the decoder for all draws.
+    for the images that the prior has it encode too, and the decoder for all draws. A prior that is a mixture compares
+    `weighed` of the draws with each of its components. An opponent is given two of each image: real and generated.
     """
-    weights = sum(math.prod(variable.shape) for variable in autoencoder.trainable_variables)
+    trained = [*autoencoder.trainable_variables, *(v for network in opponents for v in network.trainable_variables)]
+    weights = sum(math.prod(variable.shape) for variable in trained)
     encoded = (images + autoencoder.prior.encoded_images) * _kept_bytes(autoencoder.encoder)
-    return 4 * WEIGHT_BYTES * weights + encoded + images * draws * _kept_bytes(autoencoder.decoder)
+    decoded = images * draws * _kept_bytes(autoencoder.decoder)
+    compared = images * weighed * autoencoder.prior.components * autoencoder.latent * WEIGHT_BYTES
+    told_apart = 2 * images * sum(_kept_bytes(network) for network in opponents)
+    return 4 * WEIGHT_BYTES * weights + encoded + decoded + compared + told_apart
 
 
 def _kept_bytes(model: keras.Model) -> int:
@@ -95,15 +102,21 @@ def _kind(layer: keras.layers.Layer) -> str:
     return f"{name} /{strides[0]}" if strides[0] > 1 else name
 
 
-def check_memory(autoencoder: Autoencoder, images: int, draws: int) -> None:
-    """Refuse networks whose training on so many images a step takes more than the machine's main memory."""
-    needed, available = training_bytes(autoencoder, images, draws), memory()
+def check_memory(
+    autoencoder: Autoencoder, images: int, draws: int, weighed: int = 0, opponents: Sequence[keras.Model] = ()
+) -> None:
+    """Refuse networks whose training on so many images a step takes more than the machine's main memory.
+
+    The arguments are those of `training_bytes`.
+    """
+    needed, available = training_bytes(autoencoder, images, draws, weighed, opponents), memory()
     if needed > available:
-        pseudo_inputs = autoencoder.prior.encoded_images
+        pseudo_inputs, components = autoencoder.prior.encoded_images, weighed and autoencoder.prior.components
         besides = f", with {draws:,} draws of z of each," if draws > 1 else ""
         besides += f" and {pseudo_inputs:,} pseudo-inputs" if pseudo_inputs else ""
         smaller = ["model", "latent", "batch_size", *(["loss.samples"] if draws > 1 else [])]
-        smaller += ["prior.pseudo_inputs"] if pseudo_inputs else []
+        smaller += ["prior.pseudo_inputs"] if pseudo_inputs else ["prior.components"] if components else []
+        smaller += ["loss.discriminator_width"] if opponents else []
         raise UserError(
             f"training these networks on {images} images{besides} a step takes more than {needed / 1e9:,.0f} GB of "
             f"memory, and this machine has {available / 1e9:,.0f} GB: choose a smaller {', '.join(smaller)} or image "

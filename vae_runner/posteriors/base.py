@@ -50,3 +50,10 @@ class CodePosterior(Posterior):
     def embed(self, codes: tf.Tensor) -> tf.Tensor:
         """Return the z, float32 `[batch, dimensions]`, that stands for codes, int32 `[batch, positions]`."""
         raise NotImplementedError
+
+    def one_hots(self, z: tf.Tensor) -> tf.Tensor:
+        """Return one-hots, float32 `[batch, positions, codes]`, of the codes that z `[batch, dimensions]` stand for.
+
+        Relaxed draws have what they consist of in place of one-hots. A prior that weighs codes asks for this.
+        """
+        raise NotImplementedError

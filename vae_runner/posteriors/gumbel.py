@@ -49,6 +49,10 @@ class Gumbel(CodePosterior):
         """Return the one-hots of codes, int32 `[batch, positions]`, in a row: float32 `[batch, dimensions]`."""
         return tf.reshape(tf.one_hot(codes, self.codes), [-1, codes.shape[1] * self.codes])
 
+    def one_hots(self, z: tf.Tensor) -> tf.Tensor:
+        """Return the one-hots, relaxed or not, that z `[batch, dimensions]` are: `[batch, positions, codes]`."""
+        return tf.reshape(z, [-1, z.shape[1] // self.codes, self.codes])
+
     def distribution(self, parameters: Mapping[str, tf.Tensor]) -> Categorical:
         """Return the categorical variables of a batch."""
         return Categorical(parameters["logits"])

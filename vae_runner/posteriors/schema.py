@@ -83,6 +83,7 @@ MAX_CODES = 1 << 20  # of finite scalars: their frequencies are counted
 VECTOR = frozenset({"vector"})
 DENSITY = frozenset({"density"})
 CODES = frozenset({"codes"})
+WEIGHED = CODES | {"weighed codes"}
 AT_EVERY_Z = DENSITY | {"every z"}
 EVERYWHERE = VECTOR | AT_EVERY_Z | {"everywhere"}
 FACTORISED = EVERYWHERE | {"factorised"}
@@ -120,13 +121,13 @@ COMPONENTS = (
     ),
     Component(
         "posterior", "vq", "vae_runner.posteriors.vq.VectorQuantizer", VqConfig, "codes update cosine restart_below",
-        gives=CODES | {"codebook"}, needs={"loss": "codebook"},
+        gives=WEIGHED | {"codebook"}, needs={"loss": "codebook"},
     ),
     Component(
         "posterior", "fsq", "vae_runner.posteriors.fsq.FiniteScalarQuantizer", FsqConfig, "levels", gives=CODES,
     ),
     Component(
         "posterior", "gumbel", "vae_runner.posteriors.gumbel.Gumbel", GumbelConfig,
-        "categories temperature final_temperature straight_through", gives=CODES | DENSITY,
+        "categories temperature final_temperature straight_through", gives=WEIGHED | DENSITY,
     ),
 )  # fmt: skip

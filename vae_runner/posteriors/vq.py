@@ -60,6 +60,10 @@ class VectorQuantizer(CodePosterior, keras.layers.Layer):
         """Return the vectors of codes, int32 `[batch, positions]`, in a row: float32 `[batch, dimensions]`."""
         return tf.reshape(tf.gather(self._vectors, codes), [-1, codes.shape[1] * self._size])
 
+    def one_hots(self, z: tf.Tensor) -> tf.Tensor:
+        """Return one-hots of the vectors nearest to z, `[batch, dimensions]`: float32 `[batch, positions, codes]`."""
+        return tf.one_hot(self.distribution({"embedding": z}).codes, self.codes)
+
     def distribution(self, parameters: Mapping[str, tf.Tensor]) -> Quantized:
         """Return the nearest vectors of a batch."""
         dimensions = parameters["embedding"].shape[1]

@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 import tensorflow as tf
 
 from vae_runner.distributions.base import Distribution, Family
+from vae_runner.errors import UserError
 
 
 class PosteriorFamily(Protocol):
@@ -13,6 +14,9 @@ class PosteriorFamily(Protocol):
 
     has_density: bool
     has_density_everywhere: bool
+
+    def z_shape(self, latent: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of one z as the decoder is given it; `latent` is `(latent dimensions,)`."""
 
     def distribution(self, parameters: Mapping[str, tf.Tensor]) -> Distribution:
         """Return the distributions over z that parameters `[batch, …]` describe."""
@@ -29,6 +33,20 @@ class CodeFamily(PosteriorFamily, Protocol):
 
     def embed(self, codes: tf.Tensor) -> tf.Tensor:
         """Return the z, float32 `[batch, dimensions]`, that stands for codes, int32 `[batch, positions]`."""
+
+    def one_hots(self, z: tf.Tensor) -> tf.Tensor:
+        """Return one-hots, float32 `[batch, positions, codes]`, of the codes that z `[batch, dimensions]` stand for."""
+
+
+def code_family(posterior: PosteriorFamily, name: str) -> CodeFamily:
+    """Return the posterior's family, which has codes.
+
+    Raises:
+        UserError: it has none, and `prior=name` needs them.
+    """
+    if not isinstance(posterior, CodeFamily):
+        raise UserError(f"prior={name} needs a posterior of codes: choose posterior=vq, fsq or gumbel")
+    return posterior
 
 
 class Encoding(Protocol):
@@ -53,12 +71,23 @@ class Prior(Family):
 
     symbol: str  # its formula, for the titles of figures
     needs_labels: bool = False  # whether it has a distribution for each class
+    components: int = 0  # how many distributions its density compares each z with, where it is a mixture
     encoded_images: int = 0  # how many images of its own are encoded in each step, like pseudo-inputs
 
     @property
     def description(self) -> str:
         """Return its name in the titles of figures: the formula, unless a prior has words for itself."""
         return self.symbol
+
+    def create_weights_for(
+        self,
+        posterior: PosteriorFamily,
+        image_shape: tuple[int, int, int],
+        latent_shape: tuple[int, ...],
+        classes: int,
+    ) -> None:
+        """Create the weights: by `create_weights`, unless their shapes depend on the posterior, which has its own."""
+        self.create_weights(image_shape, latent_shape, classes)
 
     def distribution(self, autoencoder: Encoding, labels: tf.Tensor | None = None) -> Distribution:
         """Return the distribution over z; where it depends on the class, one for each of `labels`, int64 `[batch]`."""

@@ -3,8 +3,7 @@
 import tensorflow as tf
 
 from vae_runner.distributions.codes import UniformCodes
-from vae_runner.errors import UserError
-from vae_runner.priors.base import CodeFamily, Encoding, Prior
+from vae_runner.priors.base import Encoding, Prior, code_family
 
 
 class Categorical(Prior):
@@ -19,7 +18,5 @@ class Categorical(Prior):
         Raises:
             UserError: the posterior has no codes.
         """
-        posterior = autoencoder.posterior
-        if not isinstance(posterior, CodeFamily):
-            raise UserError("prior=categorical needs a posterior of codes: choose posterior=vq, fsq or gumbel")
+        posterior = code_family(autoencoder.posterior, "categorical")
         return UniformCodes(posterior.positions(autoencoder.latent), posterior.codes, posterior.embed)

@@ -19,11 +19,11 @@ class Mixture(Prior, keras.layers.Layer):
 
     def __init__(self, components: int) -> None:
         super().__init__()
-        self._components = components
+        self.components = components
 
     def create_weights(self, image_shape: tuple[int, int, int], latent_shape: tuple[int, ...], classes: int) -> None:
         """Create logits, means, and the logarithms of the variances."""
-        shape = (self._components, math.prod(latent_shape))
+        shape = (self.components, math.prod(latent_shape))
         self._logits = self.add_weight(shape=shape[:1], initializer="zeros", dtype="float32", name="logits")
         normal = keras.initializers.RandomNormal(stddev=1.0)
         self._means = self.add_weight(shape=shape, initializer=normal, dtype="float32", name="means")

@@ -47,5 +47,9 @@ COMPONENTS = (
     Component(
         "prior", "categorical", "vae_runner.priors.categorical.Categorical", needs={"posterior": "codes"},
     ),
+    Component(
+        "prior", "learned_categorical", "vae_runner.priors.learned_categorical.LearnedCategorical",
+        needs={"posterior": "weighed codes", "loss": "log prior"},
+    ),
     Component("prior", "sphere", "vae_runner.priors.sphere.Sphere", needs={"posterior": "sphere"}),
 )  # fmt: skip

@@ -20,7 +20,7 @@ class Vamp(Prior, keras.layers.Layer):
 
     def __init__(self, pseudo_inputs: int) -> None:
         super().__init__()
-        self._count = self.encoded_images = pseudo_inputs
+        self._count = self.encoded_images = self.components = pseudo_inputs
 
     def create_weights(self, image_shape: tuple[int, int, int], latent_shape: tuple[int, ...], classes: int) -> None:
         """Create the pseudo-inputs, nearly black, as in the paper's code."""

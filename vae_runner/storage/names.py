@@ -23,9 +23,10 @@ from vae_runner.files.folders import LOG, RUN_FILE
 
 CONFIG_FILE = "config.yaml"
 CHECKPOINTS = "checkpoints"
+HYDRA = ".hydra"
 # All that lies in a run directory, and what shows that it is one, where a run was killed before it had a run.json.
 NAMES = (
-    RUN_FILE, CONFIG_FILE, "metrics.csv", LOG, "tensorboard", CHECKPOINTS, "models", "figures", "evaluation", ".hydra",
+    RUN_FILE, CONFIG_FILE, "metrics.csv", LOG, "tensorboard", CHECKPOINTS, "models", "figures", "evaluation", HYDRA,
     ".lock",
 )  # fmt: skip
 MARKS = (".lock", f"{CHECKPOINTS}/step_*.npz")

@@ -18,11 +18,11 @@ from vae_runner.config.composition import HydraJob
 from vae_runner.config.keys import Content
 from vae_runner.errors import UserError
 from vae_runner.files.atomic import UNFINISHED, replacing, write_atomic, writing
-from vae_runner.files.folders import RUN_FILE, check_own
+from vae_runner.files.folders import LOG, RUN_FILE, check_own
 from vae_runner.files.locks import Lock
 from vae_runner.files.sealed import write_sealed
 from vae_runner.storage.checkpoint_files import CheckpointFiles
-from vae_runner.storage.names import CHECKPOINTS, CONFIG_FILE, MARKS, NAMES
+from vae_runner.storage.names import CHECKPOINTS, CONFIG_FILE, HYDRA, MARKS, NAMES
 from vae_runner.storage.pictures import save_figure
 from vae_runner.storage.run_info import CHOICES, CONFIG_CHECKSUMS, write_info
 from vae_runner.storage.stored_run import OF_WEIGHTS, StoredRun
@@ -42,6 +42,7 @@ class RunDirectory(StoredRun):
         self._lock = Lock(self.lock_file)
         self._config_checksums: list[str] = []  # of the configuration that the run was written with
         self._choices: dict[str, str] = {}  # that it was made with
+        self._is_new = False  # whether this process made it, in a folder that was empty, for a run by itself
 
     def __enter__(self) -> Self:
         return self
@@ -55,6 +56,7 @@ class RunDirectory(StoredRun):
         directory = cls(path)
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
+            directory._is_new = job is not None and not job.in_sweep and not any(path.iterdir())
         directory.check_own()
         directory.acquire()
         try:
@@ -66,7 +68,7 @@ class RunDirectory(StoredRun):
                 directory._choices = job.choices
                 parts = {"config": config, "hydra": {"hydra": job.config}, "overrides": job.overrides}
                 for name, part in parts.items():
-                    write_atomic(path / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(part).encode())
+                    write_atomic(path / HYDRA / f"{name}.yaml", OmegaConf.to_yaml(part).encode())
             directory.write_config(config)
             directory.write_info({"status": "running"})  # last: with it, there is a run, which can be looked at
         except BaseException:
@@ -118,6 +120,17 @@ class RunDirectory(StoredRun):
     def release(self) -> None:
         """Let other processes run in this directory."""
         self._lock.release()
+
+    def discard(self) -> None:
+        """Delete what `create` and the log have put into a folder that was empty, unless something else is in it.
+
+        The folder stays, empty. The directory of a sweep's run stays as it is: the sweep's report shows it.
+        """
+        made = {RUN_FILE, CONFIG_FILE, self.lock_file.name, LOG, HYDRA}
+        if self._is_new and {path.name for path in self.path.iterdir()} <= made:
+            shutil.rmtree(self.path / HYDRA, ignore_errors=True)
+            for file in self.path.iterdir():
+                file.unlink()
 
     def _process(self) -> str:
         """Return which process runs here, as far as run.json says so."""

@@ -43,6 +43,7 @@ class Record(Tracker):
                 "python": platform.python_version(),
             },
         }
+        self.has_begun = False  # whether training has
         # A finished run that is resumed is finished until training begins: a refusal leaves it as it was.
         self._finished = before if before is not None and before.get("status") == "finished" else None
         if before is not None:  # what the run was when it stopped
@@ -69,7 +70,7 @@ class Record(Tracker):
 
     def training_begins(self) -> None:
         """Take a finished run for one under way again."""
-        self._finished = None
+        self.has_begun, self._finished = True, None
 
     def end(self, status: str, **entries: object) -> None:
         """Record how the run ended: "finished", "failed" or "interrupted"."""
