@@ -3,8 +3,8 @@
 Of `batch` pairs of images, each pair with the same value of a random factor, the mean of |z − z'| is a point `[latent]`
 with the factor as its label. The score is the accuracy of a logistic regression on further points. Chance is
 1 / factors. Higgins et al. fit fewer points with a linear classifier of their own. scikit-learn's regression was
-one-against-rest when disentanglement_lib's numbers were published, and is multinomial now. It is regularised (C = 1) and
-points are not standardised: codes of a small scale score less. The score cannot see noise or duplicates in a code.
+one-against-rest when disentanglement_lib's numbers were published, and is multinomial now. It is regularised (C = 1),
+and points are not standardised: codes of a small scale score less. The score cannot see noise or duplicates in a code.
 
 Images of a shared value are looked up among the given ones; on a full grid of factors that is the published procedure.
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vae_runner.evaluation.labelled_codes import Codes, Factors, SameValue, checked
 
-POINTS_AT_A_TIME = 1_000  # for the memory
+POINTS_AT_A_TIME = 100  # for the memory
 ITERATIONS = 1_000  # of the regression; it converges in far fewer
 
 
@@ -50,7 +50,7 @@ def beta_vae_score(
         for start in range(0, count, POINTS_AT_A_TIME):
             label = labels[start : start + POINTS_AT_A_TIME]
             first = generator.integers(len(codes), size=(len(label), batch))
-            second = same_value.draw(np.broadcast_to(label[:, None], first.shape), first, generator)
+            second = same_value.draw(label[:, None], first, generator)
             found[start : start + len(label)] = np.abs(codes[first] - codes[second]).mean(axis=1)
         return found, labels
 

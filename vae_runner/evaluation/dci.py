@@ -13,14 +13,15 @@ lasso 1.00, and a lasso on noise 0.51. So does the number of images (0.43 with 1
 what was computed in the same way, and never without I: at chance, D means nothing.
 """
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Event
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vae_runner.evaluation.labelled_codes import Codes, Factors, Split, checked, split
+from vae_runner.runtime.environment import threads
 
 EPSILON = 1e-11  # added to an importance, so that a row of zeros is the uniform distribution
 
@@ -45,18 +46,23 @@ def dci(
 ) -> DCI:
     """Return DCI of codes `[n, latent]` for integer factors `[n, factors]`, several factors (`jobs`) at a time.
 
-    The result does not depend on `jobs`; None is one for each core. Time grows with train × latent × the number of
-    all factors' values × 100: for dSprites' factors and 10 dimensions about half a minute on a core.
+    The result does not depend on `jobs`; None is as many as this process has threads. Time grows with the training
+    images, dimensions and values of all factors: dSprites' factors and 10 dimensions take about a minute of one core.
 
     Raises:
         UserError: for one dimension or factor only, codes or a factor that do not vary, or values not finite.
     """
     parts = split(*checked(codes, factors, dimensions=2, factor_count=2), train, test, seed)
     kinds = [len(np.unique(column)) for column in parts.train_factors.T]
-    with ThreadPoolExecutor(jobs or len(os.sched_getaffinity(0))) as pool:
-        # The factors of the most values take longest, and begin first.
-        futures = {k: pool.submit(_fit, parts, k, seed) for k in np.argsort(kinds)[::-1]}
-    importance, train_accuracy, accuracy, chance = zip(*(futures[k].result() for k in range(len(kinds))), strict=True)
+    stop = Event()
+    with ThreadPoolExecutor(jobs or threads()) as pool:
+        try:
+            # The factors of the most values take longest, and begin first.
+            futures = {k: pool.submit(_fit, parts, k, seed, stop) for k in np.argsort(kinds)[::-1]}
+            results = [futures[k].result() for k in range(len(kinds))]
+        finally:
+            stop.set()  # After a Ctrl-C, which the pool would delay until all is fitted.
+    importance, train_accuracy, accuracy, chance = zip(*results, strict=True)
     matrix = np.stack(importance, axis=1)
     return DCI(
         disentanglement(matrix), completeness(matrix), float(np.mean(accuracy)), float(np.mean(train_accuracy)),
@@ -83,12 +89,16 @@ def completeness(importance: NDArray[np.floating]) -> float:
     return disentanglement(importance.T)
 
 
-def _fit(parts: Split, factor: int, seed: int) -> tuple[NDArray[np.float64], float, float, float]:
-    """Return a factor's importances `[latent]`, its accuracy on training and test images, and that of guessing."""
+def _fit(parts: Split, factor: int, seed: int, stop: Event) -> tuple[NDArray[np.float64], float, float, float]:
+    """Return a factor's importances `[latent]`, its accuracy on training and test images, and that of guessing.
+
+    Fits no further trees once `stop` is set.
+    """
     from sklearn.ensemble import GradientBoostingClassifier  # takes a second to import
 
     values, test_values = parts.train_factors[:, factor], parts.test_factors[:, factor]
-    model = GradientBoostingClassifier(random_state=seed).fit(parts.train_codes, values)
+    model = GradientBoostingClassifier(random_state=seed)
+    model.fit(parts.train_codes, values, monitor=lambda *_: stop.is_set())
     most_frequent = np.bincount(np.unique(values, return_inverse=True)[1]).argmax()
     return (
         np.abs(model.feature_importances_),

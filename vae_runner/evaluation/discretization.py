@@ -11,7 +11,7 @@ from vae_runner.evaluation.labelled_codes import varying
 
 
 def in_bins(values: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
-    """Return the bin of each entry of `values [n, dimensions]`, from 0 to `bins − 1`; constant ones are all in bin 0."""
+    """Return the bin of each entry of `values [n, dimensions]`, from 0 to `bins − 1`; all in bin 0 where constant."""
     found = np.zeros(values.shape, np.int64)
     for j in np.flatnonzero(varying(values)):
         edges = np.linspace(values[:, j].min(), values[:, j].max(), bins + 1)

@@ -7,8 +7,8 @@ below which a dimension has no vote: it keeps dimensions of noise from winning, 
 perfect code with one factor at a standard deviation of 0.04 has 0.79). disentanglement_lib's own default is 0, with
 which a constant dimension makes every vote 0/0; constant ones never vote here.
 
-The score cannot see noise or duplicates in a code. Noisy codes do better with a larger `batch`. Images of a shared value
-are looked up among the given ones; on a full grid of factors that is the published procedure.
+The score cannot see noise or duplicates in a code. Noisy codes do better with a larger `batch`. Images of a shared
+value are looked up among the given ones; on a full grid of factors that is the published procedure.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from vae_runner.evaluation.labelled_codes import CONSTANT, Codes, Factors, SameValue, checked
 
-VOTES_AT_A_TIME = 1_000  # for the memory
+VOTES_AT_A_TIME = 100  # for the memory
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,11 @@ def factor_vae_score(
             size = min(VOTES_AT_A_TIME, votes - start)
             factor = generator.integers(count, size=size)
             first = generator.integers(len(codes), size=size)
-            shape = (size, batch)
-            rows = same_value.draw(*(np.broadcast_to(a[:, None], shape) for a in (factor, first)), generator)
+            rows = same_value.draw(factor[:, None], np.broadcast_to(first[:, None], (size, batch)), generator)
             np.add.at(table, (dimensions[scaled[rows].var(axis=1, ddof=1).argmin(axis=1)], factor), 1)
         return table
 
     votes, further = vote(train), vote(test)
-    right = further[np.arange(latent), votes.argmax(axis=1)].sum()
-    return FactorVAEScore(float(right / test), float(votes.max(axis=1).sum() / train), votes, len(dimensions), 1 / count)
+    right = further[np.arange(latent), votes.argmax(axis=1)].sum() / test
+    train_score = votes.max(axis=1).sum() / train
+    return FactorVAEScore(float(right), float(train_score), votes, len(dimensions), 1 / count)

@@ -28,9 +28,11 @@ def checked(
         UserError: for arrays of which no score can be computed.
     """
     codes = checked_codes(codes, dimensions)
+    if not varying(codes).any():
+        raise UserError("all images have the same code: the latent space has collapsed, and there is nothing to score")
     factors = np.asarray(factors)
     if factors.ndim != 2 or len(factors) != len(codes):
-        raise UserError(f"factors are of shape {factors.shape}: they must be [n, factors], n being {len(codes):,} codes")
+        raise UserError(f"factors are of shape {factors.shape}: {len(codes):,} codes need ({len(codes)}, factors)")
     if not np.issubdtype(factors.dtype, np.integer):
         raise UserError(f"factors are {factors.dtype}: number the values of each factor, and give the numbers")
     if factors.shape[1] < factor_count:
@@ -43,12 +45,12 @@ def checked(
 
 
 def checked_codes(codes: Codes, dimensions: int = 1) -> NDArray[np.float64]:
-    """Return codes `[n, latent]` as float64, if there are enough, all numbers, and they differ between images.
+    """Return codes `[n, latent]` as float64, if they are enough and all are finite.
 
     Raises:
         UserError: for other arrays.
     """
-    codes = np.asarray(codes, dtype=np.float64)
+    codes = np.asarray(codes)
     if codes.ndim != 2:
         raise UserError(f"codes are of shape {codes.shape}: this score needs vectors, [n, latent]")
     if len(codes) < FEWEST_IMAGES:
@@ -60,9 +62,7 @@ def checked_codes(codes: Codes, dimensions: int = 1) -> NDArray[np.float64]:
         )
     if not np.isfinite(codes).all():
         raise UserError("some codes are not finite: the model has diverged; evaluate an earlier checkpoint")
-    if not varying(codes).any():
-        raise UserError("all images have the same code: the latent space has collapsed, and there is nothing to score")
-    return codes
+    return codes.astype(np.float64)
 
 
 def check_varied(factors: Factors) -> None:
@@ -149,7 +149,10 @@ class SameValue:
     def draw(
         self, factor: NDArray[np.int64], row: NDArray[np.int64], generator: np.random.Generator
     ) -> NDArray[np.int64]:
-        """Return rows, each drawn from those that share a value with `row`: that of the `factor` beside it."""
+        """Return a row for each of `row`, drawn from those that have the same value of the `factor` beside it.
+
+        `factor` is of the shape of `row`, or broadcast to it.
+        """
         place = generator.random(row.shape) * self._count[row, factor]
         return self._rows[self._start[row, factor] + place.astype(np.int64), factor]
 
