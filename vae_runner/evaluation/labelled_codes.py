@@ -28,6 +28,8 @@ def checked(
         UserError: for arrays of which no score can be computed.
     """
     codes = checked_codes(codes, dimensions)
+    if not varying(codes).any():
+        raise UserError("all images have the same code: the latent space has collapsed, and there is nothing to score")
     factors = np.asarray(factors)
     if factors.ndim != 2 or len(factors) != len(codes):
         raise UserError(f"factors are of shape {factors.shape}: {len(codes):,} codes need ({len(codes)}, factors)")
@@ -43,7 +45,7 @@ def checked(
 
 
 def checked_codes(codes: Codes, dimensions: int = 1) -> NDArray[np.float64]:
-    """Return codes `[n, latent]` as float64, if there are enough, all numbers, and they differ between images.
+    """Return codes `[n, latent]` as float64, if they are enough and all are finite.
 
     Raises:
         UserError: for other arrays.
@@ -60,10 +62,14 @@ def checked_codes(codes: Codes, dimensions: int = 1) -> NDArray[np.float64]:
         )
     if not np.isfinite(codes).all():
         raise UserError("some codes are not finite: the model has diverged; evaluate an earlier checkpoint")
+<<<<<<< HEAD
     values = codes.astype(np.float64)
     if not varying(values).any():
         raise UserError("all images have the same code: the latent space has collapsed, and there is nothing to score")
     return values
+=======
+    return codes.astype(np.float64)
+>>>>>>> h61
 
 
 def check_varied(factors: Factors) -> None:

@@ -49,7 +49,8 @@ def udr(
     Without `kl`, all dimensions that vary are compared. A run with none left shares nothing with any other: 0.
 
     Raises:
-        UserError: for fewer than two runs, codes of different images, codes that do not vary, or values not finite.
+        UserError: for fewer than two runs, codes of different numbers of images, values that are not finite, or where
+            no two runs have a dimension left.
     """
     runs = [checked_codes(each) for each in codes]
     if len(runs) < 2:
@@ -62,6 +63,11 @@ def udr(
     kept = [varying(each) for each in runs]
     if kl is not None:
         kept = [active & (np.asarray(of_run) > threshold) for active, of_run in zip(kept, kl, strict=True)]
+    if sum(mask.any() for mask in kept) < 2:
+        raise UserError(
+            "fewer than two runs have a dimension that says something of the images: the others have collapsed, and "
+            "there is nothing to compare"
+        )
     standardized = [_standardized(each[:, mask], by) for each, mask in zip(runs, kept, strict=True)]
     pairs = np.full((len(runs), len(runs)), np.nan)
     for i, first in enumerate(standardized):
