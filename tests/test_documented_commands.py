@@ -221,6 +221,7 @@ STORIES = {
         Step("vae-run dataset=fashion model=resnet latent=4", FEW_MAPS),
         Step("vae-run dataset=fashion model=conv model.latent=spatial model.downsamplings=1 latent=2", FEW),
         Step("vae-run method=kl_autoencoder dataset=cartoon batch_size=4", f"{SHORT_MAPS} loss.discriminator_width=2"),
+        Step("vae-run method=gumbel_vae prior=learned_categorical dataset=fashion", FEW),
         Step("vae-run method=vq_vae dataset=fashion", FEW_MAPS),
         Step("vae-sample RUN --prior autoregressive -n 64"),
     ],

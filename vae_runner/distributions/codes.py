@@ -148,9 +148,10 @@ class WeighedCodes:
         positions, codes = self.logits.shape
         uniform = tf.transpose(noise.uniform([positions]))
         up_to = tf.cumsum(tf.nn.softmax(self.logits), axis=1)
-        drawn = tf.transpose(tf.searchsorted(up_to, uniform, side="right"))
+        # oneDNN transposes no integers on some CPUs, and complains of that.
+        drawn = tf.transpose(tf.cast(tf.searchsorted(up_to, uniform, side="right"), tf.float32))
         # A sum of probabilities can be rounded to less than 1.
-        return self.embed(tf.minimum(drawn, codes - 1))
+        return self.embed(tf.minimum(tf.cast(drawn, tf.int32), codes - 1))
 
     def log_prob(self, value: tf.Tensor) -> tf.Tensor:
         """Return Σ log probability of the codes that values stand for: `[batch]`, in nats.

@@ -80,7 +80,9 @@ def _categorical_uniform(q: Categorical, p: UniformCodes) -> tf.Tensor:
 
 def _quantized_weighed(q: Quantized, p: WeighedCodes) -> tf.Tensor:
     """Return minus the logarithm of the codes' probability: q chooses them for certain, and p alone has a gradient."""
-    return -tf.reduce_sum(tf.gather(p.log_probs, tf.transpose(q.codes), batch_dims=1), axis=0)
+    positions, codes = p.logits.shape
+    in_a_row = q.codes + codes * tf.range(positions)
+    return -tf.reduce_sum(tf.gather(tf.reshape(p.log_probs, [-1]), in_a_row), axis=1)
 
 
 def _categorical_weighed(q: Categorical, p: WeighedCodes) -> tf.Tensor:
