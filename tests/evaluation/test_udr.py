@@ -77,18 +77,11 @@ def test_dimensions_of_little_information_are_left_out() -> None:
 @pytest.mark.parametrize("by", ["lasso", "spearman"])
 def test_a_collapsed_run_shares_nothing_and_a_constant_dimension_is_left_out(by: str) -> None:
     with_constant = np.hstack([CODE, np.full((IMAGES, 1), 0.2)])
-<<<<<<< HEAD
-    found = udr([CODE, with_constant, CODE], [np.ones(5), np.ones(6), np.zeros(5)], by=by)
-    np.testing.assert_array_equal(found.dimensions, [5, 5, 0])
-    assert found.pairs[0, 1] == udr([CODE, CODE], by=by).pairs[0, 1]
-    np.testing.assert_array_equal(found.pairs[2, :2], 0)
-=======
     runs = [CODE, with_constant, CODE, np.zeros((IMAGES, 5))]
     found = udr(runs, [np.ones(5), np.ones(6), np.zeros(5), np.ones(5)], by=by)
     np.testing.assert_array_equal(found.dimensions, [5, 5, 0, 0])
     assert found.pairs[0, 1] == udr([CODE, CODE], by=by).pairs[0, 1]
     np.testing.assert_array_equal(found.pairs[2:, :2], 0)
->>>>>>> h61
 
 
 def test_rank_correlation_is_scipys_and_ignores_monotone_changes() -> None:
@@ -115,11 +108,7 @@ def test_order_sign_and_scale_of_dimensions_and_order_of_images_do_not_matter(da
     [
         ([CODE], "give two at least"),
         ([CODE, CODE[:-1]], "encode the same images"),
-<<<<<<< HEAD
-        ([CODE, np.ones((IMAGES, 5))], "the same code"),
-=======
         ([CODE, np.ones((IMAGES, 5))], "fewer than two runs"),
->>>>>>> h61
         ([CODE, np.full((IMAGES, 5), np.nan)], "not finite"),
     ],
 )

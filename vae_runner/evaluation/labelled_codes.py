@@ -62,14 +62,7 @@ def checked_codes(codes: Codes, dimensions: int = 1) -> NDArray[np.float64]:
         )
     if not np.isfinite(codes).all():
         raise UserError("some codes are not finite: the model has diverged; evaluate an earlier checkpoint")
-<<<<<<< HEAD
-    values = codes.astype(np.float64)
-    if not varying(values).any():
-        raise UserError("all images have the same code: the latent space has collapsed, and there is nothing to score")
-    return values
-=======
     return codes.astype(np.float64)
->>>>>>> h61
 
 
 def check_varied(factors: Factors) -> None:
