@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
 
+from vae_runner.datasets.dataset import Images
 from vae_runner.errors import UserError, first_line
 
 Pixels = NDArray[np.uint8]  # [n, height, width, channels]
@@ -44,7 +45,7 @@ class FeatureSpace:
     weights_hash: str  # of the weights: the first 16 hexadecimal digits of SHA-256
     accuracy: float | None = None  # of the classifier, on the test split
 
-    def __call__(self, pixels: Pixels) -> NDArray[np.float32]:
+    def __call__(self, pixels: Images) -> NDArray[np.float32]:
         """Return the features of uint8 images, `[n, d]`; these need not be in memory, nor come all at once.
 
         Raises:
@@ -88,9 +89,9 @@ def to_pixels(images: ArrayLike) -> Pixels:
 
 
 def classifier_features(
-    train: Pixels,
+    train: Images,
     train_labels: Labels,
-    test: Pixels,
+    test: Images,
     test_labels: Labels,
     *,
     steps: int = STEPS,
