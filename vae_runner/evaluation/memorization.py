@@ -43,8 +43,8 @@ class NearestImages:
 def memorization(samples: Points, train: Points, test: Points, *, seed: int = 0) -> Memorization:
     """Return the share of samples closer to a training image than to a test image.
 
-    Points are `[n, …]`, all of one shape. Of the larger set, as many are taken as the smaller one has, by `seed`: copies
-    of training images that are left out are not seen.
+    Points are `[n, …]`, all of one shape. Of the larger set, as many as the smaller one has are taken, by `seed`:
+    copies of training images that are left out are not seen.
 
     Raises:
         UserError: a set is empty, not finite, or of another shape than the samples.
