@@ -316,7 +316,7 @@ NEEDS_OF_VALUES = [
         ("model.conditional=true", "dataset=cartoon"),
         (
             "model.conditional=true needs a dataset with labels, and dataset=cartoon is not one: choose dataset from "
-            "digits, fashion, mnist, folder",
+            "digits, fashion, mnist, sprites, dsprites, shapes3d, mpi3d, cars3d, smallnorb, folder",
             "or model.conditional=false",
         ),
     ),

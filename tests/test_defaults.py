@@ -116,6 +116,38 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "dataset.augment.brightness": 0.0,
         "dataset.test_fraction": 0.1,
     },
+    "dataset=smallnorb": {
+        "latent": 10,
+        "epochs": 10,
+        "dataset._target_": "vae_runner.datasets.smallnorb.load",
+        "dataset.root": None,
+        "dataset.data_dir": "${data_dir}",
+        "dataset.url": "https://cs.nyu.edu/~ylclab/data/norb-v1.0-small",
+        "dataset.limit": None,
+        "dataset.validation_fraction": 0.0,
+        "dataset.binarize": "none",
+        "dataset.augment.flip": False,
+        "dataset.augment.shift": 0,
+        "dataset.augment.crop": 0.0,
+        "dataset.augment.brightness": 0.0,
+        "dataset.test_fraction": 0.1,
+    },
+    "dataset=cars3d": {
+        "latent": 10,
+        "epochs": 10,
+        "dataset._target_": "vae_runner.datasets.cars3d.load",
+        "dataset.root": None,
+        "dataset.data_dir": "${data_dir}",
+        "dataset.url": "http://www.scottreed.info/files",
+        "dataset.limit": None,
+        "dataset.validation_fraction": 0.0,
+        "dataset.binarize": "none",
+        "dataset.augment.flip": False,
+        "dataset.augment.shift": 0,
+        "dataset.augment.crop": 0.0,
+        "dataset.augment.brightness": 0.0,
+        "dataset.test_fraction": 0.1,
+    },
     "dataset=shapes3d": {
         "latent": 10,
         "epochs": 10,
@@ -1242,7 +1274,10 @@ ACTIVATIONS = ("leaky_relu", "relu", "elu", "selu", "gelu", "silu", "softplus", 
 # Which words, or few numbers, a key may have.
 BINARIZE = {"dataset.binarize": ("none", "threshold", "dynamic", "static")}
 CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
-    **{f"dataset={name}": BINARIZE for name in ("digits", "fashion", "mnist", "sprites", "dsprites", "shapes3d")},
+    **{
+        f"dataset={name}": BINARIZE
+        for name in ("digits", "fashion", "mnist", "sprites", "dsprites", "shapes3d", "cars3d", "smallnorb")
+    },
     **{f"sweep={name}": {"sweep.unfit": ("refuse", "skip")} for name in ("new", "resume")},
     "dataset=mpi3d": {**BINARIZE, "dataset.variant": ("toy", "realistic", "real")},
     "dataset=folder": {

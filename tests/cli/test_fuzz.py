@@ -32,7 +32,19 @@ TRAINED = examples(12)
 CONF = REPOSITORY / "conf"
 
 GROUPS = {
-    "dataset": ["digits", "fashion", "mnist", "cartoon", "folder", "sprites", "dsprites", "shapes3d", "mpi3d"],
+    "dataset": [
+        "digits",
+        "fashion",
+        "mnist",
+        "cartoon",
+        "folder",
+        "sprites",
+        "dsprites",
+        "shapes3d",
+        "mpi3d",
+        "cars3d",
+        "smallnorb",
+    ],
     "model": ["conv", "mlp"],
     "posterior": ["gaussian", "point"],
     "prior": ["normal"],

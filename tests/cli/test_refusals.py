@@ -18,7 +18,7 @@ REFUSALS = [
     (["model.dpeth=3"], "Did you mean 'model.depth'?"),
     (["dataset.root=x"], "there is no key 'dataset.root'. dataset has"),
     (["datset=fashion"], "Did you mean 'dataset'?"),
-    (["dataset=fashon"], "there is no such dataset. Did you mean 'fashion'? Choose from cartoon, digits"),
+    (["dataset=fashon"], "there is no such dataset. Did you mean 'fashion'? Choose from cars3d, cartoon, digits"),
     (["dataset="], "there is no such dataset. Choose from"),
     (["--hlep"], "there is no option '--hlep'. Did you mean '--help'?"),
     (["--cfg", "jb"], "invalid choice: 'jb'"),

@@ -229,7 +229,7 @@ def test_help_lists_the_config_groups_only_where_a_help_text_has_a_place_for_the
 
     assert "listed False" in ask("--help")
     listing = ask("--help", "hydra.help.template='Parts: $APP_CONFIG_GROUPS'")
-    assert "dataset: cartoon, digits" in listing
+    assert "dataset: cars3d, cartoon, digits" in listing
     assert "listed True" in listing
 
 

@@ -259,11 +259,23 @@ def test_a_redirection_may_not_leave_https_either(target: Path, server: FileServ
     assert tree(target.parent) == set()
 
 
-def test_a_redirection_from_elsewhere_may_not_lead_to_this_machine() -> None:
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_redirection_from_elsewhere_may_not_lead_to_this_machine(plain: bool) -> None:
     first, here = "https://example.org/file.gz", "http://127.0.0.1:9/private"
-    redirections = download_module._Redirections(first)
+    redirections = download_module._Redirections(first, plain)
     with refused(here, "https"):
         redirections.redirect_request(urllib.request.Request(first), io.BytesIO(), 302, "Found", HTTPMessage(), here)
+
+
+def test_http_from_elsewhere_is_for_what_is_checked_against_a_digest(target: Path, server: FileServer) -> None:
+    elsewhere = f"http://127.1:{server.server_port}/file.gz"  # this machine, under a name that is not known to be it
+    server.files["/file.gz"] = CONTENT
+    with refused(elsewhere, "https"):
+        download(elsewhere, target, lambda _: None, "")
+    download(elsewhere, target, lambda _: None, "", plain=True)
+    assert target.read_bytes() == CONTENT
+    with refused("dataset.url=ftp://x.invalid/file.gz", "https"):
+        download("ftp://x.invalid/file.gz", target, lambda _: None, "", plain=True)
 
 
 def test_no_redirection_on_the_way_may_leave_https(url: str, target: Path, server: FileServer) -> None:

@@ -1,5 +1,6 @@
 """Datasets of a grid of factors: an image for each combination of their values."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -56,16 +57,28 @@ def grid_dataset(
 
 
 def sizes_of_grid(values: NDArray[np.generic], names: Sequence[str]) -> dict[str, int]:
-    """Return how many values each factor has, of images `[n, factors]` that are a grid of them.
+    """Return how many values each factor has, of images `[n, factors]` that are a grid of them, in its order.
 
     Raises:
         DamagedError: they are none, or not in its order, the last factor fastest and values growing.
     """
+    sizes, places = places_in_grid(values, names)
+    if (places != np.arange(len(places))).any():
+        raise DamagedError(f"its images are not in the order of the factors {', '.join(names)}")
+    return sizes
+
+
+def places_in_grid(values: NDArray[np.generic], names: Sequence[str]) -> tuple[dict[str, int], NDArray[np.int64]]:
+    """Return how many values each factor has, and the place in the grid of each of the images `[n, factors]`.
+
+    Raises:
+        DamagedError: not every combination of values is there once.
+    """
     if values.ndim != 2 or values.shape[1] != len(names) or len(values) == 0:
         raise DamagedError(f"its factors are of shape {values.shape}, and not [n, {len(names)}]")
-    places = [np.unique(column, return_inverse=True) for column in values.T]
-    sizes = [len(found) for found, _ in places]
-    order = np.stack([of_column for _, of_column in places])
-    if len(values) != np.prod(sizes) or (np.ravel_multi_index(tuple(order), sizes) != np.arange(len(values))).any():
-        raise DamagedError(f"its images are not a grid of the factors {', '.join(names)}, in order")
-    return dict(zip(names, sizes, strict=True))
+    found, indices = zip(*(np.unique(column, return_inverse=True) for column in values.T), strict=True)
+    sizes = [len(of_factor) for of_factor in found]
+    places = np.asarray(np.ravel_multi_index(indices, sizes), np.int64)
+    if len(values) != math.prod(sizes) or len(np.unique(places)) < len(values):
+        raise DamagedError(f"its images are not a grid of the factors {', '.join(names)}")
+    return dict(zip(names, sizes, strict=True)), places

@@ -179,6 +179,8 @@ COMPONENTS = (
     Component("dataset", "dsprites", "vae_runner.datasets.dsprites.load", PublishedConfig, OF_FACTORS, gives=LABELS),
     Component("dataset", "shapes3d", "vae_runner.datasets.shapes3d.load", PublishedConfig, OF_FACTORS, gives=LABELS),
     Component("dataset", "mpi3d", "vae_runner.datasets.mpi3d.load", Mpi3dConfig, OF_FACTORS, gives=LABELS),
+    Component("dataset", "cars3d", "vae_runner.datasets.cars3d.load", PublishedConfig, OF_FACTORS, gives=LABELS),
+    Component("dataset", "smallnorb", "vae_runner.datasets.smallnorb.load", PublishedConfig, OF_FACTORS, gives=LABELS),
     Component("dataset", "cartoon", "vae_runner.datasets.cartoon.load", CartoonConfig, SHOWN),
     Component(
         "dataset",

@@ -47,38 +47,44 @@ class _TooLargeError(Exception):
 class _Redirections(urllib.request.HTTPRedirectHandler):
     """Checks every address on the way before it is requested, and does not read what comes with a redirection."""
 
-    def __init__(self, first: str) -> None:
-        self._from_here = _is_here(first)
+    def __init__(self, first: str, plain: bool) -> None:
+        self._from_here, self._plain = _is_here(first), plain
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> urllib.request.Request | None:
-        _check_address(newurl, from_here=self._from_here)
+        _check_address(newurl, self._plain, from_here=self._from_here)
         fp.close()
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def download(
-    url: str, target: Path, check: Callable[[Path], str | None], advice: str, max_bytes: int = MAX_BYTES
+    url: str,
+    target: Path,
+    check: Callable[[Path], str | None],
+    advice: str,
+    max_bytes: int = MAX_BYTES,
+    plain: bool = False,
 ) -> None:
     """Fetch `url` (https, or http on this machine) into `target`, which exists only when it is complete and checked.
 
     A broken transfer is resumed where the server can (HTTP ranges), else restarted, also one that an earlier process
     left in `target.part`. Of several processes that want the same file one fetches it, and the others wait. `check`
-    returns what is wrong with the file, or None; `advice` is what else the user can do.
+    returns what is wrong with the file, or None; `advice` is what else the user can do. With `plain` http is allowed
+    from anywhere: of a file whose digest is checked, it makes no difference who gave it.
 
     Raises:
         UserError: the server cannot be reached or does not have the file, the file is larger than `max_bytes` or not
             what it should be, or it cannot be written.
     """
-    _check_address(url)
+    _check_address(url, plain)
     part = target.with_name(target.name + ".part")
     by_hand = f"put it at {target} by hand, {advice}"
     with one_process(target):
         if target.exists():  # Another process has fetched it meanwhile.
             return
         try:
-            problem = _fetch(url, part, check, max_bytes)
+            problem = _fetch(url, part, check, max_bytes, plain)
         except OSError as error:
             raise UserError(f"cannot write {part} ({error.strerror}): give another data_dir") from error
         if problem is not None:
@@ -112,11 +118,14 @@ def one_process(target: Path) -> Iterator[None]:
         lock.release()
 
 
-def _check_address(url: str, *, from_here: bool = True) -> None:
-    """Refuse what is not https, or http on this machine: a server elsewhere may not redirect to the latter."""
+def _check_address(url: str, plain: bool, *, from_here: bool = True) -> None:
+    """Refuse what is not https, or http on this machine: a server elsewhere may not redirect to the latter.
+
+    With `plain` any http is allowed but that redirection.
+    """
     with suppress(ValueError):  # It is no address at all.
         scheme = urllib.parse.urlsplit(url).scheme
-        if scheme == "https" or (scheme == "http" and from_here and _is_here(url)):
+        if scheme == "https" or (scheme == "http" and (from_here if _is_here(url) else plain)):
             return
     raise UserError(f"dataset.url={url}: only https addresses are downloaded from")
 
@@ -125,12 +134,12 @@ def _is_here(url: str) -> bool:
     return urllib.parse.urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
 
 
-def _fetch(url: str, part: Path, check: Callable[[Path], str | None], max_bytes: int) -> str | None:
+def _fetch(url: str, part: Path, check: Callable[[Path], str | None], max_bytes: int, plain: bool) -> str | None:
     """Download `url` into `part`, in several attempts; return what is wrong with the last one, or None."""
     problem = ""
     for _ in range(ATTEMPTS):
         try:
-            _transfer(url, part, max_bytes)
+            _transfer(url, part, max_bytes, plain)
             return None
         except _TooLargeError:
             part.unlink(missing_ok=True)
@@ -154,13 +163,13 @@ def _fetch(url: str, part: Path, check: Callable[[Path], str | None], max_bytes:
     return f"{problem}, {ATTEMPTS} times"
 
 
-def _transfer(url: str, part: Path, max_bytes: int) -> None:
+def _transfer(url: str, part: Path, max_bytes: int, plain: bool) -> None:
     """Download, in one attempt, from where `part` ends to the end of the file."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"User-Agent": "vae-runner"})
     if have:
         request.add_header("Range", f"bytes={have}-")
-    with urllib.request.build_opener(_Redirections(url)).open(request, timeout=TIMEOUT) as answer:
+    with urllib.request.build_opener(_Redirections(url, plain)).open(request, timeout=TIMEOUT) as answer:
         resumed = answer.status == 206
         start = have if resumed else 0
         length = answer.headers.get("Content-Length", "")

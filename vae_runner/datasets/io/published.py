@@ -42,7 +42,7 @@ def find(dataset: str, files: Sequence[PublishedFile], root: str | None, data_di
             raise UserError(f"dataset.root={root}: there is no {file.name} in it")
         download(
             f"{url.rstrip('/')}/{file.name}", path, partial(other_content, file),
-            "or use dataset=sprites, which needs no download", file.max_bytes,
+            "or use dataset=sprites, which needs no download", file.max_bytes, plain=bool(file.digest),
         )  # fmt: skip
     return [folder / file.name for file in files]
 

@@ -24,3 +24,12 @@ def resized(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     for one, image in zip(made, images, strict=True):
         one[..., 0] = np.asarray(Image.fromarray(image[..., 0]).resize((size, size), Image.Resampling.BILINEAR))
     return made
+
+
+def smaller(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Return images `[n, height, width, channels]`, grey or in colour, as `[n, size, size, channels]` (Lanczos)."""
+    made = np.empty((len(images), size, size, images.shape[3]), np.uint8)
+    for one, image in zip(made, images, strict=True):
+        pixels = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+        one[...] = np.asarray(pixels.resize((size, size), Image.Resampling.LANCZOS)).reshape(one.shape)
+    return made
