@@ -102,8 +102,8 @@ def load(**_: object) -> Dataset:
     """Linear-Gaussian images of 8×8 pixels, as a dataset."""
     rng = np.random.default_rng(7)
     count, side = 2000, 8
-    x = rng.normal(size=(count, LATENT)) @ rng.normal(size=(LATENT, side**2)) * [[0.04]]
-    levels = np.clip(np.round(255 * (0.5 + x + 0.05 * rng.normal(size=x.shape))), 0, 255)
+    x = rng.normal(size=(count, LATENT)) @ rng.normal(scale=0.04, size=(LATENT, side**2))
+    levels = np.clip(np.round(255 * (0.5 + x + 0.1 * rng.normal(size=x.shape))), 0, 255)
     split = Split(levels.astype(np.uint8).reshape(count, side, side, 1))
     return Dataset(split, split)
 

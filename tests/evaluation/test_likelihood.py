@@ -246,11 +246,11 @@ def test_other_posteriors_and_priors_have_a_bound_that_rises(kind: str) -> None:
 
 @pytest.mark.slow
 def test_a_linear_autoencoder_that_is_trained_ends_at_the_optimum() -> None:
-    epochs = 80
+    epochs = 200
     experiment = built(
         "dataset._target_=tests.evaluation.linear_gaussian.load", "dataset.limit=null", "model=linear",
         "likelihood=gaussian", "likelihood.squash_mean=false", "latent=4", f"epochs={epochs}", "batch_size=100",
-        "optimizer.learning_rate=1e-2", "schedule=cosine", network=(),
+        "optimizer.learning_rate=1e-2", "schedule=cosine", "model.output_bias=mean", network=(),
     )  # fmt: skip
     for _ in range(epochs):
         experiment.trainer.run_epoch(lambda progress: None)
@@ -258,5 +258,6 @@ def test_a_linear_autoencoder_that_is_trained_ends_at_the_optimum() -> None:
     pixels = np.asarray(experiment.dataset.train.images)
     bounds = log_likelihood(experiment.autoencoder, pixels, samples=20)
     optimum = greatest_evidence(pixels)
-    assert optimum - 0.05 < bounds.elbo.mean() < optimum + 3 * standard_error(bounds.elbo - bounds.log_likelihood)
-    assert optimum - 0.05 < bounds.log_likelihood.mean() < optimum + 1e-3
+    error = standard_error(bounds.elbo - bounds.log_likelihood)
+    assert optimum - 0.05 < bounds.log_likelihood.mean() < optimum + 0.01
+    assert optimum - 0.1 < bounds.elbo.mean() < optimum + 3 * error

@@ -4,6 +4,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from vae_runner.evaluation.structure import ACTIVE_VARIANCE
+
 ACTIVE_KL = 0.005  # nats: of a well-fitted dimension it is that of the active units' variance, 0.01
 FLOOR = 1e-5  # nats, where the logarithmic axis begins
 
@@ -15,7 +17,7 @@ def kl_by_dimension(kl: NDArray[np.floating], variance_of_means: NDArray[np.floa
     threshold of that. The axis is logarithmic, because unused dimensions lie decades below.
     """
     order = np.argsort(-kl, kind="stable")
-    sorted_kl, active = np.asarray(kl, np.float64)[order], np.asarray(variance_of_means)[order] > 0.01
+    sorted_kl, active = np.asarray(kl, np.float64)[order], np.asarray(variance_of_means)[order] > ACTIVE_VARIANCE
     latent = len(sorted_kl)
     figure = Figure(figsize=(7.2, 4), layout="constrained")
     axes = figure.add_subplot()
