@@ -42,7 +42,7 @@ def test_samples_in_the_middle_are_not_taken_for_copies() -> None:
 
 def test_the_standard_error_is_that_of_a_fair_coin() -> None:
     found = memorization(normal(0, N, D), normal(1, N, D), normal(2, N, D))
-    assert found.null_standard_error == pytest.approx(0.5 / 1000**0.5)
+    assert 0.5 / 1000**0.5 <= found.null_standard_error < 2 * 0.5 / 1000**0.5
     assert found.standard_errors == pytest.approx((found.share - 0.5) / found.null_standard_error)
     assert abs(found.standard_errors) < 4
 
@@ -98,3 +98,13 @@ def test_what_has_no_neighbours_is_refused_in_one_line() -> None:
         closest_to_training(real, np.full((10, 4), np.nan))
     with pytest.raises(UserError, match=r"shape \(4,\) and the training images of \(3,\)"):
         closest_to_training(real, real[:, :3])
+
+
+def test_the_standard_error_is_that_of_sets_drawn_anew_also_where_all_samples_lie_near_a_few_images() -> None:
+    rng = np.random.default_rng(0)
+    samples = 0.3 * rng.standard_normal((200, 2))
+    found = [memorization(samples, *rng.standard_normal((2, 100, 2))) for _ in range(300)]
+    spread = np.std([of.share for of in found])
+    assert spread > 2 * 0.5 / 200**0.5  # what independent samples would have
+    assert np.mean([of.share for of in found]) == pytest.approx(0.5, abs=3 * spread / 300**0.5)
+    assert np.sqrt(np.mean([of.null_standard_error**2 for of in found])) == pytest.approx(spread, rel=0.15)

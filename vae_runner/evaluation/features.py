@@ -117,7 +117,7 @@ def classifier_features(
             "need none (random)"
         )
     targets = np.searchsorted(classes, train_labels)
-    body, classifier = _networks(tuple(train.shape[1:]), len(classes), seed)
+    body, classifier = _networks((train.shape[1], train.shape[2], train.shape[3]), len(classes), seed)
     step = _training_step(classifier, steps)
     rng = np.random.default_rng(seed)
     size = min(BATCH, len(train))

@@ -1,8 +1,11 @@
 """Whether samples are copies of training images: the share that is closer to the training set than to a test set.
 
 Both sets have as many images, so that of samples of the distribution of either, half are closer to the training set.
-With m samples the standard error of that is 0.5/√m: a share of 0.54 of 1,000 samples may mean that every tenth is a
-copy. Lower shares mean nothing. Distances are Euclidean, of pixels or of features.
+A sample is closer to the training set where the image nearest to it, of both sets, is a training image. Without
+memorisation each image could as well be of the other set, so that the variance of the share is ¼ Σ c²/m², where c is
+how many of the m samples an image is the nearest of. For samples that are all different that is nearly ¼/m: a share of
+0.54 of 1,000 samples may mean that every tenth is a copy. Where all lie near a few images, as those of a 2-D latent
+space do, it is much larger. Lower shares mean nothing. Distances are Euclidean, of pixels or of features.
 
 The published C_T (Meehan et al., 2020) and AuthPct (Alaa et al., 2022) are not here: samples which only lie nearer to
 the middle than real images, as those of a blurry VAE do, are "copied" by both.
@@ -52,10 +55,13 @@ def memorization(samples: Points, train: Points, test: Points, *, seed: int = 0)
     _check(samples, training_images=train, test_images=test)
     images = min(len(train), len(test))
     train, test = (_some(of, images, seed) for of in (train, test))
-    to_train, to_test = nearest(samples, train)[0], nearest(samples, test)[0]
+    (to_train, of_train), (to_test, of_test) = nearest(samples, train), nearest(samples, test)
     equal = np.abs(to_train - to_test) <= max(rounding(samples, train), rounding(samples, test))
     share = float(np.where(equal, 0.5, to_train < to_test).mean())
-    return Memorization(share, 0.5 / len(samples) ** 0.5, images)
+    # Which set an image is of is decided by a toss, for all samples that it is the nearest one of.
+    chosen = np.where(to_train < to_test, of_train, images + of_test)
+    counts = np.bincount(chosen, minlength=2 * images)
+    return Memorization(share, 0.5 * float(np.sqrt(np.sum(np.square(counts)))) / len(samples), images)
 
 
 def closest_to_training(samples: Points, train: Points, count: int = 8) -> NearestImages:
