@@ -174,7 +174,7 @@ def weights_hash(network: keras.Model) -> str:
     return digest.hexdigest()[:16]
 
 
-def _networks(image_shape: Shape, classes: int, seed: int) -> tuple[keras.Model, keras.Model]:
+def _networks(image_shape: tuple[int, ...], classes: int, seed: int) -> tuple[keras.Model, keras.Model]:
     """Return the network up to its penultimate layer, and the whole one, which gives logits."""
     seeds = iter(np.random.SeedSequence(seed).generate_state(64))
 
