@@ -385,6 +385,10 @@ def _weighted(values: tf.Tensor, share: Share) -> tf.Tensor:
 
 
 def _sum_over_replicas(gradients: Sequence[tf.Tensor | None]) -> list[tf.Tensor]:
-    """Return the gradients of all replicas added up, without None, that of a variable without a part in the loss."""
-    known = [gradient for gradient in gradients if gradient is not None]
+    """Return the gradients of all replicas added up, without None, that of a variable without a part in the loss.
+
+    They are dense. Rows that are read by their numbers, like a codebook's, have gradients that name a row as often as
+    it was read, and an optimizer that squares these would square parts of a gradient instead of their sum.
+    """
+    known = [tf.convert_to_tensor(gradient) for gradient in gradients if gradient is not None]
     return list(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, known))
