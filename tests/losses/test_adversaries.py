@@ -346,7 +346,8 @@ def test_the_perceptual_term_compares_directions_of_features(
     pairs = zip(directions(batch().images), directions(patched.decode(z).mean), strict=True)
     expected = sum(((x - y) ** 2).sum(axis=-1).mean() for x, y in pairs)
     assert float(terms["perceptual"]) == pytest.approx(expected, rel=1e-4)
-    total = float(terms["reconstruction"]) + 3 * expected + 0.5 * float(terms["adversarial"])
+    of_pixels = 3 * 8 * 8 * expected  # once for each pixel, over which the reconstruction is a sum too
+    total = float(terms["reconstruction"]) + of_pixels + 0.5 * float(terms["adversarial"])
     assert float(losses[AUTOENCODER]) == pytest.approx(total, rel=1e-5)
     assert not loss.perceptual_error.trainable_variables  # type: ignore[union-attr]
 

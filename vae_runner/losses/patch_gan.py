@@ -1,5 +1,7 @@
 """A reconstruction, and a discriminator of patches that asks for its details."""
 
+import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -101,7 +103,8 @@ class PatchGan(Loss):
             )
             if self.perceptual_error is not None:
                 terms["perceptual"] = self.perceptual_error(batch.images, likelihood.mean)
-                error += self.perceptual_weight * terms["perceptual"]
+                # A reconstruction term is a sum over pixels and channels, and the authors add this one to each of them.
+                error += math.prod(autoencoder.image_shape) * self.perceptual_weight * terms["perceptual"]
             generated = self.discriminator(likelihood.mean, training=training)
             is_hinge = self.adversarial == "hinge"
             # Where the discriminator minimises the hinge loss, its opponent maximises the logit itself.
