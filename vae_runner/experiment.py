@@ -109,6 +109,7 @@ def build_experiment(
             check_labels(dataset)
         check_densities(loss, autoencoder.posterior, autoencoder.likelihood)
         loss.check(autoencoder)
+        loss.check_steps(config.epochs * train.steps)
         check_levels(autoencoder.likelihood, dataset)
         autoencoder.image_decoder()  # A likelihood whose mean cannot be saved is refused before training, not after.
         if keys_of(config.model).get("output_bias") == "mean":

@@ -78,6 +78,9 @@ class Loss:
 
     def __call__(
         self, autoencoder: Autoencoder, batch: Batch, training: bool
+    def check_steps(self, steps: int) -> None:
+        """Warn of keys that have no effect in a run of so many steps."""
+
     ) -> tuple[tf.Tensor | Mapping[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Return what to minimise, and its named terms; each a mean over the batch.
 

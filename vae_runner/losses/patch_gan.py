@@ -74,6 +74,14 @@ class PatchGan(Loss):
         kl = tf.reduce_mean(kl_divergence(posterior, autoencoder.latent_prior(batch.labels), z))
         return self.kl_weight * kl, {"kl": kl}
 
+    def check_steps(self, steps: int) -> None:
+        """Warn of a discriminator that never begins."""
+        if self.adversarial_from >= steps:
+            log.warning(
+                f"The run takes {steps:,} steps, and the discriminator begins at {self.adversarial_from:,}: it is not "
+                "trained at all; a smaller loss.adversarial_from lets it begin earlier"
+            )
+
     def players(self, autoencoder: Autoencoder) -> dict[str, list[tf.Variable]]:
         """Make the discriminator, which is the second player, and read the model of the perceptual term.
 
@@ -125,7 +133,11 @@ class PatchGan(Loss):
             weight *= terms["gradient_ratio"]
         # Until then all gradients of the discriminator are 0, and optimizers without weight decay leave it as it is.
         begun = tf.cast(batch.step >= self.adversarial_from, tf.float32)
-        loss = error + begun * weight * adversarial + of_latents
+        loss = error + of_latents
+        # The logits of an opponent that is not trained say nothing, and those of one that is depend on its strength: a
+        # loss with them would not choose the best epoch.
+        if training:
+            loss += begun * weight * adversarial
         terms |= {"reconstruction": reconstruction, "adversarial": adversarial, "discriminator": wrong}
         return {AUTOENCODER: loss, DISCRIMINATOR: begun * wrong}, terms
 
