@@ -118,7 +118,7 @@ def build_experiment(
         view = _view(autoencoder, config, machine)
         loss.constrain(autoencoder)
         players = build_players(config, loss, autoencoder, train.steps, machine.replicas)
-        averages = build_averages(config, autoencoder, train.steps, machine)
+        averages = build_averages(config, autoencoder, players, train.steps, machine)
     inner = InnerLoop(
         view, loss, players, machine, config.seed, train.steps,
         augmentation=dataset.augment, binarizes=dataset.binarize == "dynamic", averages=averages,
@@ -256,7 +256,7 @@ def build_players(
 
 
 def build_averages(
-    config: Config, autoencoder: Autoencoder, steps_per_epoch: int, machine: Hardware
+    config: Config, autoencoder: Autoencoder, players: Mapping[str, Player], steps_per_epoch: int, machine: Hardware
 ) -> Averages | None:
     """Return the average of an autoencoder's weights that `optimizer.ema` asks for, or None.
 
@@ -267,7 +267,8 @@ def build_averages(
         return None
     averaged = build_autoencoder(config, autoencoder.image_shape, autoencoder.classes)
     synchronize_normalization((averaged.encoder, averaged.decoder), machine.synchronized)
-    return Averages(decay, autoencoder, averaged, _view(averaged, config, machine), steps_per_epoch)
+    trained = {name: player.variables for name, player in players.items()}
+    return Averages(decay, autoencoder, averaged, _view(averaged, config, machine), steps_per_epoch, trained)
 
 
 def _view(autoencoder: Autoencoder, config: Config, machine: Hardware) -> Autoencoder:

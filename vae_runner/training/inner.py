@@ -273,7 +273,7 @@ class InnerLoop:
                 raise ValueError(f"what the player {name!r} minimises depends on none of its variables")
             skipped[name] = player.apply(_sum_over_replicas(gradients[name]), moved)
         if self.averages:
-            self.averages.update(skipped[AUTOENCODER])
+            self.averages.update(skipped)
         return values
 
     def _move_state(
