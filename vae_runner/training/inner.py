@@ -161,7 +161,8 @@ class InnerLoop:
     ) -> Sums:
         """Let the state of the averaged autoencoder follow training batches, as in training steps of these numbers.
 
-        No weight changes. The state of the loss does, and is to be put back.
+        No weight changes by a gradient. What posterior and loss assign does, and is to be put back: averaged weights,
+        and the state of the loss.
         """
         before = before or Sums.zero(len(self.names))
         return self._call(self._compiled_estimate, batches, shares, first_step, steps, before)
