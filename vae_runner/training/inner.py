@@ -146,6 +146,15 @@ class InnerLoop:
         counts = [player.skipping.count for player in self._players.values() if player.skipping]
         return sum(int(np.asarray(count)) for count in counts) if counts else None
 
+    @property
+    def steps_taken(self) -> int:
+        """Return how many steps the autoencoder's optimizer has taken since the beginning, which its schedule follows.
+
+        Those that are skipped, or overflow in float16, are not among them.
+        """
+        optimizer = self._players[AUTOENCODER].optimizer
+        return int(np.asarray(getattr(optimizer, "inner_optimizer", optimizer)._iterations))
+
     def train(
         self, batches: Batches, shares: Iterator[Share], first_step: int, steps: int, before: Sums | None = None
     ) -> Sums:

@@ -118,7 +118,7 @@ class Trainer:
                 self._diverge(f"on the {split} images after epoch {before.epoch}", means.keys(), means.values())
             metrics |= {f"{split}/{name}": value for name, value in means.items()}
         metrics |= {
-            "learning_rate": self._learning_rate.after(self.step),
+            "learning_rate": self._learning_rate.after(max(self._inner.steps_taken, 1)),
             "train/images_per_second": before.images_per_second,
             "seconds": before.seconds + time.monotonic() - start,
         }
