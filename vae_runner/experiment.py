@@ -121,6 +121,7 @@ def build_experiment(
             check_labels(dataset)
         check_densities(loss, autoencoder.posterior, autoencoder.likelihood)
         loss.check(autoencoder)
+        loss.check_steps(config.epochs * train.steps)
         check_levels(autoencoder.likelihood, dataset)
         autoencoder.image_decoder()  # A likelihood whose mean cannot be saved is refused before training, not after.
         if keys_of(config.model).get("output_bias") == "mean":
@@ -132,7 +133,7 @@ def build_experiment(
             loss.make_opponents(autoencoder)
             check_size(loss.opponents)
         players = build_players(config, loss, autoencoder, train.steps, machine.replicas)
-        averages = build_averages(config, autoencoder, train.steps, machine)
+        averages = build_averages(config, autoencoder, players, train.steps, machine)
     inner = InnerLoop(
         view, loss, players, machine, config.seed, train.steps,
         augmentation=dataset.augment, binarizes=dataset.binarize == "dynamic", averages=averages,
@@ -271,7 +272,7 @@ def build_players(
 
 
 def build_averages(
-    config: Config, autoencoder: Autoencoder, steps_per_epoch: int, machine: Hardware
+    config: Config, autoencoder: Autoencoder, players: Mapping[str, Player], steps_per_epoch: int, machine: Hardware
 ) -> Averages | None:
     """Return the average of an autoencoder's weights that `optimizer.ema` asks for, or None.
 
@@ -282,7 +283,8 @@ def build_averages(
         return None
     averaged = build_autoencoder(config, autoencoder.image_shape, autoencoder.classes)
     synchronize_normalization((averaged.encoder, averaged.decoder), machine.synchronized)
-    return Averages(decay, autoencoder, averaged, _view(averaged, config, machine), steps_per_epoch)
+    trained = {name: player.variables for name, player in players.items()}
+    return Averages(decay, autoencoder, averaged, _view(averaged, config, machine), steps_per_epoch, trained)
 
 
 def _view(autoencoder: Autoencoder, config: Config, machine: Hardware) -> Autoencoder:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from vae_runner.errors import UserError
 from vae_runner.fitted_priors.autoregressive import AutoregressiveCodes, FittedAutoregression, MaskedConv
 from vae_runner.fitted_priors.base import Space
+from vae_runner.fitted_priors.likelihood import LEARNING_RATE, maximize_likelihood
 from vae_runner.training.noise import NumpyNoise
 
 SQUARE = Space((2, 2), 3)
@@ -86,3 +87,13 @@ def test_too_many_codes_are_refused() -> None:
     codes = squares(20, 0)
     with pytest.raises(UserError, match=re.escape("takes at most 65,536 codes, and this run has 100,000")):
         FittedAutoregression.fit(Space((2, 2), 100_000), codes, codes, lambda done: None)
+
+
+def test_the_first_step_of_a_row_is_as_long_however_often_the_batch_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Adam's first step has the length of the learning rate, and were n parts squared instead of their sum, √n of it.
+    monkeypatch.setattr("vae_runner.fitted_priors.likelihood.MAX_ROUNDS", 1)
+    embedding = keras.layers.Embedding(2, 1, embeddings_initializer="zeros")
+    embedding.build(None)
+    values = np.zeros((4, 1), np.int32)
+    maximize_likelihood(embedding, lambda codes: embedding(codes)[:, 0, 0], values, values, lambda _: None, batch=4)
+    np.testing.assert_allclose(embedding.embeddings, [[LEARNING_RATE], [0]], rtol=1e-3)

@@ -21,7 +21,7 @@ from vae_runner.losses import discriminators
 from vae_runner.losses.adversarial import Adversarial
 from vae_runner.losses.base import AUTOENCODER, DECODER, DISCRIMINATOR, Batch, Loss
 from vae_runner.losses.factor import Factor, independent_dimensions
-from vae_runner.losses.patch_gan import PatchGan
+from vae_runner.losses.patch_gan import NEAR_ZERO, PatchGan
 from vae_runner.losses.vae_gan import VaeGan
 from vae_runner.models import mlp
 from vae_runner.models.autoencoder import Autoencoder, to_unit_interval
@@ -276,11 +276,39 @@ def test_the_adversarial_term_counts_from_its_step_on(patched: Autoencoder) -> N
         assert float(losses[DISCRIMINATOR]) == pytest.approx(begun * float(terms["discriminator"]))
 
 
-def test_steps_are_counted_in_training_and_over_in_evaluation() -> None:
-    metrics = two_steps(built("loss=patch_gan", "loss.adversarial_from=2"), compiled=False)
-    assert metrics["train/loss"] == metrics["train/reconstruction"]
-    adversarial = 0.5 * metrics["test/gradient_ratio"] * metrics["test/adversarial"]
-    assert metrics["test/loss"] == pytest.approx(metrics["test/reconstruction"] + adversarial, rel=1e-5)
+@pytest.mark.parametrize("begin", [1, 2])
+def test_an_opponent_of_patches_counts_in_training_from_its_step_on_and_in_no_evaluation(begin: int) -> None:
+    # Before it is trained its logits say nothing, and later they depend on how strong it is: a test loss with them
+    # would not choose the best epoch.
+    metrics = two_steps(built("loss=patch_gan", f"loss.adversarial_from={begin}"), compiled=False)
+    adversarial = 0.5 * metrics["train/gradient_ratio"] * metrics["train/adversarial"] if begin == 1 else 0.0
+    assert metrics["train/loss"] == pytest.approx(metrics["train/reconstruction"] + adversarial, rel=1e-6)
+    assert metrics["test/loss"] == metrics["test/reconstruction"]
+
+
+def test_a_run_that_ends_before_its_opponent_begins_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    loss = PatchGan(adversarial_from=30)
+    loss.check_steps(31)
+    assert not caplog.messages
+    loss.check_steps(30)
+    said = "The run takes 30 steps, and the discriminator begins at 30: it is not trained at all"
+    assert [message.startswith(said) for message in caplog.messages] == [True]
+
+
+def test_gradients_weigh_the_terms_by_all_last_layers_that_both_depend_on() -> None:
+    # The layer of the mixture's logits is the last one in name, and hardly moves the mean.
+    experiment = built("loss=patch_gan", "likelihood=logistic_mixture")
+    autoencoder, loss = experiment.fused, experiment.loss
+    kernels = [layer.kernel.value for layer in experiment.autoencoder.decoder.layers if "pixels" in layer.name]
+    assert len(kernels) == 3
+    given = batch()
+    with tf.GradientTape(persistent=True) as tape:
+        _, terms = loss(autoencoder, given, training=True)
+    of_error, of_adversary = (tape.gradient(terms[name], kernels) for name in ("reconstruction", "adversarial"))
+    both = [pair for pair in zip(of_error, of_adversary, strict=True) if pair[1] is not None]
+    assert len(both) > 1
+    norms = [np.sqrt(sum(float(tf.reduce_sum(part**2)) for part in of)) for of in zip(*both, strict=True)]
+    assert float(terms["gradient_ratio"]) == pytest.approx(norms[0] / (norms[1] + NEAR_ZERO), rel=1e-3)
 
 
 @pytest.mark.parametrize("adversarial", ["hinge", "non_saturating"])
@@ -293,7 +321,8 @@ def test_both_terms_pull_the_last_layer_as_hard_where_gradients_weigh_them(
     with tf.GradientTape(persistent=True) as tape:
         losses, terms = loss(patched, batch(), training=True)
     of_error, of_adversary = (tape.gradient(terms[name], kernel) for name in ("reconstruction", "adversarial"))
-    ratio = float(tf.norm(of_error) / tf.norm(of_adversary))
+    # An opponent that is new may have a gradient so small that what keeps the quotient finite is a part of it.
+    ratio = float(tf.norm(of_error) / (tf.norm(of_adversary) + NEAR_ZERO))
     assert float(terms["gradient_ratio"]) == pytest.approx(ratio, rel=1e-3)
     # The ratio is a constant for the gradient.
     together = tape.gradient(losses[AUTOENCODER], kernel)
@@ -347,7 +376,8 @@ def test_the_perceptual_term_compares_directions_of_features(
     pairs = zip(directions(batch().images), directions(patched.decode(z).mean), strict=True)
     expected = sum(((x - y) ** 2).sum(axis=-1).mean() for x, y in pairs)
     assert float(terms["perceptual"]) == pytest.approx(expected, rel=1e-4)
-    total = float(terms["reconstruction"]) + 3 * expected + 0.5 * float(terms["adversarial"])
+    of_pixels = 3 * 8 * 8 * expected  # once for each pixel, over which the reconstruction is a sum too
+    total = float(terms["reconstruction"]) + of_pixels + 0.5 * float(terms["adversarial"])
     assert float(losses[AUTOENCODER]) == pytest.approx(total, rel=1e-5)
     assert not loss.perceptual_error.trainable_variables  # type: ignore[union-attr]
 

@@ -113,6 +113,13 @@ def test_a_density_has_the_weight_1_and_no_other() -> None:
             check_densities(loss, Gaussian(), Bernoulli())
 
 
+def test_a_bound_on_the_likelihood_needs_a_likelihood_that_is_a_density() -> None:
+    for loss in (ImportanceWeighted(), Renyi()):
+        check_densities(loss, Gaussian(), Bernoulli())
+        with pytest.raises(UserError, match=r"takes −log p\(x\|z\), and this likelihood is no density: choose"):
+            check_densities(loss, Gaussian(), MeanSquaredError())
+
+
 @pytest.mark.parametrize(
     ("loss", "normalization", "draws"),
     [

@@ -77,7 +77,7 @@ def an_epoch(
         if ema is not None:
             averaged = make()[0]
             synchronize_normalization((averaged.encoder, averaged.decoder), hardware.synchronized)
-            averages = Averages(ema, autoencoder, averaged, averaged, 3)
+            averages = Averages(ema, autoencoder, averaged, averaged, 3, {AUTOENCODER: autoencoder.trainable_variables})
     batches = Batches(images, BATCH, SEED, hardware.strategy)
     fused = replace(autoencoder, encoder=encoder, decoder=decoder)
     inner = InnerLoop(fused, loss, players, hardware, SEED, batches.steps, averages=averages, **changes)

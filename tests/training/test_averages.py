@@ -12,6 +12,7 @@ from tests.training.test_players import BATCH, SEED, configured, without_clock
 from tests.training.test_players import experiment as of_players
 from vae_runner.errors import UserError
 from vae_runner.experiment import Experiment
+from vae_runner.losses.base import AUTOENCODER, DECODER
 from vae_runner.models.layers import batch_normalizations
 from vae_runner.schema import register_schemas
 from vae_runner.training.averages import Averages
@@ -50,10 +51,10 @@ def test_an_average_looks_back_no_further_than_its_decay() -> None:
     experiment = built("optimizer.ema=0.9")
     averages = averages_of(experiment)
     weight, average = experiment.autoencoder.trainable_variables[0], averages.autoencoder.trainable_variables[0]
-    averages._updates.assign(1000)
+    averages._updates[AUTOENCODER].assign(1000)
     average.assign(np.ones(average.shape))
     weight.assign(np.full(weight.shape, 2.0))
-    averages.update()
+    averages.update({AUTOENCODER: False})
     np.testing.assert_allclose(average, np.full(average.shape, 1.1), rtol=1e-6)
 
 
@@ -142,3 +143,30 @@ def test_the_average_of_an_opponent_is_refused() -> None:
     config.loss["players"]["opponent"]["ema"] = 0.9
     with pytest.raises(UserError, match=r"loss\.players\.opponent\.ema: only the autoencoder's weights are averaged"):
         of_players(config)
+
+
+def test_the_average_of_a_players_weights_follows_that_players_steps_only() -> None:
+    # As where the encoder's gradient is too large and the decoder's is not.
+    experiment = built("optimizer.ema=0.9", "loss=iwae", "likelihood=gaussian", "loss.partial=true", "loss.groups=2")
+    averages, autoencoder = averages_of(experiment), experiment.autoencoder
+    for skips in (True, False):
+        for variable in autoencoder.trainable_variables:
+            variable.assign(np.array(variable) + 1)
+        averages.update({AUTOENCODER: skips, DECODER: False})
+    averages.copy_state()
+    one, other = averages.autoencoder, autoencoder
+    for average, weight in zip(one.encoder.trainable_variables, other.encoder.trainable_variables, strict=True):
+        np.testing.assert_array_equal(average, weight)  # its first update
+    for average, weight in zip(one.decoder.trainable_variables, other.decoder.trainable_variables, strict=True):
+        np.testing.assert_allclose(average, np.array(weight) - 0.1, rtol=1e-5, atol=1e-6)  # 0.1 = 1 / (1 + 9)
+
+
+def test_an_averaged_codebook_is_evaluated_as_it_is_and_not_with_vectors_that_begin_again() -> None:
+    keys = ("posterior=vq", "posterior.codes=64", "posterior.update=loss", "posterior.restart_below=1")
+    experiment = built("optimizer.ema=0.9", "prior=categorical", "loss=vq", *keys)
+    batches, averages = experiment.trainer._train, averages_of(experiment)
+    experiment.trainer._inner.train(batches, batches.shares(), 0, 2)
+    before = [np.array(average) for average in averages.weights]
+    experiment.trainer._estimate_state()
+    for average, value in zip(averages.weights, before, strict=True):
+        np.testing.assert_array_equal(average, value)

@@ -16,6 +16,7 @@ import tensorflow as tf
 from tests.acceleration.comparing import load_custom_ops
 from tests.conftest import mostly_slow
 from tests.networks import build, one_player
+from tests.small_experiments import built
 from vae_runner.acceleration.fuse import fuse
 from vae_runner.acceleration.optimizers import Adam
 from vae_runner.datasets.dataset import Dataset, Split
@@ -458,3 +459,17 @@ def test_an_evaluation_that_is_not_finite_ends_the_run_too(small_dataset: Datase
     trainer = Trainer(inner, batches, {"test": Batches(small_dataset.test.images, BATCH)}, rate)
     with pytest.raises(DivergedError, match=r"on the test images after epoch 1: loss nan"):
         next(epochs(trainer, 2))
+
+
+def test_the_gradient_of_a_row_that_is_read_several_times_is_squared_as_a_sum() -> None:
+    # Squared parts, Σ gᵢ² in place of (Σ gᵢ)², would make Adam's steps too long or too short.
+    experiment = built("posterior=vq", "posterior.codes=2", "posterior.update=loss", "prior=categorical", "loss=vq")
+    batches = experiment.trainer._train
+    experiment.trainer._inner.train(batches, batches.shares(), 0, 1)
+    optimizer = experiment.trainer._inner._players[AUTOENCODER].optimizer
+    [codebook] = experiment.autoencoder.posterior.trainable_variables
+    index = next(i for i, v in enumerate(optimizer._trainable_variables) if v is codebook)
+    first, second = (np.array(slots[index]) for slots in (optimizer._momentums, optimizer._velocities))
+    gradient = first / (1 - optimizer.beta_1)
+    assert np.abs(gradient).max() > 0
+    np.testing.assert_allclose(second / (1 - optimizer.beta_2), gradient**2, rtol=1e-3)

@@ -123,3 +123,11 @@ def test_a_run_that_skips_some_steps_goes_on_to_the_last_bit_and_counts_those_of
     values = resumed.state.variables.values()
     for name, value in reference.state.variables.values().items():
         np.testing.assert_array_equal(values[name], value)
+
+
+def test_the_schedule_counts_the_steps_that_are_taken_and_the_learning_rate_reported_is_the_one_used() -> None:
+    experiment = built("optimizer.skip_norm_above=1e-9", "schedule=exponential", "schedule.decay=0.1")
+    result = experiment.trainer.run_epoch(id)
+    assert result.metrics["train/skipped_steps"] == result.step > 1
+    rate = experiment.trainer._learning_rate
+    assert result.metrics["learning_rate"] == rate.after(1) > rate.after(result.step)

@@ -40,7 +40,9 @@ def maximize_likelihood(
         for places in order:
             with tf.GradientTape() as tape:
                 loss = -tf.reduce_mean(log_prob(tf.gather(fitted, places)))
-            optimizer.apply(tape.gradient(loss, [weight.value for weight in weights]), weights)
+            gradients = tape.gradient(loss, [weight.value for weight in weights])
+            # An embedding's gradient names a row as often as it was read; squares are to be of its sum.
+            optimizer.apply([tf.convert_to_tensor(gradient) for gradient in gradients], weights)
 
     compiled = tf.function(log_prob, reduce_retracing=True)
 

@@ -65,6 +65,11 @@ class Loss:
     def make_opponents(self, autoencoder: Autoencoder) -> None:
         """Make the opponents' networks, as attributes; their weights get values once their size has been checked."""
 
+    @property
+    def needs_likelihood_density(self) -> bool:
+        """Return whether it takes −log p(x|z), and not any error."""
+        return False
+
     def players(self, autoencoder: Autoencoder) -> dict[str, list[tf.Variable]]:
         """Return the variables that each player trains, by its name, the autoencoder's first."""
         return {AUTOENCODER: autoencoder.trainable_variables}
@@ -80,6 +85,9 @@ class Loss:
 
     def check(self, autoencoder: Autoencoder) -> None:
         """Refuse an autoencoder that the loss's keys do not go with, before any training."""
+
+    def check_steps(self, steps: int) -> None:
+        """Warn of keys that have no effect in a run of so many steps."""
 
     def constrain(self, autoencoder: Autoencoder) -> None:
         """Set as Keras's `variable.constraint` what is to hold for weights of the networks after each update."""
@@ -126,13 +134,15 @@ def reconstruction_term(
 
 
 def check_densities(loss: Loss, posterior: Posterior, likelihood: Likelihood) -> None:
-    """Refuse a loss that needs the density of a posterior without one, or that weighs the likelihood's density.
+    """Refuse a loss that needs the density of a posterior or likelihood without one, or that weighs the likelihood's.
 
     Raises:
         UserError: they do not fit.
     """
     if loss.needs_density and not posterior.has_density:
         raise UserError("loss takes the posterior's density, and this posterior has none: choose posterior=gaussian")
+    if loss.needs_likelihood_density and likelihood.measure is None:
+        raise UserError("loss takes −log p(x|z), and this likelihood is no density: choose likelihood=gaussian")
     if likelihood.measure is not None and loss.reconstruction_weight not in (None, 1):
         raise UserError(
             f"loss.reconstruction_weight={loss.reconstruction_weight}: this likelihood is a density, of which the "

@@ -64,7 +64,7 @@ def of_patches(image_shape: tuple[int, int, int], width: int, depth: int) -> ker
 
 
 def cross_entropy(real: tf.Tensor, generated: tf.Tensor) -> tf.Tensor:
-    """Return the mean of −log(odds that it is real) of real ones, and of −log(odds that it is not) of others: a scalar.
+    """Return the mean of −log(probability of what is true), "real" of real ones and "not" of the others: a scalar.
 
     It is least, for densities p of what is real and q of what is generated, where the logit is log p − log q
     (Goodfellow et al., 2014, proposition 1).

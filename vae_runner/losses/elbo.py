@@ -16,7 +16,7 @@ class Elbo(Loss):
     """−log p(x|z) + kl_weight · KL(q(z|x) ‖ p(z)): the negative ELBO (Kingma & Welling, 2014, equation 3).
 
     A `kl_weight` other than 1 makes it a β-VAE (Higgins et al., 2017, equation 4). With a warm-up the weight grows
-    linearly from 0 over the first `kl_warmup_epochs` epochs (Bowman et al., 2016, section 3.1), and again every
+    linearly from 0 over the first `kl_warmup_epochs` epochs (Sønderby et al., 2016: warm-up), and again every
     `kl_cycle_epochs` (Fu et al., 2019). With `free_bits` λ the loss takes Σ max(λ, KL of a dimension, mean over the
     batch) for the KL term (Kingma et al., 2016, appendix C.8). With a `kl_capacity` C it takes |KL − C| of the batch's
     mean, C growing linearly from 0 over `kl_capacity_epochs` (Burgess et al., 2018, equation 8).

@@ -149,6 +149,7 @@ class ImportanceWeighted(Loss):
 
     terms: ClassVar = ("reconstruction", "kl")
     needs_density: ClassVar = True
+    needs_likelihood_density: ClassVar = True
 
     def check(self, autoencoder: Autoencoder) -> None:
         """Refuse a gradient estimator that the posterior's density does not allow; warn of a decoder that mixes draws.

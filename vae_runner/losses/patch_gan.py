@@ -1,5 +1,7 @@
 """A reconstruction, and a discriminator of patches that asks for its details."""
 
+import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +14,9 @@ from vae_runner.losses import discriminators
 from vae_runner.losses.base import AUTOENCODER, DISCRIMINATOR, Batch, Loss, posterior_of, reconstruction_term
 from vae_runner.losses.perceptual import PerceptualError
 from vae_runner.models.autoencoder import Autoencoder
+from vae_runner.models.output_bias import output_layer
+
+log = logging.getLogger(__name__)
 
 NEAR_ZERO, LARGEST_RATIO = 1e-6, 1e4
 
@@ -21,10 +26,12 @@ class PatchGan(Loss):
     """reconstruction + kl_weight · KL + perceptual_weight · perceptual + adversarial_weight · adversarial.
 
     The adversarial term is of a discriminator of an image's patches (Isola et al., 2017: PatchGAN), which is trained
-    and counts from step `adversarial_from` on. With `weight_by_gradients` its weight is multiplied by the ratio ‖∂
-    (reconstruction + perceptual) / ∂ w‖ / ‖∂ adversarial / ∂ w‖, where w are the weights of the decoder's last layer
-    (Esser et al., 2021, equation 7: VQGAN). The perceptual term is an error in features of the Keras model in the file
-    `perceptual_model`, with its weight. A kl_weight of about 1e-6 makes it a KL autoencoder (Rombach et al., 2022).
+    and counts from step `adversarial_from` on. It counts in training alone: in an evaluation the loss is without it, so
+    that epochs before and after the opponent begins can be compared. With `weight_by_gradients` its weight is
+    multiplied by the ratio ‖∂ (reconstruction + perceptual) / ∂ w‖ / ‖∂ adversarial / ∂ w‖, where w are the kernels of
+    the decoder's last layers on which both depend (Esser et al., 2021, equation 7: VQGAN). The perceptual term is an
+    error in features of the Keras model in the file `perceptual_model`, once for each pixel and channel, as in the
+    authors' code. A kl_weight of about 1e-6 makes it a KL autoencoder (Rombach et al., 2022).
     """
 
     reconstruction_weight: float | None = None
@@ -73,6 +80,14 @@ class PatchGan(Loss):
             autoencoder.image_shape, self.discriminator_width, self.discriminator_depth
         )
 
+    def check_steps(self, steps: int) -> None:
+        """Warn of a discriminator that never begins."""
+        if self.adversarial_from >= steps:
+            log.warning(
+                f"The run takes {steps:,} steps, and the discriminator begins at {self.adversarial_from:,}: it is not "
+                "trained at all; a smaller loss.adversarial_from lets it begin earlier"
+            )
+
     def players(self, autoencoder: Autoencoder) -> dict[str, list[tf.Variable]]:
         """Return what each player trains, and read the model of the perceptual term.
 
@@ -95,16 +110,17 @@ class PatchGan(Loss):
         posterior = posterior_of(autoencoder, batch, training)
         z = posterior.sample(batch.noise)
         of_latents, terms = self.latent_loss(autoencoder, batch, posterior, z)
-        last_kernel = [v for v in autoencoder.decoder.trainable_variables if len(v.shape) > 1][-1].value
+        kernels = last_kernels(autoencoder)
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-            tape.watch(last_kernel)
+            tape.watch(kernels)
             likelihood = autoencoder.decode(z, batch.labels, training)
             error = reconstruction = reconstruction_term(
                 autoencoder, batch, likelihood, self.reconstruction_weight, training
             )
             if self.perceptual_error is not None:
                 terms["perceptual"] = self.perceptual_error(batch.images, likelihood.mean)
-                error += self.perceptual_weight * terms["perceptual"]
+                # A reconstruction term is a sum over pixels and channels, and the authors add this one to each of them.
+                error += math.prod(autoencoder.image_shape) * self.perceptual_weight * terms["perceptual"]
             generated = self.discriminator(likelihood.mean, training=training)
             is_hinge = self.adversarial == "hinge"
             # Where the discriminator minimises the hinge loss, its opponent maximises the logit itself.
@@ -113,17 +129,35 @@ class PatchGan(Loss):
         wrong = (discriminators.hinge if is_hinge else discriminators.cross_entropy)(real, generated)
         weight = tf.constant(self.adversarial_weight, tf.float32)
         if self.weight_by_gradients:
-            gradients = [tape.gradient(of, last_kernel) for of in (error, adversarial)]
-            terms["gradient_ratio"] = norm_ratio([batch.average(gradient) for gradient in gradients])
+            pairs = zip(tape.gradient(error, kernels), tape.gradient(adversarial, kernels), strict=True)
+            # Scales may have layers of their own, which images do not depend on: there is nothing to be balanced there.
+            both = [list(map(batch.average, pair)) for pair in pairs if not any(of is None for of in pair)]
+            terms["gradient_ratio"] = norm_ratio(*zip(*both, strict=True))
             weight *= terms["gradient_ratio"]
         # Until then all gradients of the discriminator are 0, and optimizers without weight decay leave it as it is.
         begun = tf.cast(batch.step >= self.adversarial_from, tf.float32)
-        loss = error + begun * weight * adversarial + of_latents
+        loss = error + of_latents
+        # The logits of an opponent that is not trained say nothing, and those of one that is depend on its strength: a
+        # loss with them would not choose the best epoch.
+        if training:
+            loss += begun * weight * adversarial
         terms |= {"reconstruction": reconstruction, "adversarial": adversarial, "discriminator": wrong}
         return {AUTOENCODER: loss, DISCRIMINATOR: begun * wrong}, terms
 
 
-def norm_ratio(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Return the norm of the first of two gradients in units of the second's, at most 10⁴, as a constant: a scalar."""
-    first, second = (tf.norm(tf.cast(gradient, tf.float32)) for gradient in gradients)
-    return tf.stop_gradient(tf.clip_by_value(first / (second + NEAR_ZERO), 0.0, LARGEST_RATIO))
+def last_kernels(autoencoder: Autoencoder) -> list[tf.Tensor]:
+    """Return the kernels of the layers that make the likelihood's parameters, or where none is found the last one."""
+    decoder = autoencoder.decoder
+    layers = [output_layer(decoder, name) for name in autoencoder.likelihood.parameters(autoencoder.image_shape[2])]
+    found = [v for layer in layers if layer is not None for v in layer.trainable_variables if len(v.shape) > 1]
+    kernels = found or [v for v in decoder.trainable_variables if len(v.shape) > 1][-1:]
+    return [kernel.value for kernel in {id(kernel): kernel for kernel in kernels}.values()]
+
+
+def norm_ratio(first: Sequence[tf.Tensor], second: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Return the norm of one gradient in units of another's, at most 10⁴, as a constant: a scalar.
+
+    Each is that of several variables, of all of which it is the norm.
+    """
+    one, other = (tf.linalg.global_norm([tf.cast(part, tf.float32) for part in of]) for of in (first, second))
+    return tf.stop_gradient(tf.clip_by_value(one / (other + NEAR_ZERO), 0.0, LARGEST_RATIO))

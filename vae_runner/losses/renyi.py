@@ -23,6 +23,7 @@ class Renyi(Loss):
 
     terms: ClassVar = ("reconstruction", "kl")
     needs_density: ClassVar = True
+    needs_likelihood_density: ClassVar = True
 
     def check(self, autoencoder: Autoencoder) -> None:
         """Warn of a decoder that mixes the draws."""

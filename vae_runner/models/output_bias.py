@@ -20,7 +20,7 @@ def begin_at_mean(autoencoder: Autoencoder, mean: NDArray[np.float64]) -> None:
     """
     by_channel = autoencoder.likelihood.output_bias(mean.mean(axis=(0, 1)))
     for name, by_pixel in autoencoder.likelihood.output_bias(mean).items():
-        bias = getattr(_output_layer(autoencoder.decoder, name), "bias", None)
+        bias = getattr(output_layer(autoencoder.decoder, name), "bias", None)
         values = {value.size: value for value in (by_pixel, by_channel[name])}
         if bias is None or bias.ndim != 1 or bias.shape[0] not in values:
             raise UserError(
@@ -30,11 +30,15 @@ def begin_at_mean(autoencoder: Autoencoder, mean: NDArray[np.float64]) -> None:
         bias.assign(values[bias.shape[0]].reshape(-1))
 
 
-def _output_layer(decoder: keras.Model, name: str) -> keras.layers.Layer | None:
-    """Return the last layer with weights on the way to an output; None where it is not found."""
-    tensor = decoder.output[name]
-    while layer := next((layer for layer in decoder.layers if layer.output is tensor), None):
+def output_layer(decoder: keras.Model, name: str) -> keras.layers.Layer | None:
+    """Return the last layer with weights on the way to an output; None where there are several ways.
+
+    A layer may be part of several models, as of a fused one: `layer.output` would be that of the first.
+    """
+    tensors = [decoder.output[name]]
+    while len(tensors) == 1:
+        layer, node, _ = tensors[0]._keras_history
         if layer.weights:
             return layer
-        tensor = layer.input
+        tensors = layer._inbound_nodes[node].input_tensors
     return None

@@ -146,6 +146,15 @@ class InnerLoop:
         counts = [player.skipping.count for player in self._players.values() if player.skipping]
         return sum(int(np.asarray(count)) for count in counts) if counts else None
 
+    @property
+    def steps_taken(self) -> int:
+        """Return how many steps the autoencoder's optimizer has taken since the beginning, which its schedule follows.
+
+        Those that are skipped, or overflow in float16, are not among them.
+        """
+        optimizer = self._players[AUTOENCODER].optimizer
+        return int(np.asarray(getattr(optimizer, "inner_optimizer", optimizer)._iterations))
+
     def train(
         self, batches: Batches, shares: Iterator[Share], first_step: int, steps: int, before: Sums | None = None
     ) -> Sums:
@@ -161,7 +170,8 @@ class InnerLoop:
     ) -> Sums:
         """Let the state of the averaged autoencoder follow training batches, as in training steps of these numbers.
 
-        No weight changes. The state of the loss does, and is to be put back.
+        No weight changes by a gradient. What posterior and loss assign does, and is to be put back: averaged weights,
+        and the state of the loss.
         """
         before = before or Sums.zero(len(self.names))
         return self._call(self._compiled_estimate, batches, shares, first_step, steps, before)
@@ -273,7 +283,7 @@ class InnerLoop:
                 raise ValueError(f"what the player {name!r} minimises depends on none of its variables")
             skipped[name] = player.apply(_sum_over_replicas(gradients[name]), moved)
         if self.averages:
-            self.averages.update(skipped[AUTOENCODER])
+            self.averages.update(skipped)
         return values
 
     def _move_state(
@@ -385,6 +395,10 @@ def _weighted(values: tf.Tensor, share: Share) -> tf.Tensor:
 
 
 def _sum_over_replicas(gradients: Sequence[tf.Tensor | None]) -> list[tf.Tensor]:
-    """Return the gradients of all replicas added up, without None, that of a variable without a part in the loss."""
-    known = [gradient for gradient in gradients if gradient is not None]
+    """Return the gradients of all replicas added up, without None, that of a variable without a part in the loss.
+
+    They are dense. Rows that are read by their numbers, like a codebook's, have gradients that name a row as often as
+    it was read, and an optimizer that squares these would square parts of a gradient instead of their sum.
+    """
+    known = [tf.convert_to_tensor(gradient) for gradient in gradients if gradient is not None]
     return list(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, known))

@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple, NoReturn, Self
 
+import numpy as np
+
 from vae_runner.datasets.pipeline import Batches, Share
 from vae_runner.errors import UserError
 from vae_runner.training.inner import InnerLoop, Sums
@@ -116,7 +118,7 @@ class Trainer:
                 self._diverge(f"on the {split} images after epoch {before.epoch}", means.keys(), means.values())
             metrics |= {f"{split}/{name}": value for name, value in means.items()}
         metrics |= {
-            "learning_rate": self._learning_rate.after(self.step),
+            "learning_rate": self._learning_rate.after(max(self._inner.steps_taken, 1)),
             "train/images_per_second": before.images_per_second,
             "seconds": before.seconds + time.monotonic() - start,
         }
@@ -181,12 +183,15 @@ class Trainer:
             return
         begin = divmod((self.position.epoch - 1) * averages.batches, self._train.steps)
         shares = self._shares_of("averages", self._train, *begin)
-        before = self._inner.loss_state.values()
+        before, weights = self._inner.loss_state.values(), [np.array(weight) for weight in averages.weights]
         try:
             self._in_short_calls(self._inner.estimate, self._train, shares, self.step, averages.batches)
         finally:
             with self._shielded():
                 self._inner.loss_state.assign(before)
+                # A posterior may assign weights too, as a codebook that is trained and restarts its rarest vectors.
+                for weight, value in zip(averages.weights, weights, strict=True):
+                    weight.assign(value)
 
     def _in_short_calls(
         self,
