@@ -37,7 +37,7 @@ BESIDES = {  # what some parts are measured with
     "loss=iwae": (f"loss.samples={SAMPLES}",),
     "loss=renyi": (f"loss.samples={SAMPLES}",),
     "posterior=vq": ("prior=categorical", "loss=vq"),
-    "posterior=fsq": ("prior=categorical", "loss=ae", "posterior.levels=2"),
+    "posterior=fsq": ("prior=categorical", "loss=ae", "posterior.levels=[3,3,3,3,3,3,3,3,3,3,3,3]", "latent=12"),
     "posterior=gumbel": ("prior=categorical",),
     "prior=categorical": ("posterior=gumbel",),
     "loss=vq": ("prior=categorical", "posterior=vq"),

@@ -22,14 +22,35 @@ import pytest
 from tests.conftest import COMMANDS, REPOSITORY, mostly_slow
 
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
-PROGRAMS = r"(?:vae-run|vae-sample|vae-compare|tensorboard|pip|pytest|python|srun|sbatch|nohup)"
+PROGRAMS = r"(?:vae-run|vae-sample|vae-compare|vae-evaluate|tensorboard|pip|pytest|python|srun|sbatch|nohup)"
 RUN = re.compile(r"outputs/<date>/<time>|outputs/2026-01-31/12-00-00|\bRUN\b")  # what stands for a finished run
 
 SHORT = "epochs=1 batch_size=16 figures=none model.filters=4"
 FEW = f"{SHORT} dataset.limit=32"  # of the datasets that have thousands
 SHORT_MAPS, FEW_MAPS = (added.replace("filters", "widths") for added in (SHORT, FEW))  # of model=resnet
 
+FEW_DRAWS = "evaluation.likelihood.samples=2 evaluation.likelihood.images=10 evaluation.structure.samples=20"
+
 NOT_RUN = {
+    "is of a sweep; tests/cli/test_evaluate.py measures one": ["vae-evaluate SWEEP evaluation=disentanglement"],
+    "makes pictures of the documents, for minutes": [
+        *(
+            f"vae-run dataset=fashion dataset.limit=10000 epochs=6 method={method} {keys} "
+            f"hydra.run.dir=outputs/images/{method}"
+            for method, keys in (
+                ("vae", "latent=16"),
+                ("vq_vae", "'model.widths=[16,32,32]'"),
+                ("fsq", "'model.widths=[16,32,32]'"),
+                (
+                    "kl_autoencoder",
+                    "'model.widths=[16,32,32]' loss.adversarial_from=200 loss.discriminator_width=16",
+                ),
+            )
+        ),
+        "vae-compare outputs/images/vae outputs/images/vq_vae outputs/images/fsq outputs/images/kl_autoencoder "
+        "--out autoencoders.png",
+        "vae-sample outputs/images/vq_vae --prior autoregressive -n 32 --out vq_samples.png",
+    ],
     "installs packages, for minutes": [
         "pip install -e .",
         "pip install -e '.[test]'",
@@ -212,6 +233,26 @@ STORIES = {
             f"{FEW} hydra.run.dir=outputs/faces",
         ),
         Step("vae-run resume=outputs/faces hardware=auto", "epochs=2"),
+    ],
+    "evaluation": [
+        Step("vae-run dataset=digits evaluation=default evaluation.every=10", f"{SHORT} dataset.limit=64"),
+        Step("vae-evaluate RUN", FEW_DRAWS),
+        Step("vae-evaluate RUN evaluation=likelihood evaluation.likelihood.samples=1000", FEW_DRAWS),
+        Step("vae-run dataset=sprites method=beta_tcvae latent=10", f"{SHORT} dataset.limit=200"),
+        Step("vae-evaluate RUN evaluation=disentanglement"),
+        Step("vae-evaluate RUN evaluation=all", FEW_DRAWS),
+        Step(
+            "vae-run dataset=fashion dataset.limit=10000 loss.reconstruction_weight=1 epochs=3 "
+            "hydra.run.dir=outputs/collapsed",
+            FEW,
+        ),
+        Step("vae-evaluate outputs/collapsed evaluation=structure", FEW_DRAWS),
+        Step(
+            "vae-run dataset=fashion dataset.limit=10000 loss.reconstruction_weight=1000 epochs=3 "
+            "hydra.run.dir=outputs/mended",
+            FEW,
+        ),
+        Step("vae-evaluate outputs/mended evaluation=structure", FEW_DRAWS),
     ],
     "a class": [
         Step("vae-run method=cvae dataset=fashion", FEW),

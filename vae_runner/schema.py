@@ -91,7 +91,7 @@ class Config(Keys):
         if needing and keys_of(self.dataset).get("labels", "given") is None:
             raise UnfitError(
                 f"{needing} needs labels, and dataset.labels is null: give dataset.labels=folders where each class has "
-                "a sub-folder of its own, or choose dataset=digits, fashion or mnist"
+                "a sub-folder of its own, or choose dataset=digits, fashion, mnist or sprites"
             )
 
     def _check_init_parts(self, parts: list[str]) -> None:

@@ -46,10 +46,10 @@ class FsqConfig(Built):
     def check(self) -> None:
         """Refuse levels that are no numbers of levels."""
         levels = self.levels if isinstance(self.levels, list) else [self.levels]
-        if not levels or not all(type(number) is int and 2 <= number <= MAX_LEVELS for number in levels):
+        if not levels or not all(type(number) is int and LEAST_LEVELS <= number <= MAX_LEVELS for number in levels):
             raise UserError(
-                f"posterior.levels={self.levels}: must be an integer from 2 to {MAX_LEVELS}, or a list with one such "
-                "integer a latent dimension"
+                f"posterior.levels={self.levels}: must be an integer from {LEAST_LEVELS} to {MAX_LEVELS}, or a list "
+                "with one such integer a latent dimension"
             )
 
     def check_latent(self, latent: int) -> None:
@@ -78,6 +78,7 @@ class GumbelConfig(Built):
     straight_through: bool = False
 
 
+LEAST_LEVELS = 3  # Of two, all inputs near 0 are the same one, and the gradient there is next to none.
 MAX_LEVELS = 256
 MAX_CODES = 1 << 20  # of finite scalars: their frequencies are counted
 VECTOR = frozenset({"vector"})
