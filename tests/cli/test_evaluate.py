@@ -252,3 +252,12 @@ def test_a_subject_encodes_an_image_once_whatever_the_order_of_the_questions(fin
     images = many.images("test", 10)
     np.testing.assert_array_equal(images.images, first.split.images)
     np.testing.assert_array_equal(images.labels, first.labels)
+
+
+def test_of_large_images_so_many_are_taken_as_memory_allows(
+    finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = subject_of(StoredRun.open_finished(finished_run), EvaluationConfig())
+    monkeypatch.setattr("vae_runner.evaluation.subject.MAX_BYTES", 20 * 8 * 8)
+    assert len(subject.images("train", 100)) == 20
+    assert len(subject.encoded("test", 100).split) == 20

@@ -67,7 +67,8 @@ def likelihood(subject: Subject, report: Report) -> Found:
         name = "[sigma=fitted]"
         notes.append(
             f"{type(subject.autoencoder.likelihood).__name__} is no density: log_likelihood and bits_per_dim are of "
-            f"Gaussians around the decoded means, with σ = {sigma:.3g}, which fits {len(train):,} training images"
+            f"Gaussians around the decoded means, of dequantised images, with σ = {sigma:.3g}, which fits "
+            f"{len(train):,} training images"
         )
     measure = autoencoder.likelihood.measure
     test = subject.images("test", config.images)
@@ -450,8 +451,7 @@ def _feature_space(subject: Subject, report: Report) -> FeatureSpace:
             "evaluation.samples.features=random, or a .keras file"
         )
     return classifier_features(
-        np.asarray(train.images), train.labels, np.asarray(test.images), test.labels, seed=subject.config.seed,
-        report=report,
+        train.images, train.labels, test.images, test.labels, seed=subject.config.seed, report=report
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """A trained autoencoder and its dataset, as metrics see them: images are encoded once, whatever asks for them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +16,8 @@ from vae_runner.errors import UserError
 from vae_runner.evaluation.embeddings import Parameters, posterior_of
 from vae_runner.evaluation.schema import EvaluationConfig
 from vae_runner.models.autoencoder import Autoencoder
+
+MAX_BYTES = 128 << 20  # of the images of a split that are taken, as uint8; metrics make several times as much of them
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class Training:
 class Subject:
     """What is evaluated: an autoencoder that was trained on a dataset, under the keys of an evaluation.
 
-    Of a split, so many images are taken in an order that `seed` decides, which begins with those of a smaller number.
+    Of a split, so many images are taken in an order that `seed` decides, which begins with those of a smaller number;
+    where images are large, no more than `MAX_BYTES` of them.
     """
 
     def __init__(
@@ -96,7 +100,7 @@ class Subject:
 
     def images(self, name: str, count: int) -> Split:
         """Return at most `count` images of `train`, `test` or the `grid` of factors, in memory."""
-        split = self._splits[name]
+        split, count = self._splits[name], self._most(name, count)
         order = np.random.default_rng(self.config.seed).permutation(len(split))[:count]
         chosen = np.sort(order)  # Files are read in their order.
         read = split.select(chosen)
@@ -105,9 +109,14 @@ class Subject:
     def encoded(self, name: str, count: int) -> Encoded:
         """Return at most `count` images of a split, encoded: those that are so already are not encoded again."""
         there = self._encoded.get(name)
-        most = min(count, len(self._splits[name]))
+        most = self._most(name, count)
         if there is None or len(there.split) < most:
             split = self.images(name, most)
             parameters = posterior_of(self.autoencoder, split.images, self.labels_of(split))
             there = self._encoded[name] = Encoded(split, parameters)
         return there.first(most)
+
+    def _most(self, name: str, count: int) -> int:
+        """Return how many images of a split are taken where `count` are asked for."""
+        fitting = max(MAX_BYTES // math.prod(self.autoencoder.image_shape), 1)
+        return min(count, len(self._splits[name]), fitting)

@@ -81,12 +81,13 @@ class GumbelConfig(Built):
 LEAST_LEVELS = 3  # Of two, all inputs near 0 are the same one, and the gradient there is next to none.
 MAX_LEVELS = 256
 MAX_CODES = 1 << 20  # of finite scalars: their frequencies are counted
-VECTOR = frozenset({"vector"})
+VECTOR = frozenset({"vector", "map"})
 DENSITY = frozenset({"density"})
-CODES = frozenset({"codes"})
+CODES = frozenset({"codes", "map"})
 WEIGHED = CODES | {"weighed codes"}
 AT_EVERY_Z = DENSITY | {"every z"}
-EVERYWHERE = VECTOR | AT_EVERY_Z | {"everywhere"}
+VECTOR_DENSITY = VECTOR | DENSITY | {"vector density"}
+EVERYWHERE = VECTOR_DENSITY | AT_EVERY_Z | {"everywhere"}
 FACTORISED = EVERYWHERE | {"factorised"}
 
 COMPONENTS = (
@@ -103,7 +104,7 @@ COMPONENTS = (
     ),
     Component("posterior", "point", "vae_runner.posteriors.point.Point", gives=VECTOR),
     Component(
-        "posterior", "planar", "vae_runner.posteriors.planar.Planar", FlowConfig, "steps", gives=VECTOR | DENSITY,
+        "posterior", "planar", "vae_runner.posteriors.planar.Planar", FlowConfig, "steps", gives=VECTOR_DENSITY,
     ),
     Component(
         "posterior", "householder", "vae_runner.posteriors.householder.Householder", FlowConfig, "steps",
@@ -111,7 +112,7 @@ COMPONENTS = (
     ),
     Component(
         "posterior", "sylvester", "vae_runner.posteriors.sylvester.Sylvester", SylvesterConfig, "steps columns",
-        gives=VECTOR | DENSITY,
+        gives=VECTOR_DENSITY,
     ),
     Component(
         "posterior", "iaf", "vae_runner.posteriors.iaf.Iaf", IafConfig, "steps width", gives=EVERYWHERE,
