@@ -17,7 +17,6 @@ from vae_runner.evaluation.structure import (
     elbo_surgery,
     gaussian_total_correlation,
     kl_by_dimension,
-    rate_distortion,
     variance_of_means,
 )
 
@@ -154,12 +153,3 @@ def test_gaussian_total_correlation_is_that_of_the_correlation(seed: int, rho: f
     assert gaussian_total_correlation(codes) == pytest.approx(expected, abs=1e-9)
     changed = (codes * [1e-3, -20.0, 1.0] + [5.0, 0.0, -1.0])[rng.permutation(200)][:, rng.permutation(3)]
     assert gaussian_total_correlation(changed) == pytest.approx(expected, abs=1e-6)
-
-
-def test_rate_and_distortion_are_means_with_their_errors() -> None:
-    result = rate_distortion(np.array([1.0, 2.0, 3.0]), np.array([10.0, 10.0, 13.0]))
-    assert (result.rate, result.distortion, result.elbo) == (2.0, 11.0, -13.0)
-    assert result.rate_error == pytest.approx(1 / math.sqrt(3))
-    assert result.distortion_error == pytest.approx(1.0)
-    with pytest.raises(UserError, match=r"^distortion: a number"):
-        rate_distortion(np.zeros(2), np.array([0.0, np.nan]))

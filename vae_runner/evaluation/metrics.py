@@ -25,13 +25,14 @@ from vae_runner.evaluation.evaluate import Found, Metric, Report, measured
 from vae_runner.evaluation.explicitness import explicitness
 from vae_runner.evaluation.factor_vae_score import factor_vae_score
 from vae_runner.evaluation.features import FeatureSpace, classifier_features, file_features, random_features, to_pixels
-from vae_runner.evaluation.frechet import frechet_distance
+from vae_runner.evaluation.frechet import IMAGES_PER_FEATURE, frechet_distance, frechet_distance_limit
 from vae_runner.evaluation.irs import irs
 from vae_runner.evaluation.kernel_distance import kernel_distance
 from vae_runner.evaluation.labelled_codes import random_code
 from vae_runner.evaluation.likelihood import (
     Bounds,
     bits_per_dimension,
+    effective_beta,
     log_likelihood,
     standard_error,
     with_fitted_sigma,
@@ -44,6 +45,7 @@ from vae_runner.evaluation.probes import knn_probe, linear_probe, majority_class
 from vae_runner.evaluation.sap import sap_r2, sap_svm
 from vae_runner.evaluation.schema import EvaluationConfig
 from vae_runner.evaluation.subject import Encoded, Subject
+from vae_runner.likelihoods.mse import MeanSquaredError
 from vae_runner.training.noise import NumpyNoise
 
 FITTED_IMAGES = 1000  # training images that a σ is fitted to
@@ -70,6 +72,10 @@ def likelihood(subject: Subject, report: Report) -> Found:
             f"Gaussians around the decoded means, of dequantised images, with σ = {sigma:.3g}, which fits "
             f"{len(train):,} training images"
         )
+        weight, kl_weight = subject.training.reconstruction_weight, subject.training.loss.get("kl_weight")
+        if isinstance(subject.autoencoder.likelihood, MeanSquaredError) and weight and isinstance(kl_weight, float):
+            beta = kl_weight * effective_beta(math.prod(autoencoder.image_shape), sigma, weight)
+            notes.append(f"Of these Gaussians, the loss with its weight of {weight:g} has β = {beta:.2g}")
     measure = autoencoder.likelihood.measure
     test = subject.images("test", config.images)
     continuous = measure == "unit interval"
@@ -408,6 +414,8 @@ def sample_quality(subject: Subject, report: Report) -> Found:
             f"density[{name}]": near.density,
             f"coverage[{name}]": near.coverage,
         }
+        if count >= 2 * IMAGES_PER_FEATURE * features.shape[1]:
+            values[f"frechet_distance_limit[{name}]"] = frechet_distance_limit(features, test[:count])
         errors[f"kernel_distance[{name}]"] = distance.sd
     notes = [f"[…, real]: {count:,} training images in place of samples, the floor that samples are to be read by"]
     if values[f"density[{space.name}]"] > OVER_CONCENTRATED:

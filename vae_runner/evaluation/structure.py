@@ -1,4 +1,4 @@
-"""What the latent dimensions hold: KL by dimension, active units, the ELBO's surgery, total correlation, rate.
+"""What the latent dimensions hold: KL by dimension, active units, the ELBO's surgery, total correlation.
 
 All are in nats, of codes in float64. Gaussian posteriors are given by `mean` and `log_var`, `[n, latent]`.
 """
@@ -152,29 +152,6 @@ def gaussian_total_correlation(codes: ArrayLike) -> float:
             "linear function of the others: give more images than dimensions, or take sampled codes"
         )
     return max(-0.5 * float(log_det), 0.0)
-
-
-@dataclass(frozen=True)
-class RateDistortion:
-    """Where a model stands between compression and fidelity (Alemi et al., 2018), in nats an image."""
-
-    rate: float  # the mean of KL(q(z|x) ‖ p(z)), at β = 1
-    distortion: float  # the mean of −log p(x|z), with all constants
-    rate_error: float  # standard errors over images
-    distortion_error: float
-
-    @property
-    def elbo(self) -> float:
-        """Return −(rate + distortion). At the same rate a lower distortion is a better model."""
-        return -(self.rate + self.distortion)
-
-
-def rate_distortion(rate: Floats, distortion: Floats) -> RateDistortion:
-    """Return the means over images of KL(q(z|x) ‖ p(z)) and −log p(x|z), each `[n]`."""
-    rate = _checked("rate", np.asarray(rate, np.float64)[:, np.newaxis])[:, 0]
-    distortion = _checked("distortion", np.asarray(distortion, np.float64)[:, np.newaxis])[:, 0]
-    errors = [float(np.std(values, ddof=1) / math.sqrt(len(values))) for values in (rate, distortion)]
-    return RateDistortion(float(rate.mean()), float(distortion.mean()), *errors)
 
 
 def _log_mean_exp(values: Floats) -> Floats:
