@@ -81,10 +81,6 @@ CLASSES_GIVE: dict[tuple[str, str], Callable[[Any], bool]] = {  # whether a comp
     ("posterior", "everywhere"): lambda posterior: (
         posterior.has_density and posterior.has_density_everywhere and posterior.z_shape((3,)) == (3,)
     ),
-    ("posterior", "vector density"): lambda posterior: (
-        posterior.has_density and posterior.z_shape((3,)) == (3,) and not isinstance(posterior, CodePosterior)
-    ),
-    ("posterior", "map"): lambda posterior: posterior.z_shape((12,))[0] % 4 == 0,
     ("posterior", "sphere"): lambda posterior: posterior.z_shape((3,)) == (4,),
     ("posterior", "vector"): lambda posterior: (
         posterior.z_shape((3,)) == (3,) and not isinstance(posterior, CodePosterior)
@@ -121,8 +117,7 @@ def built_part(group: str, name: str) -> Any:
 
 
 def test_the_default_of_a_key_needs_nothing_of_other_components() -> None:
-    every = [need for known in registry.components() for need in known.node.needs()]
-    assert [(need.key, need.other_value) for need in every] == [("latent", "vector")]  # of model=resnet
+    assert not [need for known in registry.components() for need in known.node.needs()]
 
 
 def test_free_bits_fit_exactly_the_pairs_with_a_closed_kl_divergence_of_each_dimension() -> None:
@@ -348,21 +343,6 @@ NEEDS_OF_VALUES = [
             ("loss=vae needs a posterior with a density", "posterior=point", "loss from ae, mmd, rae"),
         ),
         (("loss=iwae",), ("loss=iwae needs a likelihood with a density", "likelihood=mse", "likelihood from gaussian")),
-        (
-            ("posterior=power_spherical", "prior=sphere", "model=resnet"),
-            ("model.latent=spatial needs a posterior whose z can be a map", ", or model.latent=vector"),
-        ),
-        (
-            ("posterior=power_spherical", "prior=sphere", "model.latent=spatial"),
-            ("model.latent=spatial needs a posterior whose z can be a map", ", or model.latent=vector"),
-        ),
-        (
-            ("posterior=gumbel", "prior=categorical", "loss=factor"),
-            (
-                "loss=factor needs a posterior of vectors in all of space with a density",
-                "choose posterior from gaussian",
-            ),
-        ),
         (("prior=sphere",), ("prior=sphere needs a posterior on the sphere", "choose posterior from power_spherical")),
         (
             ("prior=vamp", "posterior=sylvester"),

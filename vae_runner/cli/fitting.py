@@ -13,7 +13,7 @@ from vae_runner.config import registry
 from vae_runner.datasets.binarization import encoded_training_images
 from vae_runner.datasets.dataset import Dataset, fixed_order
 from vae_runner.distributions.base import Distribution
-from vae_runner.distributions.codes import Categorical, CodeDistribution
+from vae_runner.distributions.codes import CodeDistribution
 from vae_runner.errors import UserError, first_line
 from vae_runner.evaluation.embeddings import Labels, in_latent_space, latents_of
 from vae_runner.experiment import build_loss, load_dataset
@@ -156,14 +156,9 @@ def _fit(autoencoder: Autoencoder, dataset: Dataset, kind: str, components: int,
         generator, space = np.random.default_rng(SEED), space_of(autoencoder)
 
         def value(posterior: Distribution, count: int) -> tf.Tensor:
-            noise = NumpyNoise(generator, count, np.float32)
             if isinstance(posterior, CodeDistribution):
-                # A decoder that was trained on draws knows those; what is chosen for certain has no others.
-                codes = (
-                    posterior.sample_codes(noise) if isinstance(posterior, Categorical) and drawn else posterior.codes
-                )
-                return tf.reshape(codes, [count, *space.shape])
-            return posterior.sample(noise) if drawn else posterior.mean
+                return tf.reshape(posterior.codes, [count, *space.shape])
+            return posterior.sample(NumpyNoise(generator, count, np.float32)) if drawn else posterior.mean
 
         labels = split.labels if autoencoder.classes else None
         values = latents_of(autoencoder, split.images, labels, value=value, report=report)

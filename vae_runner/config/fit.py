@@ -13,11 +13,9 @@ from vae_runner.errors import UnfitError
 MEANINGS = {  # of what a component may give, as the end of "needs a posterior …", "a dataset …" or "a loss …"
     "density": "with a density",
     "every z": "whose density is known at every z",
-    "vector density": "of vectors in all of space with a density",
     "everywhere": "of vectors whose density is known at every z",
     "factorised": "whose dimensions are independent",
     "vector": "of vectors in all of space",
-    "map": "whose z can be a map",
     "sphere": "on the sphere",
     "codes": "of codes",
     "weighed codes": "of codes that a loss weighs by their probability",
@@ -52,7 +50,7 @@ def check_fit(parts: Mapping[str, Built | Mapping[str, object]]) -> None:
             other = chosen.get(need.group)
             if other and need.given not in other.gives:
                 key = f"{name}.{need.key}"
-                instead = f", or {key}={_word(need.instead(part))}"
+                instead = f", or {key}={_word(getattr(type(part), need.key))}"  # its default, which needs nothing
                 raise UnfitError(_refusal(f"{key}={_word(getattr(part, need.key))}", need.given, other, instead))
 
 

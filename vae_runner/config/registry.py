@@ -18,11 +18,6 @@ class Need(NamedTuple):
     key: str  # without its group
     group: str
     given: str  # what the other is to give: see `config.fit`
-    other_value: object = None  # a value that needs nothing; None: the key's default, which is one
-
-    def instead(self, part: object) -> object:
-        """Return a value of the key that needs nothing."""
-        return getattr(type(part), self.key) if self.other_value is None else self.other_value
 
 
 @dataclass

@@ -54,10 +54,6 @@ class Categorical:
         """Return one-hots, without a gradient: the largest of logits with Gumbel noise."""
         return self._in_a_row(_one_hot(self._perturbed(noise)))
 
-    def sample_codes(self, noise: Noise) -> tf.Tensor:
-        """Return a drawn category of each variable, int32 `[batch, variables]`."""
-        return tf.argmax(self._perturbed(noise), axis=-1, output_type=tf.int32)
-
     def log_prob(self, value: tf.Tensor) -> tf.Tensor:
         """Return Σ value · log probability: of one-hots `[batch, variables · categories]` `[batch]`, in nats."""
         return tf.reduce_sum(value * self._in_a_row(tf.nn.log_softmax(self.logits)), axis=1)

@@ -267,8 +267,7 @@ COMPONENTS = (
         needs={"posterior": "codebook"}, gives=LOG_PRIOR | {"codebook"},
     ),
     Component(
-        "loss", "factor", "vae_runner.losses.factor.Factor", FactorConfig, "total_correlation_weight",
-        needs={"posterior": "vector density"},
+        "loss", "factor", "vae_runner.losses.factor.Factor", FactorConfig, "total_correlation_weight", needs=DENSITY,
         gives=LOG_PRIOR,
     ),
     Component("loss", "aae", "vae_runner.losses.adversarial.Adversarial", AdversarialConfig, "adversarial_weight"),

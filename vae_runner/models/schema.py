@@ -20,13 +20,11 @@ class NetworkConfig(Built):
     conditional: bool = False  # `build` is called with `classes` where this is true
 
     def needs(self) -> Iterator[Need]:
-        """Yield the labels of a conditional network, a mean for its decoder to begin at, and a z that can be a map."""
+        """Yield the labels of a conditional network, and a mean for its decoder to begin at."""
         if self.conditional:
             yield Need("conditional", "dataset", "labels")
         if self.output_bias == "mean":
             yield Need("output_bias", "likelihood", "mean")
-        if getattr(self, "latent", "vector") == "spatial":
-            yield Need("latent", "posterior", "map", "vector")
 
 
 @dataclass

@@ -81,13 +81,12 @@ class GumbelConfig(Built):
 LEAST_LEVELS = 3  # Of two, all inputs near 0 are the same one, and the gradient there is next to none.
 MAX_LEVELS = 256
 MAX_CODES = 1 << 20  # of finite scalars: their frequencies are counted
-VECTOR = frozenset({"vector", "map"})
+VECTOR = frozenset({"vector"})
 DENSITY = frozenset({"density"})
-CODES = frozenset({"codes", "map"})
+CODES = frozenset({"codes"})
 WEIGHED = CODES | {"weighed codes"}
 AT_EVERY_Z = DENSITY | {"every z"}
-VECTOR_DENSITY = VECTOR | DENSITY | {"vector density"}
-EVERYWHERE = VECTOR_DENSITY | AT_EVERY_Z | {"everywhere"}
+EVERYWHERE = VECTOR | AT_EVERY_Z | {"everywhere"}
 FACTORISED = EVERYWHERE | {"factorised"}
 
 COMPONENTS = (
@@ -104,7 +103,7 @@ COMPONENTS = (
     ),
     Component("posterior", "point", "vae_runner.posteriors.point.Point", gives=VECTOR),
     Component(
-        "posterior", "planar", "vae_runner.posteriors.planar.Planar", FlowConfig, "steps", gives=VECTOR_DENSITY,
+        "posterior", "planar", "vae_runner.posteriors.planar.Planar", FlowConfig, "steps", gives=VECTOR | DENSITY,
     ),
     Component(
         "posterior", "householder", "vae_runner.posteriors.householder.Householder", FlowConfig, "steps",
@@ -112,7 +111,7 @@ COMPONENTS = (
     ),
     Component(
         "posterior", "sylvester", "vae_runner.posteriors.sylvester.Sylvester", SylvesterConfig, "steps columns",
-        gives=VECTOR_DENSITY,
+        gives=VECTOR | DENSITY,
     ),
     Component(
         "posterior", "iaf", "vae_runner.posteriors.iaf.Iaf", IafConfig, "steps width", gives=EVERYWHERE,
