@@ -881,6 +881,7 @@ PRESETS: dict[str, list[str]] = {
         "prior=categorical",
         "posterior.codes=1024",
         "posterior.update=loss",
+        "posterior.kmeans=true",
         "likelihood=laplace",
         "likelihood.scale=0.5",
         "loss=vq_gan",

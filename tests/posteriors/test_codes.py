@@ -68,6 +68,16 @@ def test_with_cosine_the_nearest_vector_has_the_smallest_angle_whatever_its_leng
     np.testing.assert_allclose(q.nearest, [[0.5**0.5, 0.5**0.5, 1, 0]], rtol=1e-6)
 
 
+@pytest.mark.parametrize("size", [2, 64, 256])
+def test_a_codebook_begins_with_many_vectors_in_use_whatever_their_size(size: int) -> None:
+    """With a length that grows with their size the shortest of 1,024 would be the nearest to nearly every position."""
+    posterior = VectorQuantizer(1024, "loss", DECAY, cosine=False, kmeans=False, restart_below=0.0)
+    posterior.create_weights(IMAGE, (2, 2, size), 0)
+    rows = np.random.default_rng(0).normal(0, 0.3, (1000, 4 * size))
+    frequencies = np.bincount(np.ravel(fitted(posterior, rows).codes), minlength=1024) / 4000
+    assert perplexity(frequencies) > 100
+
+
 def test_averages_move_as_their_closed_form_says() -> None:
     first = np.array([[0.0, 0.0], [4.0, 4.0], [90.0, 90.0]])
     posterior = codebook(first)
