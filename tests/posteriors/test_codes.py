@@ -171,6 +171,17 @@ def test_finite_scalars_reach_every_level_and_no_other(levels: int) -> None:
     assert nearest is None or nearest == 0
 
 
+@pytest.mark.parametrize("levels", [2, 3, 4, 5, 8])
+def test_an_encoder_at_its_start_takes_more_than_one_level_and_has_a_gradient(levels: int) -> None:
+    embedding = tf.constant(np.random.default_rng(0).normal(0, 1, (1000, 1)), tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(embedding)
+        q = fsq(levels, 1).distribution({"embedding": embedding})
+        total = tf.reduce_sum(q.mean)
+    assert perplexity(np.bincount(np.asarray(q.codes)[:, 0]) / 1000) > 1.9
+    assert np.median(tape.gradient(total, embedding)) > 0.2
+
+
 def test_eight_levels_are_from_minus_one_to_three_quarters() -> None:
     posterior = fsq(8, 1)
     np.testing.assert_allclose(posterior.embed(tf.constant([[0], [7]])), [[-1], [0.75]])
@@ -183,7 +194,7 @@ def test_the_codes_of_finite_scalars_stand_for_all_combinations_of_their_levels(
     assert len(np.unique(every, axis=0)) == 80
     # What makes each: the number that tanh takes to its level.
     z = tf.atanh((np.asarray(every) * [4, 2, 1] + [0.5, 0, 0.5]) / (np.array([7, 4, 1]) * 1.001 / 2))
-    shift = np.arctanh(np.array([0.5, 0, 0.5]) / (np.array([7, 4, 1]) * 1.001 / 2))
+    shift = np.array([np.arctanh(0.5 / (7 * 1.001 / 2)), 0, 0])
     q = posterior.distribution({"embedding": tf.cast(z - shift, tf.float32)})
     np.testing.assert_array_equal(q.codes[:, 0], np.arange(80))
     np.testing.assert_allclose(q.mean, every, atol=1e-6)
