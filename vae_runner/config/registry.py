@@ -52,7 +52,7 @@ class Component:
     schema: type[Keys] = Built
     shown: str = ""  # the keys that --help names
     gives: frozenset[str] = frozenset()  # what others may need of it: see `config.fit`
-    needs: Mapping[str, str] = dataclasses.field(default_factory=dict)  # by the group of the other
+    needs: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict)  # by the group of the other
     least_latent: int = 1  # how many latent dimensions it needs
 
     @property

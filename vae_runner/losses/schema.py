@@ -227,8 +227,10 @@ class VqGanConfig(PatchDiscriminatorConfig):
     commitment_weight: float = key(0.25, minimum=0)
 
 
-DENSITY = {"posterior": "density"}
-DENSITIES = DENSITY | {"likelihood": "density"}
+DENSITY = {"posterior": frozenset({"density"})}
+DENSITIES = DENSITY | {"likelihood": frozenset({"density"})}
+FACTORISED = {"posterior": frozenset({"factorised"})}
+CODEBOOK = frozenset({"codebook"})
 PRIOR = frozenset({"prior"})  # Its terms depend on the prior.
 
 COMPONENTS = (
@@ -242,11 +244,11 @@ COMPONENTS = (
     ),
     Component(
         "loss", "beta_tc", "vae_runner.losses.total_correlation.TotalCorrelation", TotalCorrelationConfig,
-        "total_correlation_weight", needs={"posterior": "factorised"}, gives=PRIOR,
+        "total_correlation_weight", needs=FACTORISED, gives=PRIOR,
     ),
     Component(
         "loss", "dip", "vae_runner.losses.disentangled_prior.DisentangledPrior", DisentangledPriorConfig,
-        "kind off_diagonal_weight diagonal_weight", needs={"posterior": "factorised"}, gives=PRIOR,
+        "kind off_diagonal_weight diagonal_weight", needs=FACTORISED, gives=PRIOR,
     ),
     Component(
         "loss", "mmd", "vae_runner.losses.mean_discrepancy.MeanDiscrepancy", MeanDiscrepancyConfig,
@@ -263,7 +265,7 @@ COMPONENTS = (
     ),
     Component(
         "loss", "vq", "vae_runner.losses.vector_quantized.VectorQuantized", VectorQuantizedConfig, "commitment_weight",
-        needs={"posterior": "codebook"}, gives=PRIOR | {"codebook"},
+        needs={"posterior": CODEBOOK}, gives=PRIOR | CODEBOOK,
     ),
     Component(
         "loss", "factor", "vae_runner.losses.factor.Factor", FactorConfig, "total_correlation_weight", needs=DENSITY,
@@ -272,7 +274,7 @@ COMPONENTS = (
     Component("loss", "aae", "vae_runner.losses.adversarial.Adversarial", AdversarialConfig, "adversarial_weight"),
     Component(
         "loss", "vae_gan", "vae_runner.losses.vae_gan.VaeGan", VaeGanConfig, "kl_weight feature_weight",
-        needs=DENSITY | {"likelihood": "error"}, gives=PRIOR,
+        needs=DENSITY | {"likelihood": frozenset({"error"})}, gives=PRIOR,
     ),
     Component(
         "loss", "patch_gan", "vae_runner.losses.patch_gan.PatchGan", PatchGanConfig,
@@ -280,7 +282,7 @@ COMPONENTS = (
     ),
     Component(
         "loss", "vq_gan", "vae_runner.losses.vq_gan.VqGan", VqGanConfig,
-        "commitment_weight adversarial_weight adversarial_from perceptual_model", needs={"posterior": "codebook"},
-        gives=frozenset({"codebook"}),
+        "commitment_weight adversarial_weight adversarial_from perceptual_model", needs={"posterior": CODEBOOK},
+        gives=CODEBOOK,
     ),
 )  # fmt: skip

@@ -84,8 +84,9 @@ VECTOR = frozenset({"vector"})
 DENSITY = frozenset({"density"})
 CODES = frozenset({"codes"})
 AT_EVERY_Z = DENSITY | {"every z"}
-EVERYWHERE = VECTOR | AT_EVERY_Z | {"everywhere"}
+EVERYWHERE = VECTOR | AT_EVERY_Z
 FACTORISED = EVERYWHERE | {"factorised"}
+CODEBOOK = frozenset({"codebook"})
 
 COMPONENTS = (
     Component(
@@ -120,7 +121,7 @@ COMPONENTS = (
     ),
     Component(
         "posterior", "vq", "vae_runner.posteriors.vq.VectorQuantizer", VqConfig, "codes update cosine restart_below",
-        gives=CODES | {"codebook"}, needs={"loss": "codebook"},
+        gives=CODES | CODEBOOK, needs={"loss": CODEBOOK},
     ),
     Component(
         "posterior", "fsq", "vae_runner.posteriors.fsq.FiniteScalarQuantizer", FsqConfig, "levels", gives=CODES,
