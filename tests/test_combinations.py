@@ -30,6 +30,7 @@ from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.posteriors.base import CodePosterior, Posterior
 from vae_runner.posteriors.vq import VectorQuantizer
 from vae_runner.trackers.summary import show_summary
+from vae_runner.training.noise import NumpyNoise
 
 
 def combinations() -> Iterator[tuple[str, ...]]:
@@ -109,6 +110,17 @@ def built_part(group: str, name: str) -> Any:
     """Return a component, built with the defaults of its keys."""
     node = component(group, name).node
     return build_loss(node) if group == "loss" else build(node, group)  # type: ignore[arg-type]
+
+
+def test_a_total_correlation_is_only_of_draws_that_fill_the_space() -> None:
+    """It is infinite of draws on a sphere, and of relaxed one-hots, of which each variable's sum to 1."""
+    for name in names("posterior"):
+        posterior = built_part("posterior", name)
+        if posterior.has_density:
+            noise = NumpyNoise(np.random.default_rng(0), 2)
+            z = np.asarray(posterior.fitted(of_zeros(posterior), noise, tf.constant(0.0), tf.identity).sample(noise))
+            fills = not np.allclose(np.sum(z**2, axis=1), 1) and not np.allclose(np.sum(z, axis=1), 3)
+            assert fits(posterior=name, loss="factor") is fills, name
 
 
 def test_the_default_of_a_key_needs_nothing_of_other_components() -> None:

@@ -268,8 +268,8 @@ COMPONENTS = (
         needs={"posterior": CODEBOOK}, gives=PRIOR | CODEBOOK,
     ),
     Component(
-        "loss", "factor", "vae_runner.losses.factor.Factor", FactorConfig, "total_correlation_weight", needs=DENSITY,
-        gives=PRIOR,
+        "loss", "factor", "vae_runner.losses.factor.Factor", FactorConfig, "total_correlation_weight",
+        needs={"posterior": frozenset({"density", "vector"})}, gives=PRIOR,
     ),
     Component("loss", "aae", "vae_runner.losses.adversarial.Adversarial", AdversarialConfig, "adversarial_weight"),
     Component(
