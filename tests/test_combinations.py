@@ -23,7 +23,7 @@ from vae_runner.distributions.base import Distribution, Factorised
 from vae_runner.errors import UnfitError, UserError
 from vae_runner.experiment import build_loss, known_metrics
 from vae_runner.likelihoods.base import Likelihood
-from vae_runner.losses.base import Loss, check_densities
+from vae_runner.losses.base import Batch, Loss, check_densities
 from vae_runner.losses.elbo import Elbo
 from vae_runner.models import mlp
 from vae_runner.models.autoencoder import Autoencoder
@@ -162,6 +162,38 @@ def test_values_of_a_losss_keys_fit_exactly_what_the_loss_takes_with_them() -> N
                 parts = made["posterior"][posterior], made["likelihood"][likelihood]
                 taken = is_taken(loss, Autoencoder(*networks, parts[0], built_part("prior", "normal"), parts[1]))
                 assert fits({"loss": {key: value}}, **chosen) == taken, (chosen, key, value)
+
+
+WEIGHTS: tuple[dict[str, float], ...] = (  # of the terms that may depend on the prior
+    {},
+    *({key: value} for key in ("kl_weight", "dimension_kl_weight", "mmd_weight") for value in (0.0, 0.5)),
+    {"kl_weight": 0.5, "mmd_weight": 0.0},
+)
+
+
+def test_a_prior_with_weights_fits_exactly_the_losses_and_weights_of_their_terms_that_train_it() -> None:
+    images, labels = tf.constant(np.random.default_rng(0).random((4, 8, 8, 1)), tf.float32), tf.zeros([4], tf.int64)
+    for name, keys in product(names("loss"), WEIGHTS):
+        node = component("loss", name).node
+        likelihood = "mse" if fits(likelihood="mse", loss=name) else "gaussian"
+        chosen = {"posterior": "gaussian", "prior": "learned_normal", "likelihood": likelihood, "loss": name}
+        if not all(hasattr(node, key) for key in keys) or not fits(posterior="gaussian", loss=name):
+            continue
+        smaller = {"discriminator_width": 2} if hasattr(node, "discriminator_width") else {}
+        loss = build_loss(replace(node, **keys, **smaller))
+        q, prior, p = (built_part(group, chosen[group]) for group in ("posterior", "prior", "likelihood"))
+        for part in (prior, p):
+            part.create_weights((8, 8, 1), (3,), 0)
+        autoencoder = Autoencoder(*mlp.build((8, 8, 1), 3, q, p, width=2, depth=1), q, prior, p)
+        players = loss.players(autoencoder)
+        owner = next(player for player, own in players.items() if any(v is prior.variables[0] for v in own))
+        noise = NumpyNoise(np.random.default_rng(0), 4, np.float32)
+        with tf.GradientTape() as tape:
+            minimised, _ = loss(autoencoder, Batch(images, labels, noise, tf.constant(0.5), 40), training=True)
+            scalar = minimised[owner] if isinstance(minimised, dict) else minimised
+        gradients = tape.gradient(scalar, [variable.value for variable in prior.trainable_variables])
+        trained = any(gradient is not None and np.any(gradient) for gradient in gradients)
+        assert fits({"loss": keys}, **chosen) == trained, (name, keys)
 
 
 def is_taken(loss: Loss, autoencoder: Autoencoder) -> bool:
@@ -357,6 +389,14 @@ NEEDS_OF_VALUES = [
             (
                 "prior=mixture needs a loss with a term of the prior, and loss=ae is not one",
                 "choose loss from mmd, or prior from normal",  # loss=ae has posterior=point
+            ),
+        ),
+        (
+            ("prior=learned_normal", "loss=patch_gan"),
+            (
+                "prior=learned_normal needs a loss with a term of the prior, and loss=patch_gan with "
+                "loss.kl_weight=0.0 is not one: choose loss from vae, beta_tc, dip, mmd, factor, vae_gan, or prior "
+                "from normal, or another loss.kl_weight",
             ),
         ),
         (("loss=beta_tc", "posterior=full_gaussian"), ("whose dimensions are independent", "posterior from gaussian")),

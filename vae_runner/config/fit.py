@@ -1,6 +1,7 @@
 """What fits what: what a component, or the value of one of its keys, needs of the others of a run, and what they give.
 
-A component says so in its room's `schema.py`: `Component.needs` and `gives`, and the method `needs` of its keys.
+A component says so in its room's `schema.py`: `Component.needs` and `gives`, and the methods `needs` and `lacks` of its
+keys.
 """
 
 from collections.abc import Mapping
@@ -56,41 +57,49 @@ def misfits(parts: Parts) -> list[Misfit]:
         if component is None:
             continue
         part = parts[group]
-        needs = [
-            Need("", other, given) for other, needed in component.needs.items() for given in MEANINGS if given in needed
-        ]
+        needs = [Need("", of, given) for of, needed in component.needs.items() for given in MEANINGS if given in needed]
         for need in (*needs, *(part.needs() if isinstance(part, Built) else ())):
-            other_component = chosen.get(need.group)
-            if other_component and need.given not in other_component.gives:
+            other = chosen.get(need.group)
+            if other and (need.given not in other.gives or _lacking(parts[need.group], need.given)):
                 found.append(Misfit(group, need))
     return found
+
+
+def _lacking(part: Built | Mapping[str, object], given: str) -> str:
+    """Return the key whose value keeps a component from giving that; "" where there is none."""
+    lacks = part.lacks() if isinstance(part, Built) else ()
+    return next((lack.key for lack in lacks if given in lack.given), "")
 
 
 def _refusal(parts: Parts, found: list[Misfit]) -> str:
     """Return what is wrong first, and each choice that mends it and does not make something else wrong."""
     group, (key, other_group, given) = found[0]
-    component, other = (registry.by_target(keys_of(parts[name])["_target_"]) for name in (group, other_group))
+    part, other_part = parts[group], parts[other_group]
+    component, other = (registry.by_target(keys_of(of)["_target_"]) for of in (part, other_part))
     assert component
     assert other
+    needing, lacking = f"{group}={component.name}", f"{other_group}={other.name}"
     mending = [other_group, *(() if key else (group,))]
     choices = [f"{name} from {', '.join(fitting)}" for name in mending if (fitting := _fitting(parts, found, name))]
-    needing = f"{group}={component.name}"
+    if given in other.gives:
+        withholding = _lacking(other_part, given)
+        lacking += f" with {other_group}.{withholding}={_word(getattr(other_part, withholding))}"
+        choices.append(f"another {other_group}.{withholding}")
     if key:
-        part = parts[group]
         needing = f"{group}.{key}={_word(getattr(part, key))}"
         choices.append(f"{group}.{key}={_word(getattr(type(part), key))}")  # its default, which needs nothing
     return (
-        f"{needing} needs a {other_group} {MEANINGS[given]}, and {other_group}={other.name} is not one: choose "
-        f"{', or '.join(choices)}"
+        f"{needing} needs a {other_group} {MEANINGS[given]}, and {lacking} is not one: choose {', or '.join(choices)}"
     )
 
 
 def _fitting(parts: Parts, found: list[Misfit], group: str) -> list[str]:
     """Return the choices of a group that, in place of the run's, mend the first of these misfits and make no other."""
+    others = [known for known in registry.components(group) if known.target != keys_of(parts[group])["_target_"]]
     return [
-        candidate.name
-        for candidate in registry.components(group)
-        if isinstance(node := candidate.node, Built) and set(found[1:]).issuperset(misfits({**parts, group: node}))
+        other.name
+        for other in others
+        if isinstance(node := other.node, Built) and set(found[1:]).issuperset(misfits({**parts, group: node}))
     ]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vae_runner.config.keys import key
-from vae_runner.config.registry import Built, Component, Need
+from vae_runner.config.registry import Built, Component, Lack, Need
 from vae_runner.errors import UserError
 
 
@@ -66,6 +66,11 @@ class VaeConfig(ReconstructionConfig):
             yield Need("free_bits", "posterior", "factorised")
             yield Need("free_bits", "prior", "factorised")
 
+    def lacks(self) -> Iterator[Lack]:
+        """Yield that without a weight nothing depends on the prior."""
+        if not self.kl_weight:
+            yield Lack("kl_weight", PRIOR)
+
 
 @dataclass
 class TotalCorrelationConfig(ReconstructionConfig):
@@ -76,6 +81,11 @@ class TotalCorrelationConfig(ReconstructionConfig):
     dimension_kl_weight: float = key(1.0, minimum=0)
     estimator: str = key("stratified", choices=("stratified", "weighted"))
 
+    def lacks(self) -> Iterator[Lack]:
+        """Yield that without a weight nothing depends on the prior."""
+        if not self.dimension_kl_weight:
+            yield Lack("dimension_kl_weight", PRIOR)
+
 
 @dataclass
 class DisentangledPriorConfig(ReconstructionConfig):
@@ -85,6 +95,11 @@ class DisentangledPriorConfig(ReconstructionConfig):
     off_diagonal_weight: float = key(10.0, minimum=0)
     diagonal_weight: float = key(100.0, minimum=0)
     kind: str = key("i", choices=("i", "ii"))
+
+    def lacks(self) -> Iterator[Lack]:
+        """Yield that without a weight nothing depends on the prior."""
+        if not self.kl_weight:
+            yield Lack("kl_weight", PRIOR)
 
 
 @dataclass
@@ -100,6 +115,11 @@ class MeanDiscrepancyConfig(ReconstructionConfig):
         yield from super().needs()
         if self.kl_weight:
             yield Need("kl_weight", "posterior", "density")
+
+    def lacks(self) -> Iterator[Lack]:
+        """Yield that without a weight nothing depends on the prior."""
+        if not (self.kl_weight or self.mmd_weight):
+            yield Lack("mmd_weight", PRIOR)
 
 
 @dataclass
@@ -190,6 +210,11 @@ class VaeGanConfig(OpposedConfig):
     feature_weight: float = key(0.1, minimum=0)
     discriminator_width: int = key(32, minimum=1, maximum=4096, unit="filters")
 
+    def lacks(self) -> Iterator[Lack]:
+        """Yield that without a weight nothing trains the prior: the draws of it are for the decoder."""
+        if not self.kl_weight:
+            yield Lack("kl_weight", PRIOR)
+
 
 @dataclass
 class PatchDiscriminatorConfig(OpposedConfig, ReconstructionConfig):
@@ -217,6 +242,11 @@ class PatchGanConfig(PatchDiscriminatorConfig):
         yield from super().needs()
         if self.kl_weight:
             yield Need("kl_weight", "posterior", "density")
+
+    def lacks(self) -> Iterator[Lack]:
+        """Yield that without a weight nothing depends on the prior."""
+        if not self.kl_weight:
+            yield Lack("kl_weight", PRIOR)
 
 
 @dataclass
@@ -278,7 +308,7 @@ COMPONENTS = (
     ),
     Component(
         "loss", "patch_gan", "vae_runner.losses.patch_gan.PatchGan", PatchGanConfig,
-        "kl_weight adversarial_weight adversarial_from perceptual_model",
+        "kl_weight adversarial_weight adversarial_from perceptual_model", gives=PRIOR,
     ),
     Component(
         "loss", "vq_gan", "vae_runner.losses.vq_gan.VqGan", VqGanConfig,
