@@ -19,6 +19,7 @@ from tests.small_experiments import BATCH, FEWER, SMALL, built, problems, two_st
 from vae_runner.config import registry
 from vae_runner.config.fit import check_fit, misfits
 from vae_runner.config.instantiation import build
+from vae_runner.config.registry import Need
 from vae_runner.distributions.base import Distribution, Factorised
 from vae_runner.errors import UnfitError, UserError
 from vae_runner.experiment import build_loss, known_metrics
@@ -80,6 +81,7 @@ def kernels_of_labels(autoencoder: Autoencoder) -> list[np.ndarray]:
 CLASSES_GIVE: dict[tuple[str, str], Callable[[Any], bool]] = {  # whether a component gives this, as its class shows it
     ("posterior", "density"): lambda posterior: posterior.has_density,
     ("posterior", "factorised"): lambda posterior: isinstance(of_zeros(posterior), Factorised),
+    ("posterior", "map"): lambda posterior: posterior.z_shape((6,))[0] % 6 == 0,
     ("posterior", "sphere"): lambda posterior: posterior.z_shape((3,)) == (4,),
     ("posterior", "vector"): lambda posterior: (
         posterior.z_shape((3,)) == (3,) and not isinstance(posterior, CodePosterior)
@@ -123,8 +125,10 @@ def test_a_total_correlation_is_only_of_draws_that_fill_the_space() -> None:
             assert fits(posterior=name, loss="factor") is fills, name
 
 
-def test_the_default_of_a_key_needs_nothing_of_other_components() -> None:
-    assert not [need for known in registry.components() for need in known.node.needs()]
+def test_the_default_of_a_key_needs_nothing_of_other_components_but_what_the_default_posterior_gives() -> None:
+    needs = [(known.name, need) for known in registry.components() for need in known.node.needs()]
+    assert needs == [("resnet", Need("latent", "posterior", "map"))]
+    assert "map" in component("posterior", "gaussian").gives
 
 
 def test_free_bits_fit_exactly_the_pairs_with_a_closed_kl_divergence_of_each_dimension() -> None:
@@ -404,6 +408,21 @@ NEEDS_OF_VALUES = [
             ("prior=class_conditional", "dataset=cartoon"),
             ("prior=class_conditional needs a dataset with labels", "dataset=cartoon", "choose dataset from digits"),
         ),
+        (
+            ("model=resnet", "posterior=power_spherical", "prior=sphere"),
+            (
+                "model.latent=spatial needs a posterior whose z can be a map, and posterior=power_spherical is not",
+                "choose another model.latent",
+            ),
+        ),
+        (
+            ("model=conv", "model.latent=spatial", "posterior=power_spherical"),
+            (
+                "model.latent=spatial needs a posterior whose z can be a map, and posterior=power_spherical is not",
+                "choose posterior from gaussian, full_gaussian, laplace, planar, householder, sylvester, iaf, "
+                "real_nvp, or model.latent=vector",
+            ),
+        ),
         *NEEDS_OF_VALUES,
     ],
     ids=str,
@@ -428,9 +447,10 @@ def test_what_a_refusal_names_mends_it_and_makes_nothing_else_wrong() -> None:
         named = re.findall(r"(\w+) from (\w+(?:, (?!or )\w+)*)", str(refused.value))
         assert named, refused.value
         for group, among in named:
+            left = {name: misfits(parts | {group: component(group, name).node}) for name in names(group)}
             for name in among.split(", "):
-                left = misfits(parts | {group: component(group, name).node})
-                assert set(left) < set(found), (name, refused.value)
+                assert set(left[name]) < set(found), (name, refused.value)
+                assert not left[name] or all(left.values()), (name, refused.value)
 
 
 @pytest.mark.parametrize(("arguments", "sides"), NEEDS_OF_VALUES, ids=str)

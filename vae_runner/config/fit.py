@@ -17,6 +17,7 @@ MEANINGS = {  # of what a component may give, as the end of "needs a posterior â
     "every z": "whose density is known at every z",
     "factorised": "whose dimensions are independent",
     "vector": "of vectors in all of space",
+    "map": "whose z can be a map",
     "sphere": "on the sphere",
     "codes": "of codes",
     "codebook": "with a codebook",
@@ -87,20 +88,26 @@ def _refusal(parts: Parts, found: list[Misfit]) -> str:
         choices.append(f"another {other_group}.{withholding}")
     if key:
         needing = f"{group}.{key}={_word(getattr(part, key))}"
-        choices.append(f"{group}.{key}={_word(getattr(type(part), key))}")  # its default, which needs nothing
+        default = getattr(type(part), key)
+        choices.append(f"another {group}.{key}" if default == getattr(part, key) else f"{group}.{key}={_word(default)}")
     return (
         f"{needing} needs a {other_group} {MEANINGS[given]}, and {lacking} is not one: choose {', or '.join(choices)}"
     )
 
 
 def _fitting(parts: Parts, found: list[Misfit], group: str) -> list[str]:
-    """Return the choices of a group that, in place of the run's, mend the first of these misfits and make no other."""
-    others = [known for known in registry.components(group) if known.target != keys_of(parts[group])["_target_"]]
-    return [
-        other.name
-        for other in others
-        if isinstance(node := other.node, Built) and set(found[1:]).issuperset(misfits({**parts, group: node}))
-    ]
+    """Return the choices of a group that, in place of the run's, mend the first of these misfits and make no other.
+
+    They are those that leave the fewest of the others.
+    """
+    left = {}
+    for other in registry.components(group):
+        node = other.node
+        if isinstance(node, Built) and other.target != keys_of(parts[group])["_target_"]:
+            after = misfits({**parts, group: node})
+            if set(found[1:]).issuperset(after):
+                left[other.name] = len(after)
+    return [name for name, count in left.items() if count == min(left.values())]
 
 
 def _word(value: object) -> str:

@@ -80,9 +80,10 @@ class GumbelConfig(Built):
 
 MAX_LEVELS = 256
 MAX_CODES = 1 << 20  # of finite scalars: their frequencies are counted
-VECTOR = frozenset({"vector"})
+MAP = frozenset({"map"})
+VECTOR = MAP | {"vector"}
 DENSITY = frozenset({"density"})
-CODES = frozenset({"codes"})
+CODES = MAP | {"codes"}
 AT_EVERY_Z = DENSITY | {"every z"}
 EVERYWHERE = VECTOR | AT_EVERY_Z
 FACTORISED = EVERYWHERE | {"factorised"}
