@@ -437,19 +437,25 @@ def test_what_does_not_fit_is_refused_in_one_line_that_names_both_sides_and_what
 
 
 def test_what_a_refusal_names_mends_it_and_makes_nothing_else_wrong() -> None:
-    for posterior, prior, loss in product(*map(names, ("posterior", "prior", "loss"))):
-        chosen = {"posterior": posterior, "prior": prior, "likelihood": "mse", "loss": loss}
-        parts = {group: component(group, name).node for group, name in chosen.items()}
-        if not (found := misfits(parts)):
+    groups = ("posterior", "prior", "loss")
+    nodes = {group: {name: component(group, name).node for name in names(group)} for group in groups}
+    every = {
+        chosen: {group: nodes[group][name] for group, name in zip(groups, chosen, strict=True)}
+        for chosen in product(*nodes.values())
+    }
+    wrong = {chosen: set(misfits(parts)) for chosen, parts in every.items()}
+    for chosen, parts in every.items():
+        if not wrong[chosen]:
             continue
         with pytest.raises(UnfitError) as refused:
             check_fit(parts)
         named = re.findall(r"(\w+) from (\w+(?:, (?!or )\w+)*)", str(refused.value))
         assert named, refused.value
         for group, among in named:
-            left = {name: misfits(parts | {group: component(group, name).node}) for name in names(group)}
+            place = groups.index(group)
+            left = {name: wrong[*chosen[:place], name, *chosen[place + 1 :]] for name in nodes[group]}
             for name in among.split(", "):
-                assert set(left[name]) < set(found), (name, refused.value)
+                assert left[name] < wrong[chosen], (name, refused.value)
                 assert not left[name] or all(left.values()), (name, refused.value)
 
 
