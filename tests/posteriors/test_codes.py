@@ -221,6 +221,12 @@ def test_categorical_draws_are_one_hots_with_the_frequencies_of_the_logits() -> 
     np.testing.assert_allclose(draws.mean(axis=0), many.mean[0], atol=4 * 0.5 / 50_000**0.5)
 
 
+def test_the_codes_of_a_draw_are_those_of_its_one_hots() -> None:
+    many = Categorical(tf.repeat(LOGITS, 100, axis=0))
+    one_hots = np.asarray(many.sample(noise(100))).reshape(100, 2, 3)
+    np.testing.assert_array_equal(many.drawn_codes(noise(100)), one_hots.argmax(axis=2))
+
+
 def test_categorical_probabilities_sum_to_one_and_the_divergence_is_that_of_all_values() -> None:
     q, p = Categorical(LOGITS), UniformCodes(2, 3, lambda codes: tf.reshape(tf.one_hot(codes, 3), [-1, 6]))
     every = tf.stack(tf.meshgrid(tf.range(3), tf.range(3), indexing="ij"), axis=-1)
