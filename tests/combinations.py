@@ -13,9 +13,9 @@ from itertools import product
 from types import MappingProxyType
 
 from vae_runner.config import registry
-from vae_runner.config.fit import check_fit
+from vae_runner.config.fit import misfits
 from vae_runner.config.registry import Component
-from vae_runner.errors import UnfitError, UserError
+from vae_runner.errors import UnfitError
 from vae_runner.schema import register_schemas
 
 AXES = ("posterior", "prior", "likelihood", "loss")
@@ -35,12 +35,8 @@ def component(group: str, name: str) -> Component:
 
 def fits(keys: Mapping[str, Mapping[str, object]] = MappingProxyType({}), /, **chosen: str) -> bool:
     """Return whether components fit each other, each given by its group; `keys` are those of a group's with a value."""
-    try:
-        nodes = {group: component(group, name).node for group, name in chosen.items()}
-        check_fit({group: replace(node, **keys.get(group, {})) for group, node in nodes.items()})
-    except UserError:
-        return False
-    return True
+    nodes = {group: component(group, name).node for group, name in chosen.items()}
+    return not misfits({group: replace(node, **keys.get(group, {})) for group, node in nodes.items()})
 
 
 def every_fitting() -> list[tuple[str, ...]]:

@@ -17,18 +17,21 @@ from tests.combinations import AXES, CONDITIONAL, component, every_fitting, ever
 from tests.conftest import REPOSITORY, command, mostly_slow
 from tests.small_experiments import BATCH, FEWER, SMALL, built, problems, two_steps
 from vae_runner.config import registry
+from vae_runner.config.fit import check_fit, misfits
 from vae_runner.config.instantiation import build
+from vae_runner.config.registry import Need
 from vae_runner.distributions.base import Distribution, Factorised
 from vae_runner.errors import UnfitError, UserError
 from vae_runner.experiment import build_loss, known_metrics
 from vae_runner.likelihoods.base import Likelihood
-from vae_runner.losses.base import Loss, check_densities
+from vae_runner.losses.base import Batch, Loss, check_densities
 from vae_runner.losses.elbo import Elbo
 from vae_runner.models import mlp
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.posteriors.base import CodePosterior, Posterior
 from vae_runner.posteriors.vq import VectorQuantizer
 from vae_runner.trackers.summary import show_summary
+from vae_runner.training.noise import NumpyNoise
 
 
 def combinations() -> Iterator[tuple[str, ...]]:
@@ -78,9 +81,7 @@ def kernels_of_labels(autoencoder: Autoencoder) -> list[np.ndarray]:
 CLASSES_GIVE: dict[tuple[str, str], Callable[[Any], bool]] = {  # whether a component gives this, as its class shows it
     ("posterior", "density"): lambda posterior: posterior.has_density,
     ("posterior", "factorised"): lambda posterior: isinstance(of_zeros(posterior), Factorised),
-    ("posterior", "everywhere"): lambda posterior: (
-        posterior.has_density and posterior.has_density_everywhere and posterior.z_shape((3,)) == (3,)
-    ),
+    ("posterior", "map"): lambda posterior: posterior.z_shape((6,))[0] % 6 == 0,
     ("posterior", "sphere"): lambda posterior: posterior.z_shape((3,)) == (4,),
     ("posterior", "vector"): lambda posterior: (
         posterior.z_shape((3,)) == (3,) and not isinstance(posterior, CodePosterior)
@@ -116,8 +117,21 @@ def built_part(group: str, name: str) -> Any:
     return build_loss(node) if group == "loss" else build(node, group)  # type: ignore[arg-type]
 
 
-def test_the_default_of_a_key_needs_nothing_of_other_components() -> None:
-    assert not [need for known in registry.components() for need in known.node.needs()]
+def test_a_total_correlation_is_only_of_draws_that_fill_the_space() -> None:
+    """It is infinite of draws on a sphere, and of relaxed one-hots, of which each variable's sum to 1."""
+    for name in names("posterior"):
+        posterior = built_part("posterior", name)
+        if posterior.has_density:
+            noise = NumpyNoise(np.random.default_rng(0), 2)
+            z = np.asarray(posterior.fitted(of_zeros(posterior), noise, tf.constant(0.0), tf.identity).sample(noise))
+            fills = not np.allclose(np.sum(z**2, axis=1), 1) and not np.allclose(np.sum(z, axis=1), 3)
+            assert fits(posterior=name, loss="factor") is fills, name
+
+
+def test_the_default_of_a_key_needs_nothing_of_other_components_but_what_the_default_posterior_gives() -> None:
+    needs = [(known.name, need) for known in registry.components() for need in known.node.needs()]
+    assert needs == [("resnet", Need("latent", "posterior", "map"))]
+    assert "map" in component("posterior", "gaussian").gives
 
 
 def test_free_bits_fit_exactly_the_pairs_with_a_closed_kl_divergence_of_each_dimension() -> None:
@@ -157,6 +171,38 @@ def test_values_of_a_losss_keys_fit_exactly_what_the_loss_takes_with_them() -> N
                 parts = made["posterior"][posterior], made["likelihood"][likelihood]
                 taken = is_taken(loss, Autoencoder(*networks, parts[0], built_part("prior", "normal"), parts[1]))
                 assert fits({"loss": {key: value}}, **chosen) == taken, (chosen, key, value)
+
+
+WEIGHTS: tuple[dict[str, float], ...] = (  # of the terms that may depend on the prior
+    {},
+    *({key: value} for key in ("kl_weight", "dimension_kl_weight", "mmd_weight") for value in (0.0, 0.5)),
+    {"kl_weight": 0.5, "mmd_weight": 0.0},
+)
+
+
+def test_a_prior_with_weights_fits_exactly_the_losses_and_weights_of_their_terms_that_train_it() -> None:
+    images, labels = tf.constant(np.random.default_rng(0).random((4, 8, 8, 1)), tf.float32), tf.zeros([4], tf.int64)
+    for name, keys in product(names("loss"), WEIGHTS):
+        node = component("loss", name).node
+        likelihood = "mse" if fits(likelihood="mse", loss=name) else "gaussian"
+        chosen = {"posterior": "gaussian", "prior": "learned_normal", "likelihood": likelihood, "loss": name}
+        if not all(hasattr(node, key) for key in keys) or not fits(posterior="gaussian", loss=name):
+            continue
+        smaller = {"discriminator_width": 2} if hasattr(node, "discriminator_width") else {}
+        loss = build_loss(replace(node, **keys, **smaller))
+        q, prior, p = (built_part(group, chosen[group]) for group in ("posterior", "prior", "likelihood"))
+        for part in (prior, p):
+            part.create_weights((8, 8, 1), (3,), 0)
+        autoencoder = Autoencoder(*mlp.build((8, 8, 1), 3, q, p, width=2, depth=1), q, prior, p)
+        players = loss.players(autoencoder)
+        owner = next(player for player, own in players.items() if any(v is prior.variables[0] for v in own))
+        noise = NumpyNoise(np.random.default_rng(0), 4, np.float32)
+        with tf.GradientTape() as tape:
+            minimised, _ = loss(autoencoder, Batch(images, labels, noise, tf.constant(0.5), 40), training=True)
+            scalar = minimised[owner] if isinstance(minimised, dict) else minimised
+        gradients = tape.gradient(scalar, [variable.value for variable in prior.trainable_variables])
+        trained = any(gradient is not None and np.any(gradient) for gradient in gradients)
+        assert fits({"loss": keys}, **chosen) == trained, (name, keys)
 
 
 def is_taken(loss: Loss, autoencoder: Autoencoder) -> bool:
@@ -308,7 +354,7 @@ NEEDS_OF_VALUES = [
         ("posterior=planar", "loss=iwae", "likelihood=gaussian", "loss.gradient=dreg"),
         (
             "loss.gradient=dreg needs a posterior whose density is known at every z, and posterior=planar is not one: "
-            "choose posterior from gaussian, full_gaussian, laplace, power_spherical",
+            "choose posterior from gaussian, full_gaussian, laplace, householder, iaf, real_nvp",
             "or loss.gradient=iwae",
         ),
     ),
@@ -346,13 +392,21 @@ NEEDS_OF_VALUES = [
         (("prior=sphere",), ("prior=sphere needs a posterior on the sphere", "choose posterior from power_spherical")),
         (
             ("prior=vamp", "posterior=sylvester"),
-            ("prior=vamp needs a posterior of vectors whose density is known at every z", "posterior=sylvester"),
+            ("prior=vamp needs a posterior whose density is known at every z", "posterior=sylvester"),
         ),
         (
             ("loss=ae", "prior=mixture"),
             (
                 "prior=mixture needs a loss with a term of the prior, and loss=ae is not one",
-                *("loss from vae, beta_tc", "prior from normal, categorical, sphere"),
+                "choose loss from mmd, or prior from normal",  # loss=ae has posterior=point
+            ),
+        ),
+        (
+            ("prior=learned_normal", "loss=patch_gan"),
+            (
+                "prior=learned_normal needs a loss with a term of the prior, and loss=patch_gan with "
+                "loss.kl_weight=0.0 is not one: choose loss from vae, beta_tc, dip, mmd, factor, vae_gan, or prior "
+                "from normal, or another loss.kl_weight",
             ),
         ),
         (
@@ -371,6 +425,21 @@ NEEDS_OF_VALUES = [
             ("prior=class_conditional", "dataset=cartoon"),
             ("prior=class_conditional needs a dataset with labels", "dataset=cartoon", "choose dataset from digits"),
         ),
+        (
+            ("model=resnet", "posterior=power_spherical", "prior=sphere"),
+            (
+                "model.latent=spatial needs a posterior whose z can be a map, and posterior=power_spherical is not",
+                "choose another model.latent",
+            ),
+        ),
+        (
+            ("model=conv", "model.latent=spatial", "posterior=power_spherical"),
+            (
+                "model.latent=spatial needs a posterior whose z can be a map, and posterior=power_spherical is not",
+                "choose posterior from gaussian, full_gaussian, laplace, planar, householder, sylvester, iaf, "
+                "real_nvp, or model.latent=vector",
+            ),
+        ),
         *NEEDS_OF_VALUES,
     ],
     ids=str,
@@ -382,6 +451,29 @@ def test_what_does_not_fit_is_refused_in_one_line_that_names_both_sides_and_what
     for side in sides:
         assert side in said
     assert not list(tmp_path.glob("outputs/*/*"))
+
+
+def test_what_a_refusal_names_mends_it_and_makes_nothing_else_wrong() -> None:
+    groups = ("posterior", "prior", "loss")
+    nodes = {group: {name: component(group, name).node for name in names(group)} for group in groups}
+    every = {
+        chosen: {group: nodes[group][name] for group, name in zip(groups, chosen, strict=True)}
+        for chosen in product(*nodes.values())
+    }
+    wrong = {chosen: set(misfits(parts)) for chosen, parts in every.items()}
+    for chosen, parts in every.items():
+        if not wrong[chosen]:
+            continue
+        with pytest.raises(UnfitError) as refused:
+            check_fit(parts)
+        named = re.findall(r"(\w+) from (\w+(?:, (?!or )\w+)*)", str(refused.value))
+        assert named, refused.value
+        for group, among in named:
+            place = groups.index(group)
+            left = {name: wrong[*chosen[:place], name, *chosen[place + 1 :]] for name in nodes[group]}
+            for name in among.split(", "):
+                assert left[name] < wrong[chosen], (name, refused.value)
+                assert not left[name] or all(left.values()), (name, refused.value)
 
 
 @pytest.mark.parametrize(("arguments", "sides"), NEEDS_OF_VALUES, ids=str)

@@ -28,6 +28,7 @@ from vae_runner.config import registry
 from vae_runner.config.composition import COMMAND_KEYS
 from vae_runner.config.keys import leaves
 from vae_runner.errors import UserError
+from vae_runner.evaluation.schema import EvaluationConfig
 from vae_runner.figures.schema import FiguresConfig
 from vae_runner.runtime.schema import HardwareConfig
 from vae_runner.schema import CommandConfig
@@ -423,8 +424,8 @@ def test_a_finished_run_that_cannot_go_on_stays_as_it_was(
     assert {name: (run / name).read_bytes() for name in kept} == before
 
 
-MAY_CHANGE = {"epochs", "early_stopping", "checkpoint", "figures", "hardware", "data_dir"}
-MAY_CHANGE |= {"dataset.data_dir", "dataset.root", "dataset.url"}
+MAY_CHANGE = {"epochs", "early_stopping", "checkpoint", "figures", "evaluation", "hardware", "data_dir"}
+MAY_CHANGE |= {"dataset.data_dir", "dataset.root", "dataset.url", "dataset.factors"}
 
 
 def all_keys() -> list[str]:
@@ -433,6 +434,7 @@ def all_keys() -> list[str]:
     nested = [("hardware", HardwareConfig), ("early_stopping", EarlyStoppingConfig), ("checkpoint", CheckpointConfig)]
     nested += [
         ("figures", FiguresConfig),
+        ("evaluation", EvaluationConfig),
         *((c.group, c.schema) for c in registry.components() if c.group in registry.parts()),
     ]
     return sorted({*given, *(f"{part}.{field.name}" for part, cls in nested for field in dataclasses.fields(cls))})

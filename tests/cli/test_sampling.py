@@ -5,14 +5,17 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests.datasets.conftest import write_numbered
+from tests.small_experiments import built
 from vae_runner.cli import commands, fitting, sample
 from vae_runner.datasets.binarization import build_dataset, encoded_training_images
+from vae_runner.datasets.dataset import fixed_order
 from vae_runner.distributions.base import Distribution
 from vae_runner.evaluation.embeddings import latents_of, posterior_of
 from vae_runner.experiment import load, load_dataset
@@ -186,6 +189,31 @@ def test_maps_of_codes_are_drawn_by_a_network_that_has_learned_them(
     assert float(kept["held_out"]) > uniform / 2
     said = refusal("vae-sample", run, "--prior", "mixture", cwd=tmp_path)
     assert "would draw between the codes of this run: choose --prior autoregressive" in said
+
+
+@pytest.mark.parametrize("drawn_from", [False, True])
+def test_categories_that_a_decoder_was_trained_on_draws_of_are_drawn_for_a_fitted_density(
+    drawn_from: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a density knows the likeliest category only, where the others are nearly as likely."""
+    given: list[np.ndarray] = []
+
+    class Recorded:
+        distribution = SimpleNamespace(log_prob=lambda value: tf.zeros([len(value)]))
+
+        @staticmethod
+        def fit(space: object, values: np.ndarray, held_out: np.ndarray, *_: object) -> type["Recorded"]:
+            given.append(np.concatenate([held_out, values]))
+            return Recorded
+
+    monkeypatch.setattr(fitting, "_family", lambda kind: Recorded)
+    experiment = built("method=gumbel_vae", "latent=4", "posterior.categories=3")
+    autoencoder, dataset = experiment.autoencoder, experiment.dataset
+    fitting._fit(autoencoder, dataset, "autoregressive", 1, drawn=drawn_from)
+    images = dataset.train.images[fixed_order(len(dataset.train))]
+    likeliest = latents_of(autoencoder, images, value=lambda posterior, n: posterior.codes)
+    same = np.mean(given[0].reshape(likeliest.shape) == likeliest)
+    assert same < 0.8 if drawn_from else same == 1
 
 
 def test_images_that_have_moved_are_found_where_the_command_says(

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tests.losses.linear_gaussian import SIDE, LinearGaussian, batch, value
+from vae_runner.distributions.codes import UniformCodes
 from vae_runner.distributions.sphere import UniformOnSphere
 from vae_runner.losses.base import AUTOENCODER, Batch, Loss
 from vae_runner.losses.disentangled_prior import DisentangledPrior
@@ -20,6 +21,8 @@ from vae_runner.losses.mean_discrepancy import MeanDiscrepancy, mean_squared_dis
 from vae_runner.losses.regularized import Regularized
 from vae_runner.losses.renyi import Renyi
 from vae_runner.losses.total_correlation import TotalCorrelation
+from vae_runner.posteriors.fsq import FiniteScalarQuantizer
+from vae_runner.posteriors.gumbel import Gumbel
 from vae_runner.posteriors.real_nvp import RealNvp
 from vae_runner.training.noise import NumpyNoise
 
@@ -349,6 +352,18 @@ def test_on_a_sphere_the_kernels_tell_one_direction_from_all_in_any_number_of_di
     distance = mean_squared_distance(prior, coordinates)
     assert abs(float(squared_mmd(x, y, "imq", distance))) < 0.1
     assert float(squared_mmd(tf.math.l2_normalize(x + 1.0, axis=1), y, "imq", distance)) > 0.5
+
+
+@pytest.mark.parametrize("levels", [(), (8, 3)])
+def test_the_kernels_of_codes_are_as_wide_as_the_mean_squared_distance_of_two_draws(levels: tuple[int, ...]) -> None:
+    posterior = FiniteScalarQuantizer(levels) if levels else Gumbel(10, 1.0, 1.0, 0.0, straight_through=False)
+    posterior.create_weights((8, 8, 1), (2, 2, 2), 0)
+    prior = UniformCodes(20, posterior.codes, posterior.embed)
+    x, y = (prior.sample(NumpyNoise(np.random.default_rng(seed), 5000)) for seed in range(2))
+    mean = float(tf.reduce_mean(tf.reduce_sum(tf.math.squared_difference(x, y), axis=1)))
+    distance = float(mean_squared_distance(prior, x.shape[1]))
+    assert distance == pytest.approx(mean, rel=0.01)
+    assert levels or distance == pytest.approx(36)  # 20 pairs of one-hots, of which 9 of 10 differ in 2 places
 
 
 def test_an_infovaes_kl_has_its_weight(near: LinearGaussian) -> None:

@@ -134,7 +134,7 @@ def of_each_posterior() -> Iterator[tuple[str, ...]]:
     """Yield for each posterior that makes maps a prior and a loss that fit it; priors take turns."""
     taken = dict.fromkeys(names("prior"), 0)
     for posterior in names("posterior"):
-        if posterior == "power_spherical":
+        if not fits({"model": {"latent": "spatial"}}, posterior=posterior, model="conv"):
             continue
         for loss in names("loss"):
             fitting = [name for name in taken if fits(posterior=posterior, prior=name, loss=loss)]

@@ -76,6 +76,16 @@ def test_with_cosine_the_nearest_vector_has_the_smallest_angle_whatever_its_leng
     np.testing.assert_allclose(q.nearest, [[0.5**0.5, 0.5**0.5, 1, 0]], rtol=1e-6)
 
 
+@pytest.mark.parametrize("size", [2, 64, 256])
+def test_a_codebook_begins_with_many_vectors_in_use_whatever_their_size(size: int) -> None:
+    """With a length that grows with their size the shortest of 1,024 would be the nearest to nearly every position."""
+    posterior = VectorQuantizer(1024, "loss", DECAY, cosine=False, kmeans=False, restart_below=0.0)
+    posterior.create_weights(IMAGE, (2, 2, size), 0)
+    rows = np.random.default_rng(0).normal(0, 0.3, (1000, 4 * size))
+    frequencies = np.bincount(np.ravel(fitted(posterior, rows).codes), minlength=1024) / 4000
+    assert perplexity(frequencies) > 100
+
+
 def test_averages_move_as_their_closed_form_says() -> None:
     first = np.array([[0.0, 0.0], [4.0, 4.0], [90.0, 90.0]])
     posterior = codebook(first)
@@ -169,6 +179,17 @@ def test_finite_scalars_reach_every_level_and_no_other(levels: int) -> None:
     assert nearest is None or nearest == 0
 
 
+@pytest.mark.parametrize("levels", [2, 3, 4, 5, 8])
+def test_an_encoder_at_its_start_takes_more_than_one_level_and_has_a_gradient(levels: int) -> None:
+    embedding = tf.constant(np.random.default_rng(0).normal(0, 1, (1000, 1)), tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(embedding)
+        q = fsq(levels, 1).distribution({"embedding": embedding})
+        total = tf.reduce_sum(q.mean)
+    assert perplexity(np.bincount(np.asarray(q.codes)[:, 0]) / 1000) > 1.9
+    assert np.median(tape.gradient(total, embedding)) > 0.2
+
+
 def test_eight_levels_are_from_minus_one_to_three_quarters() -> None:
     posterior = fsq(8, 1)
     np.testing.assert_allclose(posterior.embed(tf.constant([[0], [7]])), [[-1], [0.75]])
@@ -181,7 +202,7 @@ def test_the_codes_of_finite_scalars_stand_for_all_combinations_of_their_levels(
     assert len(np.unique(every, axis=0)) == 80
     # What makes each: the number that tanh takes to its level.
     z = tf.atanh((np.asarray(every) * [4, 2, 1] + [0.5, 0, 0.5]) / (np.array([7, 4, 1]) * 1.001 / 2))
-    shift = np.arctanh(np.array([0.5, 0, 0.5]) / (np.array([7, 4, 1]) * 1.001 / 2))
+    shift = np.array([np.arctanh(0.5 / (7 * 1.001 / 2)), 0, 0])
     q = posterior.distribution({"embedding": tf.cast(z - shift, tf.float32)})
     np.testing.assert_array_equal(q.codes[:, 0], np.arange(80))
     np.testing.assert_allclose(q.mean, every, atol=1e-6)
@@ -206,6 +227,12 @@ def test_categorical_draws_are_one_hots_with_the_frequencies_of_the_logits() -> 
     assert set(np.unique(draws)) == {0, 1}
     np.testing.assert_array_equal(draws.reshape(-1, 2, 3).sum(axis=2), 1)
     np.testing.assert_allclose(draws.mean(axis=0), many.mean[0], atol=4 * 0.5 / 50_000**0.5)
+
+
+def test_the_codes_of_a_draw_are_those_of_its_one_hots() -> None:
+    many = Categorical(tf.repeat(LOGITS, 100, axis=0))
+    one_hots = np.asarray(many.sample(noise(100))).reshape(100, 2, 3)
+    np.testing.assert_array_equal(many.drawn_codes(noise(100)), one_hots.argmax(axis=2))
 
 
 def test_categorical_probabilities_sum_to_one_and_the_divergence_is_that_of_all_values() -> None:

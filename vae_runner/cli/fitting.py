@@ -156,9 +156,10 @@ def _fit(autoencoder: Autoencoder, dataset: Dataset, kind: str, components: int,
         generator, space = np.random.default_rng(SEED), space_of(autoencoder)
 
         def value(posterior: Distribution, count: int) -> tf.Tensor:
+            noise = NumpyNoise(generator, count, np.float32)
             if isinstance(posterior, CodeDistribution):
-                return tf.reshape(posterior.codes, [count, *space.shape])
-            return posterior.sample(NumpyNoise(generator, count, np.float32)) if drawn else posterior.mean
+                return tf.reshape(posterior.drawn_codes(noise) if drawn else posterior.codes, [count, *space.shape])
+            return posterior.sample(noise) if drawn else posterior.mean
 
         labels = split.labels if autoencoder.classes else None
         values = latents_of(autoencoder, split.images, labels, value=value, report=report)

@@ -20,6 +20,13 @@ class Need(NamedTuple):
     given: str  # what the other is to give: see `config.fit`
 
 
+class Lack(NamedTuple):
+    """What the value of a component's key keeps it from giving, of what others may need of it."""
+
+    key: str  # without its group
+    given: frozenset[str]  # see `config.fit`
+
+
 @dataclass
 class Keys:
     """Keys of the configuration that belong together: a group's, or a component's."""
@@ -29,6 +36,10 @@ class Keys:
 
     def needs(self) -> Iterable[Need]:
         """Return what the values need of other components, beside what the component itself needs."""
+        return ()
+
+    def lacks(self) -> Iterable[Lack]:
+        """Return what the values keep the component from giving."""
         return ()
 
 
@@ -51,8 +62,8 @@ class Component:
     target: str | None  # what is called to build it; None: nothing is built
     schema: type[Keys] = Built
     shown: str = ""  # the keys that --help names
-    gives: frozenset[str] = frozenset()  # what others may need of it: see `config.fit`
-    needs: Mapping[str, str] = dataclasses.field(default_factory=dict)  # by the group of the other
+    gives: frozenset[str] = frozenset()  # what others may need of it, with some values of its keys: see `config.fit`
+    needs: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict)  # by the group of the other
     least_latent: int = 1  # how many latent dimensions it needs
 
     @property

@@ -29,6 +29,10 @@ class Quantized:
         """Return the vectors of the codes: there is nothing to draw."""
         return self.mean
 
+    def drawn_codes(self, noise: Noise) -> tf.Tensor:
+        """Return the codes, int32 `[batch, positions]`: there is nothing to draw."""
+        return self.codes
+
     def log_prob(self, value: tf.Tensor) -> tf.Tensor:
         """Raise NotImplementedError: a code that is chosen for certain has no density."""
         raise NotImplementedError("codes that are chosen for certain have no density")
@@ -53,6 +57,10 @@ class Categorical:
     def sample(self, noise: Noise) -> tf.Tensor:
         """Return one-hots, without a gradient: the largest of logits with Gumbel noise."""
         return self._in_a_row(_one_hot(self._perturbed(noise)))
+
+    def drawn_codes(self, noise: Noise) -> tf.Tensor:
+        """Return the categories of a draw, int32 `[batch, variables]`: the same that `sample` makes one-hots of."""
+        return tf.argmax(self._perturbed(noise), axis=-1, output_type=tf.int32)
 
     def log_prob(self, value: tf.Tensor) -> tf.Tensor:
         """Return Σ value · log probability: of one-hots `[batch, variables · categories]` `[batch]`, in nats."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from vae_runner.distributions.base import Distribution
+from vae_runner.distributions.codes import UniformCodes
 from vae_runner.distributions.divergence import kl_divergence
 from vae_runner.distributions.sphere import UniformOnSphere
 from vae_runner.losses.base import Batch, Loss, posterior_of, reconstruction_term
@@ -55,12 +56,18 @@ class MeanDiscrepancy(Loss):
         return loss, {"reconstruction": reconstruction, **terms, "mmd": discrepancy}
 
 
-def mean_squared_distance(prior: Distribution, dimensions: int) -> float:
-    """Return the mean of ‖z − z′‖² over two draws: exact for the sphere, for other priors as if they were N(0, I)."""
+def mean_squared_distance(prior: Distribution, dimensions: int) -> float | tf.Tensor:
+    """Return the mean of ‖z − z′‖² over two draws: exact for the sphere and uniform codes, for others as of N(0, I).
+
+    It is twice the sum of the variances of all dimensions, and of each position of uniform codes the same.
+    """
+    if isinstance(prior, UniformCodes):
+        of_position = prior.embed(tf.range(prior.codes)[:, tf.newaxis])
+        return 2.0 * prior.positions * tf.reduce_sum(tf.math.reduce_variance(of_position, axis=0))
     return 2.0 if isinstance(prior, UniformOnSphere) else 2.0 * dimensions
 
 
-def squared_mmd(x: tf.Tensor, y: tf.Tensor, kernel: str, distance: float) -> tf.Tensor:
+def squared_mmd(x: tf.Tensor, y: tf.Tensor, kernel: str, distance: float | tf.Tensor) -> tf.Tensor:
     """Return the unbiased estimate of the squared maximum mean discrepancy of two samples `[n, dimensions]`: a scalar.
 
     Samples of one draw each have no such estimate; for them 0 is returned.

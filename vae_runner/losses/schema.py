@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vae_runner.config.keys import key
-from vae_runner.config.registry import Built, Component, Need
+from vae_runner.config.registry import Built, Component, Lack, Need
 from vae_runner.errors import UserError
 
 
@@ -66,6 +66,11 @@ class VaeConfig(ReconstructionConfig):
             yield Need("free_bits", "posterior", "factorised")
             yield Need("free_bits", "prior", "factorised")
 
+    def lacks(self) -> Iterator[Lack]:
+        """Yield that without a weight nothing depends on the prior."""
+        if not self.kl_weight:
+            yield Lack("kl_weight", LOG_PRIOR)
+
 
 @dataclass
 class TotalCorrelationConfig(ReconstructionConfig):
@@ -76,6 +81,11 @@ class TotalCorrelationConfig(ReconstructionConfig):
     dimension_kl_weight: float = key(1.0, minimum=0)
     estimator: str = key("stratified", choices=("stratified", "weighted"))
 
+    def lacks(self) -> Iterator[Lack]:
+        """Yield that without a weight nothing depends on the prior."""
+        if not self.dimension_kl_weight:
+            yield Lack("dimension_kl_weight", LOG_PRIOR)
+
 
 @dataclass
 class DisentangledPriorConfig(ReconstructionConfig):
@@ -85,6 +95,11 @@ class DisentangledPriorConfig(ReconstructionConfig):
     off_diagonal_weight: float = key(10.0, minimum=0)
     diagonal_weight: float = key(100.0, minimum=0)
     kind: str = key("i", choices=("i", "ii"))
+
+    def lacks(self) -> Iterator[Lack]:
+        """Yield that without a weight nothing depends on the prior."""
+        if not self.kl_weight:
+            yield Lack("kl_weight", LOG_PRIOR)
 
 
 @dataclass
@@ -100,6 +115,11 @@ class MeanDiscrepancyConfig(ReconstructionConfig):
         yield from super().needs()
         if self.kl_weight:
             yield Need("kl_weight", "posterior", "density")
+
+    def lacks(self) -> Iterator[Lack]:
+        """Yield that without a weight nothing depends on the prior."""
+        if not (self.kl_weight or self.mmd_weight):
+            yield Lack("mmd_weight", PRIOR)
 
 
 @dataclass
@@ -190,6 +210,11 @@ class VaeGanConfig(OpposedConfig):
     feature_weight: float = key(0.1, minimum=0)
     discriminator_width: int = key(32, minimum=1, maximum=4096, unit="filters")
 
+    def lacks(self) -> Iterator[Lack]:
+        """Yield that without a weight nothing trains the prior: the draws of it are for the decoder."""
+        if not self.kl_weight:
+            yield Lack("kl_weight", LOG_PRIOR)
+
 
 @dataclass
 class PatchDiscriminatorConfig(OpposedConfig, ReconstructionConfig):
@@ -218,6 +243,11 @@ class PatchGanConfig(PatchDiscriminatorConfig):
         if self.kl_weight:
             yield Need("kl_weight", "posterior", "density")
 
+    def lacks(self) -> Iterator[Lack]:
+        """Yield that without a weight nothing depends on the prior."""
+        if not self.kl_weight:
+            yield Lack("kl_weight", LOG_PRIOR)
+
 
 @dataclass
 class VqGanConfig(PatchDiscriminatorConfig):
@@ -227,8 +257,10 @@ class VqGanConfig(PatchDiscriminatorConfig):
     commitment_weight: float = key(0.25, minimum=0)
 
 
-DENSITY = {"posterior": "density"}
-DENSITIES = DENSITY | {"likelihood": "density"}
+DENSITY = {"posterior": frozenset({"density"})}
+DENSITIES = DENSITY | {"likelihood": frozenset({"density"})}
+FACTORISED = {"posterior": frozenset({"factorised"})}
+CODEBOOK = frozenset({"codebook"})
 PRIOR = frozenset({"prior"})  # Its terms depend on the prior.
 LOG_PRIOR = PRIOR | {"log prior"}  # And not by draws of it alone.
 
@@ -243,11 +275,11 @@ COMPONENTS = (
     ),
     Component(
         "loss", "beta_tc", "vae_runner.losses.total_correlation.TotalCorrelation", TotalCorrelationConfig,
-        "total_correlation_weight", needs={"posterior": "factorised"}, gives=LOG_PRIOR,
+        "total_correlation_weight", needs=FACTORISED, gives=LOG_PRIOR,
     ),
     Component(
         "loss", "dip", "vae_runner.losses.disentangled_prior.DisentangledPrior", DisentangledPriorConfig,
-        "kind off_diagonal_weight diagonal_weight", needs={"posterior": "factorised"}, gives=LOG_PRIOR,
+        "kind off_diagonal_weight diagonal_weight", needs=FACTORISED, gives=LOG_PRIOR,
     ),
     Component(
         "loss", "mmd", "vae_runner.losses.mean_discrepancy.MeanDiscrepancy", MeanDiscrepancyConfig,
@@ -264,24 +296,24 @@ COMPONENTS = (
     ),
     Component(
         "loss", "vq", "vae_runner.losses.vector_quantized.VectorQuantized", VectorQuantizedConfig, "commitment_weight",
-        needs={"posterior": "codebook"}, gives=LOG_PRIOR | {"codebook"},
+        needs={"posterior": CODEBOOK}, gives=LOG_PRIOR | CODEBOOK,
     ),
     Component(
-        "loss", "factor", "vae_runner.losses.factor.Factor", FactorConfig, "total_correlation_weight", needs=DENSITY,
-        gives=LOG_PRIOR,
+        "loss", "factor", "vae_runner.losses.factor.Factor", FactorConfig, "total_correlation_weight",
+        needs={"posterior": frozenset({"density", "vector"})}, gives=LOG_PRIOR,
     ),
     Component("loss", "aae", "vae_runner.losses.adversarial.Adversarial", AdversarialConfig, "adversarial_weight"),
     Component(
         "loss", "vae_gan", "vae_runner.losses.vae_gan.VaeGan", VaeGanConfig, "kl_weight feature_weight",
-        needs=DENSITY | {"likelihood": "error"}, gives=LOG_PRIOR,
+        needs=DENSITY | {"likelihood": frozenset({"error"})}, gives=LOG_PRIOR,
     ),
     Component(
         "loss", "patch_gan", "vae_runner.losses.patch_gan.PatchGan", PatchGanConfig,
-        "kl_weight adversarial_weight adversarial_from perceptual_model",
+        "kl_weight adversarial_weight adversarial_from perceptual_model", gives=LOG_PRIOR,
     ),
     Component(
         "loss", "vq_gan", "vae_runner.losses.vq_gan.VqGan", VqGanConfig,
-        "commitment_weight adversarial_weight adversarial_from perceptual_model", needs={"posterior": "codebook"},
-        gives=frozenset({"codebook"}),
+        "commitment_weight adversarial_weight adversarial_from perceptual_model", needs={"posterior": CODEBOOK},
+        gives=CODEBOOK,
     ),
 )  # fmt: skip

@@ -28,10 +28,22 @@ class NetworkConfig(Built):
 
 
 @dataclass
-class ConvConfig(NetworkConfig):
-    """The tutorial's family of convolutional networks."""
+class MapsConfig(NetworkConfig):
+    """What a network has whose latent may be a map."""
 
     latent: str = key("vector", choices=LATENTS)
+
+    def needs(self) -> Iterator[Need]:
+        """Yield that a map of latents is of a posterior that makes one."""
+        yield from super().needs()
+        if self.latent == "spatial":
+            yield Need("latent", "posterior", "map")
+
+
+@dataclass
+class ConvConfig(MapsConfig):
+    """The tutorial's family of convolutional networks."""
+
     depth: int | None = key(None, minimum=1, maximum=32, unit="blocks")
     downsamplings: int | None = key(None, minimum=0, maximum=32, unit="blocks of stride 2")
     filters: Mixed[int | list[int] | None] = None  # of every block, or of each
@@ -47,7 +59,7 @@ class ConvConfig(NetworkConfig):
 
 
 @dataclass
-class ResnetConfig(NetworkConfig):
+class ResnetConfig(MapsConfig):
     """Residual networks."""
 
     latent: str = key("spatial", choices=LATENTS)

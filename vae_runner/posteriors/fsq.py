@@ -51,8 +51,10 @@ class FiniteScalarQuantizer(CodePosterior):
         reach = (levels - 1) * (1 + MARGIN) / 2
         # An even number of levels has as many below 0 as above it when 0 counts with these.
         offset = tf.where(levels % 2 == 0, 0.5, 0.0)
+        # 0 becomes level 0. Of two levels that is the end of tanh, where it has no slope: there 0 is between them.
+        shift = tf.where(levels == 2, 0.0, tf.atanh(offset / reach))
         rows = tf.reshape(embedding, [-1, len(self._levels)])
-        bounded = tf.tanh(rows + tf.atanh(offset / reach)) * reach - offset
+        bounded = tf.tanh(rows + shift) * reach - offset
         rounded = tf.round(bounded)
         digits = tf.cast(rounded, tf.int32) + tf.constant(self._levels) // 2
         codes = tf.reduce_sum(digits * self._places, axis=1)

@@ -46,9 +46,9 @@ class FsqConfig(Built):
     def check(self) -> None:
         """Refuse levels that are no numbers of levels."""
         levels = self.levels if isinstance(self.levels, list) else [self.levels]
-        if not levels or not all(type(number) is int and LEAST_LEVELS <= number <= MAX_LEVELS for number in levels):
+        if not levels or not all(type(number) is int and 2 <= number <= MAX_LEVELS for number in levels):
             raise UserError(
-                f"posterior.levels={self.levels}: must be an integer from {LEAST_LEVELS} to {MAX_LEVELS}, or a list "
+                f"posterior.levels={self.levels}: must be an integer from 2 to {MAX_LEVELS}, or a list "
                 "with one such integer a latent dimension"
             )
 
@@ -78,16 +78,17 @@ class GumbelConfig(Built):
     straight_through: bool = False
 
 
-LEAST_LEVELS = 3  # Of two, all inputs near 0 are the same one, and the gradient there is next to none.
 MAX_LEVELS = 256
 MAX_CODES = 1 << 20  # of finite scalars: their frequencies are counted
-VECTOR = frozenset({"vector"})
+MAP = frozenset({"map"})
+VECTOR = MAP | {"vector"}
 DENSITY = frozenset({"density"})
-CODES = frozenset({"codes"})
+CODES = MAP | {"codes"}
 WEIGHED = CODES | {"weighed codes"}
 AT_EVERY_Z = DENSITY | {"every z"}
-EVERYWHERE = VECTOR | AT_EVERY_Z | {"everywhere"}
+EVERYWHERE = VECTOR | AT_EVERY_Z
 FACTORISED = EVERYWHERE | {"factorised"}
+CODEBOOK = frozenset({"codebook"})
 
 COMPONENTS = (
     Component(
@@ -122,7 +123,7 @@ COMPONENTS = (
     ),
     Component(
         "posterior", "vq", "vae_runner.posteriors.vq.VectorQuantizer", VqConfig, "codes update cosine restart_below",
-        gives=WEIGHED | {"codebook"}, needs={"loss": "codebook"},
+        gives=WEIGHED | CODEBOOK, needs={"loss": CODEBOOK},
     ),
     Component(
         "posterior", "fsq", "vae_runner.posteriors.fsq.FiniteScalarQuantizer", FsqConfig, "levels", gives=CODES,

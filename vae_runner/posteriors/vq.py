@@ -1,5 +1,6 @@
 """The nearest vectors of a codebook."""
 
+import math
 from collections.abc import Callable, Mapping
 
 import keras
@@ -35,7 +36,10 @@ class VectorQuantizer(CodePosterior, keras.layers.Layer):
     def create_weights(self, image_shape: tuple[int, int, int], latent_shape: tuple[int, ...], classes: int) -> None:
         """Create the codebook and how often its vectors are taken, as moving averages of the last batches."""
         self._size = latent_shape[-1]
-        uniform = keras.initializers.RandomUniform(-1.0, 1.0)
+        # Their mean square length is 1 whatever their size, as in the paper's code. Were it large, and so varied, the
+        # shortest vector would be the nearest to all positions.
+        reach = math.sqrt(3 / self._size)
+        uniform = keras.initializers.RandomUniform(-reach, reach)
         self._codebook = self.add_weight(
             shape=(self.codes, self._size), initializer=uniform, dtype="float32", trainable=self._update == "loss",
             name="codebook",

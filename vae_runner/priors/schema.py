@@ -21,9 +21,10 @@ class VampConfig(Built):
     pseudo_inputs: int = key(500, minimum=1, maximum=100_000)
 
 
-VECTORS = {"posterior": "vector"}
+VECTOR = frozenset({"vector"})
+VECTORS = {"posterior": VECTOR}
 # A prior with weights needs a loss that trains them.
-TRAINED = VECTORS | {"loss": "prior"}
+TRAINED = VECTORS | {"loss": frozenset({"prior"})}
 FACTORISED = frozenset({"factorised"})
 
 COMPONENTS = (
@@ -34,22 +35,25 @@ COMPONENTS = (
     Component("prior", "mixture", "vae_runner.priors.mixture.Mixture", MixtureConfig, "components", needs=TRAINED),
     Component(
         "prior", "vamp", "vae_runner.priors.vamp.Vamp", VampConfig, "pseudo_inputs",
-        needs=TRAINED | {"posterior": "everywhere"},
+        needs=TRAINED | {"posterior": VECTOR | {"every z"}},
     ),
     Component(
         "prior", "class_conditional", "vae_runner.priors.class_conditional.ClassConditional",
-        needs=TRAINED | {"dataset": "labels"}, gives=FACTORISED,
+        needs=TRAINED | {"dataset": frozenset({"labels"})}, gives=FACTORISED,
     ),
     Component(
         "prior", "real_nvp", "vae_runner.priors.real_nvp.RealNvp", RealNvpConfig, "steps width", needs=TRAINED,
         least_latent=2,
     ),
     Component(
-        "prior", "categorical", "vae_runner.priors.categorical.Categorical", needs={"posterior": "codes"},
+        "prior", "categorical", "vae_runner.priors.categorical.Categorical",
+        needs={"posterior": frozenset({"codes"})},
     ),
     Component(
         "prior", "learned_categorical", "vae_runner.priors.learned_categorical.LearnedCategorical",
-        needs={"posterior": "weighed codes", "loss": "log prior"},
+        needs={"posterior": frozenset({"weighed codes"}), "loss": frozenset({"log prior"})},
     ),
-    Component("prior", "sphere", "vae_runner.priors.sphere.Sphere", needs={"posterior": "sphere"}),
+    Component(
+        "prior", "sphere", "vae_runner.priors.sphere.Sphere", needs={"posterior": frozenset({"sphere"})},
+    ),
 )  # fmt: skip
