@@ -159,8 +159,7 @@ class Session:
         """Measure what `evaluation` names of the trained model; keep the results in the directory, and show them."""
         metrics = metrics_of(self.config.evaluation)
         if metrics:
-            digest = self.directory.weights_digest
-            entries = measure(experiment.subject(), metrics, self.directory, digest, self.directory.evaluation)
+            entries = measure(experiment.subject(), metrics, self.directory)
             write_evaluation(self.directory.tensorboard, experiment.trainer.step, scalars(entries))
             show(entries, metrics)
 

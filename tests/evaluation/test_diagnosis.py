@@ -20,8 +20,8 @@ def surgery(mi: float, tc: float, dw: float, log_n: float = 9.0) -> Surgery:
 
 HEALTHY = Evidence(
     kl_by_dimension=np.array([2.5, 2.0]), variance_of_means=np.array([0.99, 0.97]), deviations=np.array([0.1, 0.2]),
-    surgery=surgery(4.2, 0.1, 0.2), log_likelihood=-99.8, elbo=-100.0, train_elbo=-99.0, train_kl=4.6,
-    kl_of_epochs=(3.0, 4.0, 4.5), loss=VAE, reconstruction_weight=1000.0, epochs=10,
+    surgery=surgery(4.2, 0.1, 0.2), log_likelihood=-99.8, elbo=-100.0, losses=((99.0, 100.0),),
+    kl_of_epochs=(3.0, 4.5, 4.6), loss=VAE, reconstruction_weight=1000.0, epochs=10,
 )  # fmt: skip
 COLLAPSED = replace(
     HEALTHY, kl_by_dimension=np.array([0.001, 0.0]), variance_of_means=np.array([1e-4, 1e-6]), surgery=None,
@@ -45,14 +45,13 @@ CASES = {
             kl_by_dimension=np.array([9.0, 9.5]),
             deviations=np.array([0.001, 0.002]),
             surgery=None,
-            train_kl=18.5,
         ),
         "loss.kl_weight=4",
     ),
     "holes": (replace(HEALTHY, surgery=surgery(4.0, 1.0, 1.0)), "vae-sample --prior mixture; or train with prior="),
     "codes identify each image": (replace(HEALTHY, surgery=surgery(8.9, 2.0, 0.1)), "evaluate more images"),
     "overfitting": (
-        replace(HEALTHY, elbo=-120.0, log_likelihood=-119.8),
+        replace(HEALTHY, losses=((99.0, 120.0),)),
         "early_stopping.metric=test/loss or epochs=5",
     ),
     "a loose ELBO": (replace(HEALTHY, log_likelihood=-98.0), "posterior=full_gaussian"),
@@ -70,6 +69,34 @@ def test_each_row_has_its_words_and_its_keys(name: str) -> None:
         assert len(found) == 1
     faults = {finding.name for finding in found.values() if finding.is_fault}
     assert ("no fault found" in found) == (not faults)
+
+
+def test_losses_of_a_model_that_still_learns_are_no_overfitting() -> None:
+    learning = replace(HEALTHY, losses=((99.0, 120.0),), kl_of_epochs=(1.0, 4.6))
+    assert [finding.name for finding in diagnose(learning)] == ["no fault found"]
+
+
+@pytest.mark.parametrize(
+    ("kl", "variances"), [(np.full(64, 0.002), np.full(64, 0.004)), (np.array([0.2, 0.2]), np.array([1e-3, 1e-3]))]
+)
+def test_a_model_without_an_active_dimension_has_collapsed_whatever_the_sum(
+    kl: np.ndarray, variances: np.ndarray
+) -> None:
+    (finding,) = diagnose(replace(COLLAPSED, kl_by_dimension=kl, variance_of_means=variances, kl_of_epochs=()))
+    assert finding.name == "collapse"
+
+
+def test_the_weight_that_is_advised_is_at_least_that_of_the_errors() -> None:
+    (finding,) = diagnose(replace(COLLAPSED, reconstruction_weight=1.0, fitting_weight=436.0))
+    assert finding.advice.startswith("loss.reconstruction_weight=440 and")
+
+
+def test_advice_has_keys_as_they_are_meant() -> None:
+    unused = replace(HEALTHY, kl_by_dimension=np.array([2.5, 1e-5]), variance_of_means=np.array([0.99, 1e-5]))
+    found = diagnose(replace(unused, is_spatial=True))
+    assert all("latent=" not in finding.advice for finding in found)
+    (finding,) = diagnose(replace(COLLAPSED, loss={**VAE, "kl_warmup_epochs": 5.0, "kl_capacity": 25.0}))
+    assert "free_bits" not in finding.advice
 
 
 def test_two_live_dimensions_of_many_are_no_collapse() -> None:

@@ -4,10 +4,12 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from vae_runner.config.composition import content_of
 from vae_runner.config.fingerprint import fingerprint
 from vae_runner.errors import Interrupted, UserError
-from vae_runner.evaluation.evaluate import Found, Result, settings_of, versions
+from vae_runner.evaluation.evaluate import Found, Result
 from vae_runner.evaluation.metrics import metrics_of
 from vae_runner.evaluation.schema import EvaluationConfig
 from vae_runner.evaluation.udr import udr
@@ -17,7 +19,7 @@ from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.storage.stored_run import StoredRun
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.report import Report
-from vae_runner.trackers.evaluation import Entries, measure, scalars, show
+from vae_runner.trackers.evaluation import Entries, is_kept, measure, scalars, show
 from vae_runner.trackers.tensorboard import write_evaluation
 
 
@@ -39,11 +41,18 @@ def evaluate(
     )
     if not runs:
         raise UserError(f"{path} is a sweep without a finished run: wait for one, or resume it")
+    refusals = []
     try:
         for run in runs:
-            if sweep.exists:
-                console.print(plain(run.path), soft_wrap=True)
-            _evaluate(StoredRun.open_finished(run.path), config, trust, moved, again=again)
+            if not sweep.exists:
+                _evaluate(StoredRun.open_finished(run.path), config, trust, moved, again=again)
+                continue
+            console.print(plain(run.path), soft_wrap=True)
+            try:
+                _evaluate(StoredRun.open_finished(run.path), config, trust, moved, again=again)
+            except UserError as error:  # The others are measured all the same.
+                refusals.append(f"{run.path}: {error}")
+                console.print(plain(error), soft_wrap=True)
     except Interrupted as interrupt:
         raise Interrupted(
             interrupt.signal_number, "interrupted: what has been measured is kept; the same command measures the rest"
@@ -52,6 +61,8 @@ def evaluate(
         if "disentanglement" in config.metrics:
             _compare_seeds(runs)
         Report(sweep).write()
+    if refusals:
+        raise UserError(f"{len(refusals)} of {len(runs)} runs could not be measured: {refusals[0]}")
 
 
 def _compare_seeds(runs: Sequence[StoredRun]) -> None:
@@ -62,18 +73,22 @@ def _compare_seeds(runs: Sequence[StoredRun]) -> None:
     for alike in by_configuration.values():
         if len(alike) < 2:
             continue
-        codes = [run.embeddings[0] for run in alike]
-        kl = [run.load_arrays("kl_by_dimension")["kl"] for run in alike if run.arrays_file("kl_by_dimension").exists()]
         try:
-            by = {name: udr(codes, kl if len(kl) == len(codes) else None, by=name) for name in ("lasso", "spearman")}
+            codes = [run.embeddings[0] for run in alike]
+            # Of a fitted Gaussian dimension: the KL divergence that goes with the variance of its mean.
+            kl = [-0.5 * np.log1p(-np.minimum(np.var(of_run, axis=0), 1 - 1e-9)) for of_run in codes]
+            by = {name: udr(codes, kl, by=name) for name in ("lasso", "spearman")}
         except UserError as error:
-            console.print(plain(f"udr: not measured: {error}"), soft_wrap=True)
+            console.print(plain(f"Not measured: udr: {error}"), soft_wrap=True)
             continue
         for number, run in enumerate(alike):
             values = {f"udr[{name}]": float(of_runs.scores[number]) for name, of_runs in by.items()}
-            how = {"runs": [other.path.name for other in alike], "split": "test", "code": "mean"}
+            how = {
+                "runs": [other.path.name for other in alike], "split": "test", "code": "mean",
+                "left_out": "dimensions whose means have a variance below 0.02",
+            }  # fmt: skip
             entry = Result(Found(values, how=how), {}).content
-            RunDirectory(run.path).save_evaluation({**run.evaluation, "udr": entry}, run.weights_digest, versions())
+            RunDirectory(run.path).save_evaluation({**run.evaluation, "udr": entry}, run.weights_digest)
             console.print(plain(f"{run.path}: " + ", ".join(f"{n} {v:.3f}" for n, v in values.items())), soft_wrap=True)
 
 
@@ -82,14 +97,12 @@ def _evaluate(
 ) -> None:
     wanted = metrics_of(config)
     kept: Entries = stored.evaluation
-    left = [m for m in wanted if again or kept.get(m.name, {}).get("settings") != settings_of(m, config)]
-    if left:
-        directory = RunDirectory(stored.path)
-        folder = directory.evaluation_file.parent
-        if not os.access(folder, os.W_OK):
+    if again or not all(is_kept(metric, config, kept) for metric in wanted):
+        folder = stored.evaluation_file.parent
+        if folder.exists() and not os.access(folder, os.W_OK):
             raise UserError(f"{folder} cannot be written, where the results are kept: mend its permissions")
         subject = subject_of(stored, config, trust, **moved)
-        kept = measure(subject, left, directory, stored.weights_digest, kept)
+        kept = measure(subject, wanted, RunDirectory(stored.path), again=again)
         write_evaluation(stored.tensorboard, stored.info["step"], scalars(kept))
     show(kept, wanted)
     console.print(plain(f"Kept in {stored.evaluation_file}"), soft_wrap=True)

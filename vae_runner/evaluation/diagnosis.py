@@ -17,7 +17,8 @@ COLLAPSED_KL = 0.1  # nats, over all dimensions
 PLAIN_KL, PLAIN_DEVIATION = 8.0, 0.01  # of a dimension: nearly a plain autoencoder's
 HOLES = 0.2  # of the KL term, which is the distance of the aggregate posterior from the prior
 LOOSE = 0.1  # of the KL term, by which L_K is above the ELBO
-OVERFITTED = 0.1  # of the training −ELBO, by which that of test images is higher; and of the KL term
+OVERFITTED = 0.1  # of the training loss, by which that of test images is higher; and of the KL term
+SETTLED = 0.05  # of the KL term of training, by which it changes from one epoch to the next at most
 UNDECIDED = (1e-3, 1e-1)  # variances of means between which a trained model has none
 
 
@@ -34,12 +35,13 @@ class Evidence:
     surgery: Surgery | None = None
     log_likelihood: float | None = None  # L_K, the mean over images
     elbo: float | None = None  # at β = 1
-    train_elbo: float | None = None
-    train_kl: float | None = None
+    losses: Sequence[tuple[float, float]] = ()  # of training and test images in the last epoch
     kl_of_epochs: Sequence[float] = ()  # train/kl after each epoch
     loss: Mapping[str, object] = field(default_factory=dict)  # the keys of the run's loss, as kl_weight: 1.0
     reconstruction_weight: float | None = None  # the effective one; None where the likelihood is a density
-    epochs: int | None = None
+    fitting_weight: float | None = None  # that with which the loss has β = 1, for the errors as they are
+    epochs: int | None = None  # that were trained
+    is_spatial: bool = False  # whether `latent` are the channels of a map
 
     @property
     def kl(self) -> float:
@@ -72,7 +74,7 @@ def diagnose(evidence: Evidence) -> tuple[Finding, ...]:
 
     A collapsed model has no other finding: what else its numbers say follows from that.
     """
-    if evidence.kl < COLLAPSED_KL and evidence.active == 0:
+    if evidence.kl < COLLAPSED_KL or evidence.active == 0:
         return (_collapse(evidence),)
     found = [
         finding
@@ -88,8 +90,9 @@ def diagnose(evidence: Evidence) -> tuple[Finding, ...]:
 def _collapse(evidence: Evidence) -> Finding:
     from_start = len(evidence.kl_of_epochs) > 1 and max(evidence.kl_of_epochs) < COLLAPSED_KL
     seen = (
-        f"the KL term is {evidence.kl:.3f} nats and none of {evidence.latent} dimensions is active: z holds nothing of "
-        "an image, and all reconstructions are the same"
+        f"the KL term is {evidence.kl:.3f} nats and {evidence.active or 'none'} of {evidence.latent} dimensions "
+        f"{'are' if evidence.active > 1 else 'is'} active: z holds next to nothing of an image, and reconstructions "
+        "are all but the same"
     )
     if from_start:
         return Finding(
@@ -118,19 +121,19 @@ def _plain(evidence: Evidence) -> Finding | None:
 
 
 def _overfitted(evidence: Evidence) -> Finding | None:
-    seen = []
-    if evidence.elbo is not None and evidence.train_elbo is not None:
-        gap = evidence.train_elbo - evidence.elbo
-        if gap > max(OVERFITTED * abs(evidence.train_elbo), OVERFITTED * evidence.kl, 1.0):
-            seen.append(f"the ELBO of test images is {gap:.1f} nats lower than that of training images")
-    if evidence.train_kl is not None and evidence.kl > 1.2 * evidence.train_kl + 1.0:
-        seen.append(f"their KL term is {evidence.kl:.1f} nats, in training {evidence.train_kl:.1f}")
-    if not seen:
+    """Return a finding where test images have a higher loss than training images, in an epoch that is like the last."""
+    if len(evidence.kl_of_epochs) < 2 or not evidence.losses:
+        return None
+    before, last = evidence.kl_of_epochs[-2:]
+    (train, test), gap = evidence.losses[-1], evidence.losses[-1][1] - evidence.losses[-1][0]
+    if abs(last - before) > SETTLED * abs(last) or not gap > max(
+        OVERFITTED * abs(train), OVERFITTED * evidence.kl, 1.0
+    ):
         return None
     fewer = f" or epochs={max(evidence.epochs // 2, 1)}" if evidence.epochs and evidence.epochs > 1 else ""
     return Finding(
         "overfitting",
-        "; ".join(seen) + ": the networks know their training images",
+        f"the loss of test images, {test:.1f}, is {gap:.1f} above that of training images: the networks know these",
         f"early_stopping.metric=test/loss{fewer}; or more images, as by dataset.augment.shift=2",
         True,
     )
@@ -201,7 +204,8 @@ def _pruned(evidence: Evidence) -> Finding | None:
     return Finding(
         "unused dimensions",
         f"{evidence.active} of {evidence.latent} dimensions are active; the others hold {unused:.3f} nats together",
-        f"this is normal and no fault; latent={evidence.active} would hold as much",
+        "this is normal and no fault"
+        + ("" if evidence.is_spatial else f"; latent={evidence.active} would hold as much"),
         False,
     )
 
@@ -209,7 +213,8 @@ def _pruned(evidence: Evidence) -> Finding | None:
 def _less_kl(evidence: Evidence) -> str:
     """Return the key that makes the KL term count for less."""
     if evidence.reconstruction_weight is not None and "reconstruction_weight" in evidence.loss:
-        return f"loss.reconstruction_weight={10 * evidence.reconstruction_weight:g}"
+        weight = max(10 * evidence.reconstruction_weight, evidence.fitting_weight or 0)
+        return f"loss.reconstruction_weight={float(f'{weight:.2g}'):g}"
     for key in ("kl_weight", "total_correlation_weight", "mmd_weight", "adversarial_weight"):
         if (weight := _number(evidence.loss.get(key))) > 0:
             return f"loss.{key}={weight / 10:g}"
@@ -230,8 +235,8 @@ def _warm_up(evidence: Evidence) -> str:
     if "kl_warmup_epochs" not in evidence.loss:
         return ""
     if _number(evidence.loss["kl_warmup_epochs"]) < 1:
-        return f"loss.kl_warmup_epochs={max(min((evidence.epochs or 20) // 2, 20), 5)}"
-    return "loss.free_bits=0.25"
+        return f"loss.kl_warmup_epochs={max(min((evidence.epochs or 20) // 2, 20), 1)}"
+    return "loss.free_bits=0.25" if evidence.loss.get("kl_capacity") is None else ""
 
 
 def _number(value: object) -> float:

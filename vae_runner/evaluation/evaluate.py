@@ -8,6 +8,7 @@ from importlib import metadata
 import numpy as np
 from numpy.typing import NDArray
 
+from vae_runner import __version__
 from vae_runner.config.keys import Content
 from vae_runner.errors import UserError
 from vae_runner.evaluation.schema import EvaluationConfig
@@ -37,6 +38,7 @@ class Metric:
     group: str
     measure: Callable[[Subject, Report], Found]
     keys: Sequence[str] = ()  # those of `EvaluationConfig`, beside the seed
+    uses: Sequence[str] = ()  # values of other metrics, where there are any
 
 
 @dataclass(frozen=True)
@@ -51,27 +53,35 @@ class Result:
     @property
     def content(self) -> Content:
         """Return the entry: what was found, or the refusal, and how."""
-        entry: Content = {"settings": self.settings, "seconds": round(self.seconds, 2)}
+        entry: Content = {"settings": self.settings, "seconds": round(self.seconds, 2), "versions": versions()}
         if self.refusal:
             return {"refused": self.refusal, **entry}
-        found = {name: getattr(self.found, name) for name in ("values", "standard_errors", "notes", "how")}
+        # Of one image there is no standard error.
+        errors = {name: error for name, error in self.found.standard_errors.items() if np.isfinite(error)}
+        found = {
+            "values": self.found.values,
+            "standard_errors": errors,
+            "notes": self.found.notes,
+            "how": self.found.how,
+        }
         return {**found, **entry}
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the libraries that numbers depend on."""
-    return {name: metadata.version(name) for name in LIBRARIES}
+    """Return the versions of what numbers depend on."""
+    return {"vae_runner": __version__, **{name: metadata.version(name) for name in LIBRARIES}}
 
 
-def settings_of(metric: Metric, config: EvaluationConfig) -> Content:
-    """Return the values of the keys that decide what a metric is."""
-    values = {name: getattr(config, name) for name in metric.keys}
-    return {"seed": config.seed, **{name: asdict(value) for name, value in values.items()}}
+def settings_of(metric: Metric, config: EvaluationConfig, found: Mapping[str, float]) -> Content:
+    """Return the values of the keys, and those `found` by other metrics, that decide what a metric is."""
+    values = {name: asdict(getattr(config, name)) for name in metric.keys}
+    uses = {"uses": {name: found[name] for name in metric.uses if name in found}} if metric.uses else {}
+    return {"seed": config.seed, **values, **uses}
 
 
 def measured(subject: Subject, metric: Metric, report: Report) -> Result:
     """Return what a metric finds, or what keeps it from being measured."""
-    settings, start = settings_of(metric, subject.config), time.perf_counter()
+    settings, start = settings_of(metric, subject.config, subject.found), time.perf_counter()
     try:
         found, refusal = metric.measure(subject, report), ""
         broken = [name for name, value in found.values.items() if not np.isfinite(value)]

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from vae_runner.datasets.dataset import Images
+from vae_runner.datasets.dataset import Images, Split
 from vae_runner.distributions.divergence import kl_by_dimension
 from vae_runner.distributions.gaussian import DiagonalGaussian, StandardNormal
 from vae_runner.errors import UserError
@@ -110,13 +110,26 @@ def ais(subject: Subject, report: Report) -> Found:
     """Return log p(x) of a few test images by annealed importance sampling, which is closer to it, and slow."""
     config = subject.config.likelihood
     test = subject.images("test", min(config.ais_images, config.images))
+    labels = subject.labels_of(test)
+    by_importance = log_likelihood(
+        subject.autoencoder, test.images, labels, samples=config.samples, seed=subject.config.seed
+    ).log_likelihood
     found = annealed_importance_sampling(
-        subject.autoencoder, test.images, subject.labels_of(test), steps=config.ais_steps, seed=subject.config.seed,
+        subject.autoencoder, test.images, labels, steps=config.ais_steps, seed=subject.config.seed,
         report=report,
     )  # fmt: skip
-    values = {"ais_log_likelihood": float(found.log_likelihood.mean()), "ais_acceptance": float(found.acceptance)}
+    above = found.log_likelihood - by_importance
+    values = {
+        "ais_log_likelihood": float(found.log_likelihood.mean()),
+        "ais_above_importance_sampling": float(above.mean()),  # of the same images
+        "ais_acceptance": float(found.acceptance),
+    }
+    errors = {
+        "ais_log_likelihood": standard_error(found.log_likelihood),
+        "ais_above_importance_sampling": standard_error(above),
+    }
     how = {"n": len(test), "split": "test", "steps": found.steps, "chains": found.chains}
-    return Found(values, {"ais_log_likelihood": standard_error(found.log_likelihood)}, how=how)
+    return Found(values, errors, how=how)
 
 
 # --- structure -------------------------------------------------------------------------------------------------------
@@ -127,8 +140,11 @@ def kl(subject: Subject, report: Report) -> Found:
     test = subject.encoded("test", subject.config.structure.images)
     means = np.asarray(test.mean, np.float64)
     variances = structure.variance_of_means(means)
-    values = {"active_units": float(structure.active_units(means)), "latent": float(variances.size)}
-    how = {"n": len(test.split), "split": "test", "code": "mean", "active": f"variance > {structure.ACTIVE_VARIANCE}"}
+    values = {"active_units": float(structure.active_units(means))}
+    how = {
+        "n": len(test.split), "split": "test", "code": "mean", "dimensions": variances.size,
+        "active": f"variance > {structure.ACTIVE_VARIANCE}",
+    }  # fmt: skip
     by_dimension = _kl_by_dimension(subject, test)
     if by_dimension is None:
         note = "The KL divergence of posterior and prior has no closed form for each dimension: there is none here"
@@ -190,14 +206,28 @@ def diagnosis(subject: Subject, report: Report) -> Found:
         surgery=cut,
         log_likelihood=subject.found.get("log_likelihood"),
         elbo=subject.found.get("elbo"),
-        train_kl=training.history[-1].get("train/kl") if training.history else None,
+        losses=tuple(
+            (row.get("train/loss", math.nan), row.get("test/loss", math.nan)) for row in training.history[-1:]
+        ),
         kl_of_epochs=[row["train/kl"] for row in training.history if "train/kl" in row],
         loss=training.loss,
         reconstruction_weight=training.reconstruction_weight,
-        epochs=training.epochs,
+        fitting_weight=_fitting_weight(subject, test),
+        epochs=len(training.history) or training.epochs,
+        is_spatial=subject.autoencoder.is_spatial,
     )
     notes = [f"{of.name}: {of.explanation}. What to do: {of.advice}" for of in diagnose(evidence)]
     return Found({}, notes=notes, how={"n": len(test.split), "split": "test"})
+
+
+def _fitting_weight(subject: Subject, encoded: Encoded) -> float | None:
+    """Return the weight of a mean squared error with which the loss has β = 1; None where that is no key of it."""
+    if subject.training.reconstruction_weight is None:
+        return None
+    some = encoded.first(FITTED_IMAGES)
+    decoded = decode(subject.autoencoder, some.mean, subject.labels_of(some.split))
+    error = float(reconstruction.mse(np.asarray(some.split.images) / np.float32(255), decoded).mean())
+    return math.prod(subject.autoencoder.image_shape) / (2 * max(error, 1e-6))
 
 
 def _kl_by_dimension(subject: Subject, encoded: Encoded) -> NDArray[np.float64] | None:
@@ -272,8 +302,7 @@ def dci_score(subject: Subject, report: Report) -> Found:
     """Return disentanglement, completeness and informativeness by boosted trees."""
     config = subject.config.dci
     codes, factors, how = _factors(subject, config.samples + config.test_samples)
-    sizes = {"train": config.samples, "test": config.test_samples, "seed": subject.config.seed}
-    found = dci(codes, factors, **sizes)
+    found = dci(codes, factors, train=config.samples, test=config.test_samples, seed=subject.config.seed)
     values = {
         "dci_disentanglement": found.disentanglement, "dci_completeness": found.completeness,
         "dci_informativeness": found.informativeness, "dci_informativeness[chance]": found.chance,
@@ -281,7 +310,7 @@ def dci_score(subject: Subject, report: Report) -> Found:
     notes = []
     if found.informativeness <= found.chance:
         notes.append("DCI: the trees learn nothing from z, so that its disentanglement and completeness mean nothing")
-    how = {**how, **sizes, "predictor": "GradientBoostingClassifier"}
+    how = {**how, "train": found.train, "test": found.test, "predictor": "GradientBoostingClassifier"}
     arrays = {"dci": {"importance": found.importance, "accuracy": found.accuracy, **_names(subject)}}
     return Found(values, notes=notes, how=how, arrays=arrays, pictured={"dci": found})
 
@@ -376,6 +405,8 @@ def probes(subject: Subject, report: Report) -> Found:
         report(number / len(codes))
     values["majority_class"] = majority_class(labels, test_labels)
     notes = []
+    if len(subject.autoencoder.encoder.inputs) > 1:
+        notes.append("The encoder is given the class: what probes tell from z is what z repeats of it")
     if values["linear_probe"] < values[f"linear_probe[pca {size}]"]:
         notes.append(
             f"A linear probe of z does worse than one of {size} principal components of the pixels: z has lost what "
@@ -396,9 +427,9 @@ def sample_quality(subject: Subject, report: Report) -> Found:
     """Return distances of samples from test images in a named feature space, beside those of training images."""
     number = subject.config.samples.number
     space = _feature_space(subject, lambda done: report(0.6 * done))
-    test = space(np.asarray(subject.images("test", number).images))
-    train = space(np.asarray(subject.images("train", len(test)).images))
-    samples = space(to_pixels(_samples(subject, len(test))))
+    real = subject.images("test", number)
+    test, train = space(real.images), space(subject.images("train", len(real)).images)
+    samples = space(_samples(subject, real))
     count = min(len(samples), len(train), len(test))
     subset = max(min(count // 2, 1000), 2)
     values: dict[str, float] = {}
@@ -407,17 +438,23 @@ def sample_quality(subject: Subject, report: Report) -> Found:
         distance = kernel_distance(features, test[:count], subset_size=subset, seed=subject.config.seed)
         near = precision_recall(features, test[:count])
         values |= {
-            f"frechet_distance[{name}]": frechet_distance(features, test[:count]),
             f"kernel_distance[{name}]": distance.mean,
             f"precision[{name}]": near.precision,
             f"recall[{name}]": near.recall,
             f"density[{name}]": near.density,
             f"coverage[{name}]": near.coverage,
         }
+        if count >= IMAGES_PER_FEATURE * features.shape[1]:
+            values[f"frechet_distance[{name}]"] = frechet_distance(features, test[:count])
         if count >= 2 * IMAGES_PER_FEATURE * features.shape[1]:
             values[f"frechet_distance_limit[{name}]"] = frechet_distance_limit(features, test[:count])
         errors[f"kernel_distance[{name}]"] = distance.sd
     notes = [f"[…, real]: {count:,} training images in place of samples, the floor that samples are to be read by"]
+    if count < IMAGES_PER_FEATURE * samples.shape[1]:
+        notes.append(
+            f"{count:,} images are too few for a Fréchet distance in {samples.shape[1]} features: of fewer than "
+            f"{IMAGES_PER_FEATURE} a feature most of it is bias"
+        )
     if values[f"density[{space.name}]"] > OVER_CONCENTRATED:
         notes.append(
             "The density is above 1.1: samples lie closer together than images, as a blurry decoder's; it is no praise"
@@ -432,14 +469,18 @@ def sample_quality(subject: Subject, report: Report) -> Found:
 def copies(subject: Subject, report: Report) -> Found:
     """Return the share of samples closer to training images than to as many test images, which memory makes large."""
     number = subject.config.samples.number
-    train, test = (np.asarray(subject.images(name, number).images) for name in ("train", "test"))
-    samples = to_pixels(_samples(subject, min(number, len(test))))
+    real = subject.images("test", number)
+    train, test = np.asarray(subject.images("train", number).images), np.asarray(real.images)
+    samples = _samples(subject, real)
     found = memorization(samples, train, test, seed=subject.config.seed)
     near = closest_to_training(samples, train)
     pairs = {
         "samples": samples[near.samples], "training_images": train[near.training_images], "distances": near.distances
     }  # fmt: skip
-    how = {"n": len(samples), "of_either": found.images, "distance": "pixels", "without_memory": 0.5}
+    how = {
+        "n": len(samples), "of_either": found.images, "searched": len(train), "distance": "pixels",
+        "without_memory": 0.5,
+    }  # fmt: skip
     errors = {"closer_to_training": found.null_standard_error}
     pictured = {"nearest_neighbours": pairs}
     return Found({"closer_to_training": found.share}, errors, how=how, pictured=pictured)
@@ -452,7 +493,7 @@ def _feature_space(subject: Subject, report: Report) -> FeatureSpace:
         return random_features(shape, seed=subject.config.seed)
     if features != "classifier":
         return file_features(features, shape)
-    train, test = subject.dataset.train, subject.dataset.test
+    train, test = subject.splits["train"], subject.splits["test"]
     if train.labels is None or test.labels is None:
         raise UserError(
             "evaluation.samples.features=classifier needs labels, and the images have none: choose "
@@ -463,12 +504,19 @@ def _feature_space(subject: Subject, report: Report) -> FeatureSpace:
     )  # fmt: skip
 
 
-def _samples(subject: Subject, number: int) -> NDArray[np.float32]:
-    """Return images decoded from draws of the prior; of a conditional run, of the classes in turn."""
-    autoencoder = subject.autoencoder
-    labels = np.arange(number) % autoencoder.classes if autoencoder.classes else None
-    z = np.asarray(autoencoder.latent_prior(labels).sample(_noise(subject, number)))
-    return decode(autoencoder, z, labels)
+def _samples(subject: Subject, real: Split) -> NDArray[np.uint8]:
+    """Return as many images decoded from draws of the prior as there are real ones, and of their classes.
+
+    Where images are black and white, the pixels are drawn too.
+    """
+    autoencoder, labels = subject.autoencoder, subject.labels_of(real)
+    z = np.asarray(autoencoder.latent_prior(labels).sample(_noise(subject, len(real))))
+    images = decode(autoencoder, z, labels)
+    if autoencoder.likelihood.measure == "binary":
+        images = (np.random.default_rng(subject.config.seed).random(images.shape, np.float32) < images).astype(
+            np.float32
+        )
+    return to_pixels(images)
 
 
 def _noise(subject: Subject, count: int) -> NumpyNoise:
@@ -481,7 +529,7 @@ METRICS = (
     Metric("kl", "structure", kl, ("structure",)),
     Metric("surgery", "structure", surgery, ("structure",)),
     Metric("gaussian_total_correlation", "structure", gaussian_total_correlation, ("structure",)),
-    Metric("diagnosis", "structure", diagnosis, ("structure",)),
+    Metric("diagnosis", "structure", diagnosis, ("structure",), uses=("log_likelihood", "elbo")),
     Metric("reconstruction", "reconstruction", reconstructions, ("reconstruction",)),
     Metric("mig", "disentanglement", mig_score, ("disentanglement",)),
     Metric("dci", "disentanglement", dci_score, ("disentanglement", "dci")),
@@ -512,6 +560,6 @@ def evaluated(subject: Subject) -> dict[str, float]:
     """Return the values of all metrics that the configuration asks for, without those that cannot be measured."""
     values: dict[str, float] = {}
     for metric in metrics_of(subject.config):
-        values |= measured(subject, metric, lambda done: None).found.values
         subject.found = values
+        values = {**values, **measured(subject, metric, lambda done: None).found.values}
     return values

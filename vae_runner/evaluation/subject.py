@@ -17,7 +17,7 @@ from vae_runner.evaluation.embeddings import Parameters, posterior_of
 from vae_runner.evaluation.schema import EvaluationConfig
 from vae_runner.models.autoencoder import Autoencoder
 
-MAX_BYTES = 128 << 20  # of the images of a split that are taken, as uint8; metrics make several times as much of them
+MAX_BYTES = 48 << 20  # of the images of a split that are taken, as uint8; metrics make several times as much of them
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Subject:
         self._encoded: dict[str, Encoded] = {}
 
     @cached_property
-    def _splits(self) -> dict[str, Split]:
+    def splits(self) -> dict[str, Split]:
         """Return the images as an encoder is given them: where each step draws training images, one draw of each."""
         splits = {"train": encoded_training_images(self.dataset), "test": self.dataset.test}
         if self.dataset.grid is not None:
@@ -100,7 +100,7 @@ class Subject:
 
     def images(self, name: str, count: int) -> Split:
         """Return at most `count` images of `train`, `test` or the `grid` of factors, in memory."""
-        split, count = self._splits[name], self._most(name, count)
+        split, count = self.splits[name], self._most(name, count)
         order = np.random.default_rng(self.config.seed).permutation(len(split))[:count]
         chosen = np.sort(order)  # Files are read in their order.
         read = split.select(chosen)
@@ -119,4 +119,4 @@ class Subject:
     def _most(self, name: str, count: int) -> int:
         """Return how many images of a split are taken where `count` are asked for."""
         fitting = max(MAX_BYTES // math.prod(self.autoencoder.image_shape), 1)
-        return min(count, len(self._splits[name]), fitting)
+        return min(count, len(self.splits[name]), fitting)

@@ -188,9 +188,9 @@ class RunDirectory(StoredRun):
         """Write arrays that evaluation has made."""
         _save(self.arrays_file(name), arrays)
 
-    def save_evaluation(self, metrics: Mapping[str, Content], weights_digest: str, versions: Mapping[str, str]) -> None:
+    def save_evaluation(self, metrics: Mapping[str, Content], weights_digest: str) -> None:
         """Write the entries of metrics, by name, that were measured of weights with this digest."""
-        write_sealed(self.evaluation_file, {OF_WEIGHTS: weights_digest, "versions": versions, "metrics": metrics})
+        write_sealed(self.evaluation_file, {OF_WEIGHTS: weights_digest, "metrics": metrics})
 
     def save_evaluation_figure(self, figure: "Figure", name: str) -> None:
         """Write a figure of an evaluation."""

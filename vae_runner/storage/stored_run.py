@@ -191,9 +191,9 @@ class StoredRun(RunPaths):
 
     @property
     def evaluated(self) -> dict[str, float]:
-        """Return the values of metrics that were measured of the run, by name."""
+        """Return the values of metrics that were measured of the run, as `evaluation/NAME`."""
         measured = (entry.get("values", {}) for entry in self.evaluation.values())
-        return {name: float(value) for values in measured for name, value in values.items()}
+        return {f"evaluation/{name}": float(value) for values in measured for name, value in values.items()}
 
     @property
     def weights_digest(self) -> str:

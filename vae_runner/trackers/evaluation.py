@@ -7,7 +7,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from vae_runner.config.keys import Content
-from vae_runner.evaluation.evaluate import Metric, Report, measured, versions
+from vae_runner.evaluation.evaluate import Metric, Report, measured, settings_of
+from vae_runner.evaluation.schema import EvaluationConfig
 from vae_runner.evaluation.subject import Subject
 from vae_runner.figures.evaluation import figures_of
 from vae_runner.runtime.console import console, plain
@@ -16,15 +17,23 @@ from vae_runner.storage.run_directory import RunDirectory
 Entries = Mapping[str, Content]  # of metrics in metrics.json, by name
 
 
-def measure(
-    subject: Subject, metrics: Sequence[Metric], directory: RunDirectory, digest: str, kept: Entries
-) -> Entries:
-    """Measure metrics, one after the other, and keep each in the run's directory; return these and the `kept` entries.
+def is_kept(metric: Metric, config: EvaluationConfig, kept: Entries) -> bool:
+    """Return whether an entry is that of a metric as it is asked for; one that could not be measured is tried again."""
+    entry = kept.get(metric.name, {"refused": ""})
+    return "refused" not in entry and entry.get("settings") == settings_of(metric, config, scalars(kept))
 
-    `digest` is that of the weights. An interruption loses the metric under way only.
+
+def measure(subject: Subject, metrics: Sequence[Metric], directory: RunDirectory, *, again: bool = False) -> Entries:
+    """Measure metrics, one after the other, and keep each in the run's directory; return all entries that it has then.
+
+    What is there already is measured only `again`. An interruption loses the metric under way only.
     """
-    subject.found = scalars(kept)
+    kept: Entries = directory.evaluation
+    digest = directory.weights_digest
     for metric in metrics:
+        if not again and is_kept(metric, subject.config, kept):
+            continue
+        subject.found = scalars(kept)
         with _progress(metric.name.replace("_", " ")) as report:
             result = measured(subject, metric, report)
         for name, arrays in result.found.arrays.items():
@@ -32,8 +41,7 @@ def measure(
         for name, figure in figures_of(result.found.pictured, subject.dataset):
             directory.save_evaluation_figure(figure, name)
         kept = {**kept, metric.name: result.content}
-        directory.save_evaluation(kept, digest, versions())
-        subject.found = scalars(kept)
+        directory.save_evaluation(kept, digest)
     return kept
 
 
