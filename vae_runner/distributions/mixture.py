@@ -11,17 +11,23 @@ from vae_runner.distributions.gaussian import LOG_2_PI
 
 
 @dataclass(frozen=True)
-class GaussianMixture:
-    """Σ weight · N(mean, diag(exp(log_var))) over components."""
+class _Weighed:
+    """Components with weights and means."""
 
     logits: tf.Tensor  # float32 [components]; their softmax are the weights
     means: tf.Tensor  # float32 [components, dimensions]
-    log_vars: tf.Tensor  # float32 [components, dimensions]
 
     @property
     def mean(self) -> tf.Tensor:
         """Return the mean of all components, `[1, dimensions]`."""
         return tf.reduce_sum(tf.nn.softmax(self.logits)[:, tf.newaxis] * self.means, axis=0, keepdims=True)
+
+
+@dataclass(frozen=True)
+class GaussianMixture(_Weighed):
+    """Σ weight · N(mean, diag(exp(log_var))) over components."""
+
+    log_vars: tf.Tensor  # float32 [components, dimensions]
 
     def sample(self, noise: Noise) -> tf.Tensor:
         """Return draws `[images, dimensions]`, differentiable with respect to means and variances only."""
@@ -40,17 +46,10 @@ class GaussianMixture:
 
 
 @dataclass(frozen=True)
-class FullGaussianMixture:
+class FullGaussianMixture(_Weighed):
     """Σ weight · N(mean, scale scaleᵀ) over components."""
 
-    logits: tf.Tensor  # float32 [components]; their softmax are the weights
-    means: tf.Tensor  # float32 [components, dimensions]
     scales: tf.Tensor  # float32 [components, dimensions, dimensions]: lower triangular, with a positive diagonal
-
-    @property
-    def mean(self) -> tf.Tensor:
-        """Return the mean of all components, `[1, dimensions]`."""
-        return tf.reduce_sum(tf.nn.softmax(self.logits)[:, tf.newaxis] * self.means, axis=0, keepdims=True)
 
     def sample(self, noise: Noise) -> tf.Tensor:
         """Return draws `[images, dimensions]`, differentiable with respect to means and scales only."""

@@ -1,11 +1,14 @@
 """What posteriors have in common that take the draws of a Gaussian through a flow."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
+import keras
 import tensorflow as tf
 
 from vae_runner.distributions.gaussian import DiagonalGaussian
 from vae_runner.distributions.transformed import Flow, Transformed
+from vae_runner.flows.networks import Network, Networks
 from vae_runner.posteriors.base import Posterior, Shape
 
 
@@ -29,4 +32,35 @@ class FlowPosterior(Posterior):
 
     def flow(self, parameters: Mapping[str, tf.Tensor]) -> Flow:
         """Return the flow that parameters `[batch, …]` describe, a map of its own for each image."""
+        raise NotImplementedError
+
+
+class SharedFlowPosterior(FlowPosterior, keras.layers.Layer):
+    """q(z|x) by `steps` maps with networks, of `width` units a hidden layer, that all images share.
+
+    For each image the encoder gives a context, which is added to the first hidden layer.
+    """
+
+    def __init__(self, steps: int, width: int) -> None:
+        super().__init__()
+        self._steps, self._width = steps, width
+
+    def create_weights(self, image_shape: tuple[int, int, int], latent_shape: tuple[int, ...], classes: int) -> None:
+        """Create the networks."""
+        self._networks = self.networks(self._steps, math.prod(latent_shape), self._width)
+
+    def flow_parameters(self, latent: int) -> dict[str, Shape]:
+        """Return the context."""
+        return {"context": (self._width,)}
+
+    def flow(self, parameters: Mapping[str, tf.Tensor]) -> Flow:
+        """Return the maps of a batch."""
+        return self.maps(self._networks.given(parameters["context"]))
+
+    def networks(self, steps: int, latent: int, width: int) -> Networks:
+        """Return the networks in the maps."""
+        raise NotImplementedError
+
+    def maps(self, networks: Sequence[Network]) -> Flow:
+        """Return the maps with these networks."""
         raise NotImplementedError

@@ -1,35 +1,19 @@
 """A Gaussian after inverse autoregressive maps, which move each dimension by those before it."""
 
-import math
-from collections.abc import Mapping
-
-import keras
-import tensorflow as tf
+from collections.abc import Sequence
 
 from vae_runner.flows.iaf import InverseAutoregressive, masked_networks
-from vae_runner.posteriors.base import Shape
-from vae_runner.posteriors.flow import FlowPosterior
+from vae_runner.flows.networks import Network, Networks
+from vae_runner.posteriors.flow import SharedFlowPosterior
 
 
-class Iaf(FlowPosterior, keras.layers.Layer):
-    """q(z|x) by `steps` inverse autoregressive maps (Kingma et al., 2016).
+class Iaf(SharedFlowPosterior):
+    """q(z|x) by `steps` inverse autoregressive maps (Kingma et al., 2016)."""
 
-    All images share the networks in the maps, of `width` units a hidden layer. For each image the encoder gives a
-    context, which is added to the first hidden layer.
-    """
+    def networks(self, steps: int, latent: int, width: int) -> Networks:
+        """Return a masked network for each map."""
+        return masked_networks(steps, latent, width)
 
-    def __init__(self, steps: int, width: int) -> None:
-        super().__init__()
-        self._steps, self._width = steps, width
-
-    def create_weights(self, image_shape: tuple[int, int, int], latent_shape: tuple[int, ...], classes: int) -> None:
-        """Create the networks."""
-        self._networks = masked_networks(self._steps, math.prod(latent_shape), self._width)
-
-    def flow_parameters(self, latent: int) -> dict[str, Shape]:
-        """Return the context."""
-        return {"context": (self._width,)}
-
-    def flow(self, parameters: Mapping[str, tf.Tensor]) -> InverseAutoregressive:
-        """Return the maps of a batch."""
-        return InverseAutoregressive(self._networks.given(parameters["context"]))
+    def maps(self, networks: Sequence[Network]) -> InverseAutoregressive:
+        """Return the maps with these networks."""
+        return InverseAutoregressive(networks)
