@@ -177,7 +177,8 @@ def test_maps_of_codes_are_drawn_by_a_network_that_has_learned_them(
     run = tmp_path / "run"
     capsys.readouterr()
     drawn(in_process, run, "-n", 4, cwd=tmp_path)
-    assert "from its prior, uniform codes: --prior autoregressive" in capsys.readouterr().out
+    said = "The prior of this run, uniform codes, knows nothing of which codes go together: --prior autoregressive"
+    assert said in capsys.readouterr().out
     images = drawn(in_process, run, "-n", 40, "--prior", "autoregressive", cwd=tmp_path)
     assert re.match(r"fitted autoregression: -\d+\.\d\d nats per held-out map of codes; fit", capsys.readouterr().out)
     np.testing.assert_array_equal(drawn(in_process, run, "-n", 40, "--prior", "autoregressive", cwd=tmp_path), images)
