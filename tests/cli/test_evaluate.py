@@ -222,15 +222,8 @@ def test_ctrl_c_loses_only_the_metric_under_way(run: Path) -> None:
 
 @pytest.mark.slow
 def test_every_finished_run_of_a_sweep_is_measured_and_those_of_other_seeds_are_compared(tmp_path: Path) -> None:
-    keys = (
-        "dataset=sprites",
-        "dataset.limit=300",
-        "model=mlp",
-        "model.width=8",
-        "figures=none",
-        "epochs=1",
-        "latent=3",
-    )
+    network = ("model=mlp", "model.width=32", "latent=3", "epochs=8", "batch_size=16", "optimizer.learning_rate=0.01")
+    keys = ("dataset=sprites", "dataset.limit=300", "figures=none", *network)
     result = command("vae-run", "-m", "seed=0,1,2", *keys, "sweep.dir=sweep", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     groups = "evaluation.metrics=[structure,disentanglement]"
