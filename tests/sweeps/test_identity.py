@@ -18,7 +18,17 @@ from vae_runner.schema import register_schemas
 # Where files are, what is drawn and kept, what only the command is told, and what of the hardware changes numbers by no
 # more than their rounding.
 NOT_COMPUTED = {
-    *("data_dir", "dataset.data_dir", "resume", "trust", "sweep.resume", "sweep.dir", "sweep.metric", "sweep.unfit"),
+    *(
+        "data_dir",
+        "dataset.data_dir",
+        "dataset.factors",
+        "resume",
+        "trust",
+        "sweep.resume",
+        "sweep.dir",
+        "sweep.metric",
+        "sweep.unfit",
+    ),
     *("checkpoint.every", "checkpoint.every_minutes", "checkpoint.keep", "checkpoint.metric"),
     *("hardware.device", "hardware.gpus", "hardware.distribution", "hardware.logical_cpus", "hardware.workers"),
     *("hardware.worker", "hardware.memory_growth", "hardware.memory_limit_mb", "hardware.xla", "hardware.fuse"),
@@ -41,6 +51,7 @@ OTHERS = {
     "dataset.binarize": "dynamic",
     "dataset.background": "black",
     "dataset.limit": 9,
+    "dataset.factors": __file__,
     "dataset.labels": "folders",
     "hardware.sync_batch_norm": True,
     "hardware.gpus": [0],
