@@ -894,6 +894,7 @@ FILES: dict[str, dict[str, Any]] = {
             {"schedule": "constant"},
             {"hardware": "auto"},
             {"figures": "default"},
+            {"evaluation": "none"},
             {"sweep": "new"},
             {"method": None},
             {"experiment": None},
