@@ -64,6 +64,7 @@ def prepare(
         synchronize_normalization((autoencoder.encoder, autoencoder.decoder), machine.synchronized)
         encoder, decoder = (fuse(n, machine.custom_ops) for n in (autoencoder.encoder, autoencoder.decoder))
         loss = build_loss(config.loss)
+        loss.make_opponents(autoencoder)
         players = build_players(config, loss, autoencoder, train.steps, machine.replicas)
     fused = replace(autoencoder, encoder=encoder, decoder=decoder)
     inner = InnerLoop(fused, loss, players, machine, config.seed, train.steps)
