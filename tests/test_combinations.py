@@ -194,6 +194,7 @@ def test_a_prior_with_weights_fits_exactly_the_losses_and_weights_of_their_terms
         for part in (prior, p):
             part.create_weights((8, 8, 1), (3,), 0)
         autoencoder = Autoencoder(*mlp.build((8, 8, 1), 3, q, p, width=2, depth=1), q, prior, p)
+        loss.make_opponents(autoencoder)
         players = loss.players(autoencoder)
         owner = next(player for player, own in players.items() if any(v is prior.variables[0] for v in own))
         noise = NumpyNoise(np.random.default_rng(0), 4, np.float32)
