@@ -414,12 +414,12 @@ NEEDS_OF_VALUES = [
             ("posterior=fsq", "prior=learned_categorical", "loss=ae"),
             (
                 "prior=learned_categorical needs a posterior of codes that a loss weighs by their probability, and "
-                "posterior=fsq is not one: choose posterior from vq, gumbel, or prior from categorical",
+                "posterior=fsq is not one: choose posterior from gumbel, or prior from categorical",
             ),
         ),
         (
             ("posterior=gumbel", "prior=learned_categorical", "loss=mmd"),
-            ("needs a loss with a term of log p(z), and loss=mmd is not one", "loss from vae, beta_tc, dip, iwae"),
+            ("needs a loss with a term of log p(z), and loss=mmd is not one", "choose loss from vae, vae_gan, or prior"),
         ),
         (("loss=beta_tc", "posterior=full_gaussian"), ("whose dimensions are independent", "posterior from gaussian")),
         (
