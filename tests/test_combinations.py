@@ -419,7 +419,10 @@ NEEDS_OF_VALUES = [
         ),
         (
             ("posterior=gumbel", "prior=learned_categorical", "loss=mmd"),
-            ("needs a loss with a term of log p(z), and loss=mmd is not one", "choose loss from vae, vae_gan, or prior"),
+            (
+                "needs a loss with a term of log p(z), and loss=mmd is not one",
+                "choose loss from vae, vae_gan, or prior",
+            ),
         ),
         (("loss=beta_tc", "posterior=full_gaussian"), ("whose dimensions are independent", "posterior from gaussian")),
         (
