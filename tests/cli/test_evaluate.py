@@ -16,6 +16,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.conftest import COMMANDS, command
+from tests.datasets.conftest import write_numbered
 from vae_runner.evaluation.schema import EvaluationConfig, LikelihoodConfig
 from vae_runner.experiment import subject_of
 from vae_runner.storage.run_directory import RunDirectory
@@ -314,3 +315,21 @@ def test_every_kind_of_latent_space_is_measured_as_far_as_it_can_be(
     assert all(np.isfinite(value) for value in values.values())
     capsys.readouterr()
     in_process("vae-compare", "run", cwd=tmp_path)
+
+
+def test_a_run_on_a_folder_is_measured_without_labels_and_anew_after_a_resume(
+    tmp_path: Path, in_process: InProcess, capsys: Said
+) -> None:
+    (tmp_path / "photos").mkdir()
+    write_numbered(tmp_path / "photos", 40)
+    photos = ("dataset=folder", "dataset.root=photos", "dataset.image_size=8", "data_dir=data")
+    network = ("model=mlp", "model.width=16", "latent=2", "epochs=1", "figures=none")
+    in_process("vae-run", *photos, *network, "hydra.run.dir=run", cwd=tmp_path)
+    in_process("vae-evaluate", "run", *FEW, cwd=tmp_path)
+    assert "Not measured: probes: the images have no labels" in capsys.readouterr().out
+    before = entries(tmp_path / "run")
+    assert "psnr" in before["reconstruction"]["values"]
+    in_process("vae-run", "resume=run", "epochs=2", cwd=tmp_path)
+    assert StoredRun.open_finished(tmp_path / "run").evaluated == {}
+    in_process("vae-evaluate", "run", "evaluation=reconstruction", cwd=tmp_path)
+    assert entries(tmp_path / "run")["reconstruction"]["values"] != before["reconstruction"]["values"]

@@ -103,6 +103,6 @@ def _evaluate(
             raise UserError(f"{folder} cannot be written, where the results are kept: mend its permissions")
         subject = subject_of(stored, config, trust, **moved)
         kept = measure(subject, wanted, RunDirectory(stored.path), again=again)
-        write_evaluation(stored.tensorboard, stored.info["step"], scalars(kept))
+        write_evaluation(stored.tensorboard, stored.info.get("step", 0), scalars(kept))
     show(kept, wanted)
     console.print(plain(f"Kept in {stored.evaluation_file}"), soft_wrap=True)
