@@ -5,7 +5,7 @@ from collections.abc import Callable
 from vae_runner.acceleration.operations import load_for
 from vae_runner.compat.tensorflow import custom_gradients_scoped
 from vae_runner.config.composition import HydraJob
-from vae_runner.evaluation.metrics import evaluated, is_due
+from vae_runner.evaluation.metrics import evaluated
 from vae_runner.experiment import build_experiment, initialize
 from vae_runner.figures.pictures import Pictures
 from vae_runner.runtime import hardware
@@ -73,7 +73,7 @@ def _run(session: Session) -> None:
                     for name, figure in pictures.periodic(experiment.trained(), is_last=experiment.is_over):
                         trackers.figure(name, figure, result)
                 with stopwatch.on("evaluation"):
-                    if is_due(config.evaluation, result.epoch) and not experiment.is_over:
+                    if config.evaluation.is_due(result.epoch) and not experiment.is_over:
                         trackers.evaluation(evaluated(experiment.subject()), result)
                 trainer.next_epoch()
                 checkpoints.after_epoch(trainer.history, experiment.is_over)

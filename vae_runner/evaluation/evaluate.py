@@ -39,6 +39,7 @@ class Metric:
     measure: Callable[[Subject, Report], Found]
     keys: Sequence[str] = ()  # those of `EvaluationConfig`, beside the seed
     uses: Sequence[str] = ()  # values of other metrics, where there are any
+    is_asked_for: Callable[[EvaluationConfig], bool] = lambda config: True  # where its group is
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from vae_runner.training.noise import Draws, GivenNoise, Request, RequestedNoise
 Floats = NDArray[np.float64]
 
 MAX_ROWS = 256  # latents that are decoded at once: beyond, a decoder is no faster, and needs more memory
+FITTED_IMAGES = 1000  # training images: enough to fit one σ to
 TIGHT_SHARE = 0.5  # of the largest weight in the sum: where the median is above, a few draws decide L_K
 DEQUANTIZATION = 1 << 32  # the number of the draw that dequantises; z is drawn with those from 0
 

@@ -82,6 +82,10 @@ class EvaluationConfig(Keys):
     probes: ProbesConfig = field(default_factory=ProbesConfig)
     samples: SamplesConfig = field(default_factory=SamplesConfig)
 
+    def is_due(self, epoch: int) -> bool:
+        """Return whether the model is measured after this epoch of its training, too."""
+        return bool(self.metrics and self.every) and epoch % self.every == 0
+
     def check(self) -> None:
         """Refuse metrics that there are not."""
         for name in self.metrics:

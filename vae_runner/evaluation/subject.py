@@ -16,6 +16,7 @@ from vae_runner.errors import UserError
 from vae_runner.evaluation.embeddings import Parameters, posterior_of
 from vae_runner.evaluation.schema import EvaluationConfig
 from vae_runner.models.autoencoder import Autoencoder
+from vae_runner.training.noise import NumpyNoise
 
 MAX_BYTES = 48 << 20  # of the images of a split that are taken, as uint8; metrics make several times as much of them
 
@@ -79,6 +80,10 @@ class Subject:
     def labels_of(self, split: Split) -> NDArray[np.int64] | None:
         """Return the classes of images, where the networks or the prior depend on them."""
         return split.labels if self.autoencoder.classes else None
+
+    def noise(self, count: int) -> NumpyNoise:
+        """Return what draws for so many images are made from: with the same seed, the same."""
+        return NumpyNoise(np.random.default_rng(self.config.seed), count, np.float32)
 
     def posterior(self, encoded: Encoded) -> Distribution:
         """Return q(z|x) of images that are encoded."""

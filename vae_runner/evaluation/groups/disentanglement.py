@@ -1,0 +1,119 @@
+"""The group `disentanglement`: scores of embeddings beside the known factors of their images."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vae_runner.evaluation.beta_vae_score import beta_vae_score
+from vae_runner.evaluation.dci import dci
+from vae_runner.evaluation.evaluate import Found, Metric, Report
+from vae_runner.evaluation.explicitness import explicitness
+from vae_runner.evaluation.factor_vae_score import factor_vae_score
+from vae_runner.evaluation.irs import irs
+from vae_runner.evaluation.labelled_codes import random_code
+from vae_runner.evaluation.mig import mig
+from vae_runner.evaluation.modularity import modularity
+from vae_runner.evaluation.sap import sap_r2, sap_svm
+from vae_runner.evaluation.subject import Subject
+
+
+def mig_score(subject: Subject, report: Report) -> Found:
+    """Return the mutual information gap, beside its ceiling."""
+    codes, factors, how = _factors(subject)
+    found, chance = mig(codes, factors), mig(_random(codes), factors)
+    values = {"mig": found.score, "mig[ceiling]": found.ceiling, "mig[random code]": chance.score}
+    information = found.mutual_information - found.bias
+    arrays = {"mutual_information": {"mutual_information": information, "entropy": found.entropy, **_names(subject)}}
+    return Found(values, how=how, arrays=arrays, pictured={"mutual_information": found})
+
+
+def dci_score(subject: Subject, report: Report) -> Found:
+    """Return disentanglement, completeness and informativeness by boosted trees."""
+    config = subject.config.dci
+    codes, factors, how = _factors(subject, config.samples + config.test_samples)
+    found = dci(codes, factors, train=config.samples, test=config.test_samples, seed=subject.config.seed)
+    values = {
+        "dci_disentanglement": found.disentanglement, "dci_completeness": found.completeness,
+        "dci_informativeness": found.informativeness, "dci_informativeness[chance]": found.chance,
+    }  # fmt: skip
+    notes = []
+    if found.informativeness <= found.chance:
+        notes.append("DCI: the trees learn nothing from z, so that its disentanglement and completeness mean nothing")
+    how = {**how, "train": found.train, "test": found.test, "predictor": "GradientBoostingClassifier"}
+    arrays = {"dci": {"importance": found.importance, "accuracy": found.accuracy, **_names(subject)}}
+    return Found(values, notes=notes, how=how, arrays=arrays, pictured={"dci": found})
+
+
+def predicted_factor_scores(subject: Subject, report: Report) -> Found:
+    """Return the scores of how well a fixed factor is told: FactorVAE's and β-VAE's."""
+    codes, factors, how = _factors(subject)
+    by_votes = factor_vae_score(codes, factors, seed=subject.config.seed)
+    report(0.5)
+    by_regression = beta_vae_score(codes, factors, seed=subject.config.seed)
+    values = {
+        "factor_vae_score": by_votes.score,
+        "factor_vae_score[chance]": by_votes.chance,
+        "beta_vae_score": by_regression.score,
+        "beta_vae_score[chance]": by_regression.chance,
+    }
+    return Found(values, how=how)
+
+
+def sap(subject: Subject, report: Report) -> Found:
+    """Return the gap of the two best predictors of each factor, by R² and by a support vector machine."""
+    codes, factors, how = _factors(subject)
+    train, test = _two_thirds(codes)
+    values = {
+        "sap[r2]": sap_r2(codes, factors, seed=subject.config.seed).score,
+        "sap[svm]": sap_svm(codes, factors, train=train, test=test, seed=subject.config.seed).score,
+    }
+    random = _random(codes)
+    values["sap[r2, random code]"] = sap_r2(random, factors, seed=subject.config.seed).score
+    return Found(values, how={**how, "train": train, "test": test})
+
+
+def other_scores(subject: Subject, report: Report) -> Found:
+    """Return modularity, explicitness and interventional robustness, beside those of a random code."""
+    codes, factors, how = _factors(subject)
+    train, test = _two_thirds(codes)
+    values = {}
+    for name, of in (("", codes), ("[random code]", _random(codes))):
+        values[f"modularity{name}"] = modularity(of, factors).score
+        values[f"explicitness{name}"] = explicitness(of, factors, train=train, test=test).score
+        values[f"irs{name}"] = irs(of, factors).score
+        report(0.5 if not name else 1.0)
+    note = "Modularity of noise is high: read it beside that of the random code, and never alone"
+    return Found(values, notes=[note], how={**how, "train": train, "test": test})
+
+
+def _factors(subject: Subject, least: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64], Mapping[str, object]]:
+    """Return embeddings and factors of images of the full grid where there is one, else of the test split."""
+    encoded = subject.with_factors(max(subject.config.disentanglement.images, least))
+    factors = encoded.split.factors
+    assert factors is not None
+    split = "grid" if subject.dataset.grid is not None else "test"
+    return encoded.mean, np.asarray(factors), {"n": len(factors), "split": split, "code": "mean"}
+
+
+def _names(subject: Subject) -> dict[str, NDArray[np.str_]]:
+    return {"factor_names": np.array(subject.dataset.factor_names, np.str_)}
+
+
+def _random(codes: NDArray[np.float32]) -> NDArray[np.float32]:
+    return random_code(*codes.shape)
+
+
+def _two_thirds(codes: NDArray[np.float32]) -> tuple[int, int]:
+    """Return how many codes a predictor learns from and is tested on: 10,000 and 5,000, or fewer in this proportion."""
+    test = min(len(codes) // 3, 5000)
+    return min(len(codes) - test, 10_000), test
+
+
+METRICS = (
+    Metric("mig", "disentanglement", mig_score, ("disentanglement",)),
+    Metric("dci", "disentanglement", dci_score, ("disentanglement", "dci")),
+    Metric("fixed_factor_scores", "disentanglement", predicted_factor_scores, ("disentanglement",)),
+    Metric("sap", "disentanglement", sap, ("disentanglement",)),
+    Metric("modularity_explicitness_irs", "disentanglement", other_scores, ("disentanglement",)),
+)
