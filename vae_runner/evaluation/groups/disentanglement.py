@@ -29,34 +29,36 @@ def mig_score(subject: Subject, report: Report) -> Found:
 
 
 def dci_score(subject: Subject, report: Report) -> Found:
-    """Return disentanglement, completeness and informativeness by boosted trees."""
+    """Return disentanglement, completeness and informativeness by boosted trees, beside those of a random code."""
     config = subject.config.dci
     codes, factors, how = _factors(subject, config.samples + config.test_samples)
-    found = dci(codes, factors, train=config.samples, test=config.test_samples, seed=subject.config.seed)
-    values = {
-        "dci_disentanglement": found.disentanglement, "dci_completeness": found.completeness,
-        "dci_informativeness": found.informativeness, "dci_informativeness[chance]": found.chance,
-    }  # fmt: skip
+    of_model, of_random = (
+        dci(of, factors, train=config.samples, test=config.test_samples, seed=subject.config.seed)
+        for of in (codes, _random(codes))
+    )
+    values = {}
+    for name, found in (("", of_model), ("[random code]", of_random)):
+        values[f"dci_disentanglement{name}"] = found.disentanglement
+        values[f"dci_completeness{name}"] = found.completeness
+        values[f"dci_informativeness{name}"] = found.informativeness
+    values["dci_informativeness[chance]"] = of_model.chance
     notes = []
-    if found.informativeness <= found.chance:
+    if of_model.informativeness <= of_model.chance:
         notes.append("DCI: the trees learn nothing from z, so that its disentanglement and completeness mean nothing")
-    how = {**how, "train": found.train, "test": found.test, "predictor": "GradientBoostingClassifier"}
-    arrays = {"dci": {"importance": found.importance, "accuracy": found.accuracy, **_names(subject)}}
-    return Found(values, notes=notes, how=how, arrays=arrays, pictured={"dci": found})
+    how = {**how, "train": of_model.train, "test": of_model.test, "predictor": "GradientBoostingClassifier"}
+    arrays = {"dci": {"importance": of_model.importance, "accuracy": of_model.accuracy, **_names(subject)}}
+    return Found(values, notes=notes, how=how, arrays=arrays, pictured={"dci": of_model})
 
 
 def predicted_factor_scores(subject: Subject, report: Report) -> Found:
-    """Return the scores of how well a fixed factor is told: FactorVAE's and β-VAE's."""
+    """Return the scores of how well a fixed factor is told: FactorVAE's and β-VAE's, beside a random code's."""
     codes, factors, how = _factors(subject)
-    by_votes = factor_vae_score(codes, factors, seed=subject.config.seed)
-    report(0.5)
-    by_regression = beta_vae_score(codes, factors, seed=subject.config.seed)
-    values = {
-        "factor_vae_score": by_votes.score,
-        "factor_vae_score[chance]": by_votes.chance,
-        "beta_vae_score": by_regression.score,
-        "beta_vae_score[chance]": by_regression.chance,
-    }
+    seed = subject.config.seed
+    values = {}
+    for name, of in (("", codes), ("[random code]", _random(codes))):
+        values[f"factor_vae_score{name}"] = factor_vae_score(of, factors, seed=seed).score
+        values[f"beta_vae_score{name}"] = beta_vae_score(of, factors, seed=seed).score
+        report(0.5 if not name else 1.0)
     return Found(values, how=how)
 
 
@@ -64,12 +66,12 @@ def sap(subject: Subject, report: Report) -> Found:
     """Return the gap of the two best predictors of each factor, by R² and by a support vector machine."""
     codes, factors, how = _factors(subject)
     train, test = _two_thirds(codes)
-    values = {
-        "sap[r2]": sap_r2(codes, factors, seed=subject.config.seed).score,
-        "sap[svm]": sap_svm(codes, factors, train=train, test=test, seed=subject.config.seed).score,
-    }
-    random = _random(codes)
-    values["sap[r2, random code]"] = sap_r2(random, factors, seed=subject.config.seed).score
+    seed = subject.config.seed
+    values = {}
+    for name, of in (("", codes), (", random code", _random(codes))):
+        values[f"sap[r2{name}]"] = sap_r2(of, factors, seed=seed).score
+        values[f"sap[svm{name}]"] = sap_svm(of, factors, train=train, test=test, seed=seed).score
+        report(0.5 if not name else 1.0)
     return Found(values, how={**how, "train": train, "test": test})
 
 
