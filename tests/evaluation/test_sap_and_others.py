@@ -6,6 +6,7 @@ from scipy.stats import pearsonr
 from sklearn.metrics import roc_auc_score
 
 from tests.known_codes import draw_factors, known_codes, one_to_one
+from vae_runner.errors import UserError
 from vae_runner.evaluation.beta_vae_score import beta_vae_score
 from vae_runner.evaluation.explicitness import areas_under_curve, explicitness
 from vae_runner.evaluation.labelled_codes import random_code
@@ -76,3 +77,11 @@ def test_the_scale_of_a_dimension_does_not_matter_to_explicitness_and_does_to_th
     sizes = {"train": 500, "test": 500}
     assert beta_vae_score(code, factors[:2_000], **sizes).score == pytest.approx(1, abs=0.01)
     assert beta_vae_score(small, factors[:2_000], **sizes).score < 0.5
+
+
+def test_explicitness_names_a_factor_that_has_one_value_in_the_test_images() -> None:
+    factors = draw_factors(1000, SIZES)
+    rare = np.zeros(1000, np.int64)
+    rare[np.random.default_rng(0).permutation(1000)[0]] = 1  # the first to be drawn: a training image
+    with pytest.raises(UserError, match="factor 2 of 2 has one value in the 300 images that explicitness is tested on"):
+        explicitness(random_code(1000, 3), np.stack([factors[:, 0], rare], axis=1), train=700, test=300)

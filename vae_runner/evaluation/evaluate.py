@@ -90,6 +90,7 @@ def measured(subject: Subject, metric: Metric, report: Report) -> Result:
             refusal = (
                 f"{broken[0]} is {found.values[broken[0]]}: the weights, or what they make of images, are no numbers"
             )
+            found = Found({})
     except UserError as error:
         found, refusal = Found({}), str(error)
     return Result(found, settings, refusal, time.perf_counter() - start)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vae_runner.errors import UserError
 from vae_runner.evaluation.labelled_codes import Codes, Factors, checked, split, varying
 
 ITERATIONS = 1_000  # of the regression; it converges in far fewer
@@ -41,6 +42,11 @@ def explicitness(
     areas = np.empty(factors.shape[1])
     for k, (fitted_to, values) in enumerate(zip(parts.train_factors.T, parts.test_factors.T, strict=True)):
         model = LogisticRegression(max_iter=ITERATIONS).fit(train_codes, fitted_to)
+        if len(np.unique(values)) < 2:
+            raise UserError(
+                f"factor {k + 1} of {len(areas)} has one value in the {len(values):,} images that explicitness is "
+                "tested on: give more images, or leave it out"
+            )
         areas[k] = np.nanmean(areas_under_curve(model.predict_proba(test_codes), values[:, None] == model.classes_))
     return Explicitness(float(areas.mean()), areas)
 

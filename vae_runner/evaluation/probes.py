@@ -6,6 +6,7 @@ probes are those of Alain and Bengio (2016). disentanglement_lib's probe of sing
 strength of regularisation by cross-validation, and does not standardise.
 """
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,6 +76,11 @@ def knn_probe(train: Codes, train_labels: Labels, test: Codes, test_labels: Labe
     # scikit-learn's search that needs little memory is for floats.
     model = KNeighborsClassifier(k, algorithm="brute").fit(_floats(train), train_labels)
     return float(model.score(_floats(test), test_labels))
+
+
+def accuracy_error(accuracy: float, images: int) -> float:
+    """Return the standard error of an accuracy on so many images: √(p (1 − p) / n)."""
+    return math.sqrt(accuracy * (1 - accuracy) / images)
 
 
 def majority_class(train_labels: Labels, test_labels: Labels) -> float:

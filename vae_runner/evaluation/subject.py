@@ -54,6 +54,14 @@ class Training:
     epochs: int
     history: Sequence[Mapping[str, float]] = ()  # a row for each epoch
 
+    @property
+    def kl_weight(self) -> float | None:
+        """Return the KL term's weight; None where it has none, or the loss weighs another number made of it."""
+        if self.loss.get("free_bits") or self.loss.get("kl_capacity") is not None:
+            return None
+        weight = self.loss.get("kl_weight")
+        return float(weight) if isinstance(weight, int | float) and weight else None
+
 
 class Subject:
     """What is evaluated: an autoencoder that was trained on a dataset, under the keys of an evaluation.

@@ -14,6 +14,7 @@ from vae_runner.evaluation.irs import irs
 from vae_runner.evaluation.labelled_codes import random_code
 from vae_runner.evaluation.mig import mig
 from vae_runner.evaluation.modularity import modularity
+from vae_runner.evaluation.probes import accuracy_error
 from vae_runner.evaluation.sap import sap_r2, sap_svm
 from vae_runner.evaluation.subject import Subject
 
@@ -21,8 +22,9 @@ from vae_runner.evaluation.subject import Subject
 def mig_score(subject: Subject, report: Report) -> Found:
     """Return the mutual information gap, beside its ceiling."""
     codes, factors, how = _factors(subject)
-    found, chance = mig(codes, factors), mig(_random(codes), factors)
+    found, chance = (mig(of, factors, images=len(of)) for of in (codes, _random(subject, codes)))
     values = {"mig": found.score, "mig[ceiling]": found.ceiling, "mig[random code]": chance.score}
+    how = {**how, "bins": 20}
     information = found.mutual_information - found.bias
     arrays = {"mutual_information": {"mutual_information": information, "entropy": found.entropy, **_names(subject)}}
     return Found(values, how=how, arrays=arrays, pictured={"mutual_information": found})
@@ -32,10 +34,11 @@ def dci_score(subject: Subject, report: Report) -> Found:
     """Return disentanglement, completeness and informativeness by boosted trees, beside those of a random code."""
     config = subject.config.dci
     codes, factors, how = _factors(subject, config.samples + config.test_samples)
-    of_model, of_random = (
-        dci(of, factors, train=config.samples, test=config.test_samples, seed=subject.config.seed)
-        for of in (codes, _random(codes))
-    )
+    results = []
+    for of in (codes, _random(subject, codes)):
+        results.append(dci(of, factors, train=config.samples, test=config.test_samples, seed=subject.config.seed))
+        report(len(results) / 2)
+    of_model, of_random = results
     values = {}
     for name, found in (("", of_model), ("[random code]", of_random)):
         values[f"dci_disentanglement{name}"] = found.disentanglement
@@ -43,9 +46,15 @@ def dci_score(subject: Subject, report: Report) -> Found:
         values[f"dci_informativeness{name}"] = found.informativeness
     values["dci_informativeness[chance]"] = of_model.chance
     notes = []
-    if of_model.informativeness <= of_model.chance:
-        notes.append("DCI: the trees learn nothing from z, so that its disentanglement and completeness mean nothing")
-    how = {**how, "train": of_model.train, "test": of_model.test, "predictor": "GradientBoostingClassifier"}
+    if of_model.informativeness <= of_model.chance + 2 * accuracy_error(of_model.chance, of_model.test):
+        notes.append(
+            "DCI: the trees learn nothing from z that is beyond chance, so that its disentanglement and completeness "
+            "mean nothing"
+        )
+    how = {
+        **how, "n": of_model.train + of_model.test, "train": of_model.train, "test": of_model.test,
+        "predictor": "GradientBoostingClassifier",
+    }  # fmt: skip
     arrays = {"dci": {"importance": of_model.importance, "accuracy": of_model.accuracy, **_names(subject)}}
     return Found(values, notes=notes, how=how, arrays=arrays, pictured={"dci": of_model})
 
@@ -55,11 +64,12 @@ def predicted_factor_scores(subject: Subject, report: Report) -> Found:
     codes, factors, how = _factors(subject)
     seed = subject.config.seed
     values = {}
-    for name, of in (("", codes), ("[random code]", _random(codes))):
-        values[f"factor_vae_score{name}"] = factor_vae_score(of, factors, seed=seed).score
-        values[f"beta_vae_score{name}"] = beta_vae_score(of, factors, seed=seed).score
+    sizes = {"batch": 64, "train": 10_000, "test": 5000}  # images of a vote or point, and how many of these
+    for name, of in (("", codes), ("[random code]", _random(subject, codes))):
+        values[f"factor_vae_score{name}"] = factor_vae_score(of, factors, **sizes, seed=seed).score
+        values[f"beta_vae_score{name}"] = beta_vae_score(of, factors, **sizes, seed=seed).score
         report(0.5 if not name else 1.0)
-    return Found(values, how=how)
+    return Found(values, how={**how, **sizes})
 
 
 def sap(subject: Subject, report: Report) -> Found:
@@ -68,8 +78,8 @@ def sap(subject: Subject, report: Report) -> Found:
     train, test = _two_thirds(codes)
     seed = subject.config.seed
     values = {}
-    for name, of in (("", codes), (", random code", _random(codes))):
-        values[f"sap[r2{name}]"] = sap_r2(of, factors, seed=seed).score
+    for name, of in (("", codes), (", random code", _random(subject, codes))):
+        values[f"sap[r2{name}]"] = sap_r2(of, factors, images=len(of)).score
         values[f"sap[svm{name}]"] = sap_svm(of, factors, train=train, test=test, seed=seed).score
         report(0.5 if not name else 1.0)
     return Found(values, how={**how, "train": train, "test": test})
@@ -80,13 +90,14 @@ def other_scores(subject: Subject, report: Report) -> Found:
     codes, factors, how = _factors(subject)
     train, test = _two_thirds(codes)
     values = {}
-    for name, of in (("", codes), ("[random code]", _random(codes))):
-        values[f"modularity{name}"] = modularity(of, factors).score
-        values[f"explicitness{name}"] = explicitness(of, factors, train=train, test=test).score
-        values[f"irs{name}"] = irs(of, factors).score
+    seed = subject.config.seed
+    for name, of in (("", codes), ("[random code]", _random(subject, codes))):
+        values[f"modularity{name}"] = modularity(of, factors, images=len(of)).score
+        values[f"explicitness{name}"] = explicitness(of, factors, train=train, test=test, seed=seed).score
+        values[f"irs{name}"] = irs(of, factors, images=len(of)).score
         report(0.5 if not name else 1.0)
     note = "Modularity of noise is high: read it beside that of the random code, and never alone"
-    return Found(values, notes=[note], how={**how, "train": train, "test": test})
+    return Found(values, notes=[note], how={**how, "bins": 20, "train": train, "test": test})
 
 
 def _factors(subject: Subject, least: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64], Mapping[str, object]]:
@@ -102,8 +113,8 @@ def _names(subject: Subject) -> dict[str, NDArray[np.str_]]:
     return {"factor_names": np.array(subject.dataset.factor_names, np.str_)}
 
 
-def _random(codes: NDArray[np.float32]) -> NDArray[np.float32]:
-    return random_code(*codes.shape)
+def _random(subject: Subject, codes: NDArray[np.float32]) -> NDArray[np.float32]:
+    return random_code(len(codes), codes.shape[1], subject.config.seed)
 
 
 def _two_thirds(codes: NDArray[np.float32]) -> tuple[int, int]:

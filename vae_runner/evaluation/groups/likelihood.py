@@ -38,8 +38,8 @@ def likelihood(subject: Subject, report: Report) -> Found:
             f"Gaussians around the decoded means, of dequantised images, with σ = {sigma:.3g}, which fits "
             f"{len(train):,} training images"
         )
-        weight, kl_weight = subject.training.reconstruction_weight, subject.training.loss.get("kl_weight")
-        if isinstance(subject.autoencoder.likelihood, MeanSquaredError) and weight and isinstance(kl_weight, float):
+        weight, kl_weight = subject.training.reconstruction_weight, subject.training.kl_weight
+        if isinstance(subject.autoencoder.likelihood, MeanSquaredError) and weight and kl_weight:
             beta = kl_weight * effective_beta(math.prod(autoencoder.image_shape), sigma, weight)
             notes.append(f"Of these Gaussians, the loss with its weight of {weight:g} has β = {beta:.2g}")
     measure = autoencoder.likelihood.measure

@@ -14,6 +14,8 @@ from vae_runner.evaluation.memorization import closest_to_training, memorization
 from vae_runner.evaluation.precision_recall import OVER_CONCENTRATED, precision_recall
 from vae_runner.evaluation.subject import Subject
 
+PIXELS = 1  # the number of the draws that make pixels black or white
+
 
 def sample_quality(subject: Subject, report: Report) -> Found:
     """Return distances of samples from test images in a named feature space, beside those of training images."""
@@ -25,12 +27,12 @@ def sample_quality(subject: Subject, report: Report) -> Found:
     count = min(len(samples), len(train), len(test))
     subset = max(min(count // 2, 1000), 2)
     values: dict[str, float] = {}
-    errors: dict[str, float] = {}
     for features, name in ((samples[:count], space.name), (train[:count], f"{space.name}, real")):
         distance = kernel_distance(features, test[:count], subset_size=subset, seed=subject.config.seed)
         near = precision_recall(features, test[:count])
         values |= {
             f"kernel_distance[{name}]": distance.mean,
+            f"kernel_distance[{name}, sd of subsets]": distance.sd,
             f"precision[{name}]": near.precision,
             f"recall[{name}]": near.recall,
             f"density[{name}]": near.density,
@@ -39,9 +41,13 @@ def sample_quality(subject: Subject, report: Report) -> Found:
         if count >= IMAGES_PER_FEATURE * features.shape[1]:
             values[f"frechet_distance[{name}]"] = frechet_distance(features, test[:count])
         if count >= 2 * IMAGES_PER_FEATURE * features.shape[1]:
-            values[f"frechet_distance_limit[{name}]"] = frechet_distance_limit(features, test[:count])
-        errors[f"kernel_distance[{name}]"] = distance.sd
-    notes = [f"[…, real]: {count:,} training images in place of samples, the floor that samples are to be read by"]
+            values[f"frechet_distance_limit[{name}]"] = frechet_distance_limit(
+                features, test[:count], seed=subject.config.seed
+            )
+    seen = ", which the classifier has learnt from" if space.name == "classifier" else ""
+    notes = [
+        f"[…, real]: {count:,} training images{seen}, in place of samples: the floor that samples are to be read by"
+    ]
     if count < IMAGES_PER_FEATURE * samples.shape[1]:
         notes.append(
             f"{count:,} images are too few for a Fréchet distance in {samples.shape[1]} features: of fewer than "
@@ -55,7 +61,7 @@ def sample_quality(subject: Subject, report: Report) -> Found:
         "n": count, "reference": "test", "features": space.name, "feature_dimensions": samples.shape[1],
         "weights": space.weights_hash, "accuracy": space.accuracy, "kernel_subset": subset, "neighbours": [3, 5],
     }  # fmt: skip
-    return Found(values, errors, notes, how)
+    return Found(values, notes=notes, how=how)
 
 
 def copies(subject: Subject, report: Report) -> Found:
@@ -69,13 +75,12 @@ def copies(subject: Subject, report: Report) -> Found:
     pairs = {
         "samples": samples[near.samples], "training_images": train[near.training_images], "distances": near.distances
     }  # fmt: skip
-    how = {
-        "n": len(samples), "of_either": found.images, "searched": len(train), "distance": "pixels",
-        "without_memory": 0.5,
-    }  # fmt: skip
-    errors = {"closer_to_training": found.null_standard_error}
-    pictured = {"nearest_neighbours": pairs}
-    return Found({"closer_to_training": found.share}, errors, how=how, pictured=pictured)
+    how = {"n": len(samples), "images_of_either_split": found.images, "searched": len(train), "distance": "pixels"}
+    note = (
+        f"Without memory closer_to_training is 0.5, with a standard error of {found.null_standard_error:.2g} for so "
+        "many samples and images"
+    )
+    return Found({"closer_to_training": found.share}, notes=[note], how=how, pictured={"nearest_neighbours": pairs})
 
 
 def _feature_space(subject: Subject, report: Report) -> FeatureSpace:
@@ -105,9 +110,8 @@ def _samples(subject: Subject, real: Split) -> NDArray[np.uint8]:
     z = np.asarray(autoencoder.latent_prior(labels).sample(subject.noise(len(real))))
     images = decode(autoencoder, z, labels)
     if autoencoder.likelihood.measure == "binary":
-        images = (np.random.default_rng(subject.config.seed).random(images.shape, np.float32) < images).astype(
-            np.float32
-        )
+        pixels = np.random.default_rng([subject.config.seed, PIXELS])  # other numbers than those that z is made of
+        images = (pixels.random(images.shape, np.float32) < images).astype(np.float32)
     return to_pixels(images)
 
 
