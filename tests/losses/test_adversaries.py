@@ -118,6 +118,23 @@ def test_the_encoder_of_a_vae_gan_has_no_adversarial_term_and_its_decoder_no_kl_
     assert losses[DISCRIMINATOR] == terms["discriminator"]
 
 
+def test_the_players_of_a_vae_gan_follow_the_gradients_of_their_terms() -> None:
+    autoencoder, loss = build(SHAPE, LATENT, model=mlp, width=8), VaeGan(0.5, 0.25, discriminator_width=2)
+    opposed(loss, autoencoder)
+    players = loss.players(autoencoder)
+    with tf.GradientTape(persistent=True) as tape:
+        losses, terms = loss(autoencoder, batch(), training=True)
+        plain = {
+            AUTOENCODER: 0.5 * terms["kl"] + terms["features"],
+            DECODER: 0.25 * terms["features"] + terms["adversarial"],
+            DISCRIMINATOR: terms["discriminator"],
+        }
+    for name, variables in players.items():
+        found, expected = (tape.gradient(of[name], [v.value for v in variables]) for of in (losses, plain))
+        for variable, a, b in zip(variables, found, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6, err_msg=variable.path)
+
+
 def test_an_opponents_optimizer_has_its_own_keys_with_their_bounds(refusal: Callable[..., str], tmp_path: Path) -> None:
     said = refusal("vae-run", "loss=factor", "loss.players.discriminator.beta_1=2", *SMALL, cwd=tmp_path)
     assert "loss.players.discriminator.beta_1=2.0: must be less than 1" in said

@@ -67,17 +67,36 @@ class VaeGan(Loss):
         kl = tf.reduce_mean(kl_divergence(posterior, prior, z))
         reconstructed = autoencoder.decode(z, batch.labels, training).mean
         sampled = autoencoder.decode(prior.sample(batch.noise), batch.labels, training).mean
-        said = self.discriminator(tf.concat([batch.images, reconstructed, sampled], axis=0), training=training)
-        of_images, of_reconstructions, _ = tf.split(said[FEATURES], 3)
-        squares = tf.reduce_sum(tf.math.squared_difference(of_images, of_reconstructions), axis=1)
-        features = 0.5 * tf.reduce_mean(squares)
-        images = tf.shape(batch.images)[0]
-        real, generated = said[LOGIT][:images], said[LOGIT][images:]
-        adversarial = discriminators.non_saturating(generated)
-        wrong = discriminators.cross_entropy(real, generated)
+        of_images = self.discriminator(batch.images, training=training)
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch([reconstructed, sampled])
+            of_reconstructions, of_samples = (
+                self.discriminator(x, training=training) for x in (reconstructed, sampled)
+            )
+            differences = tf.math.squared_difference(of_images[FEATURES], of_reconstructions[FEATURES])
+            features = 0.5 * tf.reduce_mean(tf.reduce_sum(differences, axis=1))
+            generated = tf.concat([of_reconstructions[LOGIT], of_samples[LOGIT]], axis=0)
+            adversarial = discriminators.non_saturating(generated)
+        wrong = discriminators.cross_entropy(of_images[LOGIT], generated)
+        terms = {"kl": kl, "features": features, "adversarial": adversarial, "discriminator": wrong}
+        if training:
+            # Encoder and decoder both ask for the gradient through the discriminator, which is most of a step.
+            by_features = tape.gradient(features, [reconstructed])
+            by_logits = tape.gradient(adversarial, [reconstructed, sampled])
+            features = _with_gradients(features, [reconstructed], by_features)
+            adversarial = _with_gradients(adversarial, [reconstructed, sampled], by_logits)
         losses = {
             AUTOENCODER: self.kl_weight * kl + features,
             DECODER: self.feature_weight * features + adversarial,
             DISCRIMINATOR: wrong,
         }
-        return losses, {"kl": kl, "features": features, "adversarial": adversarial, "discriminator": wrong}
+        return losses, terms
+
+
+def _with_gradients(value: tf.Tensor, images: list[tf.Tensor], gradients: list[tf.Tensor]) -> tf.Tensor:
+    """Return a scalar of this value whose gradients by images are known, and are not computed again."""
+    zeros = (
+        tf.reduce_sum(tf.stop_gradient(gradient) * (x - tf.stop_gradient(x)))
+        for x, gradient in zip(images, gradients, strict=True)
+    )
+    return tf.add_n([tf.stop_gradient(value), *zeros])
