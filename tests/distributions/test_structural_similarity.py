@@ -56,7 +56,7 @@ def test_it_is_the_formula(side: int, channels: int, scales: int) -> None:
 
 @pytest.mark.parametrize(("side", "scales"), [(28, 2), (100, 4), (256, 5)])
 def test_it_is_tensorflows_also_where_a_scale_has_an_odd_side(side: int, scales: int) -> None:
-    """M:F26: the range of the images is 1, and the power of the last scale is its weight and no other."""
+    """As in Wang et al. (2003): the range of the images is 1, and the power of the last scale is its weight and no other."""
     x, y = (tf.constant(photographs(side, count=2, seed=seed)) for seed in range(2))
     y = 0.7 * x + 0.3 * y
     theirs = tf.image.ssim_multiscale(x, y, 1.0, power_factors=(PAPER[:scales] / PAPER[:scales].sum()).tolist())
@@ -81,7 +81,7 @@ def test_equal_images_have_no_error_and_the_error_is_symmetric() -> None:
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (50, 47, 3), (1, 3, 1)])
 def test_gradients_are_finite_at_constant_equal_and_opposite_images(shape: tuple[int, ...], compiled: bool) -> None:
-    """M:F26: a negative similarity of contrasts to a fractional power is NaN."""
+    """A negative similarity of contrasts to a fractional power is NaN."""
     x = tf.constant(np.random.default_rng(0).random((4, *shape)), tf.float32)
 
     def error_and_gradient(images: tf.Tensor, mean: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

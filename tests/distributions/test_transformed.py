@@ -107,7 +107,7 @@ def test_of_the_identity_the_kl_is_the_gaussians_in_the_mean(name: str) -> None:
 
 @pytest.mark.parametrize("name", FLOWS)
 def test_the_prior_is_taken_where_the_flow_ends_and_not_where_it_begins(name: str) -> None:
-    """M:F18."""
+    """log p(z) of the last z, as in Rezende & Mohamed (2015, equation 15)."""
     q0, prior, flow = base(50), StandardNormal(2), of_one_image(name, 2, 50)
     q = Transformed(q0, flow)
     start, z = q0.sample(noise(50)), q.sample(noise(50))

@@ -19,12 +19,12 @@ def surgery(mi: float, tc: float, dw: float, log_n: float = 9.0) -> Surgery:
 
 
 HEALTHY = Evidence(
-    kl_by_dimension=np.array([2.5, 2.0]), variance_of_means=np.array([0.99, 0.97]), deviations=np.array([0.1, 0.2]),
-    surgery=surgery(4.2, 0.1, 0.2), log_likelihood=-99.8, elbo=-100.0, losses=((99.0, 100.0),),
-    kl_of_epochs=(3.0, 4.5, 4.6), loss=VAE, reconstruction_weight=1000.0, epochs=10,
+    kl=4.5, kl_by_dimension=np.array([2.5, 2.0]), variance_of_means=np.array([0.99, 0.97]),
+    deviations=np.array([0.1, 0.2]), surgery=surgery(4.2, 0.1, 0.2), log_likelihood=-99.8, elbo=-100.0,
+    losses=((99.0, 100.0),), kl_of_epochs=(3.0, 4.5, 4.6), loss=VAE, reconstruction_weight=1000.0, epochs=10,
 )  # fmt: skip
 COLLAPSED = replace(
-    HEALTHY, kl_by_dimension=np.array([0.001, 0.0]), variance_of_means=np.array([1e-4, 1e-6]), surgery=None,
+    HEALTHY, kl=0.001, kl_by_dimension=np.array([0.001, 0.0]), variance_of_means=np.array([1e-4, 1e-6]), surgery=None,
     kl_of_epochs=(2.0, 0.3, 0.001),
 )  # fmt: skip
 
@@ -36,12 +36,13 @@ CASES = {
         "loss.kl_warmup_epochs=5 and loss.kl_weight=0.1",
     ),
     "unused dimensions": (
-        replace(HEALTHY, kl_by_dimension=np.array([2.5, 1e-5]), variance_of_means=np.array([0.99, 1e-5])),
+        replace(HEALTHY, kl=2.5, kl_by_dimension=np.array([2.5, 1e-5]), variance_of_means=np.array([0.99, 1e-5])),
         "latent=1 would hold as much",
     ),
     "nearly a plain autoencoder": (
         replace(
             HEALTHY,
+            kl=18.5,
             kl_by_dimension=np.array([9.0, 9.5]),
             deviations=np.array([0.001, 0.002]),
             surgery=None,
@@ -82,7 +83,9 @@ def test_losses_of_a_model_that_still_learns_are_no_overfitting() -> None:
 def test_a_model_without_an_active_dimension_has_collapsed_whatever_the_sum(
     kl: np.ndarray, variances: np.ndarray
 ) -> None:
-    (finding,) = diagnose(replace(COLLAPSED, kl_by_dimension=kl, variance_of_means=variances, kl_of_epochs=()))
+    (finding,) = diagnose(
+        replace(COLLAPSED, kl=kl.sum(), kl_by_dimension=kl, variance_of_means=variances, kl_of_epochs=())
+    )
     assert finding.name == "collapse"
 
 
@@ -92,7 +95,7 @@ def test_the_weight_that_is_advised_is_at_least_that_of_the_errors() -> None:
 
 
 def test_advice_has_keys_as_they_are_meant() -> None:
-    unused = replace(HEALTHY, kl_by_dimension=np.array([2.5, 1e-5]), variance_of_means=np.array([0.99, 1e-5]))
+    unused = replace(HEALTHY, kl=2.5, kl_by_dimension=np.array([2.5, 1e-5]), variance_of_means=np.array([0.99, 1e-5]))
     found = diagnose(replace(unused, is_spatial=True))
     assert all("latent=" not in finding.advice for finding in found)
     (finding,) = diagnose(replace(COLLAPSED, loss={**VAE, "kl_warmup_epochs": 5.0, "kl_capacity": 25.0}))
@@ -102,12 +105,62 @@ def test_advice_has_keys_as_they_are_meant() -> None:
 def test_two_live_dimensions_of_many_are_no_collapse() -> None:
     kl, variance = np.zeros(200), np.zeros(200)
     kl[:2], variance[:2] = 0.9, 0.8
-    names = [finding.name for finding in diagnose(Evidence(kl, variance))]
+    names = [finding.name for finding in diagnose(Evidence(kl.sum(), kl, variance))]
     assert names == ["no fault found", "unused dimensions"]
 
 
+def test_a_kl_term_that_is_of_all_dimensions_together_has_the_rows_that_need_no_more() -> None:
+    total = replace(HEALTHY, kl_by_dimension=None)
+    assert diagnose(total) == diagnose(HEALTHY)
+    assert diagnose(replace(total, variance_of_means=None))[0].explanation == "a KL term of 4.50 nats"
+    (collapse,) = diagnose(replace(COLLAPSED, kl_by_dimension=None, variance_of_means=None))
+    assert collapse.name == "collapse"
+    assert "active" not in collapse.explanation
+    unused = diagnose(replace(total, variance_of_means=np.array([0.99, 1e-5])))[-1]
+    assert unused.explanation == "1 of 2 dimensions is active"
+    loose = diagnose(replace(total, log_likelihood=-98.0, posterior="FullGaussian"))
+    assert [finding.name for finding in loose] == ["a loose ELBO"]
+    assert loose[0].advice.startswith("posterior=iaf; a bigger encoder")
+    assert "nearly a plain autoencoder" not in [f.name for f in diagnose(replace(total, kl=30.0))]
+
+
+@pytest.mark.parametrize(
+    ("loss", "advice"),
+    [({}, "vae-sample --prior mixture"), ({"mmd_weight": 10.0, "kl_weight": 0.0}, "loss.mmd_weight has made it")],
+)
+def test_of_points_it_is_said_that_there_is_no_kl_term_and_whether_they_are_overfitted(
+    loss: dict[str, object], advice: str
+) -> None:
+    points = Evidence(None, losses=((50.0, 60.0), (49.0, 60.0)), loss=loss)
+    no_term, overfitted = diagnose(points)
+    assert (no_term.name, no_term.is_fault) == ("no KL term", False)
+    assert advice in no_term.advice
+    assert overfitted.name == "overfitting"
+    assert len(diagnose(replace(points, losses=((50.0, 51.0), (49.0, 50.0))))) == 1
+
+
+@pytest.mark.parametrize(
+    ("used", "positions", "name"),
+    [(512, 10_000, "no fault found"), (20, 10_000, "unused codes"), (20, 300, "no fault found"), (1, 300, "collapse")],
+)
+def test_codes_are_judged_by_how_many_are_in_use(used: int, positions: int, name: str) -> None:
+    frequencies = np.zeros(512)
+    frequencies[:used] = 1 / used
+    evidence = Evidence(3.0, code_frequencies=frequencies, positions=positions, posterior="VectorQuantizer")
+    (finding,) = diagnose(evidence)
+    assert finding.name == name
+    if used > 1:
+        assert f"{used} of 512 codes are in use, as many as {used}.0" in finding.explanation
+    if finding.is_fault:
+        assert "posterior.restart_below=1" in finding.advice
+        (scalars,) = diagnose(replace(evidence, posterior="FiniteScalarQuantizer"))
+        assert "posterior.levels" in scalars.advice
+
+
 def test_what_was_not_computed_is_left_out() -> None:
-    assert [finding.name for finding in diagnose(Evidence(np.array([3.0]), np.array([0.99])))] == ["no fault found"]
+    assert [finding.name for finding in diagnose(Evidence(3.0, np.array([3.0]), np.array([0.99])))] == [
+        "no fault found"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ def bars(figure: Figure) -> list[float]:
     return [patch.get_y() + patch.get_height() for patch in patches]
 
 
-def test_dimensions_are_sorted_and_the_threshold_is_drawn() -> None:
+def test_dimensions_are_sorted_and_counted_from_1_and_the_threshold_is_drawn() -> None:
     figure = kl_by_dimension(np.array([0.001, 3.0, 0.5]), np.array([1e-4, 0.9, 0.6]))
     np.testing.assert_allclose(bars(figure), [3.0, 0.5, 0.001])
-    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["1", "2", "0"]
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["2", "3", "1"]
     assert figure.axes[0].lines[0].get_ydata()[0] == ACTIVE_KL
     assert "2 of 3 dimensions are active; KL 3.50 nats" in figure.get_suptitle()
 

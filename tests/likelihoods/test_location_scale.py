@@ -21,13 +21,13 @@ PIXELS = 4 * 3 * 2
 
 
 def gaussian_nll(mean: tf.Tensor) -> tf.Tensor:
-    """(D/2) (1 + log 2π + log MSE): M:A6."""
+    """(D/2) (1 + log 2π + log MSE) (Rybkin et al., 2021)."""
     error = tf.reduce_mean(tf.square(IMAGES - mean))
     return PIXELS / 2 * (1 + math.log(2 * math.pi) + tf.math.log(error))
 
 
 def laplace_nll(mean: tf.Tensor) -> tf.Tensor:
-    """D (1 + log 2b) with b the mean absolute error: M:A11."""
+    """D (1 + log 2b) with b the mean absolute error, of Laplace distributions."""
     return PIXELS * (1 + tf.math.log(2 * tf.reduce_mean(tf.abs(IMAGES - mean))))
 
 
@@ -49,7 +49,7 @@ def test_of_the_batch_fitted_to_the_mean_nll_and_its_gradient_have_a_closed_form
 def test_outside_training_the_scale_is_the_average_of_training_steps_whatever_the_images_are(
     family: type[SharedScale],
 ) -> None:
-    """M:A6, F27: a σ made of the test images would know them."""
+    """A σ made of the test images would know them."""
     likelihood = family("optimal", squash_mean=False)
     assert not likelihood.trainable_variables
     assert float(likelihood.log_scale) == pytest.approx(math.log(FIRST_SCALE))

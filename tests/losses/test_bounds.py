@@ -129,7 +129,7 @@ def test_dreg_has_the_bounds_gradient_in_the_mean_and_less_noise_in_the_encoder(
 
 
 def test_piwaes_encoder_has_miwaes_gradient_and_its_decoder_that_of_the_bound_of_all_draws() -> None:
-    """M:F14: the gradient of the decoder's bound is not added to the encoder's."""
+    """As in Rainforth et al. (2018): the gradient of the decoder's bound is not added to the encoder's."""
     model = LinearGaussian.make(50)
     loss = ImportanceWeighted(samples=4, groups=3, partial=True)
     players = loss.players(model.autoencoder)

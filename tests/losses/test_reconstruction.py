@@ -33,7 +33,7 @@ def without_draws(images: np.ndarray) -> Batch:
 
 
 def test_noise_is_on_the_encoders_images_in_training_alone_and_the_target_has_none(model: LinearGaussian) -> None:
-    """M:D25."""
+    """The denoising autoencoder of Vincent et al. (2008)."""
     noise = np.random.default_rng(3).normal(size=model.images.shape).astype(np.float32)
     given = without_draws(model.images)._replace(noise=GivenNoise([tf.constant(noise)]))
     loss, terms = Reconstruction(noise_scale=0.3)(model.autoencoder, given, training=True)

@@ -21,6 +21,11 @@ def kl_divergence(q: Distribution, p: Distribution, z: tf.Tensor) -> tf.Tensor:
     return q.log_prob(z) - p.log_prob(z) if by_dimension is None else tf.reduce_sum(by_dimension, axis=1)
 
 
+def has_closed_form(q: Distribution, p: Distribution) -> bool:
+    """Return whether `kl_divergence` of the pair is exact, and needs no draws."""
+    return (type(q), type(p)) in JOINT or (type(q), type(p)) in FACTORISED
+
+
 def kl_by_dimension(q: Distribution, p: Distribution) -> tf.Tensor | None:
     """Return KL(q ‖ p) of each latent dimension, `[batch, latent]`; None for a pair that is not in `FACTORISED`."""
     closed_form = FACTORISED.get((type(q), type(p)))

@@ -1,14 +1,17 @@
 """What a run's numbers say about it in words: collapse, pruning, holes, overfitting, and which keys to change.
 
 Collapse is never judged by the mean over dimensions: two that hold everything, of 200, look like 0.01 nats each.
+Where z is a code that is chosen for certain, what counts is how many codes are in use; where it is a point, there is no
+KL term that could say what it holds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vae_runner.distributions.codes import perplexity
 from vae_runner.evaluation.structure import ACTIVE_VARIANCE, Surgery
 
 Floats = NDArray[np.float64]
@@ -20,6 +23,14 @@ LOOSE = 0.1  # of the KL term, by which L_K is above the ELBO
 OVERFITTED = 0.1  # of the training loss, by which that of test images is higher; and of the KL term
 SETTLED = 0.05  # of the KL term of training, by which it changes from one epoch to the next at most
 UNDECIDED = (1e-3, 1e-1)  # variances of means between which a trained model has none
+USED = 0.5  # of the codes that are in use, where no less is expected
+ENOUGH_POSITIONS = 10  # for each code, to expect that every one occurs
+WIDER = {  # families of posteriors that have more correlations, by the name of a family's class
+    "Gaussian": "posterior=full_gaussian or posterior=iaf; ",
+    "Laplace": "posterior=full_gaussian or posterior=iaf; ",
+    "FullGaussian": "posterior=iaf; ",
+    "Householder": "posterior=iaf; ",
+}
 
 
 @dataclass(frozen=True)
@@ -29,34 +40,28 @@ class Evidence:
     Numbers are of test images, in nats, where nothing else is said.
     """
 
-    kl_by_dimension: Floats  # means over images, [latent]
-    variance_of_means: Floats  # of the posterior's means over images, [latent]
+    kl: float | None  # the KL term, the mean over images; None where z is a point
+    kl_by_dimension: Floats | None = None  # means over images, [latent]
+    variance_of_means: Floats | None = None  # of the posterior's means over images, [latent], where it has a scale
+    code_frequencies: Floats | None = None  # of codes that are chosen for certain, [codes]
+    positions: int = 0  # whose codes were counted
     deviations: Floats | None = None  # the posterior's standard deviations, means over images, [latent]
     surgery: Surgery | None = None
     log_likelihood: float | None = None  # L_K, the mean over images
     elbo: float | None = None  # at β = 1
-    losses: Sequence[tuple[float, float]] = ()  # of training and test images in the last epoch
-    kl_of_epochs: Sequence[float] = ()  # train/kl after each epoch
+    losses: Sequence[tuple[float, float]] = ()  # of training and test images after each epoch
+    kl_of_epochs: Sequence[float] = ()  # train/kl after each epoch; none where it says nothing of z
     loss: Mapping[str, object] = field(default_factory=dict)  # the keys of the run's loss, as kl_weight: 1.0
     reconstruction_weight: float | None = None  # the effective one; None where the likelihood is a density
     fitting_weight: float | None = None  # that with which the loss has β = 1, for the errors as they are
     epochs: int | None = None  # that were trained
     is_spatial: bool = False  # whether `latent` are the channels of a map
+    posterior: str = "Gaussian"  # the name of its family's class
 
     @property
-    def kl(self) -> float:
-        """Return the KL term, the sum over dimensions."""
-        return float(np.sum(self.kl_by_dimension))
-
-    @property
-    def active(self) -> int:
-        """Return the number of active units."""
-        return int(np.count_nonzero(self.variance_of_means > ACTIVE_VARIANCE))
-
-    @property
-    def latent(self) -> int:
-        """Return the number of latent dimensions."""
-        return len(self.kl_by_dimension)
+    def is_active(self) -> NDArray[np.bool_] | None:
+        """Return which dimensions are active, `[latent]`; None where the variance of a mean says nothing of that."""
+        return None if self.variance_of_means is None else self.variance_of_means > ACTIVE_VARIANCE
 
 
 @dataclass(frozen=True)
@@ -69,30 +74,43 @@ class Finding:
     is_fault: bool  # whether something is to be changed
 
 
+Row = Callable[[Evidence], Finding | None]  # of the table
+
+
 def diagnose(evidence: Evidence) -> tuple[Finding, ...]:
     """Return what the numbers say, the gravest first; at least one finding.
 
     A collapsed model has no other finding: what else its numbers say follows from that.
     """
-    if evidence.kl < COLLAPSED_KL or evidence.active == 0:
-        return (_collapse(evidence),)
-    found = [
-        finding
-        for row in (_plain, _overfitted, _holes, _saturated, _loose, _undecided, _pruned)
-        if (finding := row(evidence)) is not None
-    ]
-    if not any(finding.is_fault for finding in found):
-        seen = f"{evidence.active} of {evidence.latent} dimensions are active, with a KL term of {evidence.kl:.2f} nats"
-        found.insert(0, Finding("no fault found", seen, "nothing needs to be changed", False))
-    return tuple(found)
+    rows: Sequence[Row] = (_overfitted,)
+    if evidence.code_frequencies is not None:
+        first = _of_codes(evidence, evidence.code_frequencies)
+    elif evidence.kl is None:
+        first = _of_points(evidence)
+    else:
+        no_unit = evidence.is_active is not None and not evidence.is_active.any()
+        if evidence.kl < COLLAPSED_KL or no_unit:
+            return (_collapse(evidence, evidence.kl),)
+        units = "" if evidence.is_active is None else f"{_units(evidence.is_active)}, with "
+        seen = f"{units}a KL term of {evidence.kl:.2f} nats"
+        first = Finding("no fault found", seen, "nothing needs to be changed", False)
+        rows = (_plain, _overfitted, _holes, _saturated, _loose, _undecided, _pruned)
+    found = tuple(finding for row in rows if (finding := row(evidence)) is not None)
+    is_told = first.name == "no fault found" and any(finding.is_fault for finding in found)
+    return found if is_told else (first, *found)
 
 
-def _collapse(evidence: Evidence) -> Finding:
+def _units(is_active: NDArray[np.bool_]) -> str:
+    count = int(np.count_nonzero(is_active))
+    return f"{count or 'none'} of {len(is_active)} dimensions {'are' if count > 1 else 'is'} active"
+
+
+def _collapse(evidence: Evidence, kl: float) -> Finding:
     from_start = len(evidence.kl_of_epochs) > 1 and max(evidence.kl_of_epochs) < COLLAPSED_KL
+    units = "" if evidence.is_active is None else f" and {_units(evidence.is_active)}"
     seen = (
-        f"the KL term is {evidence.kl:.3f} nats and {evidence.active or 'none'} of {evidence.latent} dimensions "
-        f"{'are' if evidence.active > 1 else 'is'} active: z holds next to nothing of an image, and reconstructions "
-        "are all but the same"
+        f"the KL term is {kl:.3f} nats{units}: z holds next to nothing of an image, and reconstructions are all but "
+        "the same"
     )
     if from_start:
         return Finding(
@@ -104,11 +122,39 @@ def _collapse(evidence: Evidence) -> Finding:
     return Finding("collapse", seen, _joined(_less_kl(evidence), _warm_up(evidence)), True)
 
 
+def _of_codes(evidence: Evidence, frequencies: Floats) -> Finding:
+    """Return how many codes are in use; what the KL term of codes is, the prior decides, and not how they are used."""
+    codes, used = len(frequencies), int(np.count_nonzero(frequencies))
+    advice = "posterior.restart_below=1 and posterior.kmeans=true, or fewer posterior.codes"
+    if evidence.posterior != "VectorQuantizer":
+        advice = "a lower optimizer.learning_rate, or fewer posterior.levels"
+    if used == 1:
+        seen = f"all positions of all images have the same one of {codes} codes, so that reconstructions are the same"
+        return Finding("collapse", seen, advice, True)
+    seen = f"{used} of {codes} codes are in use, as many as {perplexity(frequencies):.1f} that are equally frequent"
+    if used < USED * codes and evidence.positions >= ENOUGH_POSITIONS * codes:
+        return Finding("unused codes", f"{seen}, in {evidence.positions:,} positions", advice, True)
+    return Finding("no fault found", seen, "nothing needs to be changed", False)
+
+
+def _of_points(evidence: Evidence) -> Finding:
+    matching = [key for key in ("mmd_weight", "adversarial_weight") if _number(evidence.loss.get(key)) > 0]
+    return Finding(
+        "no KL term",
+        "each image's z is a point, so that there is no KL term, and no number of nats that z holds: psnr and "
+        "linear_probe say how good it is",
+        f"to draw images, the prior is as good as loss.{matching[0]} has made it: see evaluation=samples"
+        if matching
+        else "to draw images, take a density of the embeddings: vae-sample --prior mixture",
+        False,
+    )
+
+
 def _plain(evidence: Evidence) -> Finding | None:
-    if evidence.deviations is None or not evidence.active:
+    active, by_dimension = evidence.is_active, evidence.kl_by_dimension
+    if evidence.deviations is None or by_dimension is None or active is None:
         return None
-    active = evidence.variance_of_means > ACTIVE_VARIANCE
-    kl, deviation = evidence.kl_by_dimension[active].mean(), np.median(evidence.deviations[active])
+    kl, deviation = by_dimension[active].mean(), np.median(evidence.deviations[active])
     if kl <= PLAIN_KL or deviation >= PLAIN_DEVIATION:
         return None
     return Finding(
@@ -122,12 +168,14 @@ def _plain(evidence: Evidence) -> Finding | None:
 
 def _overfitted(evidence: Evidence) -> Finding | None:
     """Return a finding where test images have a higher loss than training images, in an epoch that is like the last."""
-    if len(evidence.kl_of_epochs) < 2 or not evidence.losses:
+    settling = evidence.kl_of_epochs or [train for train, _ in evidence.losses]
+    if len(settling) < 2 or not evidence.losses:
         return None
-    before, last = evidence.kl_of_epochs[-2:]
-    (train, test), gap = evidence.losses[-1], evidence.losses[-1][1] - evidence.losses[-1][0]
+    before, last = settling[-2:]
+    train, test = evidence.losses[-1]
+    gap = test - train
     if abs(last - before) > SETTLED * abs(last) or not gap > max(
-        OVERFITTED * abs(train), OVERFITTED * evidence.kl, 1.0
+        OVERFITTED * abs(train), OVERFITTED * (evidence.kl or 0), 1.0
     ):
         return None
     fewer = f" or epochs={max(evidence.epochs // 2, 1)}" if evidence.epochs and evidence.epochs > 1 else ""
@@ -167,7 +215,7 @@ def _saturated(evidence: Evidence) -> Finding | None:
 
 
 def _loose(evidence: Evidence) -> Finding | None:
-    if evidence.log_likelihood is None or evidence.elbo is None:
+    if evidence.log_likelihood is None or evidence.elbo is None or not evidence.kl:
         return None
     gap = evidence.log_likelihood - evidence.elbo
     if gap <= LOOSE * evidence.kl:
@@ -177,12 +225,14 @@ def _loose(evidence: Evidence) -> Finding | None:
         "a loose ELBO",
         f"the importance-weighted log-likelihood is {gap:.2f} nats above the ELBO, {gap / evidence.kl:.0%} of the KL "
         "term: q(z|x) is far from the posterior",
-        f"posterior=full_gaussian or posterior=iaf; a bigger encoder (model.filters, model.width){longer}",
+        f"{WIDER.get(evidence.posterior, '')}a bigger encoder (model.filters, model.width){longer}",
         True,
     )
 
 
 def _undecided(evidence: Evidence) -> Finding | None:
+    if evidence.variance_of_means is None:
+        return None
     low, high = UNDECIDED
     between = int(np.count_nonzero((evidence.variance_of_means > low) & (evidence.variance_of_means < high)))
     if not between:
@@ -198,14 +248,17 @@ def _undecided(evidence: Evidence) -> Finding | None:
 
 
 def _pruned(evidence: Evidence) -> Finding | None:
-    if not 0 < evidence.active < evidence.latent:
+    active = evidence.is_active
+    if active is None or active.all():
         return None
-    unused = evidence.kl_by_dimension[evidence.variance_of_means <= ACTIVE_VARIANCE].sum()
+    held = ""
+    if evidence.kl_by_dimension is not None:
+        held = f"; the others hold {evidence.kl_by_dimension[~active].sum():.3f} nats together"
     return Finding(
         "unused dimensions",
-        f"{evidence.active} of {evidence.latent} dimensions are active; the others hold {unused:.3f} nats together",
+        f"{_units(active)}{held}",
         "this is normal and no fault"
-        + ("" if evidence.is_spatial else f"; latent={evidence.active} would hold as much"),
+        + ("" if evidence.is_spatial else f"; latent={np.count_nonzero(active)} would hold as much"),
         False,
     )
 

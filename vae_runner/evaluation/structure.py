@@ -27,7 +27,7 @@ def kl_by_dimension(mean: Floats, log_var: Floats) -> Floats:
     return 0.5 * (np.square(mean) + np.expm1(log_var) - log_var)
 
 
-def variance_of_means(mean: Floats) -> Floats:
+def variance_of_means(mean: ArrayLike) -> Floats:
     """Return A_j, the variance over images of the posterior's mean, `[latent]` (Burda et al., 2016, section 5.2).
 
     A dimension is *active* where it is above 0.01. Of a well-fitted dimension it is 1 − exp(−2 KL). The variance has
@@ -36,11 +36,10 @@ def variance_of_means(mean: Floats) -> Floats:
     Raises:
         UserError: there are fewer than two images, or a mean is NaN.
     """
-    mean = _checked("active_units", mean)
-    return np.var(mean, axis=0, ddof=1)
+    return np.var(_checked("active_units", mean), axis=0, ddof=1)
 
 
-def active_units(mean: Floats, threshold: float = ACTIVE_VARIANCE) -> int:
+def active_units(mean: ArrayLike, threshold: float = ACTIVE_VARIANCE) -> int:
     """Return how many dimensions have a mean whose variance over images is above the threshold."""
     return int(np.count_nonzero(variance_of_means(mean) > threshold))
 

@@ -42,7 +42,12 @@ class Encoded:
 
     def first(self, count: int) -> "Encoded":
         """Return the first `count` of these images."""
-        return Encoded(self.split.first(count), {name: values[:count] for name, values in self.parameters.items()})
+        return self.part(0, count)
+
+    def part(self, start: int, stop: int) -> "Encoded":
+        """Return the images from the place `start` on, up to but not including `stop`."""
+        chosen = slice(start, stop)
+        return Encoded(self.split.select(chosen), {name: of[chosen] for name, of in self.parameters.items()})
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ FLOOR = 1e-5  # nats, where the logarithmic axis begins
 def kl_by_dimension(kl: NDArray[np.floating], variance_of_means: NDArray[np.floating]) -> Figure:
     """Draw the mean KL divergence of each dimension, `[latent]`, in nats, the greatest first.
 
-    Active dimensions, by the variance of their means, are coloured; a line is drawn at the KL that goes with the
-    threshold of that. The axis is logarithmic, because unused dimensions lie decades below.
+    Dimensions are counted from 1. Active ones, by the variance of their means, are coloured; a line is drawn at the KL
+    that goes with the threshold of that. The axis is logarithmic, because unused dimensions lie decades below.
     """
     order = np.argsort(-kl, kind="stable")
     sorted_kl, active = np.asarray(kl, np.float64)[order], np.asarray(variance_of_means)[order] > ACTIVE_VARIANCE
@@ -31,7 +31,7 @@ def kl_by_dimension(kl: NDArray[np.floating], variance_of_means: NDArray[np.floa
     axes.set(xlabel="latent dimension, the greatest first", ylabel="mean KL (nats)", xlim=(0.4, latent + 0.6))
     axes.set_ylim(FLOOR, max(2 * sorted_kl[0], 2 * ACTIVE_KL))
     if latent <= 20:
-        axes.set_xticks(places, [str(number) for number in order])
+        axes.set_xticks(places, [str(number + 1) for number in order])
         axes.set_xlabel("latent dimension")
     axes.legend(frameon=False, fontsize=8)
     axes.grid(axis="y", alpha=0.2, linewidth=0.5)
