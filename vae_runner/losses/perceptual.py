@@ -1,12 +1,10 @@
 """How far two images are from each other in the features of a Keras model of the user's."""
 
-import zipfile
-from pathlib import Path
-
 import keras
 import tensorflow as tf
 
-from vae_runner.errors import UserError, first_line
+from vae_runner.errors import UserError
+from vae_runner.models.features import read_network
 
 NEAR_ZERO = 1e-10
 
@@ -25,22 +23,7 @@ class PerceptualError(keras.layers.Layer):
             UserError: there is none in the file, it needs code of its own, or it does not take images of this shape.
         """
         super().__init__(trainable=False, dtype="float32")
-        path = Path(file).expanduser()
-        if not path.is_file():
-            raise UserError(f"loss.perceptual_model={file}: there is no such file: give a model that Keras has saved")
-        try:
-            model = keras.saving.load_model(path, compile=False, safe_mode=True)
-        except (ValueError, TypeError, KeyError, AttributeError, OSError, zipfile.BadZipFile) as error:
-            raise UserError(
-                f"loss.perceptual_model={file} cannot be read ({first_line(error)}): give a .keras file, as model.save "
-                "writes it, of a model of Keras's own layers"
-            ) from error
-        taken = [tuple(of.shape[1:]) for of in model.inputs]
-        if len(taken) != 1 or not _fits(image_shape, taken[0]):
-            raise UserError(
-                f"loss.perceptual_model={file} takes {' and '.join(map(str, taken))}, and the images are "
-                f"{image_shape}: give a model whose one input is such an image, with pixels in [0, 1]"
-            )
+        model = read_network("loss.perceptual_model", file, image_shape)
         outputs = [layer.output for layer in model.layers if layer.weights]
         if not outputs:
             raise UserError(f"loss.perceptual_model={file} has no layer with weights: give a trained model")
@@ -58,8 +41,3 @@ class PerceptualError(keras.layers.Layer):
     def _features(self, images: tf.Tensor) -> list[tf.Tensor]:
         features = keras.tree.flatten(self.model(images, training=False))
         return [tf.math.l2_normalize(tf.cast(of, tf.float32), axis=-1, epsilon=NEAR_ZERO) for of in features]
-
-
-def _fits(image_shape: tuple[int, ...], taken: tuple[int | None, ...]) -> bool:
-    """Return whether a model that takes this shape, None for any number, takes images."""
-    return len(taken) == 3 and all(of in (side, None) for side, of in zip(image_shape, taken, strict=True))
