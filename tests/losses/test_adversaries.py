@@ -378,4 +378,4 @@ def test_the_perceptual_term_compares_directions_of_features(
     of_pixels = 3 * 8 * 8 * expected  # once for each pixel, over which the reconstruction is a sum too
     total = float(terms["reconstruction"]) + of_pixels + 0.5 * float(terms["adversarial"])
     assert float(losses[AUTOENCODER]) == pytest.approx(total, rel=1e-5)
-    assert not loss.perceptual_error.trainable_variables  # type: ignore[union-attr]
+    assert not loss.perceptual_error.network.trainable_variables  # type: ignore[union-attr]
