@@ -148,7 +148,7 @@ def build_experiment(
     skipped = {f"skipped/{name}": player.skipping for name, player in players.items() if player.skipping}
     averaged = {"averages": averages} if averages else {}
     variables = Variables({**autoencoder.parts, **opponents, "loss": loss, **optimizers, **skipped, **averaged})
-    state = TrainingState(trainer, variables, stopwatch, config.content, dataset.fingerprint)
+    state = TrainingState(trainer, variables, stopwatch, config.content, dataset.fingerprint, loss)
     result, fused = (averages.autoencoder, averages.view) if averages else (autoencoder, view)
     return Experiment(config, machine, dataset, loss, autoencoder, result, fused, trainer, state)
 

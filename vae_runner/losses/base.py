@@ -83,6 +83,14 @@ class Loss:
         layers = [value for value in keras.tree.flatten(vars(self)) if isinstance(value, keras.layers.Layer)]
         return list({id(variable): variable for layer in layers for variable in layer.variables}.values())
 
+    @property
+    def frozen(self) -> dict[str, str]:
+        """Return a hash of the weights of each network that is never trained, by the loss's key that names it.
+
+        Checkpoints have the hashes, and not the weights.
+        """
+        return {}
+
     def check(self, autoencoder: Autoencoder) -> None:
         """Refuse an autoencoder that the loss's keys do not go with, before any training."""
 

@@ -12,7 +12,7 @@ from vae_runner.distributions.base import Distribution
 from vae_runner.distributions.divergence import kl_divergence
 from vae_runner.losses import discriminators
 from vae_runner.losses.base import AUTOENCODER, DISCRIMINATOR, Batch, Loss, posterior_of, reconstruction_term
-from vae_runner.losses.perceptual import PerceptualError
+from vae_runner.losses.perceptual import KEY, PerceptualError
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.models.output_bias import output_layer
 
@@ -87,6 +87,11 @@ class PatchGan(Loss):
                 f"The run takes {steps:,} steps, and the discriminator begins at {self.adversarial_from:,}: it is not "
                 "trained at all; a smaller loss.adversarial_from lets it begin earlier"
             )
+
+    @property
+    def frozen(self) -> dict[str, str]:
+        """Return the hash of the perceptual term's network."""
+        return {KEY: self.perceptual_error.weights_hash} if self.perceptual_error else {}
 
     def players(self, autoencoder: Autoencoder) -> dict[str, list[tf.Variable]]:
         """Return what each player trains, and read the model of the perceptual term.

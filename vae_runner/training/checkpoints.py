@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from vae_runner.datasets.dataset import Fingerprint, is_fingerprint
 from vae_runner.errors import UserError
 from vae_runner.files.untrusted import DamagedError, are_numbers, arrays, json_object, reading
+from vae_runner.losses.base import Loss
 from vae_runner.models.variables import Variables
 from vae_runner.training.early_stopping import Row, best_row
 from vae_runner.training.inner import Sums
@@ -42,6 +43,7 @@ class Checkpoint:
     config: dict[str, object]
     variables: dict[str, NDArray[np.generic]]
     data: Fingerprint = field(default_factory=dict)  # the dataset's fingerprint; older checkpoints have none
+    frozen: dict[str, str] = field(default_factory=dict)  # hashes of the weights of the loss's networks that stay
 
     def to_bytes(self) -> bytes:
         """Return the content of a checkpoint's file."""
@@ -57,6 +59,7 @@ class Checkpoint:
             "seconds": self.seconds,
             "config": self.config,
             "data": self.data,
+            "frozen": self.frozen,
         }
         arrays = {STATE: np.frombuffer(json.dumps(state, allow_nan=False).encode(), np.uint8), **self.variables}
         if position.sums:
@@ -95,7 +98,8 @@ class Checkpoint:
             data = dict(state.get("data", {}))
             if not is_fingerprint(data):
                 raise DamagedError("it does not say which images it was made with")
-            return cls(position, rows, seconds, dict(state["config"]), variables, data)
+            frozen = {str(key): str(digest) for key, digest in state.get("frozen", {}).items()}
+            return cls(position, rows, seconds, dict(state["config"]), variables, data, frozen)
 
 
 @dataclass(frozen=True)
@@ -107,16 +111,28 @@ class TrainingState:
     stopwatch: Stopwatch
     config: dict[str, object]  # resolved
     data: Fingerprint  # the dataset's fingerprint
+    loss: Loss
 
     def capture(self) -> tuple[int, Checkpoint]:
         """Return the current step and checkpoint, without the row of an epoch whose figures are not drawn yet."""
         position = self.trainer.position
         rows = [dict(row) for row in self.trainer.history if row["epoch"] < position.epoch]
         seconds, values = dict(self.stopwatch.seconds), self.variables.values()
-        return self.trainer.step, Checkpoint(position, rows, seconds, self.config, values, self.data)
+        checkpoint = Checkpoint(position, rows, seconds, self.config, values, self.data, self.loss.frozen)
+        return self.trainer.step, checkpoint
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Put the run back to where the checkpoint was captured; refuse one of other variables."""
+        """Put the run back to where the checkpoint was captured.
+
+        Raises:
+            UserError: it is of other variables, or of a loss with other networks.
+        """
+        for key, now in self.loss.frozen.items():
+            if (then := checkpoint.frozen.get(key)) != now:
+                raise UserError(
+                    f"the network of loss.{key} has other weights than when the run began (hash {then} then, {now} "
+                    "now): bring those back, or start a new run"
+                )
         if mismatch := self.variables.mismatch(checkpoint.variables):
             raise UserError(
                 f"the checkpoint is of other variables: {mismatch}; a resumed run needs the networks and the optimizer "

@@ -7,12 +7,12 @@ from vae_runner.datasets.dataset import Split
 from vae_runner.errors import UserError
 from vae_runner.evaluation.embeddings import decode
 from vae_runner.evaluation.evaluate import Found, Metric, Report
-from vae_runner.evaluation.features import FeatureSpace, classifier_features, file_features, random_features, to_pixels
 from vae_runner.evaluation.frechet import IMAGES_PER_FEATURE, frechet_distance, frechet_distance_limit
 from vae_runner.evaluation.kernel_distance import kernel_distance
 from vae_runner.evaluation.memorization import closest_to_training, memorization
 from vae_runner.evaluation.precision_recall import OVER_CONCENTRATED, precision_recall
 from vae_runner.evaluation.subject import Subject
+from vae_runner.models.features import FeatureSpace, classifier_features, file_features, random_features, to_pixels
 
 PIXELS = 1  # the number of the draws that make pixels black or white
 
@@ -89,7 +89,7 @@ def _feature_space(subject: Subject, report: Report) -> FeatureSpace:
     if features == "random":
         return random_features(shape, seed=subject.config.seed)
     if features != "classifier":
-        return file_features(features, shape)
+        return file_features("evaluation.samples.features", features, shape)
     train, test = subject.splits["train"], subject.splits["test"]
     if train.labels is None or test.labels is None:
         raise UserError(

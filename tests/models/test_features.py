@@ -10,8 +10,13 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_digits
 
+from tests.networks import build
 from vae_runner.errors import UserError
-from vae_runner.evaluation.features import (
+from vae_runner.evaluation.frechet import frechet_distance
+from vae_runner.evaluation.probes import principal_components
+from vae_runner.losses.patch_gan import PatchGan
+from vae_runner.models import mlp
+from vae_runner.models.features import (
     FeatureSpace,
     classifier_features,
     file_features,
@@ -19,11 +24,10 @@ from vae_runner.evaluation.features import (
     to_pixels,
     weights_hash,
 )
-from vae_runner.evaluation.frechet import frechet_distance
-from vae_runner.evaluation.probes import principal_components
 
 Array = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
+KEY = "evaluation.samples.features"
 IMAGES, LABELS = load_digits(return_X_y=True)
 ORDER = np.random.default_rng(0).permutation(len(IMAGES))
 TRAIN, TEST = ORDER[:898], ORDER[898:1796]
@@ -174,29 +178,42 @@ def saved(tmp_path: Path) -> Callable[..., str]:
 
 
 def test_a_keras_file_gives_features(saved: Callable[..., str]) -> None:
-    space = file_features(saved(keras.layers.AveragePooling2D(4)), (8, 8, 1))
+    space = file_features(KEY, saved(keras.layers.AveragePooling2D(4)), (8, 8, 1))
     images = pixels(OTHERS)[:70]
     means = OTHERS[:70].reshape(-1, 2, 4, 2, 4).mean(axis=(2, 4)).reshape(-1, 4)
     np.testing.assert_allclose(space(images), means, atol=3e-3)
     assert space.name == "of mine.keras"
     assert space(images[:0]).shape == (0, 4)
     convolved = file_features(
-        saved(keras.layers.Conv2D(3, 3), keras.layers.GlobalMaxPooling2D(), shape=(None, None, 1)), (8, 8, 1)
+        KEY, saved(keras.layers.Conv2D(3, 3), keras.layers.GlobalMaxPooling2D(), shape=(None, None, 1)), (8, 8, 1)
     )
     assert convolved(images).shape == (70, 3)
     assert convolved.weights_hash == weights_hash(convolved.network)
 
 
-def test_what_is_no_feature_space_is_refused_in_one_line(saved: Callable[..., str], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such file"):
-        file_features(str(tmp_path / "none.keras"), (8, 8, 1))
+@pytest.mark.parametrize("key", ["evaluation.samples.features", "loss.perceptual_model"])
+def test_a_file_of_no_such_network_is_refused_alike_whichever_key_names_it(
+    key: str, saved: Callable[..., str], tmp_path: Path
+) -> None:
+    def refused(file: str, shape: tuple[int, int, int] = (8, 8, 1)) -> str:
+        loss, networks = PatchGan(perceptual_model=file), build(shape, model=mlp, width=8)
+        with pytest.raises(UserError) as error:
+            _ = file_features(key, file, shape) if key == KEY else loss.players(networks)
+        assert str(error.value).startswith(f"{key}={file}")
+        return str(error.value)
+
+    assert "no such file" in refused(str(tmp_path / "none.keras"))
     (tmp_path / "bad.keras").write_bytes(b"no model")
-    with pytest.raises(UserError, match="cannot be read"):
-        file_features(str(tmp_path / "bad.keras"), (8, 8, 1))
-    with pytest.raises(UserError, match="cannot be read"):
-        file_features(saved(keras.layers.Lambda(lambda x: x + 1)), (8, 8, 1))
-    with pytest.raises(UserError, match=r"take \(8, 8, 1\) .* images are \(8, 8, 3\)"):
-        file_features(saved(keras.layers.Flatten()), (8, 8, 3))
+    assert "cannot be read" in refused(str(tmp_path / "bad.keras"))
+    assert "cannot be read" in refused(saved(keras.layers.Lambda(lambda x: x + 1)))
+    assert "takes (8, 8, 1), and the images are (8, 8, 3)" in refused(saved(keras.layers.Flatten()), (8, 8, 3))
+
+
+def test_what_is_no_feature_space_is_refused_in_one_line(tmp_path: Path) -> None:
+    images = keras.Input((8, 8, 1))
+    keras.Model(images, [keras.layers.Flatten()(images)] * 2).save(tmp_path / "two.keras")
+    with pytest.raises(UserError, match="gives 2 outputs: give a model with one"):
+        file_features(KEY, str(tmp_path / "two.keras"), (8, 8, 1))
     space = random_features((8, 8, 1))
     with pytest.raises(UserError, match=r"takes images of \(8, 8, 1\), and these are \(8, 9, 1\)"):
         space(np.zeros((2, 8, 9, 1), np.uint8))

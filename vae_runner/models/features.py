@@ -1,9 +1,10 @@
-"""Feature spaces in which samples are compared with real images: a name, and a map of uint8 images to features.
+"""Feature spaces in which images are compared: a name, and a network that maps images to features.
 
 None is downloaded. `classifier` is a small network trained on the labels of the training split (as the authors of the
 Fréchet distance advise for images that are not like ImageNet's): values compare only within one such network, which its
 hash names. `random` is the same network before training (Naeem et al., 2020, recommend random features far from
-ImageNet). A Keras file of the user's is the third.
+ImageNet). A Keras file of the user's is the third. Evaluation compares samples with real images in them, and a loss may
+compare reconstructions.
 
 Samples are rounded to 8 bits, as real images are: what a metric sees of both is made in the same way.
 """
@@ -140,30 +141,42 @@ def random_features(image_shape: Shape, *, seed: int = 0) -> FeatureSpace:
     return FeatureSpace("random", body, weights_hash(body))
 
 
-def file_features(file: str, image_shape: Shape) -> FeatureSpace:
+def file_features(key: str, file: str, image_shape: Shape) -> FeatureSpace:
     """Return what a Keras model of the user's makes of images with pixels in [0, 1], flattened.
+
+    Raises:
+        UserError: `read_network` refuses it, or it gives several outputs.
+    """
+    model = read_network(key, file, image_shape)
+    if len(model.outputs) != 1:
+        raise UserError(f"{key}={file} gives {len(model.outputs)} outputs: give a model with one, the features")
+    return FeatureSpace(Path(file).name, model, weights_hash(model))
+
+
+def read_network(key: str, file: str, image_shape: Shape) -> keras.Model:
+    """Return the Keras model in the file that the configuration's `key` names, which is not to be trained.
 
     Raises:
         UserError: there is no model in the file, it needs code of its own, or it does not take images of this shape.
     """
     path = Path(file).expanduser()
     if not path.is_file():
-        raise UserError(f"evaluation features {file}: there is no such file: give a model that Keras has saved")
+        raise UserError(f"{key}={file}: there is no such file: give a model that Keras has saved")
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, KeyError, AttributeError, OSError, zipfile.BadZipFile) as error:
         raise UserError(
-            f"evaluation features {file} cannot be read ({first_line(error)}): give a .keras file, as model.save "
-            "writes it, of a model of Keras's own layers"
+            f"{key}={file} cannot be read ({first_line(error)}): give a .keras file, as model.save writes it, of a "
+            "model of Keras's own layers"
         ) from error
     taken = [tuple(of.shape[1:]) for of in model.inputs]
-    if len(taken) != 1 or len(model.outputs) != 1 or not _fits(image_shape, taken[0]):
+    if len(taken) != 1 or not _fits(image_shape, taken[0]):
         raise UserError(
-            f"evaluation features {file} take {' and '.join(map(str, taken))} and give {len(model.outputs)} outputs, "
-            f"and the images are {image_shape}: give a model whose one input is such an image, with one output"
+            f"{key}={file} takes {' and '.join(map(str, taken))}, and the images are {image_shape}: give a model whose "
+            "one input is such an image, with pixels in [0, 1]"
         )
     model.trainable = False
-    return FeatureSpace(path.name, model, weights_hash(model))
+    return model
 
 
 def weights_hash(network: keras.Model) -> str:
