@@ -605,6 +605,20 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "optimizer.ema": None,
         "optimizer.skip_norm_above": None,
     },
+    "optimizer=muon": {
+        "optimizer._target_": "vae_runner.acceleration.optimizers.Muon",
+        "optimizer.learning_rate": 0.0005,
+        "optimizer.momentum": 0.95,
+        "optimizer.beta_1": 0.9,
+        "optimizer.beta_2": 0.999,
+        "optimizer.epsilon": 1e-07,
+        "optimizer.weight_decay": None,
+        "optimizer.clipnorm": None,
+        "optimizer.clipvalue": None,
+        "optimizer.global_clipnorm": None,
+        "optimizer.ema": None,
+        "optimizer.skip_norm_above": None,
+    },
     "optimizer=rmsprop": {
         "optimizer._target_": "vae_runner.acceleration.optimizers.RMSprop",
         "optimizer.learning_rate": 0.0001,
@@ -926,6 +940,14 @@ FILES: dict[str, dict[str, Any]] = {
 
 # The same as these choices and keys on the command line.
 PRESETS: dict[str, list[str]] = {
+    "experiment/race_fashion": [
+        "experiment=tutorial_fashion",
+        "epochs=2",
+        "optimizer=muon",
+        "optimizer.learning_rate=0.01",
+        "schedule=cosine",
+        "schedule.warmup_epochs=0.1",
+    ],
     "experiment/tutorial_cartoon": [
         "dataset=cartoon",
         "loss=vae",
@@ -1228,8 +1250,9 @@ BOUNDS = {
     **{
         f"optimizer={name}": {
             **{f"optimizer.{key}": interval for key, interval in ADAM_BOUNDS.items()},
+            **({"optimizer.momentum": "[0.0, 1.0)"} if name == "muon" else {}),
         }
-        for name in ("adam", "adamw", "adamax")
+        for name in ("adam", "adamw", "adamax", "muon")
     },
     "optimizer=rmsprop": {
         "optimizer.learning_rate": "(0.0, inf)",

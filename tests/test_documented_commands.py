@@ -74,6 +74,7 @@ NOT_RUN = {
         "python -m benchmarks.methods --rounds 2 --steps 30",
         "python -m benchmarks.methods --rounds 2 --steps 20 --only vq factor vae_gan",
         "python -m benchmarks.training --only ours_without --rounds 3",
+        "python -m benchmarks.race",
         "python -m benchmarks.whole",
         "python -m benchmarks.startup",
         "python -m benchmarks.memory",

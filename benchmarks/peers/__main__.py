@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from benchmarks.peers import NAMES, Setting, parser
 from vae_runner.datasets import fashion
+from vae_runner.datasets.dataset import Dataset
 
 
 def main() -> None:
@@ -29,9 +30,14 @@ def main() -> None:
 @cache
 def images() -> np.ndarray:
     """Return Fashion-MNIST's training images, uint8 `[60000, 28, 28, 1]`; download them where they are missing."""
+    return np.asarray(fashion_mnist().train.images)
+
+
+def fashion_mnist() -> Dataset:
+    """Return Fashion-MNIST; download it where it is missing."""
     folder = os.environ.get("VAE_RUNNER_DATA", "~/.cache/vae-runner")
     url = OmegaConf.load(files("vae_runner.conf") / "dataset" / "fashion.yaml").dataset.url
-    return np.asarray(fashion.load(root=None, data_dir=folder, url=url).train.images)
+    return fashion.load(root=None, data_dir=folder, url=url)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,9 @@
 After "Variational Autoencoder in TensorFlow" (learnopencv.com), whose network is vae-runner's default for 28×28 images.
 """
 
+from collections.abc import Callable, Iterator
+from functools import partial
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -40,20 +43,27 @@ def losses(images: tf.Tensor, decoded: tf.Tensor, mean: tf.Tensor, log_var: tf.T
     return RECONSTRUCTION_WEIGHT * error + kl
 
 
-def measure(images: np.ndarray, setting: Setting) -> float:
-    """Train on images `[count, 28, 28, 1]`, and return images a second."""
+Step = Callable[[tf.Tensor], tf.Tensor]
+
+
+def steps() -> tuple[Step, Step]:
+    """Build the networks; return their compiled training step, and what evaluates them.
+
+    Both take images `[batch, 28, 28, 1]`; one returns the sum of their losses, the other the loss of each, `[batch]`.
+    """
     encode, decode = encoder(), decoder()
     encoder_optimizer = keras.optimizers.Adam(LEARNING_RATE)
     decoder_optimizer = keras.optimizers.Adam(LEARNING_RATE)
-    floats = images.astype(np.float32) / 255.0
-    dataset = tf.data.Dataset.from_tensor_slices(floats).shuffle(60000).batch(setting.batch_size, drop_remainder=True)
+
+    def losses_of(batch: tf.Tensor, *, training: bool) -> tf.Tensor:
+        mean, log_var = encode(batch, training=training)
+        z = mean + tf.exp(log_var / 2) * tf.random.normal(tf.shape(mean))
+        return losses(batch, decode(z, training=training), mean, log_var)
 
     @tf.function
     def train_step(batch: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as encoder_tape, tf.GradientTape() as decoder_tape:
-            mean, log_var = encode(batch, training=True)
-            z = mean + tf.exp(log_var / 2) * tf.random.normal(tf.shape(mean))
-            loss = tf.reduce_sum(losses(batch, decode(z, training=True), mean, log_var))
+            loss = tf.reduce_sum(losses_of(batch, training=True))
         for tape, model, optimizer in (
             (encoder_tape, encode, encoder_optimizer),
             (decoder_tape, decode, decoder_optimizer),
@@ -62,7 +72,14 @@ def measure(images: np.ndarray, setting: Setting) -> float:
             optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         return loss
 
-    batches = iter(dataset.repeat())
+    return train_step, tf.function(partial(losses_of, training=False))
+
+
+def measure(images: np.ndarray, setting: Setting) -> float:
+    """Train on images `[count, 28, 28, 1]`, and return images a second."""
+    train_step, _ = steps()
+    dataset = tf.data.Dataset.from_tensor_slices(floats(images)).shuffle(60000)
+    batches = iter(dataset.batch(setting.batch_size, drop_remainder=True).repeat())
 
     def take(steps: int) -> None:
         for _ in range(steps):
@@ -70,3 +87,19 @@ def measure(images: np.ndarray, setting: Setting) -> float:
         loss.numpy()
 
     return timed(take, setting)
+
+
+def test_losses(train: np.ndarray, test: np.ndarray, batch_size: int) -> Iterator[float]:
+    """Train on images `[count, 28, 28, 1]`, and yield the mean loss of the test images after each epoch."""
+    train_step, evaluate = steps()
+    train_batches = tf.data.Dataset.from_tensor_slices(floats(train)).shuffle(60000).batch(batch_size)
+    test_batches = tf.data.Dataset.from_tensor_slices(floats(test)).batch(batch_size)
+    while True:
+        for batch in train_batches:
+            train_step(batch)
+        yield float(np.mean(np.concatenate([evaluate(batch) for batch in test_batches])))
+
+
+def floats(images: np.ndarray) -> np.ndarray:
+    """Return pixels from 0 to 1."""
+    return images.astype(np.float32) / 255.0

@@ -85,3 +85,57 @@ class RMSprop(keras.optimizers.RMSprop):
             momentum=tf.constant(self.momentum, dtype), epsilon=tf.constant(self.epsilon, dtype),
             grad=tf.cast(gradient, dtype),
         )  # fmt: skip
+
+
+class Muon(Adam):
+    """Muon (Jordan et al., 2024) for the kernels of layers, and Adam for all else.
+
+    A kernel counts as a matrix, whose columns are its last dimension. Its step goes along the matrix with orthogonal
+    rows or columns that is nearest to the momentum (Nesterov's), and has length 0.2 · √(the longer side): about that of
+    Adam's steps, so that both share a learning rate (Liu et al., 2025, equation 4). Keras's Muon takes no more than
+    kernels of dense layers.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 0.001,
+        momentum: float = 0.95,
+        **keys: float | None,
+    ) -> None:
+        """Take Adam's arguments, too."""
+        super().__init__(learning_rate=learning_rate, **keys)
+        self.momentum = momentum
+
+    def update_step(
+        self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable, learning_rate: tf.Tensor
+    ) -> None:
+        """Update `variable` and its momentum, of which Adam's first moment has the place."""
+        if not is_kernel(variable):
+            super().update_step(gradient, variable, learning_rate)
+            return
+        gradient, kept = tf.cast(gradient, variable.dtype), self.momentum
+        average = self._momentums[self._get_variable_index(variable)]
+        average.assign(kept * average.value + (1 - kept) * gradient)
+        ahead = kept * average.value + (1 - kept) * gradient
+        direction = orthogonalized(tf.reshape(ahead, (-1, variable.shape[-1])))
+        length = 0.2 * max(direction.shape) ** 0.5 * tf.cast(learning_rate, variable.dtype)
+        variable.assign_sub(length * tf.reshape(direction, variable.shape))
+
+
+def is_kernel(variable: tf.Variable) -> bool:
+    """Return whether a variable is the kernel of a layer, and no bias, scale, codebook or pseudo-input."""
+    return variable.name.split("/")[-1].split(":")[0] == "kernel" and len(variable.shape) > 1
+
+
+def orthogonalized(matrix: tf.Tensor) -> tf.Tensor:
+    """Return about U Vᵀ of a matrix U S Vᵀ, by five Newton–Schulz iterations (Jordan et al., 2024).
+
+    Singular values come out between 0.68 and 1.21, those below a thousandth of the matrix's norm smaller.
+    """
+    rows, columns = matrix.shape
+    x = tf.transpose(matrix) if rows > columns else matrix
+    x /= tf.norm(x) + 1e-7
+    for _ in range(5):
+        square = tf.matmul(x, x, transpose_b=True)
+        x = 3.4445 * x + tf.matmul(-4.7750 * square + 2.0315 * tf.matmul(square, square), x)
+    return tf.transpose(x) if rows > columns else x

@@ -38,6 +38,13 @@ class AdamWConfig(AdamConfig):
 
 
 @dataclass
+class MuonConfig(AdamConfig):
+    """Muon, and Adam for what is no matrix."""
+
+    momentum: float = key(0.95, minimum=0, below=1)
+
+
+@dataclass
 class RMSpropConfig(OptimizerConfig):
     """RMSprop."""
 
@@ -63,5 +70,6 @@ COMPONENTS = (
     Component("optimizer", "adam", "vae_runner.acceleration.optimizers.Adam", AdamConfig, SHOWN),
     Component("optimizer", "adamw", "vae_runner.acceleration.optimizers.AdamW", AdamWConfig, SHOWN),
     Component("optimizer", "adamax", "vae_runner.acceleration.optimizers.Adamax", AdamConfig, SHOWN),
+    Component("optimizer", "muon", "vae_runner.acceleration.optimizers.Muon", MuonConfig, SHOWN),
     Component("optimizer", "rmsprop", "vae_runner.acceleration.optimizers.RMSprop", RMSpropConfig, SHOWN),
 )
