@@ -1,9 +1,9 @@
 """Published figures, each by one command: `python -m benchmarks.reproduction --list · NAME … · --all`.
 
 `benchmarks/reproduction.yaml` says of every recipe in `conf/experiment/reproduce/` what was published and where, and
-the band in which ours should be, which is written down before the run. A row is run by the installed commands: `vae-run`, a
-sweep over its seeds, and `vae-evaluate` of each run, with the row's number of importance samples. What is finished with
-the same configuration is not run or measured again, and what was interrupted goes on. `--page` writes
+the band in which ours should be, which is written down before the run. A row is run by the installed commands: `vae-
+run`, a sweep over its seeds, and `vae-evaluate` of each run, with the row's number of importance samples. What is
+finished with the same configuration is not run or measured again, and what was interrupted goes on. `--page` writes
 docs/reproduction.md from the runs that lie in `--out`; of a row without any it says so.
 """
 
@@ -232,7 +232,7 @@ def lines_of(variant: Variant, out: Path) -> Iterator[list[str]]:
             row.source,
             "–" if value.published is None else f"{value.published:g}",
             "–" if band is None else f"{band[0]:g} to {band[1]:g}",
-            spread(found) if found else "not run" if not runs else "not measured",
+            spread(found) if found else "not measured" if runs else NOT_RUN,
             verdict(found, band) if found else "",
             "–" if row.samples is None else f"{row.samples:,}",
             f"{statistics.fmean(hours):.2f}" if hours else "",
@@ -248,9 +248,11 @@ def spread(found: Sequence[float]) -> str:
     )
 
 
+NOT_RUN = "not run"
 COLUMNS = (
     "row", "metric", "source", "published", "band", "ours", "", "importance samples", "hours a seed", "command",
 )  # fmt: skip
+OURS = COLUMNS.index("ours")
 HEAD = """\
 # Published figures
 
@@ -264,10 +266,10 @@ python -m benchmarks.reproduction --all --short --page
 ```
 
 The recipe of a row is `conf/experiment/reproduce/NAME.yaml`: network, data, optimizer, schedule and epochs as its
-source has them, which a comment names; what differs is said there and below. `benchmarks/reproduction.yaml` has what was
-published, and the band in which ours should be. A band is our judgement, written down before the run. A row that misses
-stays. The command of a row trains its recipe with seed 0; the second of the commands above trains a row with more
-seeds, and measures what the row is about. What is finished is not repeated, and what was interrupted goes on.
+source has them, which a comment names; what differs is said there and below. `benchmarks/reproduction.yaml` has what
+was published, and the band in which ours should be. A band is our judgement, written down before the run. A row that
+misses stays. The command of a row trains its recipe with seed 0; the second of the commands above trains a row with
+more seeds, and measures what the row is about. What is finished is not repeated, and what was interrupted goes on.
 
 - *published* is empty where there is no figure, or no source of it could be read.
 - *nll* is −log p(x) in nats of all test images, by so many importance samples of each; lower is better. Figures of a
@@ -281,17 +283,27 @@ seeds, and measures what the row is about. What is finished is not repeated, and
 
 
 def page(rows: Mapping[str, Row], out: Path) -> str:
-    """Return the page: the table, and what is to be known of each row."""
-    variants = [variant for row in rows.values() for variant in row.variants()]
-    table = [list(COLUMNS), ["---"] * len(COLUMNS), *(line for variant in variants for line in lines_of(variant, out))]
+    """Return the page: a table of what has been run, one of what has not, and what is to be known of each row."""
+    lines = [line for row in rows.values() for variant in row.variants() for line in lines_of(variant, out)]
+    run = [line for line in lines if line[OURS] != NOT_RUN]
     notes = [
         f"- **{row.method}** ({row.name}): {' '.join(filter(None, [row.note, row.costs and f'Short: {row.costs}']))}"
         for row in rows.values()
         if row.note or row.costs
     ]
     return "\n".join(
-        [HEAD, *(f"| {' | '.join(line)} |" for line in table), "", "## What is to be known of a row", "", *notes, ""]
+        [
+            HEAD,
+            *("## What has been run", "", *table(run), ""),
+            *("## What has not been run", "", *table([line for line in lines if line not in run]), ""),
+            *("## What is to be known of a row", "", *notes, ""),
+        ]
     )
+
+
+def table(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table in Markdown."""
+    return [f"| {' | '.join(line)} |" for line in (COLUMNS, ["---"] * len(COLUMNS), *lines)]
 
 
 def main() -> None:
