@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from benchmarks.reproduction import read_rows
 from tests.conftest import COMMANDS, REPOSITORY, mostly_slow
 
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -83,6 +84,17 @@ NOT_RUN = {
         "python -m benchmarks.training --device gpu --steps 1500 --warmup 150",
         "python -m benchmarks.scaling --patience 5 --out scaling.png",
         "python -m benchmarks.scaling --paper",
+    ],
+    "trains for minutes to days; tests/benchmarks/test_reproduction.py takes two steps of each": [
+        *(
+            variant.command
+            for row in read_rows().values()
+            for variant in row.variants()
+            if row.experiment.startswith("reproduce/")
+        ),
+        "python -m benchmarks.reproduction --list",
+        "python -m benchmarks.reproduction ppca_digits --seeds 0,1,2",
+        "python -m benchmarks.reproduction --all --short --page",
     ],
     "is of images that have moved; tests/cli/test_moved_data.py moves some": [
         "vae-run resume=outputs/<date>/<time> dataset.root=/new/place",

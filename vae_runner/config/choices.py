@@ -34,6 +34,7 @@ def _help_lines(group: str) -> Iterator[str]:
     components = registry.components(group)
     ranks = {component.name: rank for rank, component in enumerate(components)}
     names = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+    names += sorted(f"{folder.name}/…" for folder in (CONF / group).iterdir() if any(folder.glob("*.yaml")))
     indent = " " * 27
     ordered = " ".join(sorted(names, key=lambda name: ranks.get(name, len(names))))
     yield from textwrap.wrap(ordered, 120, initial_indent=f"  {group + '=':<25}", subsequent_indent=indent)

@@ -180,11 +180,15 @@ def _missing(error: MissingConfigException, first: str) -> str:
         config, group, name = named.groups()
         hint = did_you_mean(name, local_variable(error, "repo").get_group_options(group)) or OTHER_GROUPS
         return f"{_file(error, config)}: its defaults list names {group}/{name}, which there is not.{hint}"
-    found = re.search(r"Could not find '(.+)/(.*)'", first)
+    found = re.search(r"Could not find '((?:hydra/)?[^/]+)/(?:(.+)/)?(.*)'", first)
     if found is None:
         return first
-    group, name = found.groups()
+    group, folder, name = found.groups()
     options = error.options or []
+    if folder is not None:  # in its group, like reproduce/ in experiment
+        name = f"{folder}/{name}"
+        in_folder = local_variable(error, "repo").get_group_options(f"{group}/{folder}")
+        options = [f"{folder}/{option}" for option in in_folder] or options
     return f"{group}={name}: there is no such {group}.{did_you_mean(name, options)} Choose from {', '.join(options)}."
 
 
