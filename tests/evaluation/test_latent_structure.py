@@ -117,3 +117,24 @@ def test_categorical_variables_have_a_kl_term_that_can_collapse() -> None:
     assert "KL term of" in measured(of)[1][0]
     logits *= 0
     assert measured(of)[1][0].startswith("collapse: the KL term is 0.000 nats: z holds")
+
+
+def test_a_weight_is_advised_for_a_mean_squared_error_and_no_other_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """D / (2 MSE) is the weight with β = 1 of that error; a cross-entropy's weight is on another scale."""
+    seen = []
+    monkeypatch.setattr(structure, "diagnose", lambda evidence: seen.append(evidence.fitting_weight) or ())
+    for likelihood in ("mse", "cross_entropy"):
+        of = subject(f"likelihood={likelihood}")
+        of.training = replace(of.training, reconstruction_weight=1.0)
+        diagnosis(of, lambda done: None)
+    assert seen[0] > 1
+    assert seen[1] is None
+
+
+def test_the_total_correlation_of_means_leaves_out_what_is_constant_and_of_a_point_there_are_no_draws() -> None:
+    of = subject("posterior=point", "loss=ae", "latent=3")
+    encoded = of.encoded("test", 10_000)
+    encoded.parameters["mean"][:, 1] = 0.25
+    found = structure.gaussian_total_correlation(of, lambda done: None)
+    assert found.values.keys() == {"gaussian_total_correlation[mean]"}
+    assert found.notes == ["gaussian_total_correlation[mean] is of the 2 dimensions that vary"]

@@ -126,20 +126,26 @@ def elbo_surgery(
     )
 
 
+def is_constant(codes: Floats) -> NDArray[np.bool_]:
+    """Return which dimensions of codes `[n, latent]` are the same for every image but for rounding, `[latent]`."""
+    scale = np.maximum(np.abs(codes).max(axis=0), np.finfo(np.float64).tiny)
+    constant: NDArray[np.bool_] = np.std(codes, axis=0) <= 1e-12 * scale
+    return constant
+
+
 def gaussian_total_correlation(codes: ArrayLike) -> float:
     """Return ½ (Σ log Σ_jj − log |Σ|) of the covariance of codes `[n, latent]`, in nats.
 
     It is the total correlation of a Gaussian with that covariance (disentanglement_lib's unsupervised scores, of 10,000
     codes). Of *sampled* codes it falls as β grows, while of *mean* codes it can rise: show both. Dimensions are scaled
-    first, which changes nothing, so that one with a small variance counts like any other.
+    first, which changes nothing, so that one with a small variance counts like any other. Of n codes of d independent
+    dimensions it is about d (d − 1) / 4n, and not 0.
 
     Raises:
         UserError: a dimension is constant, or one is a linear function of others.
     """
     codes = _checked("gaussian_total_correlation", codes)
-    deviations = np.std(codes, axis=0)
-    scale = np.maximum(np.abs(codes).max(axis=0), np.finfo(np.float64).tiny)
-    if constant := int(np.count_nonzero(deviations <= 1e-12 * scale)):
+    if constant := int(np.count_nonzero(is_constant(codes))):
         raise UserError(
             f"gaussian_total_correlation: {constant} of {codes.shape[1]} latent dimensions are the same for every "
             "image, and have no correlation: leave them out, or take sampled codes"

@@ -18,6 +18,7 @@ from vae_runner.evaluation.embeddings import batch_size_for, decode
 from vae_runner.evaluation.evaluate import Found, Metric, Report
 from vae_runner.evaluation.likelihood import FITTED_IMAGES, CounterNoise, standard_error
 from vae_runner.evaluation.subject import Encoded, Subject
+from vae_runner.likelihoods.mse import MeanSquaredError
 from vae_runner.posteriors.base import CodePosterior
 from vae_runner.priors.sphere import Sphere
 
@@ -90,12 +91,17 @@ def surgery(subject: Subject, report: Report) -> Found:
 def gaussian_total_correlation(subject: Subject, report: Report) -> Found:
     """Return the total correlation of a Gaussian with the codes' covariance, of means and of draws."""
     test = subject.encoded("test", subject.config.structure.images)
-    means = np.asarray(test.mean, np.float64)
-    moving = structure.variance_of_means(means) > 0
-    values = {"gaussian_total_correlation[mean]": structure.gaussian_total_correlation(means[:, moving])}
-    draws = subject.posterior(test).sample(subject.noise(len(test.split)))
-    values["gaussian_total_correlation[sampled]"] = structure.gaussian_total_correlation(np.asarray(draws))
-    return Found(values, how={"n": len(test.split), "split": "test"})
+    codes, how = {"mean": np.asarray(test.mean, np.float64)}, {"n": len(test.split), "split": "test"}
+    if subject.autoencoder.posterior.has_density:
+        codes["sampled"] = np.asarray(subject.posterior(test).sample(subject.noise(len(test.split))), np.float64)
+    values, notes = {}, []
+    for name, of in codes.items():
+        moving = of[:, ~structure.is_constant(of)]
+        if moving.shape[1] < of.shape[1]:
+            notes.append(f"gaussian_total_correlation[{name}] is of the {moving.shape[1]} dimensions that vary")
+        if moving.shape[1]:
+            values[f"gaussian_total_correlation[{name}]"] = structure.gaussian_total_correlation(moving)
+    return Found(values, notes=notes, how=how)
 
 
 def diagnosis(subject: Subject, report: Report) -> Found:
@@ -133,7 +139,9 @@ def diagnosis(subject: Subject, report: Report) -> Found:
 
 def _fitting_weight(subject: Subject, encoded: Encoded) -> float | None:
     """Return the weight of a mean squared error with which the loss has β = 1; None where that is no key of it."""
-    if subject.training.reconstruction_weight is None:
+    if subject.training.reconstruction_weight is None or not isinstance(
+        subject.autoencoder.likelihood, MeanSquaredError
+    ):
         return None
     some = encoded.first(FITTED_IMAGES)
     decoded = decode(subject.autoencoder, some.mean, subject.labels_of(some.split))
