@@ -341,7 +341,9 @@ def subject_of(
 
 
 def load_dataset(directory: StoredRun, trust: Sequence[str] = (), **moved: str | None) -> Dataset:
-    """Return the dataset that a run was trained on; `moved` has the keys that say where it is now, if not None.
+    """Return the dataset that a run was trained on; `moved` has keys of it that are others now, if not None.
+
+    These say where its images are, and their factors, which a run may have been trained without.
 
     Raises:
         UserError: it is not there, or another one is, or the configuration names code that is not in vae_runner or
@@ -352,11 +354,14 @@ def load_dataset(directory: StoredRun, trust: Sequence[str] = (), **moved: str |
     for name, place in moved.items():
         if place is not None and name not in keys:
             raise UserError(
-                f"--{name.replace('_', '-')} {place}: {keys['_target_']} does not look anywhere: leave it out"
+                f"--{name.replace('_', '-')} {place}: {keys['_target_']}, which the run's images are from, has no key "
+                f"{name}: leave it out"
             )
         if place is not None:
             keys[name] = place
-    given = " and ".join(f"--{name.replace('_', '-')}" for name in moved if name in keys)
+    given = " and ".join(
+        f"--{name.replace('_', '-')}" for name in ("root", "data_dir") if name in moved and name in keys
+    )
     advice = f"; {given} say where the training images are now" if given else ""
     try:
         dataset = build_dataset(keys)

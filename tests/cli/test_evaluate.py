@@ -191,7 +191,7 @@ def test_weights_that_are_no_numbers_get_a_line_for_each_metric(run: Path, in_pr
         (["run", "latent=3"], "latent=3: vae-evaluate takes evaluation=… and evaluation.KEY=…"),
         (["run", "evaluation=[all]"], "one evaluation is chosen, and no list"),
         (["run", "--agian"], "there is no option '--agian'. Did you mean '--again'?"),
-        (["run", "--root", "x"], "does not look anywhere"),
+        (["run", "--root", "x"], "has no key root: leave it out"),
     ],
 )
 def test_a_bad_command_line_gets_one_line(run: Path, refusal: Refusal, arguments: list[str], message: str) -> None:
@@ -333,3 +333,21 @@ def test_a_run_on_a_folder_is_measured_without_labels_and_anew_after_a_resume(
     assert StoredRun.open_finished(tmp_path / "run").evaluated == {}
     in_process("vae-evaluate", "run", "evaluation=reconstruction", cwd=tmp_path)
     assert entries(tmp_path / "run")["reconstruction"]["values"] != before["reconstruction"]["values"]
+
+
+def test_a_run_that_was_trained_without_factors_is_given_them_later(
+    tmp_path: Path, in_process: InProcess, refusal: Callable[..., str]
+) -> None:
+    (tmp_path / "photos").mkdir()
+    write_numbered(tmp_path / "photos", 80)
+    names = sorted(path.name for path in (tmp_path / "photos").iterdir())
+    lines = [f"{name},{number % 2},{number // 2 % 2}" for number, name in enumerate(names)]
+    (tmp_path / "factors.csv").write_text("\n".join(["file,odd,half", *lines]))
+    photos = ("dataset=folder", "dataset.root=photos", "dataset.image_size=8", "dataset.test_fraction=0.5")
+    network = ("model=mlp", "model.width=16", "latent=2", "epochs=1", "figures=none", "data_dir=data")
+    in_process("vae-run", *photos, *network, "hydra.run.dir=run", cwd=tmp_path)
+    keys = ("evaluation=disentanglement", "--factors", "factors.csv")
+    in_process("vae-evaluate", "run", *keys, cwd=tmp_path)
+    assert entries(tmp_path / "run")["mig"]["how"]["n"] == 40
+    (tmp_path / "factors.csv").write_text("file,odd\nnone.png,1\n")
+    assert "factors.csv" in refusal("vae-evaluate", "run", *keys, "--again", cwd=tmp_path)

@@ -245,7 +245,10 @@ def test_images_that_have_moved_are_found_where_the_command_says(
         (["--components", "3"], "--components 3 is of a mixture: add --prior mixture"),
         (["--prior", "flow", "--components", "3"], "is of a mixture"),
         (["--root", "."], "which only --prior needs"),
-        (["--prior", "mixture", "--root", "."], "--root .: vae_runner.datasets.digits.load does not look anywhere"),
+        (
+            ["--prior", "mixture", "--root", "."],
+            "which the run's images are from, has no key root: leave it out",
+        ),
         (["--prior", "mixture", "--components", "2000"], "more than there are embeddings to fit, 270"),
         (["--prior", "flow"], "prior_flow.npz cannot be used (it has "),
         (["--prior", "flow", "--label", "3"], "does not depend on classes"),

@@ -148,9 +148,11 @@ def evaluate() -> None:
     parser.add_argument("overrides", metavar="evaluation…=…", nargs="*", help=help_)
     parser.add_argument("--again", action="store_true", help="measure anew what has been measured before")
     _add_places_of_images(parser)
+    help_ = "a CSV of the images' factors, as dataset.factors= says of a run, which may have been trained without"
+    parser.add_argument("--factors", metavar="FILE", help=help_)
     given = parser.parse_intermixed_args(_arguments())
     config = evaluation_config([_as_hydra_reads(override) for override in given.overrides])
-    moved = {"root": given.root, "data_dir": given.data_dir}
+    moved = {"root": given.root, "data_dir": given.data_dir, "factors": given.factors}
     _import("cli.evaluate").evaluate(given.run, config, given.trust, moved, again=given.again)
 
 
