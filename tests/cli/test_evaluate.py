@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.conftest import COMMANDS, command
+from tests.conftest import COMMANDS, command, mostly_slow
 from tests.datasets.conftest import write_numbered
 from vae_runner.evaluation.schema import EvaluationConfig, LikelihoodConfig
 from vae_runner.experiment import subject_of
@@ -315,6 +315,23 @@ def test_every_kind_of_latent_space_is_measured_as_far_as_it_can_be(
     assert all(np.isfinite(value) for value in values.values())
     capsys.readouterr()
     in_process("vae-compare", "run", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("groups", mostly_slow(["structure,reconstruction,probes", "likelihood,samples"]))
+def test_numbers_at_the_end_of_a_run_in_mixed_precision_are_those_of_vae_evaluate(
+    groups: str, tmp_path: Path, in_process: InProcess, capsys: Said
+) -> None:
+    few = (*FEW, f"evaluation.metrics=[{groups}]", "evaluation.samples.number=100")
+    mixed = ("hardware.precision=mixed_bfloat16", "dataset.limit=200")
+    in_process("vae-run", *MLP, *mixed, *few, "hydra.run.dir=run", cwd=tmp_path)
+    at_the_end = entries(tmp_path / "run")
+    in_process("vae-evaluate", "run", *few, "--again", cwd=tmp_path)
+    afterwards = entries(tmp_path / "run")
+    if "samples" in groups:
+        assert any("[classifier]" in name for name in afterwards["sample_quality"]["values"])
+    for name, entry in afterwards.items():
+        assert "refused" not in entry, entry
+        assert (entry["values"], entry["notes"]) == (at_the_end[name]["values"], at_the_end[name]["notes"]), name
 
 
 def test_a_run_on_a_folder_is_measured_without_labels_and_anew_after_a_resume(
