@@ -34,7 +34,7 @@ from vae_runner.models.output_bias import begin_at_mean
 from vae_runner.models.schema import PARTS
 from vae_runner.models.summary import check_memory
 from vae_runner.models.variables import Variables
-from vae_runner.runtime.hardware import Hardware, check_same_on_all_workers
+from vae_runner.runtime.hardware import Hardware, check_same_on_all_workers, full_precision
 from vae_runner.schema import Config
 from vae_runner.storage import resume
 from vae_runner.storage.stored_run import StoredRun, source_of_weights
@@ -81,9 +81,15 @@ class Experiment:
         return Trained(self.fused, dataset.test, dataset.label_names, history, epoch, self.config.seed)
 
     def subject(self) -> Subject:
-        """Return what metrics may look at."""
-        training = training_of(self.config, self.autoencoder, self.trainer.history)
-        return Subject(self.fused, self.dataset, self.config.evaluation, training)
+        """Return what metrics may look at: the result's weights, in networks as `subject_of` makes of the stored run.
+
+        So numbers do not depend on the precision and the layers that are faster to train.
+        """
+        with full_precision(), unallocated():
+            autoencoder = build_autoencoder(self.config, self.dataset.image_shape, self.dataset.classes)
+        Variables(autoencoder.parts).assign(Variables(self.result.parts).values())
+        training = training_of(self.config, autoencoder, self.trainer.history)
+        return Subject(autoencoder, self.dataset, self.config.evaluation, training)
 
 
 def build_experiment(
@@ -318,7 +324,7 @@ def load(directory: StoredRun, trust: Sequence[str] = ()) -> Autoencoder:
     classes = weights.pop("classes", np.array(0))
     if classes.shape != () or classes.dtype.kind != "i" or not 0 <= classes <= MAX_CLASSES:
         raise UserError(f"{directory.path}/models/weights.npz does not say of how many classes it is: {DAMAGED}")
-    with unallocated():
+    with full_precision(), unallocated():
         try:
             image_shape = int(shape[0]), int(shape[1]), int(shape[2])
             autoencoder = build_autoencoder(Config.of(stored), image_shape, int(classes))

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
@@ -15,8 +16,9 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.conftest import COMMANDS, command
+from tests.conftest import COMMANDS, command, mostly_slow
 from tests.datasets.conftest import write_numbered
+from vae_runner.errors import UserError
 from vae_runner.evaluation.schema import EvaluationConfig, LikelihoodConfig
 from vae_runner.experiment import subject_of
 from vae_runner.storage.run_directory import RunDirectory
@@ -104,10 +106,25 @@ def test_what_has_been_measured_is_not_measured_again_and_other_keys_measure_ane
 
 def test_of_other_weights_everything_is_measured_anew(run: Path, in_process: InProcess) -> None:
     stored = RunDirectory(run)
-    stored.save_evaluation(stored.evaluation, "of others")
+    before, digest = stored.evaluation, stored.weights_digest
+    arrays = dict(np.load(stored.weights_file))
+    np.savez(stored.weights_file, **{name: a / 2 if a.dtype == np.float32 else a for name, a in arrays.items()})
     assert stored.evaluation == {}
+    with pytest.raises(UserError, match="has been trained further meanwhile"):
+        stored.save_evaluation(before, digest)
     in_process("vae-evaluate", "run", "evaluation=reconstruction", cwd=run.parent)
     assert set(entries(run)) == {"reconstruction"}
+
+
+def test_processes_that_measure_one_run_at_once_keep_what_each_has_found(run: Path) -> None:
+    digest, before = RunDirectory(run).weights_digest, entries(run)
+
+    def add(number: int) -> None:
+        RunDirectory(run).save_evaluation({f"metric_{number}": {"refused": "none"}}, digest)
+
+    with ThreadPoolExecutor(8) as writers:
+        list(writers.map(add, range(64)))
+    assert set(entries(run)) == {*before, *(f"metric_{number}" for number in range(64))}
 
 
 def test_tensorboard_has_the_values_once_at_the_last_step(run: Path, in_process: InProcess) -> None:
@@ -317,6 +334,23 @@ def test_every_kind_of_latent_space_is_measured_as_far_as_it_can_be(
     in_process("vae-compare", "run", cwd=tmp_path)
 
 
+@pytest.mark.parametrize("groups", mostly_slow(["structure,reconstruction,probes", "likelihood,samples"]))
+def test_numbers_at_the_end_of_a_run_in_mixed_precision_are_those_of_vae_evaluate(
+    groups: str, tmp_path: Path, in_process: InProcess, capsys: Said
+) -> None:
+    few = (*FEW, f"evaluation.metrics=[{groups}]", "evaluation.samples.number=100")
+    mixed = ("hardware.precision=mixed_bfloat16", "dataset.limit=200")
+    in_process("vae-run", *MLP, *mixed, *few, "hydra.run.dir=run", cwd=tmp_path)
+    at_the_end = entries(tmp_path / "run")
+    in_process("vae-evaluate", "run", *few, "--again", cwd=tmp_path)
+    afterwards = entries(tmp_path / "run")
+    if "samples" in groups:
+        assert any("[classifier]" in name for name in afterwards["sample_quality"]["values"])
+    for name, entry in afterwards.items():
+        assert "refused" not in entry, entry
+        assert (entry["values"], entry["notes"]) == (at_the_end[name]["values"], at_the_end[name]["notes"]), name
+
+
 def test_a_run_on_a_folder_is_measured_without_labels_and_anew_after_a_resume(
     tmp_path: Path, in_process: InProcess, capsys: Said
 ) -> None:
@@ -329,7 +363,15 @@ def test_a_run_on_a_folder_is_measured_without_labels_and_anew_after_a_resume(
     assert "Not measured: probes: the images have no labels" in capsys.readouterr().out
     before = entries(tmp_path / "run")
     assert "psnr" in before["reconstruction"]["values"]
+    folder = tmp_path / "run" / "evaluation"
+    results = [folder / f"kl_by_dimension{suffix}" for suffix in (".png", ".npz")]
+    assert all(file.is_file() for file in results)
+    in_process("vae-run", "resume=run", "evaluation=reconstruction", cwd=tmp_path)  # without another epoch
+    assert all(file.is_file() for file in results)
+    assert entries(tmp_path / "run") == before
     in_process("vae-run", "resume=run", "epochs=2", cwd=tmp_path)
+    assert not any(file.exists() for file in (*results, folder / "metrics.json"))
+    assert (folder / "embeddings.npz").is_file()
     assert StoredRun.open_finished(tmp_path / "run").evaluated == {}
     in_process("vae-evaluate", "run", "evaluation=reconstruction", cwd=tmp_path)
     assert entries(tmp_path / "run")["reconstruction"]["values"] != before["reconstruction"]["values"]

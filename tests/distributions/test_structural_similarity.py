@@ -56,7 +56,7 @@ def test_it_is_the_formula(side: int, channels: int, scales: int) -> None:
 
 @pytest.mark.parametrize(("side", "scales"), [(28, 2), (100, 4), (256, 5)])
 def test_it_is_tensorflows_also_where_a_scale_has_an_odd_side(side: int, scales: int) -> None:
-    """As in Wang et al. (2003): images have the range 1, and the power of the last scale is its weight and no other."""
+    """As in Wang et al. (2003): images have a range of 1, and the last scale has its weight as its power."""
     x, y = (tf.constant(photographs(side, count=2, seed=seed)) for seed in range(2))
     y = 0.7 * x + 0.3 * y
     theirs = tf.image.ssim_multiscale(x, y, 1.0, power_factors=(PAPER[:scales] / PAPER[:scales].sum()).tolist())

@@ -19,7 +19,6 @@ from vae_runner.evaluation.likelihood import (
     CounterNoise,
     RunningWeights,
     bits_per_dimension,
-    importance_weighted,
     log_likelihood,
     standard_error,
     with_fitted_sigma,
@@ -116,8 +115,7 @@ def test_with_orthogonal_loadings_the_elbo_is_the_evidence() -> None:
 @settings(max_examples=examples(100), deadline=None)
 def test_the_bound_does_not_depend_on_the_chunks(seed: int, samples: int, count: int, scale: float) -> None:
     log_w = scale * np.random.default_rng(seed).normal(size=(samples, count)) - 1e5
-    whole = importance_weighted(log_w)
-    np.testing.assert_allclose(whole, np.logaddexp.reduce(log_w) - math.log(samples), rtol=0, atol=1e-9)
+    whole = np.logaddexp.reduce(log_w) - math.log(samples)
     for chunk in (1, 7, samples):
         weights = RunningWeights()
         for first in range(0, samples, chunk):

@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 from tests.conftest import mostly_slow
 from vae_runner.errors import UserError
 from vae_runner.evaluation import distances
-from vae_runner.evaluation.precision_recall import PrecisionRecall, precision_recall
+from vae_runner.evaluation.precision_recall import OVER_CONCENTRATED, PrecisionRecall, precision_recall
 
 Array = NDArray[np.float64]
 N, D = 1000, 16
@@ -72,8 +72,8 @@ def test_contracted_samples_are_dense_and_expanded_ones_recall_more() -> None:
 
     assert (np.abs(mean(0.7) - [0.999, 0.287, 3.37, 0.99]) < [0.003, 0.03, 0.2, 0.01]).all()
     assert (np.abs(mean(1.5) - [0.24, 1.0, 0.10, 0.34]) < [0.03, 0.002, 0.015, 0.03]).all()
-    assert precision_recall(0.7 * normal(0, N, D), normal(1, N, D)).over_concentrated
-    assert not precision_recall(normal(0, N, D), normal(1, N, D)).over_concentrated
+    assert precision_recall(0.7 * normal(0, N, D), normal(1, N, D)).density > OVER_CONCENTRATED
+    assert precision_recall(normal(0, N, D), normal(1, N, D)).density < OVER_CONCENTRATED
 
 
 @pytest.mark.parametrize("k", [1, 3, 5, 10])

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -11,14 +12,21 @@ from scipy import stats
 
 from tests.conftest import examples
 from tests.evaluation.linear_gaussian import principal
+from vae_runner.distributions.divergence import kl_by_dimension
+from vae_runner.distributions.gaussian import DiagonalGaussian, StandardNormal
 from vae_runner.errors import UserError
 from vae_runner.evaluation.structure import (
     active_units,
     elbo_surgery,
     gaussian_total_correlation,
-    kl_by_dimension,
     variance_of_means,
 )
+
+
+def closed_form(mean: NDArray[np.float64], log_var: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The KL divergence of each dimension, as it is reported."""
+    kl = kl_by_dimension(DiagonalGaussian(tf.constant(mean), tf.constant(log_var)), StandardNormal(mean.shape[1]))
+    return np.asarray(kl)
 
 
 def posteriors(n: int, variances: NDArray[np.float64], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -28,20 +36,11 @@ def posteriors(n: int, variances: NDArray[np.float64], seed: int = 0) -> tuple[n
     return mean, np.broadcast_to(np.log(variances), mean.shape)
 
 
-def test_kl_by_dimension_is_that_of_quadrature() -> None:
-    mean, log_var = np.array([[0.0, 1.5, -0.3]]), np.array([[0.0, -2.0, 1.0]])
-    z = np.linspace(-30, 30, 400_001)[:, np.newaxis]
-    q = stats.norm(mean, np.exp(log_var / 2))
-    expected = np.trapezoid(q.pdf(z) * (q.logpdf(z) - stats.norm.logpdf(z)), z, axis=0)
-    np.testing.assert_allclose(kl_by_dimension(mean, log_var)[0], expected, atol=1e-9)
-    assert kl_by_dimension(np.zeros((1, 1)), np.full((1, 1), 1e-9))[0, 0] >= 0
-
-
 def test_on_principal_components_kl_and_active_units_are_those_of_the_eigenvalues() -> None:
     model, pixels, values = principal(1000)
     mean = model.x(pixels) @ model.loadings / values
     log_var = np.broadcast_to(np.log(model.variance / values), mean.shape)
-    kl = kl_by_dimension(mean, log_var).mean(axis=0)
+    kl = closed_form(mean, log_var).mean(axis=0)
     np.testing.assert_allclose(kl, 0.5 * np.log(values / model.variance), rtol=1e-12)
     variance = variance_of_means(mean) * 999 / 1000  # The eigenvalues are those of the covariance with n.
     np.testing.assert_allclose(variance, 1 - model.variance / values, rtol=1e-12)
@@ -91,7 +90,7 @@ def test_the_parts_are_those_of_densities_written_out() -> None:
 def test_the_sampled_kl_is_the_closed_one_within_its_error() -> None:
     mean, log_var = posteriors(4000, np.array([0.05, 0.3, 0.9]), seed=3)
     surgery = elbo_surgery(mean, log_var, 4000)
-    closed = kl_by_dimension(mean, log_var).sum(axis=1).mean()
+    closed = closed_form(mean, log_var).sum(axis=1).mean()
     assert abs(surgery.kl - closed) < 4 * math.sqrt(1.5 / 4000) + 0.01
     np.testing.assert_allclose(surgery.dimensions, 0, atol=0.02)
     assert not surgery.is_saturated

@@ -79,7 +79,7 @@ def test_a_planar_map_is_invertible_whatever_its_parameters(vectors: np.ndarray)
 @settings(deadline=None)
 @given(inner=st.floats(-100, 100, width=32))
 def test_a_planar_map_goes_up_along_its_normal(inner: float) -> None:
-    """Without the constraint of Rezende & Mohamed (2015, appendix A.1) it folds space, and there is no density."""
+    """Without the constraint (Rezende & Mohamed, 2015, appendix A.1) it folds space, and has no density."""
     normals, shifts = tf.constant([[[1.0, 0.0]]]), tf.constant([[[inner, 0.3]]])
     along = np.linspace(-3, 3, 301, dtype=np.float32)
     z = tf.constant(np.stack([along, np.zeros_like(along)], axis=1))

@@ -88,7 +88,7 @@ def _compare_seeds(runs: Sequence[StoredRun]) -> None:
                 "left_out": "dimensions whose means have a variance below 0.02",
             }  # fmt: skip
             entry = Result(Found(values, how=how), {}).content
-            RunDirectory(run.path).save_evaluation({**run.evaluation, "udr": entry}, run.weights_digest)
+            RunDirectory(run.path).save_evaluation({"udr": entry}, run.weights_digest)
             console.print(plain(f"{run.path}: " + ", ".join(f"{n} {v:.3f}" for n, v in values.items())), soft_wrap=True)
 
 

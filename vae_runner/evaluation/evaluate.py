@@ -13,6 +13,7 @@ from vae_runner.config.keys import Content
 from vae_runner.errors import UserError
 from vae_runner.evaluation.schema import EvaluationConfig
 from vae_runner.evaluation.subject import Subject
+from vae_runner.runtime.hardware import full_precision
 
 LIBRARIES = ("tensorflow", "keras", "numpy", "scipy", "scikit-learn")
 Report = Callable[[float], None]  # takes the fraction of a metric that is done
@@ -84,7 +85,8 @@ def measured(subject: Subject, metric: Metric, report: Report) -> Result:
     """Return what a metric finds, or what keeps it from being measured."""
     settings, start = settings_of(metric, subject.config, subject.found), time.perf_counter()
     try:
-        found, refusal = metric.measure(subject, report), ""
+        with full_precision():  # of classifiers that are trained on features
+            found, refusal = metric.measure(subject, report), ""
         broken = [name for name, value in found.values.items() if not np.isfinite(value)]
         if broken:
             refusal = (

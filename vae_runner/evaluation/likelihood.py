@@ -106,13 +106,6 @@ class RunningWeights:
         return np.where(empty, 0.0, np.exp(difference))
 
 
-def importance_weighted(log_w: Floats) -> Floats:
-    """Return L_K of log-weights `[K, n]`: logsumexp_k(log w) − log K, float64 `[n]`."""
-    weights = RunningWeights()
-    weights.add(log_w)
-    return weights.log_likelihood
-
-
 def standard_error(values: Floats) -> float:
     """Return the standard error of the mean over images; NaN for one image."""
     return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan

@@ -28,11 +28,6 @@ class Memorization:
     null_standard_error: float  # of the share, without memorisation
     images: int  # of either set
 
-    @property
-    def standard_errors(self) -> float:
-        """Return by how many standard errors the share is above a half."""
-        return (self.share - 0.5) / self.null_standard_error
-
 
 @dataclass(frozen=True)
 class NearestImages:

@@ -24,7 +24,7 @@ from vae_runner.evaluation.distances import check_features, rounding, squared_di
 
 Features = NDArray[np.floating]  # [n, d]
 
-OVER_CONCENTRATED = 1.1  # density
+OVER_CONCENTRATED = 1.1  # density above which samples are more in the middle than the real images themselves
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,6 @@ class PrecisionRecall:
     recall: float  # share of real images near a sample: is everything there?
     density: float  # of real images' balls around a sample, over k; 1 for equal distributions, and not bounded
     coverage: float  # share of real images that have a sample near
-
-    @property
-    def over_concentrated(self) -> bool:
-        """Return whether the samples are more in the middle of the real images than these themselves."""
-        return self.density > OVER_CONCENTRATED
 
 
 def precision_recall(samples: Features, reference: Features, *, k: int = 3, coverage_k: int = 5) -> PrecisionRecall:

@@ -1,4 +1,4 @@
-"""What the latent dimensions hold: KL by dimension, active units, the ELBO's surgery, total correlation.
+"""What the latent dimensions hold: active units, the ELBO's surgery, total correlation.
 
 All are in nats, of codes in float64. Gaussian posteriors are given by `mean` and `log_var`, `[n, latent]`.
 """
@@ -19,12 +19,6 @@ ACTIVE_VARIANCE = 0.01  # of a posterior mean over images (Burda et al., 2016); 
 SURGERY_SAMPLES = 2000
 BLOCK_VALUES = 1 << 18  # of [draws, n]: two megabytes, which stay in a core's cache
 SATURATION = 2.0  # nats: mutual information so near to log n is bounded by n
-
-
-def kl_by_dimension(mean: Floats, log_var: Floats) -> Floats:
-    """Return KL(q(z_j|x) ‖ N(0, 1)), `[n, latent]`: −½ (1 + log_var − mean² − exp(log_var))."""
-    mean, log_var = np.asarray(mean, np.float64), np.asarray(log_var, np.float64)
-    return 0.5 * (np.square(mean) + np.expm1(log_var) - log_var)
 
 
 def variance_of_means(mean: ArrayLike) -> Floats:

@@ -4,7 +4,8 @@ import logging
 import os
 import platform
 import zlib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -118,6 +119,17 @@ def setup(
         **({"workers": list(cluster.workers)} if cluster else {}),
     }
     return Hardware(strategy, jit_compile, description, synchronized, cluster, custom_ops)
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Let layers made inside compute in float32, whatever `hardware.precision` says."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(policy)
 
 
 def _set_devices(config: HardwareConfig, gpus: list[tf.config.PhysicalDevice]) -> None:

@@ -11,7 +11,8 @@ models/              weights.npz; encoder.keras and decoder.keras, for other pro
 figures/             samples/epoch_0010.png, …, latent_space.png, …
 evaluation/          embeddings.npz, test_images.npz: what comparing runs needs of the test split;
                      prior_mixture.npz, …: densities that vae-sample --prior has fitted;
-                     metrics.json: what vae-evaluate has measured, with pictures, and arrays, of some of it
+                     metrics.json: what vae-evaluate has measured, with pictures, and arrays, of some of it;
+                     .lock: locked by a process that adds to metrics.json
 .hydra/              what Hydra keeps of a run
 .lock                locked by the process that runs
 ```
@@ -52,6 +53,11 @@ class RunPaths:
     def evaluation_file(self) -> Path:
         """Return where the metrics of evaluations go."""
         return self.path / "evaluation" / "metrics.json"
+
+    @property
+    def evaluation_lock_file(self) -> Path:
+        """Return what a process locks that adds to the metrics of evaluations."""
+        return self.path / "evaluation" / ".lock"
 
     def evaluation_figure_file(self, name: str) -> Path:
         """Return where a figure of an evaluation goes."""

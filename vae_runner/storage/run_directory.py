@@ -25,7 +25,7 @@ from vae_runner.storage.checkpoint_files import CheckpointFiles
 from vae_runner.storage.names import CHECKPOINTS, CONFIG_FILE, HYDRA, MARKS, NAMES
 from vae_runner.storage.pictures import save_figure
 from vae_runner.storage.run_info import CHOICES, CONFIG_CHECKSUMS, write_info
-from vae_runner.storage.stored_run import OF_WEIGHTS, StoredRun
+from vae_runner.storage.stored_run import OF_WEIGHTS, StoredRun, digest_of
 
 if TYPE_CHECKING:  # The commands import this before they import TensorFlow and Matplotlib.
     from matplotlib.figure import Figure
@@ -179,7 +179,10 @@ class RunDirectory(StoredRun):
         if autoencoder.classes:
             sizes["classes"] = np.array(autoencoder.classes)
         np.savez(buffer, allow_pickle=False, **sizes, **Variables(autoencoder.parts).values())
-        write_atomic(self.weights_file, buffer.getvalue())
+        weights = buffer.getvalue()
+        if self.weights_file.exists() and digest_of(weights) != self.weights_digest:
+            self._remove_results()
+        write_atomic(self.weights_file, weights)
         for name, model in (("encoder", autoencoder.encoder), ("decoder", autoencoder.image_decoder())):
             with replacing(self.network_file(name)) as part:
                 model.save(part)
@@ -188,9 +191,35 @@ class RunDirectory(StoredRun):
         """Write arrays that evaluation has made."""
         _save(self.arrays_file(name), arrays)
 
-    def save_evaluation(self, metrics: Mapping[str, Content], weights_digest: str) -> None:
-        """Write the entries of metrics, by name, that were measured of weights with this digest."""
-        write_sealed(self.evaluation_file, {OF_WEIGHTS: weights_digest, "metrics": metrics})
+    def save_evaluation(self, metrics: Mapping[str, Content], weights_digest: str) -> dict[str, Content]:
+        """Add entries of metrics, by name, that were measured of weights with this digest; return all there are then.
+
+        Other processes may add theirs at the same time.
+
+        Raises:
+            UserError: the run has other weights meanwhile.
+        """
+        with writing(self.evaluation_lock_file):
+            self.evaluation_lock_file.parent.mkdir(exist_ok=True)
+            lock = Lock(self.evaluation_lock_file)
+            lock.acquire()
+        try:
+            if weights_digest != self.weights_digest:
+                raise UserError(
+                    f"{self.path} has been trained further meanwhile: what was measured is of its former weights; "
+                    "evaluate it again"
+                )
+            metrics = {**self.evaluation, **metrics}
+            write_sealed(self.evaluation_file, {OF_WEIGHTS: weights_digest, "metrics": metrics})
+        finally:
+            lock.release()
+        return metrics
+
+    def _remove_results(self) -> None:
+        """Delete what was computed of weights that are about to be replaced."""
+        for file in self.evaluation_file.parent.glob("*"):
+            if file.suffix in (".npz", ".png", ".json") and file.is_file():
+                file.unlink()
 
     def save_evaluation_figure(self, figure: "Figure", name: str) -> None:
         """Write a figure of an evaluation."""

@@ -199,7 +199,7 @@ class StoredRun(RunPaths):
     def weights_digest(self) -> str:
         """Return a digest of the file of the weights, in hexadecimal."""
         with self._intact(self.weights_file):
-            return hashlib.sha256(untrusted.read(self.weights_file)).hexdigest()
+            return digest_of(untrusted.read(self.weights_file))
 
     def load_arrays(self, name: str) -> Arrays:
         """Return arrays that evaluation has made."""
@@ -229,6 +229,11 @@ class StoredRun(RunPaths):
             if isinstance(error.__cause__, FileNotFoundError):
                 raise UserError(f"{file} is missing: bring the run directory back from a copy") from error
             raise UserError(f"{file} cannot be used ({error}): {DAMAGED}") from error
+
+
+def digest_of(weights: bytes) -> str:
+    """Return the digest of a file of weights, in hexadecimal."""
+    return hashlib.sha256(weights).hexdigest()
 
 
 def _is_measured(entry: object) -> bool:

@@ -40,8 +40,7 @@ def measure(subject: Subject, metrics: Sequence[Metric], directory: RunDirectory
             directory.save_arrays(name, arrays)
         for name, figure in figures_of(result.found.pictured, subject.dataset):
             directory.save_evaluation_figure(figure, name)
-        kept = {**kept, metric.name: result.content}
-        directory.save_evaluation(kept, digest)
+        kept = directory.save_evaluation({metric.name: result.content}, digest)
     return kept
 
 
