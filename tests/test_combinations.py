@@ -544,16 +544,24 @@ def test_what_a_flow_cannot_do_is_refused_before_training(
     assert not list(tmp_path.glob("outputs/*/*/metrics.csv"))
 
 
+CLASSIFIED = ("loss=patch_gan", "loss.perceptual_model=classifier")
+
+
 @pytest.mark.parametrize(
     ("arguments", "wrong"),
     [
         (("method=fsq", "latent=3"), "posterior.levels=[8, 5, 5, 5] are 4 for latent=3: give one a latent dimension"),
         (("method=fsq", "latent=30", "posterior.levels=8"), "with latent=30 are more than 1,048,576 codes: give a"),
         (("loss=patch_gan", "loss.perceptual_model=no.keras"), "no.keras: there is no such file: give another one"),
+        (("loss=patch_gan", "loss.perceptual_model=clasifier"), "leave it out. Did you mean 'classifier'?"),
+        (("evaluation.samples.features=ramdom",), "there is no such file: give another one, or classifier, or random"),
+        (("evaluation.samples.features=clasifier",), "leave it out. Did you mean 'classifier'?"),
+        ((*CLASSIFIED, "dataset=cartoon"), "perceptual_model=classifier needs a dataset with labels, and dataset=cart"),
+        ((*CLASSIFIED, "dataset=folder", "dataset.root=."), "classifier needs labels, and dataset.labels is null"),
     ],
     ids=str,
 )
-def test_levels_and_files_that_do_not_do_are_refused_in_one_line_before_there_is_a_run(
+def test_levels_files_and_words_that_do_not_do_are_refused_in_one_line_before_there_is_a_run(
     arguments: tuple[str, ...], wrong: str, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:
     assert wrong in refusal("vae-run", *arguments, cwd=tmp_path)

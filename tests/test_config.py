@@ -133,10 +133,19 @@ def test_a_target_that_takes_a_whole_number_is_given_nothing_else() -> None:
         ("~nosuchuser/photos", "~nosuchuser/photos"),
     ],
 )
-@pytest.mark.parametrize("key", ["data_dir", "dataset.root", "dataset.data_dir", "loss.perceptual_model"])
+@pytest.mark.parametrize(
+    "key",
+    ["data_dir", "dataset.root", "dataset.data_dir", "loss.perceptual_model", "evaluation.samples.features"],
+)
 def test_a_run_keeps_absolute_paths(key: str, given: str, kept: str) -> None:
     own = of_the_run(composed("dataset=folder", "loss=patch_gan", f"{key}='{given}'"))
     assert OmegaConf.select(own, key) == kept.format(cwd=Path.cwd(), home=Path.home())
+
+
+def test_words_that_stand_where_a_file_may_are_no_paths() -> None:
+    words = ("loss.perceptual_model=classifier", "evaluation.samples.features=random")
+    own = of_the_run(composed("loss=patch_gan", *words))
+    assert (own.loss.perceptual_model, own.evaluation.samples.features) == ("classifier", "random")
 
 
 def test_two_ways_of_clipping_are_refused() -> None:

@@ -127,6 +127,7 @@ def build_experiment(
             check_labels(dataset)
         check_densities(loss, autoencoder.posterior, autoencoder.likelihood)
         loss.check(autoencoder)
+        loss.check_dataset(dataset)
         loss.check_steps(config.epochs * train.steps)
         check_levels(autoencoder.likelihood, dataset)
         autoencoder.image_decoder()  # A likelihood whose mean cannot be saved is refused before training, not after.
@@ -389,15 +390,22 @@ def _stored_configuration(directory: StoredRun, trust: Sequence[str], parts: Seq
 
 
 def initialize(experiment: Experiment) -> None:
-    """Give a new run the weights of the finished run `init_from`, if there is one: those of `init_parts`, or all.
+    """Give a new run what it begins with: weights of the run `init_from`, and what its loss is to be given.
 
     Raises:
-        UserError: there is no such run, or its weights do not fit.
+        UserError: there is no such run, or its weights do not fit, or the machines of a run have other networks.
     """
+    config, loss = experiment.config, experiment.loss
+    if config.init_from is not None:
+        _take_weights(experiment, config.init_from)
+    loss.prepare(experiment.dataset, config.seed)
+    check_same_on_all_workers(experiment.machine, f"networks {sorted(loss.frozen.items())}")
+
+
+def _take_weights(experiment: Experiment, run: str) -> None:
+    """Take the weights of a finished run: those of `init_parts`, or all."""
     config, variables = experiment.config, Variables(experiment.autoencoder.parts)
-    if config.init_from is None:
-        return
-    source = source_of_weights(config.init_from)
+    source = source_of_weights(run)
     weights, own = source.weights, variables.values()
     there = [part for part in PARTS if any(_is_of(part, name) for name in weights)]
     parts = config.init_parts or PARTS

@@ -48,6 +48,7 @@ def _run(session: Session) -> None:
     restored = session.restore(experiment)
     if not restored:
         initialize(experiment)
+        session.keep_prepared(experiment)
         show_summary(
             experiment.autoencoder, experiment.loss, experiment.dataset, config.batch_size, machine.description,
             layers=session.shows_layers,

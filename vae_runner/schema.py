@@ -9,7 +9,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from vae_runner.acceleration import schema as acceleration
 from vae_runner.compat.hydra import rename_plugin_presets
 from vae_runner.config import registry
-from vae_runner.config.composition import of_the_run
+from vae_runner.config.composition import CLASSIFIER, of_the_run
 from vae_runner.config.instantiation import keys_of
 from vae_runner.config.keys import Content, Mixed, key
 from vae_runner.config.registry import Built, Component, Keys, register
@@ -88,6 +88,8 @@ class Config(Keys):
         needing = f"prior={prior.name}" if prior and "dataset" in prior.needs else ""
         if keys_of(self.model).get("conditional") is True:
             needing = "model.conditional=true"
+        if keys_of(self.loss).get("perceptual_model") == CLASSIFIER:
+            needing = f"loss.perceptual_model={CLASSIFIER}"
         if needing and keys_of(self.dataset).get("labels", "given") is None:
             raise UnfitError(
                 f"{needing} needs labels, and dataset.labels is null: give dataset.labels=folders where each class has "

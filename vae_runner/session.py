@@ -19,6 +19,7 @@ from vae_runner.evaluation.results import final_arrays
 from vae_runner.experiment import Experiment
 from vae_runner.figures.trained import Trained
 from vae_runner.files.folders import remove_empty
+from vae_runner.models.variables import Variables
 from vae_runner.runtime.cluster import Cluster, find
 from vae_runner.runtime.console import LOG_ONLY, silence_native_stderr
 from vae_runner.runtime.hardware import LOST_ERRORS, Hardware, check_same_on_all_workers
@@ -38,6 +39,8 @@ from vae_runner.training.outer import EpochResult
 from vae_runner.training.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
+
+PREPARED = "prepared"  # how a file names the variables of `Loss.prepared`
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,8 @@ class Session:
             self.directory.check_config()
         if checkpoint is not None:
             self.directory.write_config(self.config.content)
+            if experiment.loss.prepared is not None:
+                self.directory.load_prepared(Variables({PREPARED: experiment.loss.prepared}))
             experiment.state.restore(checkpoint)
             log.info("Resumed in epoch %d, at step %d", checkpoint.position.epoch, experiment.trainer.step)
         elif self.record.was_finished:
@@ -129,6 +134,11 @@ class Session:
         if experiment.trainer.history:  # run.json may have been lost, or be of a moment after the checkpoint.
             self.record.epoch(EpochResult.of_row(experiment.trainer.history[-1]))
         return checkpoint is not None
+
+    def keep_prepared(self, experiment: Experiment) -> None:
+        """Write the weights of a network that was trained before the run's training, with which alone it continues."""
+        if experiment.loss.prepared is not None:
+            self.directory.save_prepared(Variables({PREPARED: experiment.loss.prepared}))
 
     def trackers(self, experiment: Experiment) -> Trackers:
         """Return where the run's numbers and pictures go; those of epochs that will come again are deleted there."""

@@ -286,8 +286,9 @@ def test_of_one_image_there_is_no_standard_error(run: Path, in_process: InProces
 
 def test_what_could_not_be_measured_is_tried_again(run: Path, in_process: InProcess) -> None:
     keys = ("evaluation=samples", "evaluation.samples.features=mine.keras")
+    (run.parent / "mine.keras").write_text("no model")
     in_process("vae-evaluate", "run", *keys, cwd=run.parent)
-    assert "there is no such file" in entries(run)["sample_quality"]["refused"]
+    assert "cannot be read" in entries(run)["sample_quality"]["refused"]
     network = keras.Sequential([keras.layers.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(4)])
     network.save(run.parent / "mine.keras")
     in_process("vae-evaluate", "run", *keys, cwd=run.parent)

@@ -11,7 +11,7 @@ from vae_runner.config import registry
 from vae_runner.config.composition import FILE_KEYS, FOLDER_KEYS
 from vae_runner.config.fit import check_fit
 from vae_runner.config.keys import check_value, leaves, typed_keys
-from vae_runner.errors import UnfitError, UserError, check_name, first_line
+from vae_runner.errors import UnfitError, UserError, check_name, did_you_mean, first_line
 
 
 def check(config: DictConfig) -> None:
@@ -75,11 +75,13 @@ def _check_folders(config: DictConfig) -> None:
 
 
 def _check_files(config: DictConfig) -> None:
-    """Refuse files that are not there."""
-    for path in FILE_KEYS:
+    """Refuse files that are not there, among them words that are misspelt."""
+    for path, words in FILE_KEYS.items():
         file = OmegaConf.select(config, path)
-        if isinstance(file, str) and not Path(file).expanduser().is_file():
-            raise UserError(f"{path}={file}: there is no such file: give another one, or leave it out")
+        if isinstance(file, str) and file not in words and not Path(file).expanduser().is_file():
+            advice = ", or ".join(("give another one", *words, "leave it out"))
+            hint = did_you_mean(file, words)
+            raise UserError(f"{path}={file}: there is no such file: {advice}{hint and f'.{hint}'}")
 
 
 def check_folder(path: str, value: object) -> None:

@@ -15,7 +15,12 @@ from vae_runner.config.keys import Content
 
 COMMAND_KEYS = ("resume", "trust", "sweep")  # what a command is to do, and no part of the run that it does
 FOLDER_KEYS = ("data_dir", "dataset.data_dir", "dataset.root", "init_from")
-FILE_KEYS = ("loss.perceptual_model", "dataset.factors")
+CLASSIFIER, RANDOM = "classifier", "random"  # networks in whose features images are compared, and that no file has
+FILE_KEYS = {  # with the words that are no files
+    "loss.perceptual_model": (CLASSIFIER,),
+    "dataset.factors": (),
+    "evaluation.samples.features": (CLASSIFIER, RANDOM),
+}
 
 
 def of_the_run(config: DictConfig) -> DictConfig:
@@ -27,8 +32,9 @@ def of_the_run(config: DictConfig) -> DictConfig:
     own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
     OmegaConf.resolve(own)
     for path in (*FOLDER_KEYS, *FILE_KEYS):
-        if isinstance(folder := OmegaConf.select(own, path), str) and folder:
-            OmegaConf.update(own, path, _absolute(folder))
+        value = OmegaConf.select(own, path)
+        if isinstance(value, str) and value and value not in FILE_KEYS.get(path, ()):
+            OmegaConf.update(own, path, _absolute(value))
     return OmegaConf.masked_copy(own, [str(name) for name in own if name not in COMMAND_KEYS])
 
 

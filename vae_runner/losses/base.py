@@ -6,6 +6,7 @@ from typing import ClassVar, NamedTuple
 import keras
 import tensorflow as tf
 
+from vae_runner.datasets.dataset import Dataset
 from vae_runner.distributions.base import Distribution, Factorised, Noise
 from vae_runner.errors import UserError
 from vae_runner.likelihoods.base import ImageDistribution, Likelihood
@@ -82,6 +83,17 @@ class Loss:
         """
         layers = [value for value in keras.tree.flatten(vars(self)) if isinstance(value, keras.layers.Layer)]
         return list({id(variable): variable for layer in layers for variable in layer.variables}.values())
+
+    def check_dataset(self, dataset: Dataset) -> None:
+        """Refuse images that the loss's keys do not go with, before any training."""
+
+    def prepare(self, dataset: Dataset, seed: int) -> None:
+        """Train what is to be trained before a new run's training begins: the network `prepared`."""
+
+    @property
+    def prepared(self) -> keras.Model | None:
+        """Return the network whose weights `prepare` gives, and the run keeps; None where there is none."""
+        return None
 
     @property
     def frozen(self) -> dict[str, str]:

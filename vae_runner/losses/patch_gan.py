@@ -6,14 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from vae_runner.config.composition import CLASSIFIER
+from vae_runner.datasets.binarization import encoded_training_images
+from vae_runner.datasets.dataset import Dataset
 from vae_runner.distributions.base import Distribution
 from vae_runner.distributions.divergence import kl_divergence
+from vae_runner.errors import UserError
 from vae_runner.losses import discriminators
 from vae_runner.losses.base import AUTOENCODER, DISCRIMINATOR, Batch, Loss, posterior_of, reconstruction_term
 from vae_runner.losses.perceptual import KEY, PerceptualError
 from vae_runner.models.autoencoder import Autoencoder
+from vae_runner.models.features import classifier_features, random_features, read_network
 from vae_runner.models.output_bias import output_layer
 
 log = logging.getLogger(__name__)
@@ -30,8 +36,9 @@ class PatchGan(Loss):
     that epochs before and after the opponent begins can be compared. With `weight_by_gradients` its weight is
     multiplied by the ratio ‖∂ (reconstruction + perceptual) / ∂ w‖ / ‖∂ adversarial / ∂ w‖, where w are the kernels of
     the decoder's last layers on which both depend (Esser et al., 2021, equation 7: VQGAN). The perceptual term is an
-    error in features of the Keras model in the file `perceptual_model`, once for each pixel and channel, as in the
-    authors' code. A kl_weight of about 1e-6 makes it a KL autoencoder (Rombach et al., 2022).
+    error in features of the Keras model in the file `perceptual_model`, or of a classifier of the labels, once for each
+    pixel and channel, as in the authors' code. A kl_weight of about 1e-6 makes it a KL autoencoder (Rombach et al.,
+    2022).
     """
 
     reconstruction_weight: float | None = None
@@ -88,21 +95,53 @@ class PatchGan(Loss):
                 "trained at all; a smaller loss.adversarial_from lets it begin earlier"
             )
 
+    def check_dataset(self, dataset: Dataset) -> None:
+        """Refuse images without the labels that the perceptual term's classifier needs."""
+        if self.perceptual_model == CLASSIFIER and not dataset.classes:
+            raise UserError(
+                f"loss.{KEY}={CLASSIFIER} needs labels, and the images have none: give each split labels "
+                "(dataset.labels=folders where sub-folders are classes), or a .keras file"
+            )
+
+    def prepare(self, dataset: Dataset, seed: int) -> None:
+        """Train the perceptual term's classifier on the training images, and log how well it does on test images."""
+        if self.prepared is None:
+            return
+        log.info("Perceptual model: training a classifier of the labels, before all else")
+        train, test = encoded_training_images(dataset), dataset.test
+        assert train.labels is not None
+        assert test.labels is not None
+        # Not the seed itself: an evaluation with the same one would compare samples in the features of this network.
+        own_seed = int(np.random.SeedSequence([seed, 1]).generate_state(1)[0])
+        trained = classifier_features(train.images, train.labels, test.images, test.labels, seed=own_seed)
+        self.prepared.set_weights(trained.network.get_weights())
+        log.info("Perceptual model: it is right about %.1f %% of the test images", 100 * (trained.accuracy or 0))
+
+    @property
+    def prepared(self) -> keras.Model | None:
+        """Return the network of the perceptual term where it is a classifier."""
+        error = self.perceptual_error
+        return error.network if error is not None and self.perceptual_model == CLASSIFIER else None
+
     @property
     def frozen(self) -> dict[str, str]:
         """Return the hash of the perceptual term's network."""
         return {KEY: self.perceptual_error.weights_hash} if self.perceptual_error else {}
 
     def players(self, autoencoder: Autoencoder) -> dict[str, list[tf.Variable]]:
-        """Return what each player trains, and read the model of the perceptual term.
+        """Return what each player trains, and make or read the network of the perceptual term.
 
         Raises:
-            UserError: there is no such model, or it does not take such images.
+            UserError: there is no such network in the file, or it does not take such images.
         """
         if self.perceptual_model is not None:
-            self.perceptual_error = PerceptualError(
-                self.perceptual_model, autoencoder.image_shape, self.perceptual_layers
+            network = (
+                random_features(autoencoder.image_shape).network
+                if self.perceptual_model == CLASSIFIER
+                else read_network(f"loss.{KEY}", self.perceptual_model, autoencoder.image_shape)
             )
+            network.trainable = False
+            self.perceptual_error = PerceptualError(network, self.perceptual_layers)
         return {**super().players(autoencoder), DISCRIMINATOR: self.discriminator.trainable_variables}
 
     def __call__(

@@ -1,4 +1,4 @@
-"""How far two images are from each other in the features of a Keras model of the user's."""
+"""How far two images are from each other in the features of a network."""
 
 from functools import cached_property
 
@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from vae_runner.errors import UserError
-from vae_runner.models.features import read_network, weights_hash
+from vae_runner.models.features import weights_hash
 
 KEY = "perceptual_model"  # of the loss: what names the network
 NEAR_ZERO = 1e-10
@@ -21,16 +21,16 @@ class PerceptualError:
     This is no Keras layer, so that its weights are none of the loss's variables: checkpoints have their hash alone.
     """
 
-    def __init__(self, file: str, image_shape: tuple[int, int, int], layers: str) -> None:
-        """Read the network.
+    def __init__(self, network: keras.Model, layers: str) -> None:
+        """Take a network of images in [0, 1].
 
         Raises:
-            UserError: there is none in the file, it needs code of its own, or it does not take images of this shape.
+            UserError: it has no layer with weights.
         """
-        self.network = read_network(f"loss.{KEY}", file, image_shape)
+        self.network = network
         outputs = [layer.output for layer in self.network.layers if layer.weights]
         if not outputs:
-            raise UserError(f"loss.{KEY}={file} has no layer with weights: give a trained model")
+            raise UserError(f"the network of loss.{KEY} has no layer with weights: give a trained one")
         self._layers = keras.Model(self.network.inputs, outputs if layers == "all" else outputs[-1:])
 
     @cached_property

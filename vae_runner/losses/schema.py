@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from vae_runner.config.composition import CLASSIFIER
 from vae_runner.config.keys import key
 from vae_runner.config.registry import Built, Component, Lack, Need
 from vae_runner.errors import UserError
@@ -229,6 +230,12 @@ class PatchDiscriminatorConfig(OpposedConfig, ReconstructionConfig):
     perceptual_model: str | None = None
     perceptual_layers: str = key("all", choices=("all", "last"))
     perceptual_weight: float = key(1.0, minimum=0)
+
+    def needs(self) -> Iterator[Need]:
+        """Yield that a classifier is trained on labels."""
+        yield from super().needs()
+        if self.perceptual_model == CLASSIFIER:
+            yield Need("perceptual_model", "dataset", "labels")
 
 
 @dataclass

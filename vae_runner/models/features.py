@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike, NDArray
 
+from vae_runner.config.composition import CLASSIFIER, RANDOM
 from vae_runner.datasets.dataset import Images
 from vae_runner.errors import UserError, first_line
 
@@ -110,12 +111,12 @@ def classifier_features(
     if len(train) == 0 or len(train) != len(train_labels):
         raise UserError(
             f"a classifier needs a label for each training image, and there are {len(train):,} images and "
-            f"{len(train_labels):,} labels: take evaluation features that need none (random)"
+            f"{len(train_labels):,} labels: choose features that need none"
         )
     if len(classes) < 2:
         raise UserError(
-            "all training images are of one class, so that no classifier can be trained: take evaluation features that "
-            "need none (random)"
+            "all training images are of one class, so that no classifier can be trained: choose features that need no "
+            "labels"
         )
     targets = np.searchsorted(classes, train_labels)
     body, classifier = _networks((train.shape[1], train.shape[2], train.shape[3]), len(classes), seed)
@@ -130,15 +131,15 @@ def classifier_features(
         chosen, order = np.sort(order[:size]), order[size:]
         step(tf.constant(np.asarray(train[chosen])), tf.constant(targets[chosen]))
         report((number + 1) / steps)
-    logits = FeatureSpace("classifier", classifier, "")
+    logits = FeatureSpace(CLASSIFIER, classifier, "")
     accuracy = float(np.mean(classes[logits(test).argmax(axis=1)] == test_labels)) if len(test) else None
-    return FeatureSpace("classifier", body, weights_hash(body), accuracy)
+    return FeatureSpace(CLASSIFIER, body, weights_hash(body), accuracy)
 
 
 def random_features(image_shape: Shape, *, seed: int = 0) -> FeatureSpace:
     """Return the features of a classifier that is not trained: 64 of each image."""
     body, _ = _networks(image_shape, 2, seed)
-    return FeatureSpace("random", body, weights_hash(body))
+    return FeatureSpace(RANDOM, body, weights_hash(body))
 
 
 def file_features(key: str, file: str, image_shape: Shape) -> FeatureSpace:

@@ -7,7 +7,8 @@ metrics.csv          one row an epoch
 vae-run.log
 tensorboard/
 checkpoints/         step_0000000460.npz, …: what `vae-run resume=` continues from
-models/              weights.npz; encoder.keras and decoder.keras, for other programs
+models/              weights.npz; encoder.keras and decoder.keras, for other programs;
+                     perceptual.npz: the classifier of loss.perceptual_model=classifier
 figures/             samples/epoch_0010.png, …, latent_space.png, …
 evaluation/          embeddings.npz, test_images.npz: what comparing runs needs of the test split;
                      prior_mixture.npz, …: densities that vae-sample --prior has fitted;
@@ -25,6 +26,7 @@ from vae_runner.files.folders import LOG, RUN_FILE
 CONFIG_FILE = "config.yaml"
 CHECKPOINTS = "checkpoints"
 HYDRA = ".hydra"
+PREPARED = "models/perceptual.npz"
 # All that lies in a run directory, and what shows that it is one, where a run was killed before it had a run.json.
 NAMES = (
     RUN_FILE, CONFIG_FILE, "metrics.csv", LOG, "tensorboard", CHECKPOINTS, "models", "figures", "evaluation", HYDRA,
@@ -43,6 +45,7 @@ class RunPaths:
         self.metrics_file = path / "metrics.csv"
         self.tensorboard = path / "tensorboard"
         self.weights_file = path / "models" / "weights.npz"
+        self.prepared_file = path / PREPARED
         self.lock_file = path / ".lock"
 
     def arrays_file(self, name: str) -> Path:

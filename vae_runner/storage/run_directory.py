@@ -16,13 +16,13 @@ from omegaconf import OmegaConf
 
 from vae_runner.config.composition import HydraJob
 from vae_runner.config.keys import Content
-from vae_runner.errors import UserError
+from vae_runner.errors import DAMAGED, UserError
 from vae_runner.files.atomic import UNFINISHED, replacing, write_atomic, writing
 from vae_runner.files.folders import LOG, RUN_FILE, check_own
 from vae_runner.files.locks import Lock
 from vae_runner.files.sealed import write_sealed
 from vae_runner.storage.checkpoint_files import CheckpointFiles
-from vae_runner.storage.names import CHECKPOINTS, CONFIG_FILE, HYDRA, MARKS, NAMES
+from vae_runner.storage.names import CHECKPOINTS, CONFIG_FILE, HYDRA, MARKS, NAMES, PREPARED
 from vae_runner.storage.pictures import save_figure
 from vae_runner.storage.run_info import CHOICES, CONFIG_CHECKSUMS, write_info
 from vae_runner.storage.stored_run import OF_WEIGHTS, StoredRun, digest_of
@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # The commands import this before they import TensorFlow and 
     from matplotlib.figure import Figure
 
     from vae_runner.models.autoencoder import Autoencoder
+    from vae_runner.models.variables import Variables
 
 
 class RunDirectory(StoredRun):
@@ -92,12 +93,12 @@ class RunDirectory(StoredRun):
     def scratch(cls, config: Content, resumed: Path | None) -> Iterator[Self]:
         """Yield a directory that is deleted at the end, for a machine whose part of a run another one writes.
 
-        With `resumed` it has that run's configuration and checkpoints.
+        With `resumed` it has what that run continues from.
         """
         with tempfile.TemporaryDirectory(prefix="vae-run-") as folder:
             path = Path(folder) / "run"
             if resumed is not None:
-                for part in (RUN_FILE, CONFIG_FILE, f"{CHECKPOINTS}/*.npz"):
+                for part in (RUN_FILE, CONFIG_FILE, PREPARED, f"{CHECKPOINTS}/*.npz"):
                     for file in cls.open(resumed).path.glob(part):
                         copied = path / file.relative_to(resumed)
                         copied.parent.mkdir(parents=True, exist_ok=True)
@@ -186,6 +187,17 @@ class RunDirectory(StoredRun):
         for name, model in (("encoder", autoencoder.encoder), ("decoder", autoencoder.image_decoder())):
             with replacing(self.network_file(name)) as part:
                 model.save(part)
+
+    def save_prepared(self, variables: "Variables") -> None:
+        """Write the weights of the network that the loss has trained before the run's training."""
+        _save(self.prepared_file, variables.values())
+
+    def load_prepared(self, variables: "Variables") -> None:
+        """Give such a network the weights that `save_prepared` has written."""
+        weights = self._arrays(self.prepared_file)
+        if mismatch := variables.mismatch(weights):
+            raise UserError(f"{self.prepared_file}: {mismatch}: {DAMAGED}")
+        variables.assign(weights)
 
     def save_arrays(self, name: str, arrays: Mapping[str, ArrayLike]) -> None:
         """Write arrays that evaluation has made."""

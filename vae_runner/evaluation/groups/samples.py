@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from vae_runner.config.composition import CLASSIFIER, RANDOM
 from vae_runner.datasets.dataset import Split
 from vae_runner.errors import UserError
 from vae_runner.evaluation.embeddings import decode
@@ -86,9 +87,9 @@ def copies(subject: Subject, report: Report) -> Found:
 def _feature_space(subject: Subject, report: Report) -> FeatureSpace:
     features = subject.config.samples.features
     shape = subject.autoencoder.image_shape
-    if features == "random":
+    if features == RANDOM:
         return random_features(shape, seed=subject.config.seed)
-    if features != "classifier":
+    if features != CLASSIFIER:
         return file_features("evaluation.samples.features", features, shape)
     train, test = subject.splits["train"], subject.splits["test"]
     if train.labels is None or test.labels is None:
