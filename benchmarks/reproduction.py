@@ -276,6 +276,8 @@ more seeds, and measures what the row is about. What is finished is not repeated
   fixed and of a new binarisation, of a bound and of an estimate, are not comparable with each other.
 - *short* is the recipe with fewer epochs or larger batches, where the full one does not fit an hour on two cores.
 - *ours* is the mean over seeds, with the lowest and the highest.
+- First weights are Keras's in all rows (Glorot & Bengio, 2010, and biases of 0); those of PyTorch, which some sources
+  have, differ.
 - *hours* are those of training a seed, on two cores that were shared with other work: an upper limit.
 - The fixed binarisation of MNIST that papers have is a file (Larochelle & Murray, 2011). A draw with the same
   probabilities, which is made once, stands in for it: these rows have other images of the same distribution.

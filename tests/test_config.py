@@ -181,6 +181,10 @@ def test_help_names_every_choice_of_every_group() -> None:
         assert re.search(rf"\b{name}\b", listed[1]), f"{group}={name}"
 
 
+def test_help_names_the_folder_of_recipes() -> None:
+    assert re.search(r"^  experiment=.* reproduce/…$", help_text(), re.MULTILINE)
+
+
 def made(**keys: Any) -> dict[str, Any]:
     """Something to build."""
     return keys

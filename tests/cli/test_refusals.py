@@ -20,6 +20,7 @@ REFUSALS = [
     (["datset=fashion"], "Did you mean 'dataset'?"),
     (["dataset=fashon"], "there is no such dataset. Did you mean 'fashion'? Choose from cars3d, cartoon, digits"),
     (["dataset="], "there is no such dataset. Choose from"),
+    (["experiment=reproduce/iwae_mnits"], "there is no such experiment. Did you mean 'reproduce/iwae_mnist'?"),
     (["--hlep"], "there is no option '--hlep'. Did you mean '--help'?"),
     (["--cfg", "jb"], "invalid choice: 'jb'"),
     (["--cfg", "job", "-m"], "Only one of"),
