@@ -152,6 +152,7 @@ STORIES = {
         Step("vae-run --cfg job"),
         Step("vae-run experiment=tutorial_fashion", FEW),
         Step("vae-run experiment=tutorial_fashion_ae", FEW),
+        Step("vae-run experiment=race_fashion", FEW),
         Step("vae-compare outputs/<date>/<time> outputs/<date>/<time> --out compare.png"),
         Step("vae-compare RUN RUN --out compare.png"),
         Step("vae-sample RUN -n 64 --out samples.png"),

@@ -89,7 +89,7 @@ def measure(images: np.ndarray, setting: Setting) -> float:
     return timed(take, setting)
 
 
-def test_losses(train: np.ndarray, test: np.ndarray, batch_size: int) -> Iterator[float]:
+def losses_by_epoch(train: np.ndarray, test: np.ndarray, batch_size: int) -> Iterator[float]:
     """Train on images `[count, 28, 28, 1]`, and yield the mean loss of the test images after each epoch."""
     train_step, evaluate = steps()
     train_batches = tf.data.Dataset.from_tensor_slices(floats(train)).shuffle(60000).batch(batch_size)

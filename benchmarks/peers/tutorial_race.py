@@ -12,7 +12,7 @@ import keras
 
 from benchmarks.peers import Setting
 from benchmarks.peers.__main__ import fashion_mnist
-from benchmarks.peers.tutorial import test_losses
+from benchmarks.peers.tutorial import losses_by_epoch
 
 
 def main(run: str, seed: str, target: str, epochs: str) -> None:
@@ -22,7 +22,7 @@ def main(run: str, seed: str, target: str, epochs: str) -> None:
     Path(run).mkdir()
     with Path(run, "metrics.csv").open("w") as file:
         print("epoch,test/loss", file=file, flush=True)
-        losses = test_losses(dataset.train.images, dataset.test.images, Setting.batch_size)
+        losses = losses_by_epoch(dataset.train.images, dataset.test.images, Setting.batch_size)
         for epoch, loss in enumerate(islice(losses, int(epochs)), start=1):
             print(f"{epoch},{loss}", file=file, flush=True)
             if loss <= float(target):

@@ -1,5 +1,7 @@
 """The peers train the network that ours is."""
 
+from itertools import islice
+
 import keras
 import numpy as np
 import pytest
@@ -57,3 +59,11 @@ def test_ours_is_measured_with_the_custom_operations_and_without_where_that_is_s
     operations = load_for(HardwareConfig(device="cpu"))
     assert operations is not None
     assert given == [operations, operations, None, None]
+
+
+def test_the_tutorials_loop_yields_the_mean_loss_of_the_test_images_after_each_epoch() -> None:
+    keras.utils.set_random_seed(0)
+    grey = np.full((24, 28, 28, 1), 128, np.uint8)
+    losses = list(islice(tutorial.losses_by_epoch(grey, grey[:5], batch_size=16), 2))
+    # Of the untrained network: an image of a half nearly everywhere, and a posterior that is nearly the prior.
+    assert all(0 <= loss < 5 for loss in losses)

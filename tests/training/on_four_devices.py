@@ -19,7 +19,7 @@ from tests.acceleration.comparing import load_custom_ops
 from tests.conftest import mostly_slow
 from tests.networks import build, one_player
 from vae_runner.acceleration.fuse import fuse
-from vae_runner.acceleration.optimizers import Adam, AdamW
+from vae_runner.acceleration.optimizers import Adam, AdamW, Muon
 from vae_runner.datasets.io.stored import StoredImages
 from vae_runner.datasets.pipeline import Batches
 from vae_runner.datasets.schema import AugmentConfig
@@ -139,6 +139,7 @@ MAKES: dict[str, Make] = {
     "averaged": vae(use_ema=True),
     "scaled": loss_scaled,
     "keras": own_batch_normalization,
+    "muon": lambda: (build((12, 8, 1), filters=4), Elbo(), Muon(1e-3)),
 }
 
 

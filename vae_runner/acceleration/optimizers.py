@@ -110,11 +110,13 @@ class Muon(Adam):
         self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable, learning_rate: tf.Tensor
     ) -> None:
         """Update `variable` and its momentum, of which Adam's first moment has the place."""
-        if not is_kernel(variable):
+        index = self._get_variable_index(variable)
+        # On several devices `variable` is a replica's part, of another name.
+        if not is_kernel(self._trainable_variables[index]):
             super().update_step(gradient, variable, learning_rate)
             return
         gradient, kept = tf.cast(gradient, variable.dtype), self.momentum
-        average = self._momentums[self._get_variable_index(variable)]
+        average = self._momentums[index]
         average.assign(kept * average.value + (1 - kept) * gradient)
         ahead = kept * average.value + (1 - kept) * gradient
         direction = orthogonalized(tf.reshape(ahead, (-1, variable.shape[-1])))
@@ -122,15 +124,15 @@ class Muon(Adam):
         variable.assign_sub(length * tf.reshape(direction, variable.shape))
 
 
-def is_kernel(variable: tf.Variable) -> bool:
+def is_kernel(variable: keras.Variable) -> bool:
     """Return whether a variable is the kernel of a layer, and no bias, scale, codebook or pseudo-input."""
-    return variable.name.split("/")[-1].split(":")[0] == "kernel" and len(variable.shape) > 1
+    return variable.name == "kernel" and len(variable.shape) > 1
 
 
 def orthogonalized(matrix: tf.Tensor) -> tf.Tensor:
     """Return about U Vᵀ of a matrix U S Vᵀ, by five Newton–Schulz iterations (Jordan et al., 2024).
 
-    Singular values come out between 0.68 and 1.21, those below a thousandth of the matrix's norm smaller.
+    Singular values come out between 0.68 and 1.21, those below about a thousandth of the norm of the matrix smaller.
     """
     rows, columns = matrix.shape
     x = tf.transpose(matrix) if rows > columns else matrix
