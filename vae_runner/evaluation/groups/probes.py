@@ -14,7 +14,7 @@ def probes(subject: Subject, report: Report) -> Found:
     config = subject.config.probes
     train, test = subject.encoded("train", config.train_images), subject.encoded("test", config.images)
     labels, test_labels = train.labels, test.labels
-    pixels, test_pixels = (_flat(of.split.images) for of in (train, test))
+    pixels, test_pixels = (_flat(of.first(subject.fitting(len(of.split))).split.images) for of in (train, test))
     size = min(subject.autoencoder.latent, *pixels.shape)
     codes = {
         "": (train.mean, test.mean),
@@ -23,14 +23,17 @@ def probes(subject: Subject, report: Report) -> Found:
     }
     values = {}
     for number, (name, (of_train, of_test)) in enumerate(codes.items(), 1):
-        values[f"linear_probe{name}"] = linear_probe(of_train, labels, of_test, test_labels)
-        values[f"knn_probe{name}"] = knn_probe(of_train, labels, of_test, test_labels)
+        given = of_train, labels[: len(of_train)], of_test, test_labels[: len(of_test)]
+        values[f"linear_probe{name}"] = linear_probe(*given)
+        values[f"knn_probe{name}"] = knn_probe(*given)
         if config.mlp:
-            seed = subject.config.seed
-            values[f"mlp_probe{name}"] = mlp_probe(of_train, labels, of_test, test_labels, seed=seed)
+            values[f"mlp_probe{name}"] = mlp_probe(*given, seed=subject.config.seed)
         report(number / len(codes))
     values["majority_class"] = majority_class(labels, test_labels)
-    notes = []
+    notes = [
+        f"{note}: the probes of pixels and of principal components have those only"
+        for note in (*subject.cut("train", config.train_images), *subject.cut("test", config.images))
+    ]
     if len(subject.autoencoder.encoder.inputs) > 1:
         notes.append("The encoder is given the class: what probes tell from z is what z repeats of it")
     if values["linear_probe"] < values[f"linear_probe[pca {size}]"]:
@@ -38,7 +41,11 @@ def probes(subject: Subject, report: Report) -> Found:
             f"A linear probe of z does worse than one of {size} principal components of the pixels: z has lost what "
             "tells the classes apart"
         )
-    return Found(values, notes=notes, how={"n_train": len(labels), "n": len(test_labels), "code": "mean"})
+    how = {
+        "n_train": len(labels), "n": len(test_labels), "n_train_pixels": len(pixels), "n_pixels": len(test_pixels),
+        "code": "mean",
+    }  # fmt: skip
+    return Found(values, notes=notes, how=how)
 
 
 def _flat(images: Images) -> NDArray[np.float32]:

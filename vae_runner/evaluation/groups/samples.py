@@ -17,7 +17,7 @@ from vae_runner.evaluation.subject import Subject
 
 def sample_quality(subject: Subject, report: Report) -> Found:
     """Return distances of samples from test images in a named feature space, beside those of training images."""
-    number = subject.config.samples.number
+    number = subject.fitting(subject.config.samples.number)
     space = _feature_space(subject, lambda done: report(0.6 * done))
     real = subject.images("test", number)
     test, train = space(real.images), space(subject.images("train", len(real)).images)
@@ -41,7 +41,8 @@ def sample_quality(subject: Subject, report: Report) -> Found:
         if count >= 2 * IMAGES_PER_FEATURE * features.shape[1]:
             values[f"frechet_distance_limit[{name}]"] = frechet_distance_limit(features, test[:count])
         errors[f"kernel_distance[{name}]"] = distance.sd
-    notes = [f"[…, real]: {count:,} training images in place of samples, the floor that samples are to be read by"]
+    notes = subject.cut("test", subject.config.samples.number)
+    notes += [f"[…, real]: {count:,} training images in place of samples, the floor that samples are to be read by"]
     if count < IMAGES_PER_FEATURE * samples.shape[1]:
         notes.append(
             f"{count:,} images are too few for a Fréchet distance in {samples.shape[1]} features: of fewer than "
@@ -60,7 +61,7 @@ def sample_quality(subject: Subject, report: Report) -> Found:
 
 def copies(subject: Subject, report: Report) -> Found:
     """Return the share of samples closer to training images than to as many test images, which memory makes large."""
-    number = subject.config.samples.number
+    number = subject.fitting(subject.config.samples.number)
     real = subject.images("test", number)
     train, test = np.asarray(subject.images("train", number).images), np.asarray(real.images)
     samples = _samples(subject, real)
@@ -75,7 +76,8 @@ def copies(subject: Subject, report: Report) -> Found:
     }  # fmt: skip
     errors = {"closer_to_training": found.null_standard_error}
     pictured = {"nearest_neighbours": pairs}
-    return Found({"closer_to_training": found.share}, errors, how=how, pictured=pictured)
+    notes = [note for name in ("train", "test") for note in subject.cut(name, subject.config.samples.number)]
+    return Found({"closer_to_training": found.share}, errors, notes, how, pictured=pictured)
 
 
 def _feature_space(subject: Subject, report: Report) -> FeatureSpace:

@@ -11,7 +11,6 @@ from vae_runner.distributions.gaussian import DiagonalGaussian, StandardNormal
 from vae_runner.errors import UserError
 from vae_runner.evaluation import reconstruction, structure
 from vae_runner.evaluation.diagnosis import Evidence, diagnose
-from vae_runner.evaluation.embeddings import decode
 from vae_runner.evaluation.evaluate import Found, Metric, Report
 from vae_runner.evaluation.likelihood import FITTED_IMAGES
 from vae_runner.evaluation.subject import Encoded, Subject
@@ -106,9 +105,8 @@ def _fitting_weight(subject: Subject, encoded: Encoded) -> float | None:
     """Return the weight of a mean squared error with which the loss has β = 1; None where that is no key of it."""
     if subject.training.reconstruction_weight is None:
         return None
-    some = encoded.first(FITTED_IMAGES)
-    decoded = decode(subject.autoencoder, some.mean, subject.labels_of(some.split))
-    error = float(reconstruction.mse(np.asarray(some.split.images) / np.float32(255), decoded).mean())
+    errors = [reconstruction.mse(*pair) for pair in subject.reconstructions(encoded.first(FITTED_IMAGES))]
+    error = float(np.concatenate(errors).mean())
     return math.prod(subject.autoencoder.image_shape) / (2 * max(error, 1e-6))
 
 
