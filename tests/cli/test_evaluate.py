@@ -268,13 +268,36 @@ def test_a_subject_encodes_an_image_once_whatever_the_order_of_the_questions(fin
     np.testing.assert_array_equal(images.labels, first.labels)
 
 
-def test_of_large_images_so_many_are_taken_as_memory_allows(
-    finished_run: Path, monkeypatch: pytest.MonkeyPatch
+def test_of_large_images_only_metrics_that_keep_pixels_have_fewer_than_asked_for_and_say_so(
+    run: Path, in_process: InProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    subject = subject_of(StoredRun.open_finished(finished_run), EvaluationConfig())
-    monkeypatch.setattr("vae_runner.evaluation.subject.MAX_BYTES", 20 * 8 * 8)
-    assert len(subject.images("train", 100)) == 20
-    assert len(subject.encoded("test", 100).split) == 20
+    before = entries(run)
+    monkeypatch.setattr("vae_runner.evaluation.subject.MAX_BYTES", 50 * 8 * 8)
+    groups = "evaluation.metrics=[likelihood,structure,reconstruction,probes,samples]"
+    few = ("evaluation.samples.features=random", "evaluation.samples.number=100")
+    in_process("vae-evaluate", "run", groups, *few, *FEW, "--again", cwd=run.parent)
+    after = entries(run)
+    for name in ("importance_sampling", "kl", "surgery", "reconstruction", "diagnosis"):
+        assert after[name]["how"] == before[name]["how"]
+        assert after[name].get("values") == before[name].get("values")
+        assert after[name]["notes"] == before[name]["notes"]
+    test = before["probes"]["how"]["n"]
+    train = before["probes"]["how"]["n_train"]
+    assert min(test, train) > 50
+    assert before["probes"]["how"] == {
+        "n_train": train, "n": test, "n_train_pixels": train, "n_pixels": test, "code": "mean"
+    }  # fmt: skip
+    assert after["probes"]["how"] == {**before["probes"]["how"], "n_train_pixels": 50, "n_pixels": 50}
+    assert after["probes"]["values"]["linear_probe"] == before["probes"]["values"]["linear_probe"]
+    said = "Of images of 8×8×1 no more fit into memory than 50 in place of {} images"
+    of_train, of_test = said.format(f"{train:,} training"), said.format(f"{test:,} test")
+    assert not [note for note in before["probes"]["notes"] if "fit into memory" in note]
+    assert after["probes"]["notes"][:2] == [
+        f"{note}: the probes of pixels and of principal components have those only" for note in (of_train, of_test)
+    ]
+    for name in ("sample_quality", "memorization"):
+        assert after[name]["how"]["n"] == 50
+        assert said.format("100 test") in after[name]["notes"]
 
 
 def test_of_one_image_there_is_no_standard_error(run: Path, in_process: InProcess) -> None:

@@ -1,8 +1,8 @@
 """A trained autoencoder and its dataset, as metrics see them: images are encoded once, whatever asks for them."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -11,19 +11,22 @@ from numpy.typing import NDArray
 
 from vae_runner.datasets.binarization import encoded_training_images
 from vae_runner.datasets.dataset import Dataset, Split
+from vae_runner.datasets.io.made import MadeImages
 from vae_runner.distributions.base import Distribution
 from vae_runner.errors import UserError
-from vae_runner.evaluation.embeddings import Parameters, posterior_of
+from vae_runner.evaluation.embeddings import Parameters, batch_size_for, decode, posterior_of
 from vae_runner.evaluation.schema import EvaluationConfig
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.training.noise import NumpyNoise
 
-MAX_BYTES = 48 << 20  # of the images of a split that are taken, as uint8; metrics make several times as much of them
+MAX_BYTES = 48 << 20  # of images that are in memory at once, as uint8; metrics make several times as much of them
+
+Floats = NDArray[np.float32]  # images in [0, 1], [n, height, width, channels]
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Some images of a split, and the parameters of their posteriors."""
+    """Some images of a split, which are read when asked for, and the parameters of their posteriors."""
 
     split: Split
     parameters: Parameters  # each [n, …], with the posterior's mean among them
@@ -71,8 +74,8 @@ class Training:
 class Subject:
     """What is evaluated: an autoencoder that was trained on a dataset, under the keys of an evaluation.
 
-    Of a split, so many images are taken in an order that `seed` decides, which begins with those of a smaller number;
-    where images are large, no more than `MAX_BYTES` of them.
+    Of a split, so many images are taken in an order that `seed` decides, which begins with those of a smaller number.
+    They are read when asked for, so that what needs them batch by batch may take any number.
     """
 
     def __init__(
@@ -117,24 +120,47 @@ class Subject:
         return self.encoded("grid" if self.dataset.grid is not None else "test", count)
 
     def images(self, name: str, count: int) -> Split:
-        """Return at most `count` images of `train`, `test` or the `grid` of factors, in memory."""
-        split, count = self.splits[name], self._most(name, count)
-        order = np.random.default_rng(self.config.seed).permutation(len(split))[:count]
-        chosen = np.sort(order)  # Files are read in their order.
-        read = split.select(chosen)
-        return replace(read, images=np.asarray(read.images)).select(np.searchsorted(chosen, order))
+        """Return at most `count` images of `train`, `test` or the `grid` of factors, which are read when asked for."""
+        split = self.splits[name]
+        chosen = np.random.default_rng(self.config.seed).permutation(len(split))[:count]
+
+        def read(places: NDArray[np.int64]) -> NDArray[np.uint8]:
+            order = np.argsort(places)  # Files are read in their order.
+            images = np.empty((len(places), *split.images.shape[1:]), np.uint8)
+            images[order] = np.asarray(split.images[places[order]])
+            return images
+
+        height, width, channels = split.images.shape[1:]
+        images = MadeImages(read, (height, width, channels), chosen)
+        labels, factors = (None if of is None else of[chosen] for of in (split.labels, split.factors))
+        return Split(images, labels, factors)
 
     def encoded(self, name: str, count: int) -> Encoded:
         """Return at most `count` images of a split, encoded: those that are so already are not encoded again."""
         there = self._encoded.get(name)
-        most = self._most(name, count)
+        most = min(count, len(self.splits[name]))
         if there is None or len(there.split) < most:
             split = self.images(name, most)
             parameters = posterior_of(self.autoencoder, split.images, self.labels_of(split))
             there = self._encoded[name] = Encoded(split, parameters)
         return there.first(most)
 
-    def _most(self, name: str, count: int) -> int:
-        """Return how many images of a split are taken where `count` are asked for."""
-        fitting = max(MAX_BYTES // math.prod(self.autoencoder.image_shape), 1)
-        return min(count, len(self.splits[name]), fitting)
+    def reconstructions(self, encoded: Encoded) -> Iterator[tuple[Floats, Floats]]:
+        """Yield a batch of encoded images at a time, and what is decoded from their embeddings."""
+        size = batch_size_for(self.autoencoder)
+        for start in range(0, len(encoded.split), size):
+            part = encoded.split.select(slice(start, start + size))
+            images = np.asarray(part.images, np.float32) / np.float32(255)
+            yield images, decode(self.autoencoder, encoded.mean[start : start + size], self.labels_of(part))
+
+    def fitting(self, count: int) -> int:
+        """Return how many images may be in memory at once where `count` are asked for."""
+        return min(count, max(MAX_BYTES // math.prod(self.autoencoder.image_shape), 1))
+
+    def cut(self, name: str, count: int) -> list[str]:
+        """Return a note on a metric that has its images in memory, where it has fewer than asked for; else none."""
+        count = min(count, len(self.splits[name]))
+        fitting = self.fitting(count)
+        size = "×".join(map(str, self.autoencoder.image_shape))
+        what = f"{fitting:,} in place of {count:,} {'training' if name == 'train' else name} images"
+        return [f"Of images of {size} no more fit into memory than {what}"] if fitting < count else []

@@ -21,7 +21,7 @@ def probes(subject: Subject, report: Report) -> Found:
     config = subject.config.probes
     train, test = subject.encoded("train", config.train_images), subject.encoded("test", config.images)
     labels, test_labels = train.labels, test.labels
-    pixels, test_pixels = (_flat(of.split.images) for of in (train, test))
+    pixels, test_pixels = (_flat(of.first(subject.fitting(len(of.split))).split.images) for of in (train, test))
     size = min(subject.autoencoder.latent, *pixels.shape)
     codes = {
         "": (train.mean, test.mean),
@@ -30,24 +30,33 @@ def probes(subject: Subject, report: Report) -> Found:
     }
     values = {}
     for number, (name, (of_train, of_test)) in enumerate(codes.items(), 1):
-        values[f"linear_probe{name}"] = linear_probe(of_train, labels, of_test, test_labels)
-        values[f"knn_probe{name}"] = knn_probe(of_train, labels, of_test, test_labels)
+        given = of_train, labels[: len(of_train)], of_test, test_labels[: len(of_test)]
+        values[f"linear_probe{name}"] = linear_probe(*given)
+        values[f"knn_probe{name}"] = knn_probe(*given)
         if config.mlp:
-            seed = subject.config.seed
-            values[f"mlp_probe{name}"] = mlp_probe(of_train, labels, of_test, test_labels, seed=seed)
+            values[f"mlp_probe{name}"] = mlp_probe(*given, seed=subject.config.seed)
         report(number / len(codes))
     values["majority_class"] = majority_class(labels, test_labels)
-    notes = []
+    notes = [
+        f"{note}: the probes of pixels and of principal components have those only"
+        for note in (*subject.cut("train", config.train_images), *subject.cut("test", config.images))
+    ]
     if len(subject.autoencoder.encoder.inputs) > 1:
         notes.append("The encoder is given the class: what probes tell from z is what z repeats of it")
-    errors = {name: accuracy_error(value, len(test_labels)) for name, value in values.items()}
+    errors = {
+        name: accuracy_error(value, len(test_pixels if "[" in name else test_labels)) for name, value in values.items()
+    }
     of_pixels = f"linear_probe[pca {size}]"
     if values["linear_probe"] < values[of_pixels] - 2 * errors[of_pixels]:
         notes.append(
             f"A linear probe of z does worse than one of {size} principal components of the pixels: z has lost what "
             "tells the classes apart"
         )
-    return Found(values, errors, notes, how={"n_train": len(labels), "n": len(test_labels), "code": "mean"})
+    how = {
+        "n_train": len(labels), "n": len(test_labels), "n_train_pixels": len(pixels), "n_pixels": len(test_pixels),
+        "code": "mean",
+    }  # fmt: skip
+    return Found(values, errors, notes, how)
 
 
 def _flat(images: Images) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ PIXELS = 1  # the number of the draws that make pixels black or white
 
 def sample_quality(subject: Subject, report: Report) -> Found:
     """Return distances of samples from test images in a named feature space, beside those of training images."""
-    number = subject.config.samples.number
+    number = subject.fitting(subject.config.samples.number)
     space = _feature_space(subject, lambda done: report(0.6 * done))
     real = subject.images("test", number)
     test, train = space(real.images), space(subject.images("train", len(real)).images)
@@ -47,7 +47,8 @@ def sample_quality(subject: Subject, report: Report) -> Found:
             )
     seen = ", which the classifier has learnt from" if space.name == "classifier" else ""
     notes = [
-        f"[…, real]: {count:,} training images{seen}, in place of samples: the floor that samples are to be read by"
+        *subject.cut("test", subject.config.samples.number),
+        f"[…, real]: {count:,} training images{seen}, in place of samples: the floor that samples are to be read by",
     ]
     if count < IMAGES_PER_FEATURE * samples.shape[1]:
         notes.append(
@@ -67,7 +68,7 @@ def sample_quality(subject: Subject, report: Report) -> Found:
 
 def copies(subject: Subject, report: Report) -> Found:
     """Return the share of samples closer to training images than to as many test images, which memory makes large."""
-    number = subject.config.samples.number
+    number = subject.fitting(subject.config.samples.number)
     real = subject.images("test", number)
     train, test = np.asarray(subject.images("train", number).images), np.asarray(real.images)
     samples = _samples(subject, real)
@@ -77,11 +78,12 @@ def copies(subject: Subject, report: Report) -> Found:
         "samples": samples[near.samples], "training_images": train[near.training_images], "distances": near.distances
     }  # fmt: skip
     how = {"n": len(samples), "images_of_either_split": found.images, "searched": len(train), "distance": "pixels"}
-    note = (
+    notes = [
+        *(note for name in ("train", "test") for note in subject.cut(name, number)),
         f"Without memory closer_to_training is 0.5, with a standard error of {found.null_standard_error:.2g} for so "
-        "many samples and images"
-    )
-    return Found({"closer_to_training": found.share}, notes=[note], how=how, pictured={"nearest_neighbours": pairs})
+        "many samples and images",
+    ]
+    return Found({"closer_to_training": found.share}, notes=notes, how=how, pictured={"nearest_neighbours": pairs})
 
 
 def _feature_space(subject: Subject, report: Report) -> FeatureSpace:

@@ -14,7 +14,7 @@ from vae_runner.errors import UserError
 from vae_runner.evaluation import reconstruction, structure
 from vae_runner.evaluation.codes import code_frequencies
 from vae_runner.evaluation.diagnosis import Evidence, diagnose
-from vae_runner.evaluation.embeddings import batch_size_for, decode
+from vae_runner.evaluation.embeddings import batch_size_for
 from vae_runner.evaluation.evaluate import Found, Metric, Report
 from vae_runner.evaluation.likelihood import FITTED_IMAGES, CounterNoise, standard_error
 from vae_runner.evaluation.subject import Encoded, Subject
@@ -143,9 +143,8 @@ def _fitting_weight(subject: Subject, encoded: Encoded) -> float | None:
         subject.autoencoder.likelihood, MeanSquaredError
     ):
         return None
-    some = encoded.first(FITTED_IMAGES)
-    decoded = decode(subject.autoencoder, some.mean, subject.labels_of(some.split))
-    error = float(reconstruction.mse(np.asarray(some.split.images) / np.float32(255), decoded).mean())
+    errors = [reconstruction.mse(*pair) for pair in subject.reconstructions(encoded.first(FITTED_IMAGES))]
+    error = float(np.concatenate(errors).mean())
     return math.prod(subject.autoencoder.image_shape) / (2 * max(error, 1e-6))
 
 
