@@ -35,6 +35,16 @@ CASES = {
         replace(COLLAPSED, kl_of_epochs=(0.01, 0.001), reconstruction_weight=None),
         "loss.kl_warmup_epochs=5 and loss.kl_weight=0.1",
     ),
+    "nearly collapsed": (
+        replace(
+            HEALTHY,
+            kl=0.7,
+            kl_by_dimension=np.array([0.5, 0.2]),
+            surgery=surgery(0.3, 0.1, 0.3),
+            loss={**VAE, "kl_weight": 100.0},
+        ),
+        "loss.kl_weight=1 and loss.kl_warmup_epochs=5",
+    ),
     "unused dimensions": (
         replace(HEALTHY, kl=2.5, kl_by_dimension=np.array([2.5, 1e-5]), variance_of_means=np.array([0.99, 1e-5])),
         "latent=1 would hold as much",
@@ -166,7 +176,7 @@ def test_what_was_not_computed_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("loss", "keys", "advice"),
     [
-        ("vae", {**VAE, "kl_weight": 4.0}, "loss.kl_weight=0.4 and loss.kl_warmup_epochs=5"),
+        ("vae", {**VAE, "kl_weight": 4.0}, "loss.kl_weight=1 and loss.kl_warmup_epochs=5"),
         ("vae", {**VAE, "kl_warmup_epochs": 5.0}, "loss.kl_weight=0.1 and loss.free_bits=0.25"),
         ("beta_tc", {"total_correlation_weight": 6.0}, "loss.total_correlation_weight=0.6"),
         ("iwae", {"samples": 5}, "loss=vae loss.kl_weight=0.1"),
@@ -179,3 +189,27 @@ def test_the_advice_names_keys_that_the_loss_has(loss: str, keys: dict[str, obje
     given = [f"loss={loss}", "likelihood=gaussian", *advice.split(" and ")[0].split(), *advice.split(" and ")[1:]]
     with initialize_config_module("vae_runner.conf", version_base="1.3"):
         check(compose("config", given))
+
+
+def test_a_model_whose_z_tells_next_to_nothing_has_no_other_finding_than_that() -> None:
+    """Its embeddings are far from the prior for their spread, as holes are, and undecided, and some are unused."""
+    weak = replace(
+        HEALTHY, kl=0.29, kl_by_dimension=np.full(10, 0.029), surgery=surgery(0.04, 0.05, 0.2),
+        variance_of_means=np.full(10, 0.009), loss={**VAE, "kl_weight": 4.0},
+    )  # fmt: skip
+    weak.variance_of_means[0] = 0.02  # type: ignore[index]
+    (finding,) = diagnose(weak)
+    assert (finding.name, finding.is_fault) == ("nearly collapsed", True)
+    assert finding.advice.startswith("loss.kl_weight=1 ")
+
+
+def test_fewer_dimensions_are_advised_where_the_unused_hold_next_to_nothing() -> None:
+    some = replace(HEALTHY, kl_by_dimension=np.array([2.5, 0.2]), variance_of_means=np.array([0.99, 1e-4]), kl=2.7)
+    (finding,) = [of for of in diagnose(some) if of.name == "unused dimensions"]
+    assert "latent=" not in finding.advice
+
+
+def test_of_three_images_a_mutual_information_near_0_is_not_near_its_bound() -> None:
+    assert not surgery(0.04, 0.01, 1.0, log_n=np.log(3)).is_saturated
+    assert surgery(1.05, 0.01, 1.0, log_n=np.log(3)).is_saturated
+    assert surgery(7.5, 0.01, 1.0, log_n=9.2).is_saturated

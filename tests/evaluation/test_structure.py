@@ -68,14 +68,14 @@ def test_the_three_parts_of_the_kl_term_sum_to_it(seed: int, n: int, latent: int
     surgery = elbo_surgery(mean, log_var, samples, seed)
     parts = surgery.mutual_information + surgery.total_correlation + surgery.dimension_wise_kl
     assert parts == pytest.approx(surgery.kl, abs=1e-6)
-    assert surgery.samples == min(samples, n)
+    assert surgery.samples == samples
     assert surgery.mutual_information <= math.log(n) + 1e-9
 
 
 def test_the_parts_are_those_of_densities_written_out() -> None:
     rng = np.random.default_rng(1)
     mean, log_var = rng.normal(size=(7, 3)), rng.normal(size=(7, 3)) - 1
-    surgery = elbo_surgery(mean, log_var, seed=4)
+    surgery = elbo_surgery(mean, log_var, 7, seed=4)
     rng = np.random.default_rng(4)
     chosen = rng.permutation(7)
     z = mean[chosen] + np.exp(log_var[chosen] / 2) * rng.standard_normal((7, 3))
@@ -152,3 +152,26 @@ def test_gaussian_total_correlation_is_that_of_the_correlation(seed: int, rho: f
     assert gaussian_total_correlation(codes) == pytest.approx(expected, abs=1e-9)
     changed = (codes * [1e-3, -20.0, 1.0] + [5.0, 0.0, -1.0])[rng.permutation(200)][:, rng.permutation(3)]
     assert gaussian_total_correlation(changed) == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_parts_of_few_images_add_up_to_their_kl_term() -> None:
+    """Of three images there are as many draws as of many: each is drawn from often."""
+    rng = np.random.default_rng(0)
+    mean, log_var = rng.standard_normal((3, 2)), np.full((3, 2), -1.0)
+    found = elbo_surgery(mean, log_var, samples=2000)
+    exact = float(0.5 * (mean**2 + np.exp(log_var) - 1 - log_var).sum(axis=1).mean())
+    assert found.samples == 2000
+    assert found.kl == pytest.approx(exact, abs=0.1)
+    parts = found.mutual_information + found.total_correlation + found.dimension_wise_kl
+    assert parts == pytest.approx(found.kl, abs=1e-9)
+
+
+def test_the_total_correlation_of_draws_is_that_of_the_means_covariance_and_the_noise() -> None:
+    """Of independent dimensions it is next to 0, where draws of as few images have a bias of d (d − 1) / 4n."""
+    rng = np.random.default_rng(0)
+    means = rng.standard_normal((400, 3)) @ np.array([[1, 0.5, 0], [0, 1, 0.2], [0, 0, 1]])
+    variances = np.exp(rng.standard_normal((400, 3)))
+    draws = np.repeat(means, 500, axis=0) + rng.standard_normal((200_000, 3)) * np.repeat(variances**0.5, 500, axis=0)
+    exact = gaussian_total_correlation(means, variances)
+    assert exact == pytest.approx(gaussian_total_correlation(draws), abs=1e-3)
+    assert gaussian_total_correlation(np.zeros((26, 10)), np.ones((26, 10))) == pytest.approx(0, abs=1e-12)

@@ -17,11 +17,13 @@ from vae_runner.evaluation.structure import ACTIVE_VARIANCE, Surgery
 Floats = NDArray[np.float64]
 
 COLLAPSED_KL = 0.1  # nats, over all dimensions
+LITTLE = 1.0  # nats that z tells of an image: enough to know one of e = 2.7 images from the others, and no more
 PLAIN_KL, PLAIN_DEVIATION = 8.0, 0.01  # of a dimension: nearly a plain autoencoder's
 HOLES = 0.2  # of the KL term, which is the distance of the aggregate posterior from the prior
 LOOSE = 0.1  # of the KL term, by which L_K is above the ELBO
 OVERFITTED = 0.1  # of the training loss, by which that of test images is higher; and of the KL term
 SETTLED = 0.05  # of the KL term of training, by which it changes from one epoch to the next at most
+NEGLIGIBLE = 0.02  # of the KL term, which unused dimensions hold together
 UNDECIDED = (1e-3, 1e-1)  # variances of means between which a trained model has none
 USED = 0.5  # of the codes that are in use, where no less is expected
 ENOUGH_POSITIONS = 10  # for each code, to expect that every one occurs
@@ -59,6 +61,12 @@ class Evidence:
     posterior: str = "Gaussian"  # the name of its family's class
 
     @property
+    def information(self) -> float:
+        """Return how many nats z tells of an image, at most: the KL term, or what is known of the part that is it."""
+        kl = self.kl or 0.0
+        return kl if self.surgery is None or self.surgery.is_saturated else min(kl, self.surgery.mutual_information)
+
+    @property
     def is_active(self) -> NDArray[np.bool_] | None:
         """Return which dimensions are active, `[latent]`; None where the variance of a mean says nothing of that."""
         return None if self.variance_of_means is None else self.variance_of_means > ACTIVE_VARIANCE
@@ -80,7 +88,7 @@ Row = Callable[[Evidence], Finding | None]  # of the table
 def diagnose(evidence: Evidence) -> tuple[Finding, ...]:
     """Return what the numbers say, the gravest first; at least one finding.
 
-    A collapsed model has no other finding: what else its numbers say follows from that.
+    A model that has collapsed, or nearly so, has no other finding: what else its numbers say follows from that.
     """
     rows: Sequence[Row] = (_overfitted,)
     if evidence.code_frequencies is not None:
@@ -91,6 +99,8 @@ def diagnose(evidence: Evidence) -> tuple[Finding, ...]:
         no_unit = evidence.is_active is not None and not evidence.is_active.any()
         if evidence.kl < COLLAPSED_KL or no_unit:
             return (_collapse(evidence, evidence.kl),)
+        if evidence.information < LITTLE:
+            return (_nearly_collapsed(evidence, evidence.information),)
         units = "" if evidence.is_active is None else f"{_units(evidence.is_active)}, with "
         seen = f"{units}a KL term of {evidence.kl:.2f} nats"
         first = Finding("no fault found", seen, "nothing needs to be changed", False)
@@ -120,6 +130,16 @@ def _collapse(evidence: Evidence, kl: float) -> Finding:
             True,
         )
     return Finding("collapse", seen, _joined(_less_kl(evidence), _warm_up(evidence)), True)
+
+
+def _nearly_collapsed(evidence: Evidence, information: float) -> Finding:
+    units = "" if evidence.is_active is None else f"; {_units(evidence.is_active)}"
+    return Finding(
+        "nearly collapsed",
+        f"z tells {information:.2f} nats of an image, hardly enough to know one of three images from the others{units}",
+        _joined(_less_kl(evidence), _warm_up(evidence)),
+        True,
+    )
 
 
 def _of_codes(evidence: Evidence, frequencies: Floats) -> Finding:
@@ -207,7 +227,7 @@ def _saturated(evidence: Evidence) -> Finding | None:
         return None
     return Finding(
         "codes identify each image",
-        f"the mutual information, ≥ {surgery.mutual_information:.2f} nats, is at its bound, the logarithm of the "
+        f"the mutual information, ≥ {surgery.mutual_information:.2f} nats, is near its bound, the logarithm of the "
         f"number of images, {surgery.log_n:.2f}; the total correlation is at most {surgery.total_correlation:.2f}",
         "read them as bounds, or evaluate more images",
         False,
@@ -251,20 +271,19 @@ def _pruned(evidence: Evidence) -> Finding | None:
     active = evidence.is_active
     if active is None or active.all():
         return None
-    held = ""
+    held, fewer = "", ""
     if evidence.kl_by_dimension is not None:
-        held = f"; the others hold {evidence.kl_by_dimension[~active].sum():.3f} nats together"
-    return Finding(
-        "unused dimensions",
-        f"{_units(active)}{held}",
-        "this is normal and no fault"
-        + ("" if evidence.is_spatial else f"; latent={np.count_nonzero(active)} would hold as much"),
-        False,
-    )
+        unused = evidence.kl_by_dimension[~active].sum()
+        held = f"; the others hold {unused:.3f} nats together"
+        if unused < NEGLIGIBLE * evidence.kl_by_dimension.sum() and not evidence.is_spatial:
+            fewer = f"; latent={np.count_nonzero(active)} would hold as much"
+    return Finding("unused dimensions", f"{_units(active)}{held}", f"this is normal and no fault{fewer}", False)
 
 
 def _less_kl(evidence: Evidence) -> str:
-    """Return the key that makes the KL term count for less."""
+    """Return the key that makes the KL term count for less: first that which weighs it more than an ELBO does."""
+    if _number(evidence.loss.get("kl_weight")) > 1:
+        return "loss.kl_weight=1"
     if evidence.reconstruction_weight is not None and "reconstruction_weight" in evidence.loss:
         weight = max(10 * evidence.reconstruction_weight, evidence.fitting_weight or 0)
         return f"loss.reconstruction_weight={float(f'{weight:.2g}'):g}"

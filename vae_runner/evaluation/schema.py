@@ -87,7 +87,12 @@ class EvaluationConfig(Keys):
         return bool(self.metrics and self.every) and epoch % self.every == 0
 
     def check(self) -> None:
-        """Refuse metrics that there are not."""
+        """Refuse metrics that there are not, and a time for none."""
+        if self.every and not self.metrics:
+            raise UserError(
+                f"evaluation.every={self.every}: nothing is measured, then or at the end: choose evaluation=default, "
+                "or evaluation.metrics=[likelihood,structure]"
+            )
         for name in self.metrics:
             if name not in GROUPS:
                 raise UserError(

@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 ACTIVE_VARIANCE = 0.01  # of a posterior mean over images (Burda et al., 2016); on fitted dimensions KL = 0.005 nats
 SURGERY_SAMPLES = 2000
 BLOCK_VALUES = 1 << 18  # of [draws, n]: two megabytes, which stay in a core's cache
-SATURATION = 2.0  # nats: mutual information so near to log n is bounded by n
+SATURATION = 2.0  # nats: mutual information so near to log n is bounded by n; of few images, a quarter of log n
 
 
 def variance_of_means(mean: ArrayLike) -> Floats:
@@ -58,8 +58,8 @@ class Surgery:
 
     @property
     def is_saturated(self) -> bool:
-        """Return whether MI is within 2 nats of log n: then it is a lower bound, and TC an upper one."""
-        return self.mutual_information > self.log_n - SATURATION
+        """Return whether MI is near log n: then it is a lower bound, and TC an upper one."""
+        return self.mutual_information > self.log_n - min(SATURATION, self.log_n / 4)
 
 
 def elbo_surgery(
@@ -73,8 +73,8 @@ def elbo_surgery(
 ) -> Surgery:
     """Return mutual information, total correlation and dimension-wise KL of Gaussian posteriors.
 
-    Hoffman & Johnson, 2016, "ELBO surgery". q(z) is the mean of all n posteriors. Of `samples` images, chosen at
-    random without repetition, one z each is held against all n components, its own included (Chen et al., 2018,
+    Hoffman & Johnson, 2016, "ELBO surgery". q(z) is the mean of all n posteriors. Of `samples` draws, each of another
+    image as long as there are any, every z is held against all n components, its own included (Chen et al., 2018,
     `elbo_decomposition.py` of beta-tcvae, which takes 10,000 draws). Estimates from the batches of training differ by
     tens of nats, and are no numbers to report. `log_prior` returns log p(z_j) of draws `[draws, latent]`; by default it
     is the standard normal's.
@@ -85,7 +85,7 @@ def elbo_surgery(
     mean, log_var = _checked("mutual_information", mean), _checked("mutual_information", log_var)
     n, latent = mean.shape
     rng = np.random.default_rng(seed)
-    chosen = rng.permutation(n)[:samples]
+    chosen = np.concatenate([rng.permutation(n) for _ in range(-(-samples // n))])[:samples]
     deviation = np.exp(log_var / 2)
     z = mean[chosen] + deviation[chosen] * rng.standard_normal((len(chosen), latent))
     joint, marginals = np.empty(len(chosen)), np.empty((len(chosen), latent))
@@ -127,8 +127,11 @@ def is_constant(codes: Floats) -> NDArray[np.bool_]:
     return constant
 
 
-def gaussian_total_correlation(codes: ArrayLike) -> float:
+def gaussian_total_correlation(codes: ArrayLike, noise: ArrayLike = 0.0) -> float:
     """Return ½ (Σ log Σ_jj − log |Σ|) of the covariance of codes `[n, latent]`, in nats.
+
+    With the variances of independent `noise` that is added to them, `[n, latent]`, it is that of their sum: of draws of
+    Gaussian posteriors, which are their means and noise, without drawing any.
 
     It is the total correlation of a Gaussian with that covariance (disentanglement_lib's unsupervised scores, of 10,000
     codes). Of *sampled* codes it falls as β grows, while of *mean* codes it can rise: show both. Dimensions are scaled
@@ -139,12 +142,16 @@ def gaussian_total_correlation(codes: ArrayLike) -> float:
         UserError: a dimension is constant, or one is a linear function of others.
     """
     codes = _checked("gaussian_total_correlation", codes)
-    if constant := int(np.count_nonzero(is_constant(codes))):
+    if constant := 0 if np.any(noise) else int(np.count_nonzero(is_constant(codes))):
         raise UserError(
             f"gaussian_total_correlation: {constant} of {codes.shape[1]} latent dimensions are the same for every "
             "image, and have no correlation: leave them out, or take sampled codes"
         )
-    sign, log_det = np.linalg.slogdet(np.atleast_2d(np.corrcoef(codes, rowvar=False)))
+    covariance = np.atleast_2d(np.cov(codes, rowvar=False)) + np.diag(
+        np.mean(np.broadcast_to(noise, codes.shape), axis=0)
+    )
+    deviations = np.sqrt(np.diag(covariance))
+    sign, log_det = np.linalg.slogdet(covariance / np.outer(deviations, deviations))
     if sign <= 0 or not math.isfinite(log_det):
         raise UserError(
             f"gaussian_total_correlation of {len(codes)} images: one of the {codes.shape[1]} latent dimensions is a "

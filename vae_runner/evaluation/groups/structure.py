@@ -22,6 +22,8 @@ from vae_runner.likelihoods.mse import MeanSquaredError
 from vae_runner.posteriors.base import CodePosterior
 from vae_runner.priors.sphere import Sphere
 
+FEWEST_IMAGES = 30  # of a diagnosis
+
 Floats = NDArray[np.float64]
 
 
@@ -91,22 +93,32 @@ def surgery(subject: Subject, report: Report) -> Found:
 def gaussian_total_correlation(subject: Subject, report: Report) -> Found:
     """Return the total correlation of a Gaussian with the codes' covariance, of means and of draws."""
     test = subject.encoded("test", subject.config.structure.images)
-    codes, how = {"mean": np.asarray(test.mean, np.float64)}, {"n": len(test.split), "split": "test"}
-    if subject.autoencoder.posterior.has_density:
-        codes["sampled"] = np.asarray(subject.posterior(test).sample(subject.noise(len(test.split))), np.float64)
+    means, how = np.asarray(test.mean, np.float64), {"n": len(test.split), "split": "test"}
+    moving = means[:, ~structure.is_constant(means)]
     values, notes = {}, []
-    for name, of in codes.items():
-        moving = of[:, ~structure.is_constant(of)]
-        if moving.shape[1] < of.shape[1]:
-            notes.append(f"gaussian_total_correlation[{name}] is of the {moving.shape[1]} dimensions that vary")
-        if moving.shape[1]:
-            values[f"gaussian_total_correlation[{name}]"] = structure.gaussian_total_correlation(moving)
+    if moving.shape[1] < means.shape[1]:
+        notes.append(f"gaussian_total_correlation[mean] is of the {moving.shape[1]} dimensions that vary")
+    if moving.shape[1]:
+        values["gaussian_total_correlation[mean]"] = structure.gaussian_total_correlation(moving)
+    if subject.autoencoder.posterior.has_density:
+        posterior = subject.posterior(test)
+        if isinstance(posterior, DiagonalGaussian):
+            variances = np.exp(np.asarray(posterior.log_var, np.float64))
+            sampled = structure.gaussian_total_correlation(means, variances)
+        else:
+            sampled = structure.gaussian_total_correlation(np.asarray(posterior.sample(subject.noise(len(means)))))
+        values["gaussian_total_correlation[sampled]"] = sampled
     return Found(values, notes=notes, how=how)
 
 
 def diagnosis(subject: Subject, report: Report) -> Found:
     """Return in words what the numbers say of the model, and which keys to change."""
     test = subject.encoded("test", subject.config.structure.images)
+    if len(test.split) < FEWEST_IMAGES:
+        raise UserError(
+            f"of {len(test.split)} test images there is no diagnosis: it needs {FEWEST_IMAGES} at least; "
+            "dataset.test_fraction says how many a folder has"
+        )
     term, training, posterior = _kl_term(subject, test, report), subject.training, subject.posterior(test)
     log_var = test.parameters.get("log_var")
     codes = np.asarray(posterior.codes) if isinstance(posterior, Quantized) else None
