@@ -33,6 +33,12 @@ SHORT_MAPS, FEW_MAPS = (added.replace("filters", "widths") for added in (SHORT, 
 FEW_DRAWS = "evaluation.likelihood.samples=2 evaluation.likelihood.images=10 evaluation.structure.samples=20"
 
 NOT_RUN = {
+    "has a test of what it ends at, tests/cli/test_evaluate.py": [
+        "vae-run dataset=digits model=linear model.output_bias=mean latent=2 likelihood=gaussian "
+        "likelihood.squash_mean=false epochs=150 batch_size=100 optimizer.learning_rate=0.05 schedule=cosine "
+        "hydra.run.dir=outputs/linear",
+        "vae-evaluate outputs/linear evaluation=likelihood",
+    ],
     "is of a sweep; tests/cli/test_evaluate.py measures one": ["vae-evaluate SWEEP evaluation=disentanglement"],
     "makes pictures of the documents, for minutes": [
         *(

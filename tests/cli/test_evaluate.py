@@ -18,7 +18,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.conftest import COMMANDS, command, mostly_slow
 from tests.datasets.conftest import write_numbered
+from tests.evaluation.linear_gaussian import greatest_evidence
 from vae_runner.errors import UserError
+from vae_runner.evaluation.likelihood import log_likelihood, standard_error
 from vae_runner.evaluation.schema import EvaluationConfig, LikelihoodConfig
 from vae_runner.experiment import subject_of
 from vae_runner.storage.run_directory import RunDirectory
@@ -358,6 +360,31 @@ def test_every_kind_of_latent_space_is_measured_as_far_as_it_can_be(
     in_process("vae-compare", "run", cwd=tmp_path)
 
 
+@pytest.mark.slow
+def test_a_linear_autoencoder_ends_at_probabilistic_pca_and_the_commands_say_so(tmp_path: Path) -> None:
+    linear = ("dataset=digits", "model=linear", "model.output_bias=mean", "latent=2")
+    likelihood = ("likelihood=gaussian", "likelihood.squash_mean=false")
+    training = ("epochs=150", "batch_size=100", "optimizer.learning_rate=0.05", "schedule=cosine", "figures=none")
+    for line in (
+        ["vae-run", *linear, *likelihood, *training, "hydra.run.dir=run"],
+        ["vae-evaluate", "run", "evaluation.metrics=[likelihood,structure]"],
+    ):
+        result = command(*line, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+    run = StoredRun.open_finished(tmp_path / "run")
+    subject = subject_of(run, EvaluationConfig())
+    train, test = (np.asarray(subject.splits[name].images) for name in ("train", "test"))
+    optimum, of_test = greatest_evidence(train, latent=2), greatest_evidence(train, test, latent=2)
+    values = run.evaluated
+    assert values["evaluation/log_likelihood"] == pytest.approx(of_test, abs=0.05)
+    assert values["evaluation/elbo"] == pytest.approx(of_test, abs=0.1)
+    assert values["evaluation/active_units"] == 2
+    bounds = log_likelihood(subject.autoencoder, train, samples=20)
+    assert optimum - 0.05 < bounds.log_likelihood.mean() < optimum + 1e-3
+    assert optimum - 0.05 < bounds.elbo.mean() < optimum + 4 * standard_error(bounds.elbo - bounds.log_likelihood)
+    assert "no fault found: 2 of 2 dimensions are active" in result.stdout
+
+
 @pytest.mark.parametrize("groups", mostly_slow(["structure,reconstruction,probes", "likelihood,samples"]))
 def test_numbers_at_the_end_of_a_run_in_mixed_precision_are_those_of_vae_evaluate(
     groups: str, tmp_path: Path, in_process: InProcess, capsys: Said
@@ -393,7 +420,7 @@ def test_a_run_on_a_folder_is_measured_without_labels_and_anew_after_a_resume(
     in_process("vae-run", "resume=run", "evaluation=reconstruction", cwd=tmp_path)  # without another epoch
     assert all(file.is_file() for file in results)
     assert entries(tmp_path / "run") == before
-    in_process("vae-run", "resume=run", "epochs=2", cwd=tmp_path)
+    in_process("vae-run", "resume=run", "epochs=2", "evaluation=none", cwd=tmp_path)
     assert not any(file.exists() for file in (*results, folder / "metrics.json"))
     assert (folder / "embeddings.npz").is_file()
     assert StoredRun.open_finished(tmp_path / "run").evaluated == {}

@@ -108,10 +108,18 @@ def load(**_: object) -> Dataset:
     return Dataset(split, split)
 
 
-def greatest_evidence(pixels: NDArray[np.uint8]) -> float:
-    """The mean log-density of images under the most likely probabilistic PCA: −½ (D log 2π + log |C| + D)."""
-    x = pixels.reshape(len(pixels), -1) / 255
-    dimensions = x.shape[1]
-    values = np.linalg.eigvalsh(np.cov(x.T, bias=True))[::-1]
-    log_det = np.log(values[:LATENT]).sum() + (dimensions - LATENT) * np.log(values[LATENT:].mean())
-    return float(-0.5 * (dimensions * np.log(2 * np.pi) + log_det + dimensions))
+def greatest_evidence(
+    pixels: NDArray[np.uint8], others: NDArray[np.uint8] | None = None, latent: int = LATENT
+) -> float:
+    """The mean log-density of images, or of others, under the most likely probabilistic PCA of the first.
+
+    Its covariance C has their `latent` largest eigenvalues, and the mean of the others in place of these. Of the images
+    themselves it is −½ (D log 2π + log |C| + D).
+    """
+    train = pixels.reshape(len(pixels), -1) / 255
+    center, dimensions = train.mean(axis=0), train.shape[1]
+    values, vectors = np.linalg.eigh(np.cov(train.T, bias=True))
+    values[:-latent] = values[:-latent].mean()
+    x = train if others is None else others.reshape(len(others), -1) / 255
+    squares = np.sum(np.square((x - center) @ vectors) / values, axis=1)
+    return float(-0.5 * (dimensions * np.log(2 * np.pi) + np.log(values).sum() + squares.mean()))
