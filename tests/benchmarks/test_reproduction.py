@@ -9,13 +9,14 @@ import pytest
 from benchmarks import reproduction
 from benchmarks.reproduction import PAGE, Row, Variant, kmeans_accuracy, read_rows, verdict
 from tests.conftest import REPOSITORY, mostly_slow
-from tests.small_experiments import DATA, built, two_steps
+from tests.small_experiments import built, two_steps
 from vae_runner.config.checks import check
 from vae_runner.datasets.digits import load as load_digits
 from vae_runner.storage.stored_run import StoredRun
 
 ROWS = read_rows()
 VARIANTS = [variant for row in ROWS.values() for variant in row.variants()]
+BUILT = [name for name, row in ROWS.items() if row.experiment == f"reproduce/{name}"]  # not those of the tutorial
 RECIPES = REPOSITORY / "conf" / "experiment"
 # One recipe of each network and loss: the others differ in numbers.
 KINDS = ("iwae_mnist", "conditional_iwae_mnist_k5", "svae_mnist_d2", "ppca_digits")
@@ -35,7 +36,7 @@ def test_a_row_says_where_its_figure_is_from_and_has_a_band_around_it(row: Row) 
     assert row.method
     assert row.source
     assert (row.short is None) == (not row.costs), "what a short variant costs is said"
-    assert ("nll" in row.values) == (row.samples is not None)
+    assert "nll" not in row.values or row.samples is not None
     for metric, value in row.values.items():
         low, high = value.bands[False] or pytest.fail(f"{metric} has no band")
         assert low < high
@@ -44,19 +45,16 @@ def test_a_row_says_where_its_figure_is_from_and_has_a_band_around_it(row: Row) 
         assert (value.bands[True] is not None) == (row.short is not None)
 
 
-@pytest.mark.slow
-def test_every_short_variant_composes_and_passes() -> None:
-    for variant in VARIANTS:
-        if variant.is_short:
-            check(variant.composed())
+def test_short_variants_compose_and_pass() -> None:
+    """One for each list of overrides: a composition takes half a second."""
+    for variant in {tuple(variant.overrides[1:]): variant for variant in VARIANTS if variant.is_short}.values():
+        check(variant.composed())
 
 
-@pytest.mark.parametrize("name", mostly_slow(sorted(ROWS, key=KINDS.__contains__, reverse=True), len(KINDS)))
+@pytest.mark.parametrize("name", mostly_slow(sorted(BUILT, key=KINDS.__contains__, reverse=True), len(KINDS)))
 def test_a_recipe_builds_a_model_that_takes_two_steps(name: str) -> None:
-    few = DATA
-    if "sprites" in name:  # digits have no factors
-        smaller = ("dataset.image_size=32", "dataset.scales=2", "dataset.orientations=2")
-        few = (*(key for key in DATA if key != "dataset=digits"), "dataset=sprites", *smaller)
+    # Digits have no factors.
+    few = ("dataset=sprites", "dataset.scales=1", "dataset.orientations=1") if "sprites" in name else ()
     experiment = built(f"experiment={ROWS[name].experiment}", *few, network=())
     for metric, value in two_steps(experiment, compiled=False).items():
         assert np.isfinite(value), metric
