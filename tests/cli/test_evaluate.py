@@ -187,7 +187,9 @@ def test_what_cannot_be_measured_is_said_and_the_rest_goes_on(
     assert "linear_probe" in printed
 
 
-def test_weights_that_are_no_numbers_get_a_line_for_each_metric(run: Path, in_process: InProcess, capsys: Said) -> None:
+def test_weights_that_are_no_numbers_get_a_line_for_each_metric_and_make_no_picture(
+    run: Path, in_process: InProcess, refusal: Refusal, capsys: Said
+) -> None:
     file = run / "models" / "weights.npz"
     arrays = dict(np.load(file))
     np.savez(file, **{name: a * np.nan if a.dtype == np.float32 else a for name, a in arrays.items()})
@@ -197,12 +199,18 @@ def test_weights_that_are_no_numbers_get_a_line_for_each_metric(run: Path, in_pr
     assert not StoredRun.open_finished(run).evaluated.keys() & {
         f"evaluation/{name}" for name in ("psnr", "kl", "linear_probe")
     }
+    for name in ("vae-sample", "vae-compare"):
+        assert "run makes images of values that are not finite" in refusal(
+            name, "run", "--out", "x.png", cwd=run.parent
+        )
+    assert not (run.parent / "x.png").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["nowhere"], "nowhere does not exist"),
+        (["run", "evaluation.every=1", "evaluation=none"], "nothing is measured, then or at the end"),
         (["run", "evaluation=likelyhood"], "there is no such evaluation. Did you mean 'likelihood'?"),
         (["run", "evaluation.likelihood.samples=0"], "evaluation.likelihood.samples=0: must be at least 1"),
         (["run", "evaluation.likelihod.samples=10"], "Did you mean"),

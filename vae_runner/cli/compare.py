@@ -88,14 +88,17 @@ def _compared(run: StoredRun, row: Row, images: NDArray[np.uint8], trust: Sequen
         of_shown, of_samples = labels[: len(shown)], np.sort(np.arange(SAMPLES) % autoencoder.classes)
     noise = NumpyNoise(np.random.default_rng(SEED), SAMPLES, np.float32)
     z = np.asarray(autoencoder.latent_prior(of_samples).sample(noise))
+    reconstructions, samples = reconstruct(autoencoder, shown, of_shown), decode(autoencoder, z, of_samples)
+    if not (np.isfinite(reconstructions).all() and np.isfinite(samples).all()):
+        raise UserError(f"{run.path} makes images of values that are not finite: its weights are NaN, or far too large")
     latent = autoencoder.latent_size if autoencoder.is_spatial else f"{row['latent']}-D"
     return Compared(
         name=row["run"],
         about=f"{row['loss']}, {latent}, test loss {row['test/loss']:.2f}",
         embeddings=mean,
         labels=labels,
-        reconstructions=reconstruct(autoencoder, shown, of_shown),
-        samples=decode(autoencoder, z, of_samples),
+        reconstructions=reconstructions,
+        samples=samples,
         prior=autoencoder.prior.symbol,
         metrics=run.info["metrics"],
     )

@@ -76,6 +76,8 @@ def sample(
         noise = NumpyNoise(np.random.default_rng(seed), number, np.float32)
         z, symbol = np.asarray(autoencoder.latent_prior(labels).sample(noise)), autoencoder.prior.symbol
     images = decode(autoencoder, z, labels)
+    if not np.isfinite(images).all():
+        raise UserError(f"{run} makes images of values that are not finite: its weights are NaN, or far too large")
     if kind == ".npy":
         buffer = io.BytesIO()
         np.save(buffer, np.round(images * 255).astype(np.uint8))
