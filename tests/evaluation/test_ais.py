@@ -1,12 +1,17 @@
 """Annealed importance sampling, held against the evidence of probabilistic PCA."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.evaluation.linear_gaussian import reference
 from tests.networks import build
 from vae_runner.errors import UserError
 from vae_runner.evaluation.ais import annealed_importance_sampling, inverse_temperatures
+from vae_runner.likelihoods.base import ImageDistribution, Likelihood
 from vae_runner.models import linear
 
 MODEL = reference()
@@ -43,3 +48,24 @@ def test_the_estimate_is_the_same_every_time_and_what_has_no_density_is_refused(
         annealed_importance_sampling(build((8, 8, 1), 2, model=linear), np.zeros((1, 8, 8, 1), np.uint8))
     with pytest.raises(UserError, match=r"^ais of 0 images"):
         annealed_importance_sampling(MODEL.autoencoder(), pixels[:0])
+
+
+def test_the_estimate_of_an_image_does_not_depend_on_how_many_chains_are_moved_at_once_or_on_other_images() -> None:
+    autoencoder, pixels, decoded = MODEL.autoencoder(), MODEL.pixels(7), []
+
+    class Recorded(Likelihood):
+        measure = autoencoder.likelihood.measure
+
+        def distribution(self, parameters: Mapping[str, tf.Tensor]) -> ImageDistribution:
+            decoded.append(parameters["mean"].shape[0])
+            return autoencoder.likelihood.distribution(parameters)
+
+    model = replace(autoencoder, likelihood=Recorded())
+    together, by_five = (annealed_importance_sampling(model, pixels, steps=20, chains=4, rows=n) for n in (28, 5))
+    assert set(decoded) == {28, 5}
+    # A product of matrices rounds otherwise in another shape; other noise would make differences of about 1.
+    np.testing.assert_allclose(by_five.log_likelihood, together.log_likelihood, rtol=1e-5)
+    some = annealed_importance_sampling(model, pixels[:3], steps=20, chains=4, rows=5)
+    np.testing.assert_array_equal(some.log_likelihood, by_five.log_likelihood[:3])
+    annealed_importance_sampling(model, pixels, steps=2)
+    assert decoded[-1] == 256  # one shape that fits into memory, however many there are

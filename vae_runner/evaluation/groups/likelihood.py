@@ -75,7 +75,7 @@ def likelihood(subject: Subject, report: Report) -> Found:
 def ais(subject: Subject, report: Report) -> Found:
     """Return log p(x) of a few test images by annealed importance sampling, which is closer to it, and slow."""
     config = subject.config.likelihood
-    test = subject.images("test", min(config.ais_images, config.images))
+    test = subject.images("test", config.ais_images)
     labels = subject.labels_of(test)
     by_importance = log_likelihood(
         subject.autoencoder, test.images, labels, samples=config.samples, seed=subject.config.seed
