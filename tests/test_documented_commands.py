@@ -88,6 +88,8 @@ NOT_RUN = {
         "python -m benchmarks.data --folder FACES",
         "python -m benchmarks.growth --out growth.png",
         "python -m benchmarks.training --device gpu --steps 1500 --warmup 150",
+        "python -m benchmarks.training --device gpu",
+        "python -m benchmarks.evaluation",
         "python -m benchmarks.scaling --patience 5 --out scaling.png",
         "python -m benchmarks.scaling --paper",
     ],
@@ -102,10 +104,14 @@ NOT_RUN = {
         "python -m benchmarks.reproduction ppca_digits --seeds 0,1,2",
         "python -m benchmarks.reproduction --all --short --page",
     ],
+    "is of a run without factors; tests/cli/test_evaluate.py gives them to one": [
+        "vae-evaluate RUN evaluation=disentanglement --factors ~/photos.csv",
+    ],
     "is of images that have moved; tests/cli/test_moved_data.py moves some": [
         "vae-run resume=outputs/<date>/<time> dataset.root=/new/place",
     ],
     "needs GPUs": [
+        "vae-run dataset=fashion hardware=gpu",
         "vae-run hardware=gpu hardware.xla=true hardware.precision=mixed_bfloat16",
         "vae-run hardware=mirrored",
         "vae-run dataset=folder dataset.root=faces dataset.image_size=128 hardware=mirrored batch_size=256",

@@ -116,7 +116,7 @@ def elbo_surgery(
         dimensions=dimensions,
         log_n=math.log(n),
         samples=len(chosen),
-        standard_error=float(np.std(information, ddof=1) / math.sqrt(len(chosen))),
+        standard_error=float(np.std(information, ddof=1) / math.sqrt(len(chosen))) if len(chosen) > 1 else math.nan,
     )
 
 
