@@ -329,6 +329,29 @@ def test_what_could_not_be_measured_is_tried_again(run: Path, in_process: InProc
     assert {"frechet_distance[mine.keras]", "precision[mine.keras, real]"} <= values.keys()
 
 
+def test_features_of_a_file_with_another_content_are_measured_again_and_those_of_the_same_are_not(
+    run: Path, in_process: InProcess
+) -> None:
+    keys = ("evaluation=samples", "evaluation.samples.features=mine.keras", "evaluation.samples.number=100")
+
+    def measured() -> dict[str, object]:
+        in_process("vae-evaluate", "run", *keys, cwd=run.parent)
+        return entries(run)
+
+    images = keras.layers.Input((8, 8, 1))
+    keras.Sequential([images, keras.layers.Flatten(), keras.layers.Dense(4)]).save(run.parent / "mine.keras")
+    first = measured()
+    # A path is the same from anywhere, and the result that of the file.
+    in_process("vae-evaluate", ".", keys[0], f"{keys[1].replace('=', '=../')}", keys[2], cwd=run)
+    assert entries(run) == first
+    keras.Sequential([images, keras.layers.Flatten(), keras.layers.Dense(4)]).save(run.parent / "mine.keras")
+    again = measured()
+    quality = [found["sample_quality"] for found in (first, again)]
+    assert quality[0]["values"] != quality[1]["values"]  # type: ignore[index]
+    assert quality[0]["how"]["weights"] != quality[1]["how"]["weights"]  # type: ignore[index]
+    assert again["memorization"] == first["memorization"]  # whose value no features decide
+
+
 def test_the_diagnosis_takes_what_others_have_found_whenever_that_was(
     tmp_path: Path, in_process: InProcess, capsys: Said
 ) -> None:

@@ -40,6 +40,7 @@ class Metric:
     measure: Callable[[Subject, Report], Found]
     keys: Sequence[str] = ()  # those of `EvaluationConfig`, beside the seed
     uses: Sequence[str] = ()  # values of other metrics, where there are any
+    files: Callable[[EvaluationConfig], Mapping[str, str]] = lambda config: {}  # hashes of the user's files it reads
     is_asked_for: Callable[[EvaluationConfig], bool] = lambda config: True  # where its group is
 
 
@@ -75,10 +76,10 @@ def versions() -> dict[str, str]:
 
 
 def settings_of(metric: Metric, config: EvaluationConfig, found: Mapping[str, float]) -> Content:
-    """Return the values of the keys, and those `found` by other metrics, that decide what a metric is."""
+    """Return what decides a metric's value: its keys, what its files hold, and values `found` by other metrics."""
     values = {name: asdict(getattr(config, name)) for name in metric.keys}
     uses = {"uses": {name: found[name] for name in metric.uses if name in found}} if metric.uses else {}
-    return {"seed": config.seed, **values, **uses}
+    return {"seed": config.seed, **values, **metric.files(config), **uses}
 
 
 def measured(subject: Subject, metric: Metric, report: Report) -> Result:

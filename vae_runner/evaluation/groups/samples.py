@@ -1,5 +1,8 @@
 """The group `samples`: how near samples of the prior are to real images, and whether they are copies."""
 
+import hashlib
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +15,7 @@ from vae_runner.evaluation.frechet import IMAGES_PER_FEATURE, frechet_distance, 
 from vae_runner.evaluation.kernel_distance import kernel_distance
 from vae_runner.evaluation.memorization import closest_to_training, memorization
 from vae_runner.evaluation.precision_recall import OVER_CONCENTRATED, precision_recall
+from vae_runner.evaluation.schema import EvaluationConfig
 from vae_runner.evaluation.subject import Subject
 from vae_runner.models.features import FeatureSpace, classifier_features, file_features, random_features, to_pixels
 
@@ -104,6 +108,18 @@ def _feature_space(subject: Subject, report: Report) -> FeatureSpace:
     )  # fmt: skip
 
 
+def _files(config: EvaluationConfig) -> dict[str, str]:
+    """Return the hash of the file of the feature space, if it is one; "" where it cannot be read."""
+    features = config.samples.features
+    if features in (CLASSIFIER, RANDOM):
+        return {}
+    try:
+        content = Path(features).expanduser().read_bytes()
+    except OSError:  # What is to be said of it is said where it is measured.
+        return {"features_sha256": ""}
+    return {"features_sha256": hashlib.sha256(content).hexdigest()}
+
+
 def _samples(subject: Subject, real: Split) -> NDArray[np.uint8]:
     """Return as many images decoded from draws of the prior as there are real ones, and of their classes.
 
@@ -119,6 +135,6 @@ def _samples(subject: Subject, real: Split) -> NDArray[np.uint8]:
 
 
 METRICS = (
-    Metric("sample_quality", "samples", sample_quality, ("samples",)),
+    Metric("sample_quality", "samples", sample_quality, ("samples",), files=_files),
     Metric("memorization", "samples", copies, ("samples",)),
 )
