@@ -7,6 +7,7 @@ A run has one component of each axis, and the runs together have all that are re
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import keras
@@ -22,7 +23,7 @@ from vae_runner.cli.sample import sample
 from vae_runner.config.checks import check
 from vae_runner.config.composition import HydraJob
 from vae_runner.experiment import Experiment, build_experiment, load
-from vae_runner.models.autoencoder import to_unit_interval
+from vae_runner.models.autoencoder import Autoencoder, to_unit_interval
 from vae_runner.models.variables import Variables
 from vae_runner.posteriors.base import CodePosterior
 from vae_runner.run import run
@@ -82,6 +83,11 @@ class Finished:
     def after_first_epoch(self) -> Checkpoint:
         """The checkpoint after its first epoch."""
         return Checkpoint.from_bytes(min((self.path / "checkpoints").iterdir()).read_bytes())
+
+    @cached_property
+    def autoencoder(self) -> Autoencoder:
+        """Its networks, loaded."""
+        return load(StoredRun.open_finished(self.path))
 
     def again(self, **hardware: object) -> Experiment:
         """The experiment, built anew."""
@@ -166,7 +172,7 @@ def test_in_bfloat16_losses_are_finite_and_densities_float32(finished: Finished)
 def test_the_saved_decoder_gives_the_images_of_the_run_and_vae_sample_draws_from_its_prior(
     finished: Finished, tmp_path: Path
 ) -> None:
-    autoencoder = load(StoredRun.open_finished(finished.path))
+    autoencoder = finished.autoencoder
     saved = keras.saving.load_model(RunDirectory(finished.path).network_file("decoder"), safe_mode=True)
     labels = np.arange(5) if autoencoder.classes else None  # as vae-sample takes them, in turn
     z = autoencoder.latent_prior(labels).sample(NumpyNoise(np.random.default_rng(3), 5, np.float32))
@@ -182,7 +188,7 @@ def test_its_figures_are_drawn_and_vae_compare_draws_it(finished: Finished, tmp_
     folder = finished.path / "figures"
     drawn = {file.relative_to(folder).with_suffix("").parts[0] for file in folder.rglob("*.png")}
     assert {"reconstructions", "samples", "loss_curves"} <= drawn
-    if isinstance(finished.again().autoencoder.posterior, CodePosterior):
+    if isinstance(finished.autoencoder.posterior, CodePosterior):
         assert "code_usage" in drawn
         assert not drawn & {"latent_space", "interpolations", "manifold", "traversals"}
     else:
