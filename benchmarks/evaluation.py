@@ -22,7 +22,8 @@ import tensorflow as tf
 
 from benchmarks.rounds import Figures, python, show
 from vae_runner.acceleration.fuse import fuse
-from vae_runner.evaluation.likelihood import FITTED_IMAGES, log_likelihood, rows_for, with_fitted_sigma
+from vae_runner.evaluation.embeddings import batch_size_for
+from vae_runner.evaluation.likelihood import FITTED_IMAGES, MAX_ROWS, log_likelihood, with_fitted_sigma
 from vae_runner.evaluation.schema import EvaluationConfig
 from vae_runner.experiment import subject_of
 from vae_runner.schema import register_schemas
@@ -83,7 +84,8 @@ def decoder_share(run: Path, images: int, samples: int) -> Figures:
     subject = subject_of(StoredRun.open_finished(run), EvaluationConfig())
     autoencoder, _ = with_fitted_sigma(subject.autoencoder, subject.images("train", FITTED_IMAGES).images)
     pixels = np.asarray(subject.images("test", images).images)
-    faster, rows = replace(autoencoder, decoder=fuse(autoencoder.decoder)), rows_for(autoencoder)
+    faster = replace(autoencoder, decoder=fuse(autoencoder.decoder))
+    rows = batch_size_for(autoencoder, MAX_ROWS)
 
     @tf.function
     def error(z: tf.Tensor, images: tf.Tensor) -> tf.Tensor:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.networks import build
 from vae_runner.evaluation.embeddings import (
@@ -12,9 +13,11 @@ from vae_runner.evaluation.embeddings import (
     decode,
     in_latent_space,
     information,
+    latents_of,
     posterior_of,
     reconstruct,
 )
+from vae_runner.likelihoods.base import ImageDistribution
 from vae_runner.likelihoods.gaussian import Gaussian as GaussianLikelihood
 from vae_runner.models import mlp
 from vae_runner.models.autoencoder import Autoencoder
@@ -55,6 +58,30 @@ def test_each_image_has_its_embedding_and_each_latent_its_image_in_order() -> No
     np.testing.assert_allclose(autoencoder.reconstruct(IMAGES), decoded, atol=1e-5)
 
 
+def test_what_becomes_of_an_image_does_not_depend_on_how_many_there_are() -> None:
+    """Products of matrices round by their shape, so that all batches must have the same."""
+    shapes, found = [], []
+
+    class Noted(Autoencoder):
+        def parameters(self, images: tf.Tensor, *others: object) -> dict[str, tf.Tensor]:
+            shapes.append(tuple(images.shape))
+            return super().parameters(images, *others)
+
+        def decode(self, z: tf.Tensor, *others: object) -> ImageDistribution:
+            shapes.append(tuple(z.shape))
+            return super().decode(z, *others)
+
+    autoencoder = Noted(**vars(make()))
+    for count in (5, 128, COUNT):
+        posterior = posterior_of(autoencoder, PIXELS[:count])
+        decoded = decode(autoencoder, posterior["mean"])
+        found.append((*posterior.values(), decoded, latents_of(autoencoder, PIXELS[:count])))
+        assert {len(values) for values in found[-1]} == {count}
+        for values, of_five in zip(found[-1], found[0], strict=True):
+            np.testing.assert_array_equal(values[:5], of_five)
+    assert set(shapes) == {(128, 8, 9, 1), (128, 3)}
+
+
 def test_the_information_of_a_dimension_is_its_mean_kl_over_the_images() -> None:
     mean, log_var = np.random.default_rng(1).normal(size=(2, COUNT, 3)).astype(np.float32)
     kl = [np.mean((m**2 + np.exp(v) - v - 1) / 2) for m, v in zip(mean.T, log_var.T, strict=True)]
@@ -76,7 +103,7 @@ def test_a_decoded_image_is_in_0_to_1_also_where_the_likelihoods_mean_is_not() -
     likelihood = GaussianLikelihood(scale=None, squash_mean=False)
     encoder, decoder = mlp.build((8, 9, 1), 3, Gaussian(), likelihood, width=4)
     autoencoder = Autoencoder(encoder, decoder, Gaussian(), Normal(), likelihood)
-    z = 100 * np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    z = 100 * np.random.default_rng(0).normal(size=(128, 3)).astype(np.float32)
     mean = autoencoder.decode(z).mean.numpy()
     assert mean.min() < 0
     assert mean.max() > 1

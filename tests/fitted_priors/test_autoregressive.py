@@ -95,5 +95,29 @@ def test_the_first_step_of_a_row_is_as_long_however_often_the_batch_reads_it(mon
     embedding = keras.layers.Embedding(2, 1, embeddings_initializer="zeros")
     embedding.build(None)
     values = np.zeros((4, 1), np.int32)
-    maximize_likelihood(embedding, lambda codes: embedding(codes)[:, 0, 0], values, values, lambda _: None, batch=4)
+    maximize_likelihood(
+        embedding, lambda codes: embedding(codes)[:, 0, 0], Space((1,), 2), values, values, lambda _: None, batch=4
+    )
     np.testing.assert_allclose(embedding.embeddings, [[LEARNING_RATE], [0]], rtol=1e-3)
+
+
+def test_of_large_maps_of_many_codes_so_many_are_passed_at_once_as_memory_allows(
+    fitted: FittedAutoregression, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large, usual = Space((16, 16), 16_384), Space((16, 16), 512)
+    assert (large.at_once(64), large.at_once(256)) == (11, 11)
+    assert (usual.at_once(64), usual.at_once(256), Space((10,)).at_once(256)) == (64, 256, 256)
+    drawn = fitted.distribution.sample(NumpyNoise(np.random.default_rng(0), 20)).numpy()
+    at_once = []
+    call = MaskedConv.call
+    monkeypatch.setattr(MaskedConv, "call", lambda self, codes: at_once.append(codes.shape[0]) or call(self, codes))
+    monkeypatch.setattr("vae_runner.fitted_priors.base.MAX_NUMBERS", 8 * 2 * 2 * 3)
+    few = fitted.distribution.sample(NumpyNoise(np.random.default_rng(0), 20)).numpy()
+    np.testing.assert_array_equal(few, drawn)
+    monkeypatch.setattr("vae_runner.fitted_priors.likelihood.MAX_ROUNDS", 1)
+    tf.config.run_functions_eagerly(True)  # else only the shapes of traces are seen, which may be open
+    try:
+        FittedAutoregression.fit(SQUARE, squares(30, 0), squares(20, 1), lambda done: None)
+    finally:
+        tf.config.run_functions_eagerly(False)
+    assert max(at_once) == 8

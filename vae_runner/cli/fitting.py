@@ -29,7 +29,7 @@ from vae_runner.training.noise import NumpyNoise
 
 HELD_OUT = 10  # one of so many latents shows how well a density fits, and is not fitted to
 SEED = 0  # of draws from the posteriors
-SCORED = 256  # values at once
+SCORED = 256  # values at once, or fewer large ones
 
 
 class FittedPriors:
@@ -169,7 +169,8 @@ def _fit(autoencoder: Autoencoder, dataset: Dataset, kind: str, components: int,
             own = own[fixed_order(len(own))]
             held_out, fitted_to = np.split(own, [len(own) // HELD_OUT])
             density = _family(kind).fit(space, fitted_to, held_out, report, components)
-            parts = np.split(held_out, range(SCORED, len(held_out), SCORED))
+            size = space.at_once(SCORED)
+            parts = np.split(held_out, range(size, len(held_out), size))
             log_probs += [density.distribution.log_prob(tf.constant(part)).numpy() for part in parts]
             of_classes.append(density)
     held_out_log_prob = np.concatenate(log_probs)

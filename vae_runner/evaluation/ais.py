@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from vae_runner.datasets.dataset import Images
 from vae_runner.distributions.sphere import UniformOnSphere
 from vae_runner.errors import UserError
-from vae_runner.evaluation.embeddings import Labels
-from vae_runner.evaluation.likelihood import CounterNoise, RunningWeights, check_likelihood_density, rows_for
+from vae_runner.evaluation.embeddings import Labels, batch_size_for
+from vae_runner.evaluation.likelihood import MAX_ROWS, CounterNoise, RunningWeights, check_likelihood_density
 from vae_runner.models.autoencoder import Autoencoder, to_unit_interval
 from vae_runner.posteriors.base import CodePosterior
 
@@ -81,7 +81,7 @@ def annealed_importance_sampling(
     count = len(pixels)
     if count == 0 or chains < 1 or steps < 1:
         raise UserError(f"ais of {count} images with {chains} chains and {steps} steps: all must be at least 1")
-    rows = rows or rows_for(autoencoder)
+    rows = rows or batch_size_for(autoencoder, MAX_ROWS)
     places = np.repeat(np.arange(count), chains)
     images = tf.constant(np.asarray(pixels))
     classes = None if labels is None else tf.constant(labels, tf.int64)

@@ -1,6 +1,6 @@
 """Images passed through a trained autoencoder, batch by batch: embeddings, reconstructions, decoded latents."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,22 +19,23 @@ Parameters = dict[str, NDArray[np.float32]]  # of posteriors, by name, each [n, 
 Labels = NDArray[np.integer] | None  # the classes of images, [n]; needed where networks or prior depend on them
 
 
-def batch_size_for(autoencoder: Autoencoder) -> int:
-    """Return how many images to pass through a network at once."""
+def batch_size_for(autoencoder: Autoencoder, most: int = MAX_BATCH) -> int:
+    """Return how many images or latents to pass through a network at once, at most `most`.
+
+    All batches have so many, of which the last ones may be thrown away: products of matrices round by their shape, and
+    in smaller batches the last digits would be others.
+    """
     height, width, _ = autoencoder.image_shape
-    return int(min(max(ACTIVATION_VALUES // (height * width * 64), 1), MAX_BATCH))
+    return int(min(max(ACTIVATION_VALUES // (height * width * 64), 1), most))
 
 
 def posterior_of(autoencoder: Autoencoder, pixels: Any, labels: Labels = None) -> Parameters:
     """Return the posterior's `mean` and its parameters of uint8 images `[n, height, width, channels]`."""
-    size = batch_size_for(autoencoder)
     batches = []
-    for start in range(0, len(pixels), size):
-        images = to_unit_interval(tf.constant(np.asarray(pixels[start : start + size])))
-        parameters = autoencoder.parameters(images, _part(labels, start, size))
+    for parameters in _encoded(autoencoder, autoencoder.parameters, pixels, labels):
         parameters["mean"] = autoencoder.posterior.distribution(parameters).mean
         batches.append({name: value.numpy() for name, value in parameters.items()})
-    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    return {name: np.concatenate([batch[name] for batch in batches])[: len(pixels)] for name in batches[0]}
 
 
 def latents_of(
@@ -49,16 +50,12 @@ def latents_of(
 
     That is called with the posterior of a batch and the number of its images, and `report` with the fraction done.
     """
-    size = batch_size_for(autoencoder)
-    encode = tf.function(autoencoder.parameters)
-    batches = []
-    for start in range(0, len(pixels), size):
-        report(start / len(pixels))
-        images = to_unit_interval(tf.constant(np.asarray(pixels[start : start + size])))
-        posterior = autoencoder.posterior.distribution(encode(images, _part(labels, start, size)))
-        batches.append(value(posterior, len(images)).numpy())
+    size, batches = batch_size_for(autoencoder), []
+    for number, parameters in enumerate(_encoded(autoencoder, tf.function(autoencoder.parameters), pixels, labels)):
+        report(number * size / len(pixels))
+        batches.append(value(autoencoder.posterior.distribution(parameters), size).numpy())
     report(1.0)
-    return np.concatenate(batches)
+    return np.concatenate(batches)[: len(pixels)]
 
 
 def information(
@@ -85,10 +82,11 @@ def decode(autoencoder: Autoencoder, z: NDArray[np.number], labels: Labels = Non
     size = batch_size_for(autoencoder)
     z = np.asarray(z, np.float32)
     batches = (
-        autoencoder.decode(tf.constant(z[i : i + size]), _part(labels, i, size)).mean for i in range(0, len(z), size)
+        autoencoder.decode(tf.constant(_batch(z, i, size)), _batch_of_labels(labels, i, size)).mean
+        for i in range(0, len(z), size)
     )
     # A mean that is not squashed may lie outside.
-    return np.concatenate([np.clip(images.numpy(), 0, 1) for images in batches])
+    return np.concatenate([np.clip(images.numpy(), 0, 1) for images in batches])[: len(z)]
 
 
 def reconstruct(autoencoder: Autoencoder, pixels: Any, labels: Labels = None) -> NDArray[np.float32]:
@@ -96,5 +94,21 @@ def reconstruct(autoencoder: Autoencoder, pixels: Any, labels: Labels = None) ->
     return decode(autoencoder, posterior_of(autoencoder, pixels, labels)["mean"], labels)
 
 
-def _part(labels: Labels, start: int, size: int) -> tf.Tensor | None:
-    return None if labels is None else tf.constant(labels[start : start + size], tf.int64)
+def _encoded(
+    autoencoder: Autoencoder, encode: Callable[..., dict[str, tf.Tensor]], pixels: Any, labels: Labels
+) -> Iterator[dict[str, tf.Tensor]]:
+    """Yield what `encode` returns of each batch of images; those of the last batch may be more than there are."""
+    size = batch_size_for(autoencoder)
+    for start in range(0, len(pixels), size):
+        images = to_unit_interval(tf.constant(_batch(pixels, start, size)))
+        yield encode(images, _batch_of_labels(labels, start, size))
+
+
+def _batch(values: Any, start: int, size: int) -> NDArray[Any]:
+    """Return `size` of the values `[n, …]`, from `start` on; where there are fewer, the last one is repeated."""
+    part = np.asarray(values[start : start + size])
+    return part[np.minimum(np.arange(size), len(part) - 1)]
+
+
+def _batch_of_labels(labels: Labels, start: int, size: int) -> tf.Tensor | None:
+    return None if labels is None else tf.constant(_batch(labels, start, size), tf.int64)

@@ -25,7 +25,7 @@ from vae_runner.distributions.base import Distribution
 from vae_runner.distributions.divergence import kl_divergence
 from vae_runner.distributions.gaussian import DiagonalGaussian
 from vae_runner.errors import UserError
-from vae_runner.evaluation.embeddings import ACTIVATION_VALUES, Labels
+from vae_runner.evaluation.embeddings import Labels, batch_size_for
 from vae_runner.likelihoods.base import Likelihood, PixelParameter
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.training.noise import Draws, GivenNoise, Request, RequestedNoise
@@ -297,12 +297,6 @@ class Draw:
         return self.autoencoder.decode(self.z, self.labels).error(self.images)
 
 
-def rows_for(autoencoder: Autoencoder) -> int:
-    """Return how many latents to decode at once."""
-    height, width, _ = autoencoder.image_shape
-    return int(min(max(ACTIVATION_VALUES // (height * width * 64), 1), MAX_ROWS))
-
-
 def draws_of(
     autoencoder: Autoencoder,
     pixels: Images,
@@ -322,7 +316,7 @@ def draws_of(
     count = len(pixels)
     if count == 0 or samples < 1:
         raise UserError(f"log_likelihood of {count} images with {samples} samples: both must be at least 1")
-    rows = rows or rows_for(autoencoder)
+    rows = rows or batch_size_for(autoencoder, MAX_ROWS)
     chunks = -(-samples // rows)
     chunk = -(-samples // chunks)
     batch = max(min(rows // chunk, count), 1)

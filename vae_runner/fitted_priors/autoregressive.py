@@ -81,7 +81,7 @@ class AutoregressiveCodes:
         uniform = noise.uniform([height * width])
 
         @tf.function
-        def drawn(codes: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
+        def drawn(codes: tf.Tensor, uniform: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
             logits = tf.reshape(
                 self.network(tf.reshape(codes, [-1, height, width])), [-1, height * width, self.network.codes]
             )
@@ -90,10 +90,15 @@ class AutoregressiveCodes:
             code = tf.reduce_sum(tf.cast(uniform[:, place, tf.newaxis] >= below, tf.int32), axis=1) - 1
             return tf.where(tf.range(height * width) == place, code[:, tf.newaxis], codes)
 
-        codes = tf.zeros(tf.shape(uniform), tf.int32)
-        for place in tf.range(height * width):
-            codes = drawn(codes, place)
-        return tf.reshape(codes, [-1, height, width])
+        images = uniform.shape[0]
+        size, parts = Space(self.shape, self.network.codes).at_once(images), []
+        for start in range(0, images, size):
+            part = uniform[start : start + size]
+            codes = tf.zeros(tf.shape(part), tf.int32)
+            for place in tf.range(height * width):
+                codes = drawn(codes, part, place)
+            parts.append(codes)
+        return tf.reshape(tf.concat(parts, axis=0), [-1, height, width])
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,7 @@ class FittedAutoregression(FittedPrior):
             )
         keras.utils.set_random_seed(SEED)
         fitted = cls(_network(space), space)
-        maximize_likelihood(fitted.network, fitted.distribution.log_prob, values, held_out, report, BATCH)
+        maximize_likelihood(fitted.network, fitted.distribution.log_prob, space, values, held_out, report, BATCH)
         return fitted
 
     @classmethod

@@ -1,5 +1,6 @@
 """The interface of a density that is fitted to the latents of a trained autoencoder."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -15,6 +16,7 @@ Arrays = Mapping[str, NDArray[Any]]
 Report = Callable[[float], None]  # is called now and then with the fraction of the work that is done
 
 SMALLEST_DEVIATION = 1e-6  # of the largest one
+MAX_NUMBERS = 50_000_000  # of what a density gives for values at once, as logits of all codes: 200 MB
 
 
 class Space(NamedTuple):
@@ -22,6 +24,10 @@ class Space(NamedTuple):
 
     shape: tuple[int, ...]  # of one of them: `(latent,)`, or height and width of a map of codes
     codes: int = 0  # how many codes there are; 0: values are no codes
+
+    def at_once(self, most: int) -> int:
+        """Return how many values to pass through a density at once, at most `most`: few maps of many codes."""
+        return max(min(most, MAX_NUMBERS // (math.prod(self.shape) * max(self.codes, 1))), 1)
 
 
 class Density(Protocol):

@@ -34,7 +34,9 @@ class FittedFlow(FittedPrior):
             raise UserError("--prior flow couples dimensions of z, and this run has one: choose --prior mixture")
         keras.utils.set_random_seed(SEED)
         flow = cls(coupling_networks(STEPS, latent, WIDTH), Standard.of(values))
-        maximize_likelihood(flow.networks, lambda z: flow.distribution.log_prob(z), values, held_out, report, BATCH)
+        maximize_likelihood(
+            flow.networks, lambda z: flow.distribution.log_prob(z), space, values, held_out, report, BATCH
+        )
         return flow
 
     @classmethod

@@ -6,19 +6,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from vae_runner.fitted_priors.base import Report, Values
+from vae_runner.fitted_priors.base import Report, Space, Values
 
 LEARNING_RATE = 1e-3
 ROUND_STEPS = 250  # or those of an epoch, where these are fewer
 MAX_ROUNDS = 200
 PATIENCE = 10  # rounds in which held-out values do not become more likely
-SCORED = 256  # values at once
+SCORED = 256  # values at once, or fewer large ones
 SEED = 0
 
 
 def maximize_likelihood(
     network: keras.layers.Layer,
     log_prob: Callable[[tf.Tensor], tf.Tensor],
+    space: Space,
     values: Values,
     held_out: Values,
     report: Report,
@@ -26,13 +27,14 @@ def maximize_likelihood(
 ) -> None:
     """Train a network until `held_out` values do not become more likely, and leave it as it was when they were most.
 
-    `log_prob` returns the log-density `[n]` of values `[n, …]`, with the network as it is.
+    `log_prob` returns the log-density `[n]` of values `[n, …]`, with the network as it is. A step has `batch` values,
+    or fewer where they are large.
     """
     optimizer = keras.optimizers.Adam(LEARNING_RATE)
     weights = network.trainable_variables
     optimizer.build(weights)
-    fitted, others = tf.constant(values), tf.data.Dataset.from_tensor_slices(held_out).batch(SCORED)
-    batch = min(batch, len(values))
+    fitted, others = tf.constant(values), tf.data.Dataset.from_tensor_slices(held_out).batch(space.at_once(SCORED))
+    batch = min(space.at_once(batch), len(values))
     steps = min(len(values) // batch, ROUND_STEPS)
 
     @tf.function
