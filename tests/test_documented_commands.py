@@ -89,7 +89,6 @@ NOT_RUN = {
         "python -m benchmarks.growth --out growth.png",
         "python -m benchmarks.training --device gpu --steps 1500 --warmup 150",
         "python -m benchmarks.training --device gpu",
-        "python -m benchmarks.evaluation",
         "python -m benchmarks.scaling --patience 5 --out scaling.png",
         "python -m benchmarks.scaling --paper",
     ],
@@ -103,6 +102,16 @@ NOT_RUN = {
         "python -m benchmarks.reproduction --list",
         "python -m benchmarks.reproduction ppca_digits --seeds 0,1,2",
         "python -m benchmarks.reproduction --all --short --page",
+    ],
+    "trains for ten minutes what a test of another story trains on fewer and smaller images": [
+        "vae-run $C epochs=400 method=vae model.filters=16 hydra.run.dir=outputs/cartoons/vae",
+        *(
+            f"vae-run $C epochs=60 method={method} 'model.widths=[8,16,32,32]' hydra.run.dir=outputs/cartoons/{method}"
+            for method in ("vq_vae", "fsq")
+        ),
+        "vae-run $C epochs=60 method=kl_autoencoder 'model.widths=[8,16,32,32]' loss.discriminator_width=8 "
+        "loss.adversarial_from=300 optimizer.ema=0.99 hydra.run.dir=outputs/cartoons/kl_autoencoder",
+        "vae-compare outputs/cartoons/{vae,vq_vae,fsq,kl_autoencoder} --out cartoons.png",
     ],
     "is of a run without factors; tests/cli/test_evaluate.py gives them to one": [
         "vae-evaluate RUN evaluation=disentanglement --factors ~/photos.csv",
