@@ -554,7 +554,10 @@ CLASSIFIED = ("loss=patch_gan", "loss.perceptual_model=classifier")
         (("method=fsq", "latent=30", "posterior.levels=8"), "with latent=30 are more than 1,048,576 codes: give a"),
         (("loss=patch_gan", "loss.perceptual_model=no.keras"), "no.keras: there is no such file: give another one"),
         (("loss=patch_gan", "loss.perceptual_model=clasifier"), "leave it out. Did you mean 'classifier'?"),
-        (("evaluation.samples.features=ramdom",), "there is no such file: give another one, or classifier, or random"),
+        (
+            ("evaluation=samples", "evaluation.samples.features=ramdom"),
+            "there is no such file: give another one, or classifier, or random",
+        ),
         (("evaluation.samples.features=clasifier",), "leave it out. Did you mean 'classifier'?"),
         ((*CLASSIFIED, "dataset=cartoon"), "perceptual_model=classifier needs a dataset with labels, and dataset=cart"),
         ((*CLASSIFIED, "dataset=folder", "dataset.root=."), "classifier needs labels, and dataset.labels is null"),

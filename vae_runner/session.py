@@ -169,7 +169,7 @@ class Session:
         """Measure what `evaluation` names of the trained model; keep the results in the directory, and show them."""
         metrics = metrics_of(self.config.evaluation)
         if metrics:
-            entries = measure(experiment.subject(), metrics, self.directory)
+            entries = measure(experiment.subject(), metrics, self.directory, self.directory.weights_digest)
             write_evaluation(self.directory.tensorboard, experiment.trainer.step, scalars(entries))
             show(entries, metrics)
 

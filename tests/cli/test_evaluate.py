@@ -451,7 +451,11 @@ def test_a_run_on_a_folder_is_measured_without_labels_and_anew_after_a_resume(
     in_process("vae-run", "resume=run", "evaluation=reconstruction", cwd=tmp_path)  # without another epoch
     assert all(file.is_file() for file in results)
     assert entries(tmp_path / "run") == before
+    mine = [folder / name for name in ("mine.png", "notes.json", "codes.npz")]
+    for file in mine:
+        file.write_text("mine")
     in_process("vae-run", "resume=run", "epochs=2", "evaluation=none", cwd=tmp_path)
+    assert [file.read_text() for file in mine] == ["mine"] * 3
     assert not any(file.exists() for file in (*results, folder / "metrics.json"))
     assert (folder / "embeddings.npz").is_file()
     assert StoredRun.open_finished(tmp_path / "run").evaluated == {}
@@ -472,6 +476,11 @@ def test_a_run_that_was_trained_without_factors_is_given_them_later(
     in_process("vae-run", *photos, *network, "hydra.run.dir=run", cwd=tmp_path)
     keys = ("evaluation=disentanglement", "--factors", "factors.csv")
     in_process("vae-evaluate", "run", *keys, cwd=tmp_path)
-    assert entries(tmp_path / "run")["mig"]["how"]["n"] == 40
+    first = entries(tmp_path / "run")["mig"]
+    assert first["how"]["n"] == 40
+    lines = [f"{name},{number // 40},{number // 20 % 2}" for number, name in enumerate(names)]
+    (tmp_path / "factors.csv").write_text("\n".join(["file,odd,half", *lines]))
+    in_process("vae-evaluate", "run", *keys, cwd=tmp_path)
+    assert entries(tmp_path / "run")["mig"]["values"]["mig"] != first["values"]["mig"]
     (tmp_path / "factors.csv").write_text("file,odd\nnone.png,1\n")
-    assert "factors.csv" in refusal("vae-evaluate", "run", *keys, "--again", cwd=tmp_path)
+    assert "factors.csv" in refusal("vae-evaluate", "run", *keys, cwd=tmp_path)

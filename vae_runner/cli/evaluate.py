@@ -76,7 +76,7 @@ def _compare_seeds(runs: Sequence[StoredRun]) -> None:
         try:
             codes = [run.embeddings[0] for run in alike]
             # Of a fitted Gaussian dimension: the KL divergence that goes with the variance of its mean.
-            kl = [-0.5 * np.log1p(-np.minimum(np.var(of_run, axis=0), 1 - 1e-9)) for of_run in codes]
+            kl = [-0.5 * np.log1p(-np.minimum(np.var(of_run, axis=0, dtype=np.float64), 1 - 1e-9)) for of_run in codes]
             by = {name: udr(codes, kl, by=name) for name in ("lasso", "spearman")}
         except UserError as error:
             console.print(plain(f"Not measured: udr: {error}"), soft_wrap=True)
@@ -96,13 +96,15 @@ def _evaluate(
     stored: StoredRun, config: EvaluationConfig, trust: Sequence[str], moved: Mapping[str, str | None], *, again: bool
 ) -> None:
     wanted = metrics_of(config)
+    again = again or moved.get("factors") is not None  # which may be others than those of a result that is kept
     kept: Entries = stored.evaluation
     if again or not all(is_kept(metric, config, kept) for metric in wanted):
         folder = stored.evaluation_file.parent
         if folder.exists() and not os.access(folder, os.W_OK):
             raise UserError(f"{folder} cannot be written, where the results are kept: mend its permissions")
+        digest = stored.weights_digest  # before they are read: of others that come meanwhile nothing is kept
         subject = subject_of(stored, config, trust, **moved)
-        kept = measure(subject, wanted, RunDirectory(stored.path), again=again)
+        kept = measure(subject, wanted, RunDirectory(stored.path), digest, again=again)
         write_evaluation(stored.tensorboard, stored.info.get("step", 0), scalars(kept))
     show(kept, wanted)
     console.print(plain(f"Kept in {stored.evaluation_file}"), soft_wrap=True)

@@ -78,6 +78,8 @@ def _check_files(config: DictConfig) -> None:
     """Refuse files that are not there, among them words that are misspelt."""
     for path, words in FILE_KEYS.items():
         file = OmegaConf.select(config, path)
+        if path.startswith("evaluation.samples.") and "samples" not in OmegaConf.select(config, "evaluation.metrics"):
+            continue  # A run can be resumed without a file that nothing is measured with.
         if isinstance(file, str) and file not in words and not Path(file).expanduser().is_file():
             advice = ", or ".join(("give another one", *words, "leave it out"))
             hint = did_you_mean(file, words)

@@ -102,6 +102,8 @@ class PatchGan(Loss):
                 f"loss.{KEY}={CLASSIFIER} needs labels, and the images have none: give each split labels "
                 "(dataset.labels=folders where sub-folders are classes), or a .keras file"
             )
+        if self.perceptual_model == CLASSIFIER and dataset.classes < 2:
+            raise UserError(f"loss.{KEY}={CLASSIFIER} needs two classes, and all images are of one: give a .keras file")
 
     def prepare(self, dataset: Dataset, seed: int) -> None:
         """Train the perceptual term's classifier on the training images, and log how well it does on test images."""

@@ -13,6 +13,8 @@ from vae_runner.losses.base import AUTOENCODER, DECODER, DISCRIMINATOR, Batch, L
 from vae_runner.losses.discriminators import FEATURES, LOGIT
 from vae_runner.models.autoencoder import Autoencoder
 
+GRADIENT_SCALE = 1024.0  # of what passes through the discriminator, where float16 makes 0 of small numbers
+
 
 @dataclass(eq=False)
 class VaeGan(Loss):
@@ -81,8 +83,9 @@ class VaeGan(Loss):
         terms = {"kl": kl, "features": features, "adversarial": adversarial, "discriminator": wrong}
         if training:
             # Encoder and decoder both ask for the gradient through the discriminator, which is most of a step.
-            by_features = tape.gradient(features, [reconstructed])
-            by_logits = tape.gradient(adversarial, [reconstructed, sampled])
+            scale = tf.constant(GRADIENT_SCALE)
+            by_features = tape.gradient(features, [reconstructed], output_gradients=scale)
+            by_logits = tape.gradient(adversarial, [reconstructed, sampled], output_gradients=scale)
             features = _with_gradients(features, [reconstructed], by_features)
             adversarial = _with_gradients(adversarial, [reconstructed, sampled], by_logits)
         losses = {
@@ -93,10 +96,10 @@ class VaeGan(Loss):
         return losses, terms
 
 
-def _with_gradients(value: tf.Tensor, images: list[tf.Tensor], gradients: list[tf.Tensor]) -> tf.Tensor:
-    """Return a scalar of this value whose gradients by images are known, and are not computed again."""
+def _with_gradients(value: tf.Tensor, images: list[tf.Tensor], scaled: list[tf.Tensor]) -> tf.Tensor:
+    """Return a scalar of this value whose gradients by images, scaled here, are known, and are not computed again."""
     zeros = (
-        tf.reduce_sum(tf.stop_gradient(gradient) * (x - tf.stop_gradient(x)))
-        for x, gradient in zip(images, gradients, strict=True)
+        tf.reduce_sum(tf.stop_gradient(gradient) / GRADIENT_SCALE * (x - tf.stop_gradient(x)))
+        for x, gradient in zip(images, scaled, strict=True)
     )
     return tf.add_n([tf.stop_gradient(value), *zeros])

@@ -22,6 +22,7 @@ evaluation/          embeddings.npz, test_images.npz: what comparing runs needs 
 from pathlib import Path
 
 from vae_runner.files.folders import LOG, RUN_FILE
+from vae_runner.fitted_priors.schema import KINDS
 
 CONFIG_FILE = "config.yaml"
 CHECKPOINTS = "checkpoints"
@@ -32,6 +33,8 @@ NAMES = (
     RUN_FILE, CONFIG_FILE, "metrics.csv", LOG, "tensorboard", CHECKPOINTS, "models", "figures", "evaluation", HYDRA,
     ".lock",
 )  # fmt: skip
+EVALUATION_ARRAYS = ("kl_by_dimension", "mutual_information", "dci")  # of metrics, in evaluation/
+EVALUATION_FIGURES = (*EVALUATION_ARRAYS, "nearest_neighbours")
 MARKS = (".lock", f"{CHECKPOINTS}/step_*.npz")
 
 
@@ -65,6 +68,14 @@ class RunPaths:
     def evaluation_figure_file(self, name: str) -> Path:
         """Return where a figure of an evaluation goes."""
         return self.path / "evaluation" / f"{name}.png"
+
+    @property
+    def result_files(self) -> list[Path]:
+        """Return the files of `evaluation/` that follow from the weights; a user's own may lie beside them."""
+        arrays = [self.arrays_file(name) for name in (*EVALUATION_ARRAYS, "embeddings", "test_images")]
+        figures = [self.evaluation_figure_file(name) for name in EVALUATION_FIGURES]
+        priors = [self.fitted_prior_file(kind) for kind in KINDS]
+        return [self.evaluation_file, *arrays, *figures, *priors]
 
     def fitted_prior_file(self, kind: str) -> Path:
         """Return where a density of a kind goes that was fitted to the run's latents."""

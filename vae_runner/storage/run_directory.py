@@ -5,7 +5,7 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -181,9 +181,11 @@ class RunDirectory(StoredRun):
             sizes["classes"] = np.array(autoencoder.classes)
         np.savez(buffer, allow_pickle=False, **sizes, **Variables(autoencoder.parts).values())
         weights = buffer.getvalue()
-        if self.weights_file.exists() and digest_of(weights) != self.weights_digest:
-            self._remove_results()
+        are_others = self.weights_file.exists() and digest_of(weights) != self.weights_digest
         write_atomic(self.weights_file, weights)
+        if are_others:
+            for file in self.result_files:
+                file.unlink(missing_ok=True)
         for name, model in (("encoder", autoencoder.encoder), ("decoder", autoencoder.image_decoder())):
             with replacing(self.network_file(name)) as part:
                 model.save(part)
@@ -203,10 +205,16 @@ class RunDirectory(StoredRun):
         """Write arrays that evaluation has made."""
         _save(self.arrays_file(name), arrays)
 
-    def save_evaluation(self, metrics: Mapping[str, Content], weights_digest: str) -> dict[str, Content]:
+    def save_evaluation(
+        self,
+        metrics: Mapping[str, Content],
+        weights_digest: str,
+        arrays: Mapping[str, Mapping[str, ArrayLike]] | None = None,
+        figures: Iterable[tuple[str, "Figure"]] = (),
+    ) -> dict[str, Content]:
         """Add entries of metrics, by name, that were measured of weights with this digest; return all there are then.
 
-        Other processes may add theirs at the same time.
+        Their arrays and figures, by name, are kept beside them. Other processes may add theirs at the same time.
 
         Raises:
             UserError: the run has other weights meanwhile.
@@ -221,21 +229,15 @@ class RunDirectory(StoredRun):
                     f"{self.path} has been trained further meanwhile: what was measured is of its former weights; "
                     "evaluate it again"
                 )
+            for name, of_name in (arrays or {}).items():
+                self.save_arrays(name, of_name)
+            for name, figure in figures:
+                save_figure(figure, self.evaluation_figure_file(name))
             metrics = {**self.evaluation, **metrics}
             write_sealed(self.evaluation_file, {OF_WEIGHTS: weights_digest, "metrics": metrics})
         finally:
             lock.release()
         return metrics
-
-    def _remove_results(self) -> None:
-        """Delete what was computed of weights that are about to be replaced."""
-        for file in self.evaluation_file.parent.glob("*"):
-            if file.suffix in (".npz", ".png", ".json") and file.is_file():
-                file.unlink()
-
-    def save_evaluation_figure(self, figure: "Figure", name: str) -> None:
-        """Write a figure of an evaluation."""
-        save_figure(figure, self.evaluation_figure_file(name))
 
     def save_fitted_prior(self, kind: str, arrays: Mapping[str, ArrayLike], weights_digest: str) -> None:
         """Write the arrays of a density of a kind, fitted to latents that weights with this digest made of images."""

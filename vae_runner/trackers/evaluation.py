@@ -23,24 +23,23 @@ def is_kept(metric: Metric, config: EvaluationConfig, kept: Entries) -> bool:
     return "refused" not in entry and entry.get("settings") == settings_of(metric, config, scalars(kept))
 
 
-def measure(subject: Subject, metrics: Sequence[Metric], directory: RunDirectory, *, again: bool = False) -> Entries:
+def measure(
+    subject: Subject, metrics: Sequence[Metric], directory: RunDirectory, weights_digest: str, *, again: bool = False
+) -> Entries:
     """Measure metrics, one after the other, and keep each in the run's directory; return all entries that it has then.
 
-    What is there already is measured only `again`. An interruption loses the metric under way only.
+    The subject has weights of this digest. What is there already is measured only `again`. An interruption loses the
+    metric under way only.
     """
     kept: Entries = directory.evaluation
-    digest = directory.weights_digest
     for metric in metrics:
         if not again and is_kept(metric, subject.config, kept):
             continue
         subject.found = scalars(kept)
         with _progress(metric.name.replace("_", " ")) as report:
             result = measured(subject, metric, report)
-        for name, arrays in result.found.arrays.items():
-            directory.save_arrays(name, arrays)
-        for name, figure in figures_of(result.found.pictured, subject.dataset):
-            directory.save_evaluation_figure(figure, name)
-        kept = directory.save_evaluation({metric.name: result.content}, digest)
+        figures = figures_of(result.found.pictured, subject.dataset)
+        kept = directory.save_evaluation({metric.name: result.content}, weights_digest, result.found.arrays, figures)
     return kept
 
 

@@ -128,7 +128,12 @@ class TrainingState:
             UserError: it is of other variables, or of a loss with other networks.
         """
         for key, now in self.loss.frozen.items():
-            if (then := checkpoint.frozen.get(key)) != now:
+            if key not in checkpoint.frozen:
+                raise UserError(
+                    f"the checkpoint does not say which network loss.{key} had: it is of an older version; start a new "
+                    "run"
+                )
+            if (then := checkpoint.frozen[key]) != now:
                 raise UserError(
                     f"the network of loss.{key} has other weights than when the run began (hash {then} then, {now} "
                     "now): bring those back, or start a new run"
