@@ -83,7 +83,7 @@ def copies(subject: Subject, report: Report) -> Found:
     }  # fmt: skip
     how = {"n": len(samples), "images_of_either_split": found.images, "searched": len(train), "distance": "pixels"}
     notes = [
-        *(note for name in ("train", "test") for note in subject.cut(name, number)),
+        *(note for name in ("train", "test") for note in subject.cut(name, subject.config.samples.number)),
         f"Without memory closer_to_training is 0.5, with a standard error of {found.null_standard_error:.2g} for so "
         "many samples and images",
     ]
