@@ -263,6 +263,10 @@ def test_every_finished_run_of_a_sweep_is_measured_and_those_of_other_seeds_are_
     for run in runs:
         found = StoredRun.open_finished(run).evaluated.keys()
         assert {f"evaluation/{name}" for name in ("mig", "dci_disentanglement", "udr[lasso]", "kl")} <= found
+        entry = entries(run)["udr"]
+        assert (entry["how"]["n"], entry["settings"]) == (300, {"seed": 0})
+        assert 0 <= entry["values"]["udr[spearman, random code]"] < 0.5
+        assert in_tensorboard(run, "udr[lasso]")
     assert "mig[ceiling]" in (tmp_path / "sweep" / "sweep.html").read_text()
     assert "udr[lasso]" in (tmp_path / "sweep" / "sweep.csv").read_text()
 

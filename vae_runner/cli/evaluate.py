@@ -10,9 +10,10 @@ from vae_runner.config.composition import content_of
 from vae_runner.config.fingerprint import fingerprint
 from vae_runner.errors import Interrupted, UserError
 from vae_runner.evaluation.evaluate import Found, Result
+from vae_runner.evaluation.labelled_codes import random_code
 from vae_runner.evaluation.metrics import metrics_of
 from vae_runner.evaluation.schema import EvaluationConfig
-from vae_runner.evaluation.udr import udr
+from vae_runner.evaluation.udr import UDR_IMAGES, udr
 from vae_runner.experiment import subject_of
 from vae_runner.runtime.console import console, plain
 from vae_runner.storage.run_directory import RunDirectory
@@ -59,13 +60,13 @@ def evaluate(
         ) from interrupt
     if sweep.exists:
         if "disentanglement" in config.metrics:
-            _compare_seeds(runs)
+            _compare_seeds(runs, config.seed)
         Report(sweep).write()
     if refusals:
         raise UserError(f"{len(refusals)} of {len(runs)} runs could not be measured: {refusals[0]}")
 
 
-def _compare_seeds(runs: Sequence[StoredRun]) -> None:
+def _compare_seeds(runs: Sequence[StoredRun], seed: int) -> None:
     """Measure and print how much the codes of runs that differ in their seeds alone resemble each other."""
     by_configuration: dict[str, list[StoredRun]] = {}
     for run in runs:
@@ -77,18 +78,24 @@ def _compare_seeds(runs: Sequence[StoredRun]) -> None:
             codes = [run.embeddings[0] for run in alike]
             # Of a fitted Gaussian dimension: the KL divergence that goes with the variance of its mean.
             kl = [-0.5 * np.log1p(-np.minimum(np.var(of_run, axis=0, dtype=np.float64), 1 - 1e-9)) for of_run in codes]
-            by = {name: udr(codes, kl, by=name) for name in ("lasso", "spearman")}
+            by = {name: udr(codes, kl, by=name, seed=seed) for name in ("lasso", "spearman")}
+            of_noise = [random_code(len(of), of.shape[1], seed + number) for number, of in enumerate(codes)]
+            chance = {name: udr(of_noise, by=name, seed=seed) for name in ("lasso", "spearman")}
         except UserError as error:
             console.print(plain(f"Not measured: udr: {error}"), soft_wrap=True)
             continue
         for number, run in enumerate(alike):
-            values = {f"udr[{name}]": float(of_runs.scores[number]) for name, of_runs in by.items()}
+            values = {}
+            for name, of_runs in by.items():
+                values[f"udr[{name}]"] = float(of_runs.scores[number])
+                values[f"udr[{name}, random code]"] = float(chance[name].scores[number])
             how = {
-                "runs": [other.path.name for other in alike], "split": "test", "code": "mean",
-                "left_out": "dimensions whose means have a variance below 0.02",
+                "runs": [other.path.name for other in alike], "n": min(len(codes[number]), UDR_IMAGES), "split": "test",
+                "code": "mean", "left_out": "dimensions whose means have a variance below 0.02",
             }  # fmt: skip
-            entry = Result(Found(values, how=how), {}).content
-            RunDirectory(run.path).save_evaluation({"udr": entry}, run.weights_digest)
+            entry = Result(Found(values, how=how), {"seed": seed}).content
+            kept = RunDirectory(run.path).save_evaluation({"udr": entry}, run.weights_digest)
+            write_evaluation(run.tensorboard, run.info.get("step", 0), scalars(kept))
             console.print(plain(f"{run.path}: " + ", ".join(f"{n} {v:.3f}" for n, v in values.items())), soft_wrap=True)
 
 

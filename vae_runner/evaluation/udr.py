@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 from vae_runner.errors import UserError
 from vae_runner.evaluation.labelled_codes import Codes, checked_codes, varying
 
+UDR_IMAGES = 1_000
+
 
 @dataclass(frozen=True)
 class UDR:
@@ -39,7 +41,7 @@ def udr(
     kl: Sequence[NDArray[np.floating]] | None = None,
     *,
     by: Literal["lasso", "spearman"] = "lasso",
-    images: int = 1_000,
+    images: int = UDR_IMAGES,
     threshold: float = 0.01,
     alpha: float = 0.1,
     seed: int = 0,
