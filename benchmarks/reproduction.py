@@ -257,7 +257,7 @@ HEAD = """\
 # Published figures
 
 What papers and other repositories report, and what the same recipe gives here. The page is written by a command from
-the directories of runs; no figure of ours in it was put in by hand:
+the directories of runs; no figure of ours in its tables was put in by hand:
 
 ```
 python -m benchmarks.reproduction --list
@@ -267,7 +267,8 @@ python -m benchmarks.reproduction --all --short --page
 
 The recipe of a row is `conf/experiment/reproduce/NAME.yaml`: network, data, optimizer, schedule and epochs as its
 source has them, which a comment names; what differs is said there and below. `benchmarks/reproduction.yaml` has what
-was published, and the band in which ours should be. A band is our judgement, written down before the run. A row that
+was published, and the band in which ours should be. A band is our judgement, written down before the
+run but where a note says otherwise. A row that
 misses stays. The command of a row trains its recipe with seed 0; the second of the commands above trains a row with
 more seeds, and measures what the row is about. What is finished is not repeated, and what was interrupted goes on.
 
