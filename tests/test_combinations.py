@@ -558,7 +558,7 @@ CLASSIFIED = ("loss=patch_gan", "loss.perceptual_model=classifier")
             ("evaluation=samples", "evaluation.samples.features=ramdom"),
             "there is no such file: give another one, or classifier, or random",
         ),
-        (("evaluation.samples.features=clasifier",), "leave it out. Did you mean 'classifier'?"),
+        (("evaluation=samples", "evaluation.samples.features=clasifier"), "leave it out. Did you mean 'classifier'?"),
         ((*CLASSIFIED, "dataset=cartoon"), "perceptual_model=classifier needs a dataset with labels, and dataset=cart"),
         ((*CLASSIFIED, "dataset=folder", "dataset.root=."), "classifier needs labels, and dataset.labels is null"),
     ],

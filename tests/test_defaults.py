@@ -1426,8 +1426,10 @@ def test_a_preset_is_what_its_keys_would_be_on_the_command_line(name: str) -> No
 
 
 def test_the_tables_have_every_file() -> None:
+    """But for recipes of published figures: tests/benchmarks/test_reproduction.py holds these to their sources."""
     tables = {*(choice.replace("=", "/") for choice in DEFAULTS if choice), *FILES, *PRESETS}
-    assert {str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml")} == tables
+    files = {str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml")}
+    assert {name for name in files if not name.startswith("experiment/reproduce/")} == tables
 
 
 @pytest.mark.parametrize(
