@@ -89,6 +89,7 @@ NOT_RUN = {
         "python -m benchmarks.growth --out growth.png",
         "python -m benchmarks.training --device gpu --steps 1500 --warmup 150",
         "python -m benchmarks.training --device gpu",
+        "python -m benchmarks.evaluation",
         "python -m benchmarks.scaling --patience 5 --out scaling.png",
         "python -m benchmarks.scaling --paper",
     ],
