@@ -267,10 +267,10 @@ python -m benchmarks.reproduction --all --short --page
 
 The recipe of a row is `conf/experiment/reproduce/NAME.yaml`: network, data, optimizer, schedule and epochs as its
 source has them, which a comment names; what differs is said there and below. `benchmarks/reproduction.yaml` has what
-was published, and the band in which ours should be. A band is our judgement, written down before the
-run but where a note says otherwise. A row that
-misses stays. The command of a row trains its recipe with seed 0; the second of the commands above trains a row with
-more seeds, and measures what the row is about. What is finished is not repeated, and what was interrupted goes on.
+was published, and the band in which ours should be. A band is our judgement, written down before the run but where a
+note says otherwise. A row that misses stays. The command of a row trains its recipe with seed 0; the second of the
+commands above trains a row with more seeds, and measures what the row is about. What is finished is not repeated, and
+what was interrupted goes on.
 
 - *published* is empty where there is no figure, or no source of it could be read.
 - *nll* is −log p(x) in nats of all test images, by so many importance samples of each; lower is better. Figures of a

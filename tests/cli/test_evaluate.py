@@ -478,13 +478,14 @@ def test_a_run_that_was_trained_without_factors_is_given_them_later(
     photos = ("dataset=folder", "dataset.root=photos", "dataset.image_size=8", "dataset.test_fraction=0.5")
     network = ("model=mlp", "model.width=16", "latent=2", "epochs=1", "figures=none", "data_dir=data")
     in_process("vae-run", *photos, *network, "hydra.run.dir=run", cwd=tmp_path)
-    keys = ("evaluation=disentanglement", "--factors", "factors.csv")
+    keys = ("evaluation.metrics=[reconstruction,disentanglement]", "--factors", "factors.csv")
     in_process("vae-evaluate", "run", *keys, cwd=tmp_path)
-    first = entries(tmp_path / "run")["mig"]
+    first, reconstruction = (entries(tmp_path / "run")[name] for name in ("mig", "reconstruction"))
     assert first["how"]["n"] == 40
     lines = [f"{name},{number // 40},{number // 20 % 2}" for number, name in enumerate(names)]
     (tmp_path / "factors.csv").write_text("\n".join(["file,odd,half", *lines]))
     in_process("vae-evaluate", "run", *keys, cwd=tmp_path)
     assert entries(tmp_path / "run")["mig"]["values"]["mig"] != first["values"]["mig"]
+    assert entries(tmp_path / "run")["reconstruction"] == reconstruction  # with its seconds: it was not measured again
     (tmp_path / "factors.csv").write_text("file,odd\nnone.png,1\n")
     assert "factors.csv" in refusal("vae-evaluate", "run", *keys, cwd=tmp_path)

@@ -92,8 +92,8 @@ class Muon(Adam):
 
     A kernel counts as a matrix, whose columns are its last dimension. Its step goes along the matrix with orthogonal
     rows or columns that is nearest to the momentum (Nesterov's), and has length 0.2 · √(the longer side): about that of
-    Adam's steps, so that both share a learning rate (Liu et al., 2025, equation 4). Keras's Muon takes no more than
-    kernels of dense layers.
+    Adam's steps, so that both share a learning rate (Liu et al., 2025, equation 4). Keras's Muon leaves
+    kernels of convolutions to Adam, and takes other matrices, such as pseudo-inputs.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """`vae-evaluate`: what can be measured of a finished run, or of every finished run of a sweep."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from vae_runner.errors import Interrupted, UserError
 from vae_runner.evaluation.evaluate import Found, Result
 from vae_runner.evaluation.labelled_codes import random_code
 from vae_runner.evaluation.metrics import metrics_of
-from vae_runner.evaluation.schema import EvaluationConfig
+from vae_runner.evaluation.schema import GROUPS, EvaluationConfig
 from vae_runner.evaluation.udr import UDR_IMAGES, udr
 from vae_runner.experiment import subject_of
 from vae_runner.runtime.console import console, plain
@@ -103,15 +103,17 @@ def _evaluate(
     stored: StoredRun, config: EvaluationConfig, trust: Sequence[str], moved: Mapping[str, str | None], *, again: bool
 ) -> None:
     wanted = metrics_of(config)
-    again = again or moved.get("factors") is not None  # which may be others than those of a result that is kept
+    anew: Collection[str] = GROUPS if again else ()
+    if not again and moved.get("factors") is not None:
+        anew = ("disentanglement",)  # The factors may be others than those of a result that is kept.
     kept: Entries = stored.evaluation
-    if again or not all(is_kept(metric, config, kept) for metric in wanted):
+    if not all(metric.group not in anew and is_kept(metric, config, kept) for metric in wanted):
         folder = stored.evaluation_file.parent
         if folder.exists() and not os.access(folder, os.W_OK):
             raise UserError(f"{folder} cannot be written, where the results are kept: mend its permissions")
         digest = stored.weights_digest  # before they are read: of others that come meanwhile nothing is kept
         subject = subject_of(stored, config, trust, **moved)
-        kept = measure(subject, wanted, RunDirectory(stored.path), digest, again=again)
+        kept = measure(subject, wanted, RunDirectory(stored.path), digest, anew=anew)
         write_evaluation(stored.tensorboard, stored.info.get("step", 0), scalars(kept))
     show(kept, wanted)
     console.print(plain(f"Kept in {stored.evaluation_file}"), soft_wrap=True)

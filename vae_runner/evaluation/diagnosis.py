@@ -106,8 +106,8 @@ def diagnose(evidence: Evidence) -> tuple[Finding, ...]:
         first = Finding("no fault found", seen, "nothing needs to be changed", False)
         rows = (_plain, _overfitted, _holes, _saturated, _loose, _undecided, _pruned)
     found = tuple(finding for row in rows if (finding := row(evidence)) is not None)
-    is_told = first.name == "no fault found" and any(finding.is_fault for finding in found)
-    return found if is_told else (first, *found)
+    has_fault = first.name == "no fault found" and any(finding.is_fault for finding in found)
+    return found if has_fault else (first, *found)
 
 
 def _units(is_active: NDArray[np.bool_]) -> str:

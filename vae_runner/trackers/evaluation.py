@@ -1,6 +1,6 @@
 """Where the results of an evaluation go: `evaluation/` of the run's directory, and the terminal."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -24,16 +24,21 @@ def is_kept(metric: Metric, config: EvaluationConfig, kept: Entries) -> bool:
 
 
 def measure(
-    subject: Subject, metrics: Sequence[Metric], directory: RunDirectory, weights_digest: str, *, again: bool = False
+    subject: Subject,
+    metrics: Sequence[Metric],
+    directory: RunDirectory,
+    weights_digest: str,
+    *,
+    anew: Collection[str] = (),
 ) -> Entries:
     """Measure metrics, one after the other, and keep each in the run's directory; return all entries that it has then.
 
-    The subject has weights of this digest. What is there already is measured only `again`. An interruption loses the
-    metric under way only.
+    The subject has weights of this digest. What is there already is measured `anew` in these groups only. An
+    interruption loses the metric under way only.
     """
     kept: Entries = directory.evaluation
     for metric in metrics:
-        if not again and is_kept(metric, subject.config, kept):
+        if metric.group not in anew and is_kept(metric, subject.config, kept):
             continue
         subject.found = scalars(kept)
         with _progress(metric.name.replace("_", " ")) as report:
