@@ -3,16 +3,20 @@
 `benchmarks/reproduction.yaml` says of every recipe in `conf/experiment/reproduce/` what was published and where, and
 the band in which ours should be, which is written down before the run. A row is run by the installed commands: `vae-
 run`, a sweep over its seeds, and `vae-evaluate` of each run, with the row's number of importance samples. What is
-finished with the same configuration is not run or measured again, and what was interrupted goes on. `--page` writes
-docs/reproduction.md from the runs that lie in `--out`; of a row without any it says so.
+finished with the same configuration is not run or measured again, and what was interrupted goes on. `--page` takes the
+figures of the runs in `--out` over into `benchmarks/reproduction.csv`, which collects those of several machines, and
+writes docs/reproduction.md from it.
 """
 
 import argparse
+import csv
+import hashlib
+import json
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,8 @@ from vae_runner.storage.stored_run import StoredRun
 from vae_runner.sweeps.directory import SweepDirectory
 
 ROWS_FILE = Path(__file__).with_suffix(".yaml")
+RESULTS_FILE = Path(__file__).with_suffix(".csv")
+EXPERIMENTS = Path(__file__).parents[1] / "conf" / "experiment"
 PAGE = Path(__file__).parents[1] / "docs" / "reproduction.md"
 COMMANDS = Path(sys.executable).parent
 TEST_IMAGES = 10_000  # of MNIST: a part of them has another mean, by up to a nat
@@ -88,6 +94,18 @@ class Variant:
         """Return the command of one run, as a user types it."""
         return " ".join(["vae-run", *(f"'{key}'" if "[" in key else key for key in self.overrides)])
 
+    @property
+    def recipe(self) -> str:
+        """Return a hash of what its files and overrides say, comments aside: results of another recipe are void."""
+        said: list[object] = [self.overrides]
+        files = [self.row.experiment]
+        while files:
+            content = yaml.safe_load((EXPERIMENTS / f"{files.pop()}.yaml").read_text())
+            said.append(content)
+            bases = [base for base in content.get("defaults", []) if isinstance(base, str)]
+            files += [base.removeprefix("/experiment/") for base in bases if base.startswith("/experiment/")]
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
+
     def composed(self) -> DictConfig:
         """Return its configuration."""
         register_schemas()
@@ -111,13 +129,14 @@ class Variant:
 
 
 def computed(config: DictConfig) -> dict[str, object]:
-    """Return the keys that decide what a run computes, but for its seed."""
-    left_out = (*NOT_COMPUTED, "hardware")
-    return {
-        key: value
-        for key, value in leaves(content_of(config))
-        if key != "seed" and not any(key == name or key.startswith(f"{name}.") for name in left_out)
-    }
+    """Return the keys that decide what a run computes, but for its seed and its device."""
+
+    def decides(key: str) -> bool:
+        if key.startswith("hardware."):
+            return key == "hardware.precision"
+        return key != "seed" and not any(key == name or key.startswith(f"{name}.") for name in NOT_COMPUTED)
+
+    return {key: value for key, value in leaves(content_of(config)) if decides(key)}
 
 
 def read_rows(file: Path = ROWS_FILE) -> dict[str, Row]:
@@ -219,12 +238,74 @@ def verdict(found: Sequence[float], band: Band | None) -> str:
     return "in the band" if low <= statistics.fmean(found) <= high else "**misses**"
 
 
-def lines_of(variant: Variant, out: Path) -> Iterator[list[str]]:
+@dataclass(frozen=True)
+class Result:
+    """A figure of a run: a line of reproduction.csv, whose columns these are."""
+
+    name: str  # of the variant
+    recipe: str
+    seed: int
+    metric: str
+    value: float
+    hours: float  # of training
+    device: str
+
+
+def results_of(variant: Variant, out: Path) -> Iterator[Result]:
+    """Yield what has been measured of the finished runs of a variant in a folder."""
+    for seed, run in variant.finished(out).items():
+        hours = run.info.get("seconds", 0.0) / 3600
+        for metric in variant.row.values:
+            value = measured(run, metric, variant.row)
+            if value is not None:
+                yield Result(
+                    variant.name, variant.recipe, seed, metric, round(value, 4), round(hours, 4), device_of(run)
+                )
+
+
+def device_of(run: StoredRun) -> str:
+    """Return what a run was trained on: a GPU by its name, or the number of CPU cores."""
+    hardware = run.info["hardware"]
+    return ", ".join(hardware["gpus"]) or f"{hardware['cores']} cores"
+
+
+def read_results(file: Path) -> list[Result]:
+    """Return the results that have been collected; none where there is no such file."""
+    if not file.exists():
+        return []
+    kinds = {field.name: field.type for field in fields(Result)}
+    with file.open(newline="") as lines:
+        return [
+            Result(**{key: kinds[key](value) for key, value in line.items()})  # type: ignore[operator]
+            for line in csv.DictReader(lines)
+        ]
+
+
+def collect(variants: Sequence[Variant], out: Path, file: Path) -> list[Result]:
+    """Take the results in a folder over into a file, in place of earlier ones of the same run; return all of them."""
+
+    def key(result: Result) -> tuple[object, ...]:
+        return names.index(result.name), result.metric, result.seed
+
+    names = [variant.name for variant in variants]
+    recipes = {variant.name: variant.recipe for variant in variants}
+    kept = [result for result in read_results(file) if recipes.get(result.name) == result.recipe]
+    found = [result for variant in variants for result in results_of(variant, out)]
+    results = list({key(result): result for result in kept + found}.values())
+    results.sort(key=key)
+    with file.open("w", newline="") as lines:
+        writer = csv.DictWriter(lines, [field.name for field in fields(Result)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(map(asdict, results))
+    return results
+
+
+def lines_of(variant: Variant, results: Sequence[Result]) -> Iterator[list[str]]:
     """Yield the cells of the table's lines for a variant: one for each of its metrics."""
-    row, runs = variant.row, variant.finished(out)
-    hours = [run.info.get("seconds", 0.0) / 3600 for run in runs.values()]
+    row = variant.row
     for metric, value in row.values.items():
-        found = [of for run in runs.values() if (of := measured(run, metric, row)) is not None]
+        own = [result for result in results if (result.name, result.metric) == (variant.name, metric)]
+        found = [result.value for result in own]
         band = value.bands[variant.is_short]
         yield [
             f"{row.method}{', short' if variant.is_short else ''}",
@@ -232,10 +313,11 @@ def lines_of(variant: Variant, out: Path) -> Iterator[list[str]]:
             row.source,
             "–" if value.published is None else f"{value.published:g}",
             "–" if band is None else f"{band[0]:g} to {band[1]:g}",
-            spread(found) if found else "not measured" if runs else NOT_RUN,
+            spread(found) if found else NOT_RUN,
             verdict(found, band) if found else "",
             "–" if row.samples is None else f"{row.samples:,}",
-            f"{statistics.fmean(hours):.2f}" if hours else "",
+            f"{statistics.fmean(result.hours for result in own):.2f}" if own else "",
+            ", ".join(sorted({result.device for result in own})),
             f"`{variant.command}`",
         ]
 
@@ -250,14 +332,14 @@ def spread(found: Sequence[float]) -> str:
 
 NOT_RUN = "not run"
 COLUMNS = (
-    "row", "metric", "source", "published", "band", "ours", "", "importance samples", "hours a seed", "command",
+    "row", "metric", "source", "published", "band", "ours", "", "importance samples", "hours a seed", "on", "command",
 )  # fmt: skip
 OURS = COLUMNS.index("ours")
 HEAD = """\
 # Published figures
 
-What papers and other repositories report, and what the same recipe gives here. The page is written by a command from
-the directories of runs; no figure of ours in its tables was put in by hand:
+What papers and other repositories report, and what the same recipe gives here. The page is written by a command, which
+collects the figures of run directories in `benchmarks/reproduction.csv`; none of ours was put in by hand:
 
 ```
 python -m benchmarks.reproduction --list
@@ -279,15 +361,16 @@ what was interrupted goes on.
 - *ours* is the mean over seeds, with the lowest and the highest.
 - First weights are Keras's in all rows (Glorot & Bengio, 2010, and biases of 0); those of PyTorch, which some sources
   have, differ.
-- *hours* are those of training a seed, on two cores that were shared with other work: an upper limit.
+- *hours* are those of training a seed, on two cores or a GPU that were shared with other work: an upper limit. On the
+  GPU products of matrices are rounded to TensorFloat-32, which is `vae-run`'s default there.
 - The fixed binarisation of MNIST that papers have is a file (Larochelle & Murray, 2011). A draw with the same
   probabilities, which is made once, stands in for it: these rows have other images of the same distribution.
 """
 
 
-def page(rows: Mapping[str, Row], out: Path) -> str:
+def page(rows: Mapping[str, Row], results: Sequence[Result]) -> str:
     """Return the page: a table of what has been run, one of what has not, and what is to be known of each row."""
-    lines = [line for row in rows.values() for variant in row.variants() for line in lines_of(variant, out)]
+    lines = [line for row in rows.values() for variant in row.variants() for line in lines_of(variant, results)]
     run = [line for line in lines if line[OURS] != NOT_RUN]
     notes = [
         f"- **{row.method}** ({row.name}): {' '.join(filter(None, [row.note, row.costs and f'Short: {row.costs}']))}"
@@ -319,7 +402,9 @@ def main() -> None:
     parser.add_argument("--seeds", default="0", help="a run with each: 0,1,2 (0)")
     parser.add_argument("--short", action="store_true", help="the short variant, of rows that have one")
     parser.add_argument("--out", type=Path, default=Path("outputs/reproduction"), help="where runs are (%(default)s)")
-    help_ = "write the page from the runs in --out (docs/reproduction.md)"
+    help_ = "collect the results of the runs in --out here (benchmarks/reproduction.csv)"
+    parser.add_argument("--results", type=Path, default=RESULTS_FILE, metavar="FILE", help=help_)
+    help_ = "collect the results, and write the page (docs/reproduction.md)"
     parser.add_argument("--page", type=Path, nargs="?", const=PAGE, metavar="FILE", help=help_)
     given = parser.parse_args()
     if unknown := [name for name in given.names if name not in rows]:
@@ -330,17 +415,21 @@ def main() -> None:
                 f"{metric} {'–' if of.published is None else of.published}" for metric, of in row.values.items()
             )
             print(f"{row.name:<26} {row.method}: {published}{'; has a short variant' if row.short is not None else ''}")
+    variants = [variant for row in rows.values() for variant in row.variants()]
+
+    def write_page() -> None:
+        if given.page:
+            given.page.write_text(page(rows, collect(variants, given.out, given.results)))
+
+    write_page()
     for name in rows if given.all else given.names:
         variant = rows[name].variants()[-1 if given.short else 0]
         run(variant, [int(seed) for seed in given.seeds.split(",")], given.out)
-        for line in lines_of(variant, given.out):
+        for line in lines_of(variant, list(results_of(variant, given.out))):
             print(
                 f"{variant.name}: {line[1]}: published {line[3]}, band {line[4]}, ours {line[5]} {line[6]}", flush=True
             )
-        if given.page:
-            given.page.write_text(page(rows, given.out))
-    if given.page:
-        given.page.write_text(page(rows, given.out))
+        write_page()
 
 
 if __name__ == "__main__":

@@ -11,16 +11,18 @@ SMALL = """
 import sys
 from pathlib import Path
 from benchmarks import data
-data.SIDE, data.BATCH, data.WAITING_STEPS = 16, 4, 3
-print(data.waiting(Path(), Path(sys.argv[1]))["step_seconds"])
+data.SIDE, data.WAITING_STEPS = 16, 3
+measure = data.waiting(4, ["dataset=cartoon", *sys.argv[2:]])
+print(measure(Path(), Path(sys.argv[1]))["step_seconds"])
 """
 
 
 @pytest.mark.slow
-def test_waiting_is_measured_beside_the_step_that_trains(tmp_path: Path) -> None:
+@pytest.mark.parametrize("keys", [("latent=200",), ("method=kl_autoencoder", "model.widths=[4,8]")])
+def test_waiting_is_measured_beside_the_step_that_trains(tmp_path: Path, keys: tuple[str, ...]) -> None:
     np.zeros((3 * 4, 16, 16, 3), np.uint8).tofile(tmp_path / "stored.u8")
     output = subprocess.run(
-        [sys.executable, "-c", SMALL, str(tmp_path)],
+        [sys.executable, "-c", SMALL, str(tmp_path), *keys],
         cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     assert float(output) > 0

@@ -1,13 +1,25 @@
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import reproduction
-from benchmarks.reproduction import PAGE, Row, Variant, kmeans_accuracy, read_rows, verdict
+from benchmarks.reproduction import (
+    PAGE,
+    RESULTS_FILE,
+    Result,
+    Row,
+    Variant,
+    collect,
+    kmeans_accuracy,
+    page,
+    read_results,
+    read_rows,
+    verdict,
+)
 from tests.conftest import REPOSITORY, mostly_slow
 from tests.small_experiments import built, two_steps
 from vae_runner.config.checks import check
@@ -101,16 +113,32 @@ def test_the_list_names_every_row(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
 def test_a_row_without_a_run_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "page.md"
-    main(monkeypatch, "--out", tmp_path, "--page", file)
+    main(monkeypatch, "--out", tmp_path, "--results", tmp_path / "none.csv", "--page", file)
     table = [line for line in file.read_text().splitlines() if line.startswith("| ") and "`vae-run" in line]
     assert len(table) == sum(len(variant.row.values) for variant in VARIANTS)
     assert all("| not run |" in line for line in table)
 
 
-def test_the_page_has_every_row() -> None:
-    text = PAGE.read_text()
-    for variant in VARIANTS:
-        assert f"`{variant.command}`" in text
+def test_the_page_is_what_the_collected_results_make_of_the_registry() -> None:
+    assert page(ROWS, read_results(RESULTS_FILE)) == PAGE.read_text()
+
+
+def test_collected_results_are_of_the_recipes_as_they_are() -> None:
+    recipes = {variant.name: variant.recipe for variant in VARIANTS}
+    for result in read_results(RESULTS_FILE):
+        assert result.recipe == recipes[result.name], f"{result.name} has another recipe now: run it again"
+
+
+def test_results_of_another_recipe_are_void_and_the_others_stay(tmp_path: Path) -> None:
+    file = tmp_path / "results.csv"
+    kept = Result("ppca_digits", Variant(ROWS["ppca_digits"], False).recipe, 0, "loss", 14.3, 0.01, "2 cores")
+    void = replace(kept, name="ppca_mnist")
+    with file.open("w") as lines:
+        print(*asdict(kept), sep=",", file=lines)
+        for result in (void, kept):
+            print(*asdict(result).values(), sep=",", file=lines)
+    assert read_results(file) == [void, kept]
+    assert collect(VARIANTS, tmp_path, file) == [kept] == read_results(file)
 
 
 # --- a row that is run -------------------------------------------------------------------------------------------
@@ -120,7 +148,8 @@ def test_the_page_has_every_row() -> None:
 def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a row has been run by the command."""
     out = tmp_path_factory.mktemp("reproduced")
-    command = [sys.executable, "-m", "benchmarks.reproduction", "ppca_digits", "--out", out, "--page", out / "page.md"]
+    files = ["--out", out, "--results", out / "results.csv", "--page", out / "page.md"]
+    command = [sys.executable, "-m", "benchmarks.reproduction", "ppca_digits", *files]
     subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
     return out
 
@@ -131,6 +160,8 @@ def test_a_row_is_reproduced(reproduced: Path) -> None:
     (line,) = [line for line in (reproduced / "page.md").read_text().splitlines() if "=reproduce/ppca_digits" in line]
     assert "| 14.41 | 14.11 to 14.71 | 14." in line
     assert "(1 seed) | in the band |" in line
+    (result,) = read_results(reproduced / "results.csv")
+    assert f"{result.value:.2f} (1 seed)" in line
 
 
 @pytest.mark.slow

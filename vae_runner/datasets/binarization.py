@@ -44,6 +44,8 @@ def build_dataset(part: Built | Mapping[str, object]) -> Dataset:
         dataset = replace(dataset, augment=augment)
     if how == "none":
         return dataset
+    if how == "static" and dataset.static is not None:
+        return replace(dataset.static(), augment=dataset.augment, binarize=how)
     return replace(
         dataset,
         train=dataset.train if how == "dynamic" else _binary(dataset.train, how, 0),

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, TypeGuard
@@ -76,6 +76,7 @@ class Dataset:
     factor_names: Sequence[str] = ()
     factor_sizes: Sequence[int] = ()  # how many values each has
     grid: Split | None = None  # each combination of factors once, the last factor fastest: the splits' images together
+    static: "Callable[[], Dataset] | None" = None  # reads the published binarisation of the images, where that is there
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
