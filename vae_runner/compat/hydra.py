@@ -58,6 +58,16 @@ def choose_runs_with(choose: Callable[[Sweeper, list[list[str]]], list[list[str]
     basic_sweeper.BasicSweeper.validate_batch_is_legal = validate
 
 
+def register_sweeper(name: str, sweeper: type[Sweeper]) -> None:
+    """Let a configuration name a sweeper of ours as `_target_`.
+
+    Hydra takes only classes that it has found itself, in the package `hydra_plugins`; a module of ours there would not
+    be found in an editable installation, and every command would import it.
+    """
+    assert Plugins.is_in_toplevel_plugins_module(name), name
+    Plugins.instance().class_name_to_class[name] = sweeper
+
+
 def arguments_parser() -> ArgumentParser:
     """Return the parser of Hydra's options, to know what Hydra will make of them."""
     return get_args_parser()
