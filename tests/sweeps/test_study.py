@@ -128,7 +128,7 @@ def test_a_search_goes_on_up_to_its_number_of_complete_and_pruned_trials_and_doe
     again = searched(tmp_path, lambda run: 1.0, X, n_trials=4)
     assert [run["x"] for run in again] == [first[1]["x"]]
     assert searched(tmp_path, lambda run: 1.0, X, n_trials=4) == []
-    assert len(searched(tmp_path, lambda run: 1.0, X, n_trials=7, n_jobs=2)) == 2
+    assert len(searched(tmp_path, lambda run: 1.0, X, n_trials=7, n_jobs=2)) == 3
 
 
 def test_trials_of_this_sweep_whose_process_is_gone_are_done_again_and_those_of_other_machines_left_alone(
@@ -186,7 +186,7 @@ def test_the_grid_is_all_choices_in_order_and_then_the_search_is_over(tmp_path: 
     [
         ({"direction": "maximize"}, "has hydra.sweeper.direction=minimize"),
         ({"metric": "test/kl"}, "has sweep.metric=test/loss"),
-        ({"argument": "x=interval(0, 3)"}, "has other values of x"),
+        ({"argument": "x=0.1,0.2"}, "has other values of x"),
     ],
 )
 def test_a_study_of_another_search_is_not_continued(change: dict[str, str], message: str, tmp_path: Path) -> None:
@@ -242,8 +242,8 @@ def test_a_run_that_is_worse_than_those_before_is_given_up(pruner: str, directio
                 return epoch
         return 0
 
-    assert epochs(-1.0) == 0
-    assert 0 < max(epochs(100.0) for _ in range(4)) < 27
+    assert not any(epochs(-1.0) for _ in range(6))
+    assert any(0 < epochs(100.0) <= 9 for _ in range(8))
     assert loaded(tmp_path / "j").trials[-1].intermediate_values[1] == sign * 100.0
 
 

@@ -269,6 +269,8 @@ def _with_hydra(sweep: SweepDirectory | None) -> None:
     hydra_internals.choose_runs_with(_checked_runs)
     if sweep:
         hydra_internals.register_sweeper(SEARCH, Search)
+    if _completes(sys.argv):
+        hydra_internals.list_groups_quickly()
     jobs = _Jobs()
     with _hydra_errors_explained(sweep, jobs):
         hydra.main(config_path="pkg://vae_runner.conf", config_name="config", version_base="1.3")(jobs.run)()
@@ -429,8 +431,7 @@ def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
         sys.exit(0)
     given = parser.parse_intermixed_args([a for a in arguments if a not in COMPLETION])
     check_choices(given.overrides)
-    completes = any(argument in COMPLETION for argument in arguments)
-    works = not (given.help or given.hydra_help or given.cfg or given.info or completes)
+    works = not (given.help or given.hydra_help or given.cfg or given.info or _completes(arguments))
     if works:
         try:
             check_name(str(Path.cwd()))
@@ -451,6 +452,10 @@ def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
         else:
             options.append(argument)
     return bool(given.multirun) and works, [*given.overrides, *options]
+
+
+def _completes(arguments: list[str]) -> bool:
+    return any(argument in COMPLETION for argument in arguments)
 
 
 def _next_folder(name: str) -> str:

@@ -145,7 +145,9 @@ class Study:
         """Queue what is to be done for certain: trials that came to nothing, and those of the grid."""
         trials = self._study.get_trials()
         for trial in trials:
-            if trial.state == TrialState.RUNNING and trial.user_attrs.get(SWEEP) == self._from_journal(self._sweep):
+            # A process that was killed may not have come to say whose its trial is.
+            owner = trial.user_attrs.get(SWEEP, os.curdir)
+            if trial.state == TrialState.RUNNING and owner == self._from_journal(self._sweep):
                 self._study.tell(trial.number, state=TrialState.FAIL)  # Its process is gone.
                 trial.state = TrialState.FAIL
         known: list[Mapping[str, object]] = [_parameters(t) for t in trials if t.state != TrialState.FAIL]
@@ -275,10 +277,8 @@ def _values(name: str, distribution: BaseDistribution) -> Sequence[object]:
 
 def overrides_of(trial: optuna.Trial | FrozenTrial) -> list[str]:
     """Return the parameters of a trial as overrides."""
-    words = {True: "true", False: "false", None: "null"}
     return [
-        f"{name}={words[value] if value is None or isinstance(value, bool) else value}"
-        for name, value in trial.params.items()
+        f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in trial.params.items()
     ]
 
 
