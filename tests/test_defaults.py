@@ -881,18 +881,18 @@ FILES: dict[str, dict[str, Any]] = {
         "submitit_folder": "${hydra.sweep.dir}/.submitit",
     },
     "hydra/sweeper/optuna": {
-        "defaults": ["optuna_plugin@hydra.sweeper", "_self_"],
-        "hydra.sweeper.sampler.seed": "${seed}",
+        "defaults": ["/schema/hydra/sweeper/optuna@hydra.sweeper", "_self_"],
         "hydra.sweeper.n_trials": 20,
         "hydra.sweeper.n_jobs": 1,
         "hydra.sweeper.params.optimizer.learning_rate": "tag(log, interval(1e-4, 5e-3))",
         "hydra.sweeper.params.batch_size": "choice(32, 64, 128, 256)",
         "hydra.sweeper.params.latent": "choice(2, 4, 8, 16, 32)",
+        "hydra.sweeper.sampler": "tpe",
+        "hydra.sweeper.pruner": "none",
         "hydra.sweeper.direction": "minimize",
         "hydra.sweeper.study_name": "vae-run",
-        "hydra.sweeper.storage": "sqlite:///${hydra.sweep.dir}/study.db",
-        "hydra.sweeper.max_failure_rate": 1.0,
-        "hydra.callbacks.study._target_": "vae_runner.sweeps.study.ResumeStudy",
+        "hydra.sweeper.journal": "${hydra.sweep.dir}/study.journal",
+        "hydra.sweeper.trial": None,
     },
     "config": {
         "defaults": [

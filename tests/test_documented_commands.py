@@ -40,6 +40,15 @@ NOT_RUN = {
         "vae-evaluate outputs/linear evaluation=likelihood",
     ],
     "is of a sweep; tests/cli/test_evaluate.py measures one": ["vae-evaluate SWEEP evaluation=disentanglement"],
+    "continues a run that was pruned; tests/cli/test_search.py has one": ["vae-run resume=RUN"],
+    "says how shells complete; tests/cli/test_completion.py has Bash do it": ["vae-run --hydra-help"],
+    "is for several machines; tests/sweeps/test_study.py shares a journal": [
+        *(
+            f"vae-run -m dataset=fashion hydra/sweeper=optuna sweep.dir=SHARED/{name} "
+            "hydra.sweeper.journal=SHARED/study.journal"
+            for name in "ab"
+        ),
+    ],
     "makes pictures of the documents, for minutes": [
         *(
             f"vae-run dataset=fashion dataset.limit=10000 epochs=6 method={method} {keys} "
@@ -65,6 +74,7 @@ NOT_RUN = {
         "pip install -e '.[png]'",
         "pip install 'vae-runner[png]'",
         "pip install 'vae-runner[sweep]'",
+        "pip install optuna-dashboard",
     ],
     "prints tables that tests/test_combinations.py compares": ["python -m tests.combinations"],
     "trains for minutes what tests/test_combinations.py trains in part": ["python -m tests.combinations --train"],
@@ -256,6 +266,11 @@ STORIES = {
         Step(
             "vae-run -m dataset=fashion hydra/sweeper=optuna hydra.sweeper.n_trials=30",
             f"{FEW} hydra.sweeper.n_trials=2",
+        ),
+        Step(
+            "vae-run -m dataset=fashion epochs=20 hydra/sweeper=optuna hydra.sweeper.n_trials=50 "
+            "hydra.sweeper.pruner=median",
+            f"{FEW} hydra.sweeper.n_trials=1",
         ),
     ],
     "several devices": [

@@ -44,6 +44,10 @@ class Interrupted(KeyboardInterrupt):
         self.status = 128 + signal_number  # as shells have it: 130 for SIGINT, 143 for SIGTERM
 
 
+class Pruned(KeyboardInterrupt):
+    """A search gives a run up, which ends in a checkpoint as one that is interrupted does; its text says why."""
+
+
 @contextmanager
 def permissions_explained() -> Iterator[None]:
     """Raise a UserError for a file that what is inside has come across, and may not use."""

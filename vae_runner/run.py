@@ -11,24 +11,31 @@ from vae_runner.figures.pictures import Pictures
 from vae_runner.runtime import hardware
 from vae_runner.schema import Config
 from vae_runner.session import Session
+from vae_runner.trackers.search_report import Report
 from vae_runner.trackers.summary import show_effective_kl_weight, show_summary
 from vae_runner.training.outer import Progress
 
 
 def run(
-    config: Config, job: HydraJob, *, resumed: bool = False, stop_requested: Callable[[], object] | None = None
+    config: Config,
+    job: HydraJob,
+    *,
+    resumed: bool = False,
+    stop_requested: Callable[[], object] | None = None,
+    report: Report | None = None,
 ) -> None:
     """Train as configured, in the directory Hydra chose.
 
     With `resumed`, there is a run in that directory, and it continues from its newest checkpoint. `stop_requested` is
-    asked now and then whether the run is to end, as by a signal.
+    asked now and then whether the run is to end, as by a signal. `report` takes the result of each epoch to a search.
 
     Raises:
         UserError: the configuration does not fit the data or the machine, or training diverged.
         Interrupted: a stop was requested; the run is in a checkpoint.
+        Pruned: the search has given the run up, which is in a checkpoint.
     """
     with (
-        Session.open(config, job, resumed=resumed, stop_requested=stop_requested) as session,
+        Session.open(config, job, resumed=resumed, stop_requested=stop_requested, report=report) as session,
         custom_gradients_scoped(),
     ):
         _run(session)

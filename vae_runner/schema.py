@@ -1,7 +1,7 @@
 """The configuration of a run, put together from the schemas of the rooms."""
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Self
+from typing import Any, Self
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -28,6 +28,8 @@ from vae_runner.runtime import schema as runtime
 from vae_runner.training import schema as training
 
 MAX_SEED = 2**32 - 1  # what NumPy's legacy seeding, and so Keras's, accepts
+
+SEARCH = "hydra_plugins.vae_runner.Search"  # what Hydra knows `sweeps.search.Search` as
 
 Part = Mixed[Built | dict[str, object]]  # of the schema of a component of ours; as its YAML has it, of any other
 
@@ -121,6 +123,22 @@ class SweepConfig(Keys):
 
 
 @dataclass
+class SearchConfig(Keys):
+    """How a search chooses its runs, under `hydra.sweeper`."""
+
+    _target_: str = SEARCH
+    params: dict[str, Any] = field(default_factory=dict)
+    n_trials: int = key(20, minimum=1, unit="runs")
+    n_jobs: int = key(1, minimum=1, unit="runs")
+    sampler: str = key("tpe", choices=("tpe", "random", "grid", "cmaes"))
+    pruner: str = key("none", choices=("none", "median", "hyperband"))
+    direction: str = key("minimize", choices=("minimize", "maximize"))
+    study_name: str = MISSING
+    journal: str = MISSING
+    trial: int | None = None
+
+
+@dataclass
 class CommandConfig(Config):
     """The keys of a command: those of a run, and what is to be done with it."""
 
@@ -154,6 +172,7 @@ def register_schemas() -> None:
     store = ConfigStore.instance()
     for component in registry.components():
         store.store(group=f"schema/{component.group}".rstrip("/"), name=component.name, node=component.node)
-    # They have the same names as ours, which are built on them.
+    store.store(group="schema/hydra/sweeper", name="optuna", node=SearchConfig)
+    # They have the same names as ours, which are built on them, but for a search's: that plugin is for Optuna 2.
     plugins = [("launcher", "joblib"), ("launcher", "ray"), ("launcher", "submitit_local"), ("sweeper", "optuna")]
     rename_plugin_presets(plugins, "_plugin")

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from vae_runner.config.composition import HydraJob
 from vae_runner.datasets.dataset import data_changes
-from vae_runner.errors import Interrupted, UnwritableError, UserError, first_line, permissions_explained
+from vae_runner.errors import Interrupted, Pruned, UnwritableError, UserError, first_line, permissions_explained
 from vae_runner.evaluation.metrics import metrics_of
 from vae_runner.evaluation.results import final_arrays
 from vae_runner.experiment import Experiment
@@ -27,12 +27,14 @@ from vae_runner.runtime.interruption import StopRequest
 from vae_runner.schema import Config
 from vae_runner.storage.resume import check_checkpoint_config
 from vae_runner.storage.run_directory import RunDirectory
+from vae_runner.storage.run_info import PRUNED
 from vae_runner.trackers.evaluation import measure, scalars, show
 from vae_runner.trackers.figure_files import FigureFiles
 from vae_runner.trackers.metrics_table import MetricsTable
 from vae_runner.trackers.multiple import Trackers
 from vae_runner.trackers.progress import ProgressBar
 from vae_runner.trackers.record import Record
+from vae_runner.trackers.search_report import Report, SearchReport
 from vae_runner.trackers.tensorboard import TensorBoard, write_evaluation
 from vae_runner.training.checkpoints import Checkpoints
 from vae_runner.training.outer import EpochResult
@@ -54,20 +56,29 @@ class Session:
     stop: StopRequest
     cluster: Cluster | None  # None: this machine alone
     in_sweep: bool
+    report: Report | None = None  # to a search
 
     @classmethod
     @contextmanager
     def open(
-        cls, config: Config, job: HydraJob, *, resumed: bool = False, stop_requested: Callable[[], object] | None = None
+        cls,
+        config: Config,
+        job: HydraJob,
+        *,
+        resumed: bool = False,
+        stop_requested: Callable[[], object] | None = None,
+        report: Report | None = None,
     ) -> "Iterator[Session]":
         """Hold the directory that Hydra chose, answer stop requests, and record how what is inside ends.
 
         With `resumed`, the directory has a run, which continues. Of several workers the chief writes there, and the
-        others in a scratch directory. `stop_requested` is asked now and then whether the run is to end.
+        others in a scratch directory. `stop_requested` is asked now and then whether the run is to end. `report` takes
+        the result of each epoch, and says why the run is given up if it is.
 
         Raises:
             UserError: the directory cannot be used, or what is inside raised something the user can mend.
             Interrupted: a stop was requested; its text is the resume hint.
+            Pruned: `report` has given the run up.
         """
         path = job.directory
         shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
@@ -90,7 +101,7 @@ class Session:
             stopwatch = Stopwatch()
             record = Record(directory.write_info, stopwatch.seconds, directory.info if resumed else None)
             with _recorded_end(record, directory, cluster, resume_hint), permissions_explained():
-                yield cls(config, directory, record, stopwatch, stop, cluster, job.in_sweep)
+                yield cls(config, directory, record, stopwatch, stop, cluster, job.in_sweep, report)
         log.info("Run directory: %s", shown)
 
     @property
@@ -143,6 +154,7 @@ class Session:
     def trackers(self, experiment: Experiment) -> Trackers:
         """Return where the run's numbers and pictures go; those of epochs that will come again are deleted there."""
         history, images = experiment.trainer.history, experiment.trainer.images_per_epoch
+        search = [SearchReport(self.report, self.stop.shielded)] if self.report else []
         return Trackers(
             [
                 MetricsTable(self.directory.metrics_file, history),
@@ -150,6 +162,7 @@ class Session:
                 TensorBoard(self.directory.tensorboard, int(history[-1]["step"]) if history else -1),
                 ProgressBar(self.config.epochs, images),
                 self.record,
+                *search,
             ]
         )
 
@@ -190,6 +203,10 @@ def _recorded_end(record: Record, directory: RunDirectory, cluster: Cluster | No
 
     try:
         yield
+    except Pruned as pruned:
+        end(PRUNED, step=directory.checkpoints.newest_step)
+        log.info("Pruned: %s", pruned)
+        raise
     except KeyboardInterrupt as interrupt:
         end("interrupted", step=directory.checkpoints.newest_step)
         number = interrupt.signal_number if isinstance(interrupt, Interrupted) else signal.SIGINT

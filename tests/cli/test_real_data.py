@@ -96,7 +96,7 @@ def test_the_runs_of_a_sweep_are_compared(case: Case) -> None:
 
 
 def test_a_search_in_a_launchers_processes_has_the_data(case: Case) -> None:
-    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs the extra 'sweep'")
+    pytest.importorskip("optuna", reason="needs the extra 'sweep'")
     launcher = "submitit_local" if case.name == "fashion" else "joblib"
     search = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2")
     case.vae_run(*search, f"hydra/launcher={launcher}", "sweep.dir=search")

@@ -1,6 +1,7 @@
 """What a search (`hydra/sweeper=optuna`) promises."""
 
 import json
+import re
 import signal
 import subprocess
 from collections.abc import Callable
@@ -11,15 +12,23 @@ import pytest
 from tests.cli.test_launchers import wait_until_two_run
 from tests.cli.test_resume import start
 from tests.cli.test_sweep import SMALL, rows, states
-from tests.conftest import command
+from tests.conftest import command, mostly_slow
 
-pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs the extra 'sweep'")
+optuna = pytest.importorskip("optuna", reason="needs the extra 'sweep'")
+
+from optuna.distributions import CategoricalDistribution  # noqa: E402
+from optuna.storages import JournalStorage  # noqa: E402
+from optuna.storages.journal import JournalFileBackend  # noqa: E402
+from optuna.trial import create_trial  # noqa: E402
+
+
+def storage(sweep: Path) -> JournalStorage:
+    return JournalStorage(JournalFileBackend(f"{sweep}/study.journal"))
 
 
 def trials(sweep: Path) -> list[tuple[str, dict[str, object]]]:
-    """State and parameters of the trials of the study in a sweep's directory."""
-    optuna = pytest.importorskip("optuna", reason="needs the extra 'sweep'")
-    study = optuna.load_study(study_name="vae-run", storage=f"sqlite:///{sweep}/study.db")
+    """State and parameters of the trials of the study in a sweep's directory, as Optuna alone reads it."""
+    study = optuna.load_study(study_name="vae-run", storage=storage(sweep))
     return [(trial.state.name, trial.params) for trial in study.trials]
 
 
@@ -42,31 +51,64 @@ def test_a_search_goes_on_up_to_its_number_of_trials(numbers: tuple[int, ...], t
     assert len({json.dumps(params, sort_keys=True) for _, params in found}) == numbers[-1]
     assert states(tmp_path / "sweep") == {"finished": numbers[-1]}
     best = min(float(row["test/loss"]) for row in rows(tmp_path / "sweep"))
-    assert f"Best value: {best:.6g}"[:-2] in result.stdout
+    assert f"The best of {numbers[-1]} runs: test/loss={best:.6g} with " in result.stdout
+
+
+def test_a_run_that_does_worse_than_those_before_is_pruned_which_is_told_everywhere_and_no_failure(
+    tmp_path: Path, in_process: Callable[..., None], refusal: Callable[..., str]
+) -> None:
+    (tmp_path / "sweep").mkdir()
+    space = {"latent": CategoricalDistribution([2, 3])}
+    study = optuna.create_study(study_name="vae-run", storage=storage(tmp_path / "sweep"))
+    for _ in range(5):  # no run of these images comes near
+        study.add_trial(
+            create_trial(value=1.0, params={"latent": 2}, distributions=space, intermediate_values={1: 1.0, 2: 1.0})
+        )
+    keys = ("latent=2,3", "batch_size=32", "optimizer.learning_rate=1e-3", "hydra.sweeper.pruner=median")
+    arguments = ("-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=6", *SMALL, *keys, "sweep.dir=sweep")
+    result = command("vae-run", *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"Pruned: test/loss=\d+\.\d+ after epoch 1 \(hydra\.sweeper\.pruner=median\)", result.stdout)
+
+    trial = optuna.load_study(study_name="vae-run", storage=storage(tmp_path / "sweep")).trials[5]
+    assert (trial.state.name, trial.value) == ("PRUNED", trial.intermediate_values[1])
+    run = tmp_path / "sweep" / trial.user_attrs["run"]
+    info = json.loads((run / "run.json").read_text())
+    assert (info["status"], info["epoch"], info["metrics"]["test/loss"]) == ("pruned", 1, trial.value)
+    assert [(row["status"], row["epoch"]) for row in rows(tmp_path / "sweep")] == [("pruned", "1")]
+    assert '<td class="pruned">pruned</td>' in (tmp_path / "sweep" / "sweep.html").read_text()
+    said = refusal("vae-sample", run, cwd=tmp_path)
+    assert "is not finished, but pruned: vae-run resume=" in said
+
+    in_process("vae-run", f"resume={run}", cwd=tmp_path)
+    info = json.loads((run / "run.json").read_text())
+    assert (info["status"], info["epoch"]) == ("finished", 2)
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials=0: must be at least 1"),
-        ("hydra.sweeper.n_trials=-1", "hydra.sweeper.n_trials=-1: must be at least 1"),
-        ("sweep.metric=test/los", "sweep.metric=test/los: there is no such metric. Did you mean 'test/loss'? Choose"),
+        ("loss.kl_weigt=3", "there is no key 'loss.kl_weigt'. Did you mean 'loss.kl_weight'?"),
+        ("hydra.sweeper.sampler=tpr", "hydra.sweeper.sampler=tpr: must be one of tpe, random, grid, cmaes. Did you"),
+        *mostly_slow(
+            [
+                ("hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials=0: must be at least 1"),
+                ("hydra.sweeper.n_trial=3", "there is no key 'hydra.sweeper.n_trial'. Did you mean 'hydra.sweeper.n_"),
+                ("hydra.sweeper.n_trials=many", "hydra.sweeper.n_trials=many: "),
+                ("latent=tag(lgo,interval(1,3))", "latent=tag(lgo,interval(1,3)): nothing can be drawn from it (of"),
+                ("hydra.sweeper.sampler=grid", "hydra.sweeper.sampler=grid: optimizer.learning_rate has an interval"),
+                ("sweep.metric=test/los", "sweep.metric=test/los: there is no such metric. Did you mean 'test/loss'?"),
+            ],
+            quick=0,
+        ),
     ],
 )
 def test_a_search_that_makes_no_sense_is_refused_and_leaves_nothing(
-    override: str, message: str, tmp_path: Path, refusal: Callable[..., str]
+    override: str, message: str, tmp_path: Path
 ) -> None:
-    said = refusal("vae-run", "-m", "hydra/sweeper=optuna", *SMALL, override, "sweep.dir=sweep", cwd=tmp_path)
-    assert said.startswith(f"vae-run: {message}")
-    assert not list(tmp_path.iterdir())
-
-
-def test_so_is_one_of_which_the_process_of_its_runs_finds_that_it_makes_none(tmp_path: Path) -> None:
-    result = command(
-        "vae-run", "-m", "hydra/sweeper=optuna", *SMALL, "loss.kl_weigt=3", "sweep.dir=sweep", cwd=tmp_path
-    )
+    result = command("vae-run", "-m", "hydra/sweeper=optuna", *SMALL, override, "sweep.dir=sweep", cwd=tmp_path)
     assert result.returncode == 2
-    assert result.stderr.startswith("vae-run: there is no key 'loss.kl_weigt'. Did you mean 'loss.kl_weight'?")
+    assert result.stderr.startswith(f"vae-run: {message}")
     assert len(result.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
@@ -77,7 +119,7 @@ def test_a_failed_run_is_a_failed_trial_and_not_the_end_of_the_search(mine: Path
     assert search(mine, 2, *own, loss="mine", behaviour="fails").returncode == 2
     assert [state for state, _ in trials(mine / "sweep")] == ["FAIL", "FAIL"]
 
-    (mine / "sweep" / "study.db").unlink()
+    (mine / "sweep" / "study.journal").unlink()
     result = search(mine, 6, *own, loss="mine", behaviour="a,fails")
     assert result.returncode == 2
     assert "Traceback" not in result.stderr

@@ -9,14 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
+from hydra import compose, initialize_config_dir, initialize_config_module
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.bash_completion import BashCompletion
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.errors import MissingConfigException
 from hydra.plugins.sweeper import Sweeper
+from omegaconf import OmegaConf
 
 from vae_runner.compat import hydra as compat
+from vae_runner.schema import register_schemas
 
 APPLICATION = """
 import sys
@@ -124,6 +130,41 @@ def test_a_plugins_preset_gets_another_name(store: dict[str, Any]) -> None:
     compat.rename_plugin_presets([("launcher", "toy"), ("launcher", "not_there"), ("no_kind", "toy")], "_plugin")
     assert "toy.yaml" not in store
     assert store["toy_plugin.yaml"] is preset
+
+
+def test_a_completion_reads_the_main_configuration_once_and_offers_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offered() -> tuple[list[str], int]:
+        with initialize_config_module("vae_runner.conf", version_base="1.3"):
+            loader = GlobalHydra.instance().config_loader()
+            reads.clear()
+            return BashCompletion(loader)._query("config", "mod"), len(reads)
+
+    reads: list[object] = []
+    read = ConfigLoaderImpl._process_config_searchpath
+    monkeypatch.setattr(
+        ConfigLoaderImpl, "_process_config_searchpath", lambda *given: (reads.append(given), read(*given))[1]
+    )
+    name = "_parse_overrides_and_create_caching_repo"
+    monkeypatch.setattr(ConfigLoaderImpl, name, getattr(ConfigLoaderImpl, name))  # to be put back
+    register_schemas()
+    before, many = offered()
+    compat.list_groups_quickly()
+    after, once = offered()
+    assert (after, once) == (before, 1)
+    assert "model=" in after
+    assert many > 1
+
+
+def test_a_sweeper_of_ours_is_made_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ours(BasicSweeper):
+        pass
+
+    name = "hydra_plugins.ours.Ours"
+    monkeypatch.setattr(Plugins.instance(), "class_name_to_class", {**Plugins.instance().class_name_to_class})
+    compat.register_sweeper(name, Ours)
+    made = Plugins.instance()._instantiate(OmegaConf.create({"_target_": name, "max_batch_size": 3}))
+    assert type(made) is Ours
+    assert made.max_batch_size == 3
 
 
 def test_what_is_replaced_takes_the_same_arguments() -> None:

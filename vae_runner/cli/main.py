@@ -44,13 +44,14 @@ from vae_runner.files.folders import make_next_folder, remove_empty
 from vae_runner.fitted_priors.schema import KINDS
 from vae_runner.runtime import environment
 from vae_runner.runtime.interruption import raise_if_swallowed
-from vae_runner.schema import Config, register_schemas
+from vae_runner.schema import SEARCH, Config, register_schemas
 from vae_runner.storage import resume
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.storage.stored_run import source_of_weights
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.job import CHDIR, LAUNCHING, WORKER_LOST, check_stop, install_launcher_handlers, sweep_job
 from vae_runner.sweeps.names import register_resolver
+from vae_runner.sweeps.search import Search
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ REFUSALS = (HydraException, OmegaConfBaseException)
 UNEXPLAINED = (OSError, ValueError, TypeError, AttributeError, KeyError, AssertionError, yaml.YAMLError)
 # What launchers raise when a process that ran a job is gone: joblib's, submitit's, Ray's.
 WORKER_LOST_ERRORS = ("TerminatedWorkerError", "UncompletedJobError", "WorkerCrashedError")
+COMPLETION = ("--shell-completion", "-sc")  # which has Hydra's parser expect overrides
 SHOWN_REASONS = 2  # of why combinations are left out of a sweep
 IN_MEMORY = "/dev/shm"  # a folder that is there, and can be written, where no other can
 
@@ -265,6 +267,10 @@ def _with_hydra(sweep: SweepDirectory | None) -> None:
     hydra_internals.list_groups_on_demand()
     register_schemas()
     hydra_internals.choose_runs_with(_checked_runs)
+    if sweep:
+        hydra_internals.register_sweeper(SEARCH, Search)
+    if _completes(sys.argv):
+        hydra_internals.list_groups_quickly()
     jobs = _Jobs()
     with _hydra_errors_explained(sweep, jobs):
         hydra.main(config_path="pkg://vae_runner.conf", config_name="config", version_base="1.3")(jobs.run)()
@@ -348,7 +354,7 @@ class _Jobs:
         self.count = 0
         self.refusal: UserError | None = None
 
-    def run(self, cfg: DictConfig) -> float | None:
+    def run(self, cfg: DictConfig) -> float | str | None:
         self.count += 1
         logging.captureWarnings(True)  # into the run's log
         hydra = HydraConfig.get()
@@ -423,9 +429,9 @@ def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
     if "--version" in arguments:
         print(f"vae-runner {__version__}")
         sys.exit(0)
-    given = parser.parse_intermixed_args([a for a in arguments if a not in ("--shell-completion", "-sc")])
+    given = parser.parse_intermixed_args([a for a in arguments if a not in COMPLETION])
     check_choices(given.overrides)
-    works = not (given.help or given.hydra_help or given.cfg or given.info)
+    works = not (given.help or given.hydra_help or given.cfg or given.info or _completes(arguments))
     if works:
         try:
             check_name(str(Path.cwd()))
@@ -446,6 +452,10 @@ def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
         else:
             options.append(argument)
     return bool(given.multirun) and works, [*given.overrides, *options]
+
+
+def _completes(arguments: list[str]) -> bool:
+    return any(argument in COMPLETION for argument in arguments)
 
 
 def _next_folder(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Hydra 1.3: its help, its check of a sweep, its errors, its command line, the presets of its plugins.
+"""Hydra 1.3: its help, its completion, its check of a sweep, its errors, its command line, the presets of its plugins.
 
 All of this is how Hydra 1.3.x is made, which its plugins rely on too; there are no public ways.
 """
@@ -11,6 +11,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
@@ -30,6 +31,20 @@ def raise_errors() -> None:
 def list_groups_on_demand() -> None:
     """Let `--help` do without the listing of all config groups where its text has no place for it: that takes long."""
     Hydra.get_help = _get_help  # type: ignore[method-assign]
+
+
+def list_groups_quickly() -> None:
+    """Let a completion read the main configuration once: Hydra reads it anew for every group that it looks into."""
+    read = ConfigLoaderImpl._parse_overrides_and_create_caching_repo
+    done: dict[tuple[str | None, ...], Any] = {}
+
+    def read_once(self: ConfigLoaderImpl, config_name: str | None, overrides: list[str]) -> Any:
+        key = (config_name, *overrides)
+        if key not in done:
+            done[key] = read(self, config_name, overrides)
+        return done[key]
+
+    ConfigLoaderImpl._parse_overrides_and_create_caching_repo = read_once  # type: ignore[method-assign]
 
 
 def _get_help(self: Hydra, help_cfg: DictConfig, cfg: DictConfig, args_parser: ArgumentParser, resolve: bool) -> str:
@@ -56,6 +71,16 @@ def choose_runs_with(choose: Callable[[Sweeper, list[list[str]]], list[list[str]
         sweeper.overrides, batch[:] = batches, batches[0]
 
     basic_sweeper.BasicSweeper.validate_batch_is_legal = validate
+
+
+def register_sweeper(name: str, sweeper: type[Sweeper]) -> None:
+    """Let a configuration name a sweeper of ours as `_target_`.
+
+    Hydra takes only classes that it has found itself, in the package `hydra_plugins`; a module of ours there would not
+    be found in an editable installation, and every command would import it.
+    """
+    assert Plugins.is_in_toplevel_plugins_module(name), name
+    Plugins.instance().class_name_to_class[name] = sweeper
 
 
 def arguments_parser() -> ArgumentParser:

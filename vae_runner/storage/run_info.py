@@ -16,6 +16,7 @@ from vae_runner.files.untrusted import DamagedError, JsonObject, are_numbers, ar
 FORMAT = 2
 
 CONFIG_CHECKSUMS = "config_checksums"  # any of them will do
+PRUNED = "pruned"  # the status of a run that a search has given up
 OUTDATED = "outdated"  # in a finished run: how the images differ that its sweep was last continued with
 CHOICES = "choices"  # by their groups: which model, which loss, … the command chose
 MAIN_METRIC = "test/loss"  # which every run has

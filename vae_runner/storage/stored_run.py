@@ -22,7 +22,7 @@ from vae_runner.files.locks import Lock
 from vae_runner.files.sealed import read_sealed
 from vae_runner.files.untrusted import Arrays, DamagedError, JsonObject
 from vae_runner.storage.names import RunPaths
-from vae_runner.storage.run_info import CONFIG_CHECKSUMS, MAIN_METRIC, read_info
+from vae_runner.storage.run_info import CONFIG_CHECKSUMS, MAIN_METRIC, PRUNED, read_info
 
 OF_WEIGHTS = "of_weights"  # in a file of what was computed of a trained model, the digest of its weights
 
@@ -65,7 +65,7 @@ class StoredRun(RunPaths):
         """Return the run in a directory; refuse one that did not finish."""
         run = cls.open(path)
         status = run.status
-        if status in ("dead", "interrupted", "failed"):
+        if status in ("dead", "interrupted", "failed", PRUNED):
             raise UserError(
                 f"{path} is not finished, but {status}: vae-run {shlex.quote(f'resume={path}')} continues it"
             )

@@ -18,14 +18,13 @@ from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.job import MULTI_WORKER
 
 KINDS = ("new", "resume")  # conf/sweep/
-COUNTS = ("hydra.sweeper.n_trials", "hydra.sweeper.n_jobs")  # Optuna does not check them.
-PLUGINS = {  # by the launcher or sweeper that needs one
-    "joblib": "hydra_joblib_launcher",
-    "slurm": "hydra_submitit_launcher",
-    "submitit_local": "hydra_submitit_launcher",
-    "submitit_slurm": "hydra_submitit_launcher",
-    "ray": "hydra_ray_launcher",
-    "optuna": "hydra_optuna_sweeper",
+PACKAGES = {  # by the launcher or sweeper that needs one
+    "joblib": "hydra_plugins.hydra_joblib_launcher",
+    "slurm": "hydra_plugins.hydra_submitit_launcher",
+    "submitit_local": "hydra_plugins.hydra_submitit_launcher",
+    "submitit_slurm": "hydra_plugins.hydra_submitit_launcher",
+    "ray": "hydra_plugins.hydra_ray_launcher",
+    "optuna": "optuna.storages.journal",
 }
 
 
@@ -73,19 +72,19 @@ def own_overrides(overrides: Sequence[Override]) -> list[Override]:
 
 
 def check_extras(overrides: Sequence[Override]) -> None:
-    """Refuse launchers and sweepers whose plugin is not installed."""
+    """Refuse launchers and sweepers whose package is not installed."""
     for override in overrides:
         if override.key_or_group not in ("hydra/launcher", "hydra/sweeper"):
             continue
-        plugin = PLUGINS.get(str(override.value()))
-        if plugin and not _is_installed(plugin):
+        package = PACKAGES.get(str(override.value()))
+        if package and not _is_installed(package):
             raise UserError(f"{override.input_line} needs an extra: pip install 'vae-runner[sweep]'")
 
 
-def _is_installed(plugin: str) -> bool:
+def _is_installed(package: str) -> bool:
     try:
-        return importlib.util.find_spec(f"hydra_plugins.{plugin}") is not None
-    except ModuleNotFoundError:  # There is no plugin at all.
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # There is not even what it is in.
         return False
 
 
@@ -93,8 +92,6 @@ def _check(overrides: Sequence[Override]) -> None:
     """Refuse what says which sweep it is, or how large, and makes no sense: Hydra ignores it, or takes it as it is."""
     for override in overrides:
         key, line = override.key_or_group, override.input_line
-        if key in COUNTS and isinstance(count := override.value(), int) and count < 1:
-            raise UserError(f"{key}={count}: must be at least 1")
         if key == "hydra.sweep.subdir":
             raise UserError(f"{line}: runs are found again by their folders, which say what they compute; leave it out")
         if key in ("sweep.dir", "hydra.sweep.dir") and override.is_sweep_override():

@@ -23,7 +23,7 @@ MAX_CRASH_OUTPUT = 400  # characters
 NOT_FATAL = re.compile(r"[IWE]\d{4} |WARNING: All log messages before|\*\*\* |\s+@ ")  # lines of TensorFlow's log
 RUNS = "*" + ID_CHARACTERS * "[0-9a-f]"  # their folders
 # All that lies in a sweep's directory, and what shows that it is one where its sweep.json was lost.
-NAMES = (SWEEP_FILE, "sweep.csv", "sweep.html", "multirun.yaml", "study.db*", LOG, ".lock", RUNS)
+NAMES = (SWEEP_FILE, "sweep.csv", "sweep.html", "multirun.yaml", "study.journal*", LOG, ".lock", RUNS)
 MARKS = (".lock", f"{RUNS}/{RUN_FILE}")
 
 
@@ -44,7 +44,7 @@ class SweepDirectory:
         self.path = path
         self.table_file = path / "sweep.csv"
         self.page_file = path / "sweep.html"
-        self.study_file = path / "study.db"  # Optuna's (conf/hydra/sweeper/optuna.yaml)
+        self.study_file = path / "study.journal"  # Optuna's (conf/hydra/sweeper/optuna.yaml)
         self.crash_file = path / ".crash"  # what native code wrote before it ended a process
         self._info_file = path / SWEEP_FILE
         self._launched_file = path / "multirun.yaml"  # Hydra's: the configuration that it launched the runs with

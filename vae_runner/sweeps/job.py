@@ -23,13 +23,13 @@ from vae_runner.config.composition import HydraJob, content_of
 from vae_runner.config.keys import Content
 from vae_runner.datasets.binarization import build_dataset
 from vae_runner.datasets.dataset import Fingerprint, data_changes
-from vae_runner.errors import Interrupted, UnfitError, UserError
+from vae_runner.errors import Interrupted, Pruned, UnfitError, UserError
 from vae_runner.files.folders import remove_empty
 from vae_runner.runtime.interruption import SCHEDULER_SIGNALS, STOP_SIGNALS, handled_signals
 from vae_runner.runtime.streams import best_effort_output
 from vae_runner.schema import Config
 from vae_runner.storage.run_directory import RunDirectory
-from vae_runner.storage.run_info import OUTDATED, timestamp
+from vae_runner.storage.run_info import OUTDATED, PRUNED, timestamp
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.share import take_share
 from vae_runner.training.early_stopping import check_metric
@@ -77,11 +77,12 @@ def check_stop(sweep: SweepDirectory) -> None:
         raise Interrupted(number)
 
 
-def sweep_job(config: DictConfig, hydra: Hydra, path: Path, import_run: Callable[[], ModuleType]) -> float | None:
+def sweep_job(config: DictConfig, hydra: Hydra, path: Path, import_run: Callable[[], ModuleType]) -> float | str | None:
     """Bring the run at `path` to its end, unless it is finished, and return `sweep.metric`, which a search minimises.
 
-    Where the run fails, is interrupted or runs elsewhere, that is None. A failure is recorded in the run's directory
-    and logged, and the sweep continues. `import_run` returns the module that runs one experiment.
+    Where the search gives the run up, that is `PRUNED`; where it fails, is interrupted or runs elsewhere, None. A
+    failure is recorded in the run's directory and logged, and the sweep continues. `import_run` returns the module that
+    runs one experiment.
 
     Raises:
         Interrupted: in the launching process, the sweep is to stop.
@@ -101,6 +102,8 @@ def sweep_job(config: DictConfig, hydra: Hydra, path: Path, import_run: Callable
             return None
         _record_failure(directory, own, job, str(error))
         log.error("%s", error)
+    except Pruned:
+        return PRUNED
     except KeyboardInterrupt as interrupt:
         number = interrupt.signal_number if isinstance(interrupt, Interrupted) else signal.SIGINT
         if number in SCHEDULER_SIGNALS:
@@ -127,7 +130,7 @@ def _bring_to_end(
     job: HydraJob,
     directory: RunDirectory,
     import_run: Callable[[], ModuleType],
-) -> float | None:
+) -> float | str | None:
     sweep, name, metric = SweepDirectory(directory.path.parent), directory.path.name, config.sweep.metric
     status = directory.status if directory.has_run else None
     if status == "finished":
@@ -136,6 +139,10 @@ def _bring_to_end(
             return None
         log.info("%s is finished already", name)
         return _metric(directory, metric)
+    searched = hydra.sweeper.get("trial") is not None
+    if status == PRUNED and searched and hydra.sweeper.pruner != "none":  # Any other command continues it.
+        log.info("%s is pruned already", name)
+        return PRUNED
     if status == "running":
         log.warning("%s is running in another process", name)
         directory.touch()
@@ -151,6 +158,12 @@ def _bring_to_end(
     run, run_config = import_run(), Config.of(config)
     from vae_runner.experiment import known_metrics  # It imports TensorFlow, as `import_run` has.
 
+    report = None
+    if searched:
+        from vae_runner.sweeps.study import reporter  # It imports Optuna, which is an extra.
+
+        report = reporter(hydra.sweeper, metric, run_config.epochs)
+
     if known := known_metrics(run_config):
         _check_metric(sweep, metric, known)
     quarantined = directory.has_run and directory.info.get(QUARANTINED)
@@ -158,7 +171,13 @@ def _bring_to_end(
         check_stop(sweep)
         if not may_run:  # This process is about to be ended.
             return None
-        run.run(run_config, job, resumed=status is not None, stop_requested=lambda: sweep.stop_requested)
+        run.run(
+            run_config,
+            job,
+            resumed=status is not None,
+            stop_requested=lambda: sweep.stop_requested,
+            report=report,
+        )
     _check_metric(sweep, metric, list(directory.info["metrics"]))
     return _metric(directory, metric)
 

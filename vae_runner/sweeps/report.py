@@ -24,7 +24,7 @@ from vae_runner.errors import FormatError, UnreadableError, UserError, printable
 from vae_runner.files.atomic import write_atomic
 from vae_runner.files.csv_table import csv_table
 from vae_runner.files.untrusted import READERS_ERRORS, YAML_LOADER, DamagedError, reading
-from vae_runner.storage.run_info import CHOICES, MAIN_METRIC, OUTDATED
+from vae_runner.storage.run_info import CHOICES, MAIN_METRIC, OUTDATED, PRUNED
 from vae_runner.storage.stored_run import StoredRun
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.plots import scatter
@@ -103,7 +103,7 @@ class Report:
         for run in sorted(self.runs, key=lambda run: run.metrics.get(MAIN_METRIC, float("inf"))):
             name = run.name if longest < console.width / 2 else f"…{run.name[-ID_CHARACTERS:]}"
             values = (run.status, *(run.config.get(key) for key in varied), run.epoch, run.metrics.get(MAIN_METRIC))
-            style = {"finished": "", "failed": "red"}.get(run.status, "yellow")
+            style = {"finished": "", PRUNED: "dim", "failed": "red"}.get(run.status, "yellow")
             table.add_row(plain(name), *(plain(_shown(value, 4)) for value in values), style=style)
         console.print(table)
         console.print(plain(f"{counted(self.runs)}: {self._directory.page_file}"), soft_wrap=True)

@@ -24,7 +24,7 @@ from vae_runner.files.folders import remove_empty
 from vae_runner.runtime import environment
 from vae_runner.runtime.interruption import STOP_SIGNALS, handled_signals, handling
 from vae_runner.storage.run_directory import RunDirectory
-from vae_runner.storage.run_info import OUTDATED
+from vae_runner.storage.run_info import OUTDATED, PRUNED
 from vae_runner.sweeps.choosing import check_extras, choose_directory, own_overrides
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.job import LAUNCHING, SECONDS_AT_ONCE, SECONDS_TO_END, WORKER_LOST, record_deaths
@@ -33,6 +33,7 @@ from vae_runner.sweeps.report import Report, Run, counted
 MAX_LOSSES = 3  # launching processes in a row that are lost before any of their runs has ended or died
 POLL_SECONDS = 0.2
 REFUSED = 2  # the exit status of a command that was refused
+DONE = ("finished", PRUNED)  # of a run that has ended as it is meant to
 SECONDS_TO_BE_KILLED = 2
 PRDEATHSIG = 1  # of Linux's prctl
 
@@ -88,7 +89,7 @@ def _report(directory: SweepDirectory, launching: "_Launching", before: Mapping[
     report.write()
     report.show()
     versions = directory.run_versions()
-    own = [run for run in report.runs if run.status == "finished" or versions.get(run.name) != before.get(run.name)]
+    own = [run for run in report.runs if run.status in DONE or versions.get(run.name) != before.get(run.name)]
     again = f"the same command with sweep.dir={shlex.quote(str(directory.path))}"
     not_begun = f" ({count} not begun)" if launching.stop_signal and (count := directory.not_begun) else ""
     launching.end(f"interrupted{not_begun}: {again} continues it", f"{again} continues it", _failure(own, again))
@@ -96,7 +97,7 @@ def _report(directory: SweepDirectory, launching: "_Launching", before: Mapping[
 
 def _failure(runs: Sequence[Run], again: str) -> str:
     """Return how many of the runs did not finish, the error of the first and what to do; nothing if all finished."""
-    unfinished = [run for run in runs if run.status != "finished"]
+    unfinished = [run for run in runs if run.status not in DONE]
     if not unfinished:
         return ""
     first = min(unfinished, key=lambda run: run.status != "failed")
@@ -159,7 +160,7 @@ class _Launching:
             sys.exit(self.status)
 
     def _count_ended(self) -> int:
-        return sum(_status(run) in ("finished", "failed", "interrupted") for run in self._directory.runs)
+        return sum(_status(run) in (*DONE, "failed", "interrupted") for run in self._directory.runs)
 
     def _died_since(self, before: Mapping[str, object]) -> list[RunDirectory]:
         """Return the dead runs that have written since then; those that were dead before are not to blame."""

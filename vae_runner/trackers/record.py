@@ -73,7 +73,7 @@ class Record(Tracker):
         self.has_begun, self._finished = True, None
 
     def end(self, status: str, **entries: object) -> None:
-        """Record how the run ended: "finished", "failed" or "interrupted"."""
+        """Record how the run ended: "finished", "failed", "interrupted" or "pruned"."""
         if self._finished is not None:
             self._write(self._finished)
             return

@@ -1,0 +1,57 @@
+"""What `eval "$(vae-run -sc install=bash)"` promises: Tab completes what can be chosen."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import COMMANDS
+
+# What Bash does when Tab is pressed at the end of a line, beside showing the answers.
+TAB = r"""
+eval "$(vae-run -sc install=bash)"
+complete -p vae-run
+COMP_LINE="$1"
+COMP_POINT=${#COMP_LINE}
+COMP_WORDS=($COMP_LINE)
+COMP_CWORD=$(( ${#COMP_WORDS[@]} - 1 ))
+hydra_bash_completion
+printf '%s\n' "${COMPREPLY[@]}"
+"""
+
+
+def completions(line: str, cwd: Path) -> list[str]:
+    """What Bash offers for a line, after the one that says which function it asks."""
+    environment = {**os.environ, "PATH": f"{COMMANDS}:{os.environ['PATH']}"}
+    result = subprocess.run(
+        ["bash", "--norc", "-c", TAB, "bash", line],
+        cwd=cwd, env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    first, *offered = result.stdout.splitlines()
+    assert re.search(r"-F hydra_bash_completion vae-run$", first)
+    return offered
+
+
+@pytest.mark.parametrize(
+    ("line", "some", "others"),
+    [
+        ("vae-run dataset=", ["dataset=digits", "dataset=fashion"], ["dataset"]),
+        ("vae-run epochs=3 method=be", ["method=beta_vae", "method=beta_tcvae"], ["method=vae"]),
+        ("vae-run dataset=fashion optimizer.lear", ["optimizer.learning_rate="], []),
+        ("vae-run -m hydra/sweeper=op", ["hydra/sweeper=optuna"], []),
+    ],
+)
+def test_tab_completes_groups_choices_and_keys(line: str, some: list[str], others: list[str], tmp_path: Path) -> None:
+    offered = completions(line, tmp_path)
+    assert set(some) <= set(offered)
+    assert not set(others) & set(offered)
+    assert all(word.startswith(line.split()[-1]) for word in offered)
+
+
+def test_a_completion_makes_no_folder(tmp_path: Path) -> None:
+    assert completions("vae-run hydra.run.dir=", tmp_path)
+    assert not list(tmp_path.iterdir())
