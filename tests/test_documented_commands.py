@@ -157,6 +157,8 @@ NOT_RUN = {
         "vae-run -m latent=2,8,32 seed=0,1",  # digits are the default
         "vae-run -m latent=2,8,32 seed=0,1 sweep=resume",
         "vae-run init_from=outputs/<date>/<time> optimizer.learning_rate=1e-4",
+        "vae-run rerun=outputs/2026-01-31/12-00-00",
+        "vae-run rerun=RUN",
     ],
 }  # fmt: skip
 
@@ -235,6 +237,8 @@ STORIES = {
         Step("vae-run resume=outputs/2026-01-31/12-00-00", "epochs=3"),
         Step("vae-run resume=outputs/<date>/<time> epochs=50", "epochs=4"),
         Step("vae-run resume=outputs/<date>/<time> figures=default"),
+        Step("vae-run rerun=outputs/<date>/<time>", "epochs=1"),
+        Step("vae-run rerun=outputs/<date>/<time> seed=1 epochs=50", "epochs=1"),
         Step("vae-run init_from=outputs/<date>/<time> 'init_parts=[encoder]' prior=mixture", FEW),
         Step("tensorboard --logdir outputs"),
     ],

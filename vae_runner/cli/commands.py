@@ -46,10 +46,11 @@ def _command(name: str) -> None:
 
 
 def _work(name: str) -> None:
-    from vae_runner.cli import main as cli
-    from vae_runner.config.refusals import check_hyphens
+    from vae_runner.cli.options import check_hyphens
 
     check_hyphens(sys.argv[1:])
+    from vae_runner.cli import main as cli
+
     try:
         with permissions_explained():
             getattr(cli, name.removeprefix("vae-"))()
