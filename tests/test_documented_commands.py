@@ -23,7 +23,7 @@ from benchmarks.reproduction import read_rows
 from tests.conftest import COMMANDS, REPOSITORY, mostly_slow
 
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
-PROGRAMS = r"(?:vae-run|vae-sample|vae-compare|vae-evaluate|tensorboard|pip|pytest|python|srun|sbatch|nohup)"
+PROGRAMS = r"(?:vae-run|vae-sample|vae-compare|vae-evaluate|vae-runs|tensorboard|pip|pytest|python|srun|sbatch|nohup)"
 RUN = re.compile(r"outputs/<date>/<time>|outputs/2026-01-31/12-00-00|\bRUN\b")  # what stands for a finished run
 
 SHORT = "epochs=1 batch_size=16 figures=none model.filters=4"
@@ -66,6 +66,12 @@ NOT_RUN = {
         "vae-compare outputs/images/vae outputs/images/vq_vae outputs/images/fsq outputs/images/kl_autoencoder "
         "--out autoencoders.png",
         "vae-sample outputs/images/vq_vae --prior autoregressive -n 32 --out vq_samples.png",
+    ],
+    "has tests, of runs that are made for them, tests/cli/test_runs.py": [
+        "vae-runs best --metric evaluation/log_likelihood --highest",
+        "vae-runs rm RUN",
+        "vae-runs rm",
+        "vae-runs outputs/2026-01-31",
     ],
     "installs packages, for minutes": [
         "pip install -e .",
@@ -167,6 +173,8 @@ NOT_RUN = {
         "vae-run -m latent=2,8,32 seed=0,1",  # digits are the default
         "vae-run -m latent=2,8,32 seed=0,1 sweep=resume",
         "vae-run init_from=outputs/<date>/<time> optimizer.learning_rate=1e-4",
+        "vae-run rerun=outputs/2026-01-31/12-00-00",
+        "vae-run rerun=RUN",
     ],
 }  # fmt: skip
 
@@ -245,8 +253,24 @@ STORIES = {
         Step("vae-run resume=outputs/2026-01-31/12-00-00", "epochs=3"),
         Step("vae-run resume=outputs/<date>/<time> epochs=50", "epochs=4"),
         Step("vae-run resume=outputs/<date>/<time> figures=default"),
+        Step("vae-run rerun=outputs/<date>/<time>", "epochs=1"),
+        Step("vae-run rerun=outputs/<date>/<time> seed=1 epochs=50", "epochs=1"),
         Step("vae-run init_from=outputs/<date>/<time> 'init_parts=[encoder]' prior=mixture", FEW),
         Step("tensorboard --logdir outputs"),
+    ],
+    "which runs": [
+        Step("vae-run", f"{FEW} latent=16"),
+        Step("vae-runs"),
+        Step("vae-runs --where 'latent>8'"),
+        Step("vae-runs --where 'latent>8 and dataset=fashion'", "--where latent=16"),
+        Step("vae-runs --metric test/loss --metric test/kl --json"),
+        Step("vae-runs best --metric test/loss"),
+        Step("vae-runs show RUN"),
+        Step("vae-runs tag RUN good baseline"),
+        Step("vae-runs --where tag=good"),
+        Step('vae-runs note RUN "the one in figure 3"'),
+        Step("vae-run", FEW),
+        Step("vae-runs rm RUN --yes"),
     ],
     "a sweep": [
         Step("vae-run -m dataset=fashion latent=2,8,32 seed=0,1", FEW),
@@ -447,7 +471,7 @@ def check_result(command: str, said: str, folder: Path) -> None:
     """What the command leaves is there: a finished run, a sweep whose runs are, a file."""
     if out := re.search(r"--out (\S+)", command):
         assert (folder / out[1]).stat().st_size > 0
-    elif "--help" in command or "--cfg" in command:
+    elif "--help" in command or "--cfg" in command or command.startswith("vae-runs"):
         assert said.strip()
     elif " -m " in command or command.startswith("vae-compare"):
         rows = (runs_in(folder)[-1] / "sweep.csv").read_text().splitlines()[1:]

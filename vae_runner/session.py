@@ -24,10 +24,13 @@ from vae_runner.runtime.cluster import Cluster, find
 from vae_runner.runtime.console import LOG_ONLY, silence_native_stderr
 from vae_runner.runtime.hardware import LOST_ERRORS, Hardware, check_same_on_all_workers
 from vae_runner.runtime.interruption import StopRequest
+from vae_runner.runtime.surroundings import Surroundings
 from vae_runner.schema import Config
+from vae_runner.storage.repetition import repetition
 from vae_runner.storage.resume import check_checkpoint_config
 from vae_runner.storage.run_directory import RunDirectory
-from vae_runner.storage.run_info import PRUNED
+from vae_runner.storage.run_info import PRUNED, RERUN_OF
+from vae_runner.storage.stored_run import StoredRun
 from vae_runner.trackers.evaluation import measure, scalars, show
 from vae_runner.trackers.figure_files import FigureFiles
 from vae_runner.trackers.metrics_table import MetricsTable
@@ -56,7 +59,8 @@ class Session:
     stop: StopRequest
     cluster: Cluster | None  # None: this machine alone
     in_sweep: bool
-    report: Report | None = None  # to a search
+    repeated: StoredRun | None  # the run that this one is to repeat
+    report: Report | None  # to a search
 
     @classmethod
     @contextmanager
@@ -97,11 +101,20 @@ class Session:
             config = config.without_output()
             opened = RunDirectory.scratch(config.content, path if resumed else None)
         stop = StopRequest(stop_requested)
-        with stop.handlers_installed(), opened as directory:
+        repeated = None if job.repeated is None else StoredRun.open(job.repeated)
+        with stop.handlers_installed(), opened as directory, Surroundings(directory.save_diff) as surroundings:
             stopwatch = Stopwatch()
-            record = Record(directory.write_info, stopwatch.seconds, directory.info if resumed else None)
+            before = directory.info if resumed else None
+            began: dict[str, object] = {
+                "commands": [*(before or {}).get("commands", []), shlex.join(["vae-run", *job.command])]
+            }
+            if repeated is not None:
+                began[RERUN_OF] = str(repeated.path.absolute())
+            record = Record(
+                directory.write_info, stopwatch.seconds, before, lambda: {**began, **surroundings.entries()}
+            )
             with _recorded_end(record, directory, cluster, resume_hint), permissions_explained():
-                yield cls(config, directory, record, stopwatch, stop, cluster, job.in_sweep, report)
+                yield cls(config, directory, record, stopwatch, stop, cluster, job.in_sweep, repeated, report)
         log.info("Run directory: %s", shown)
 
     @property
@@ -142,6 +155,9 @@ class Session:
             )
         check_same_on_all_workers(experiment.machine, f"step {experiment.trainer.step}")
         self.record.note(data=experiment.dataset.fingerprint)
+        if self.repeated is not None:
+            for line in repetition(str(self.repeated.path), self.repeated.info, self.record.info):
+                log.info("%s", line)
         if experiment.trainer.history:  # run.json may have been lost, or be of a moment after the checkpoint.
             self.record.epoch(EpochResult.of_row(experiment.trainer.history[-1]))
         return checkpoint is not None

@@ -4,6 +4,7 @@ What the user can mend becomes one line on standard error and exit status 2; wha
 The work is in `cli`, and is imported where Ctrl-C is answered already: it takes a moment.
 """
 
+import importlib
 import sys
 
 from vae_runner.errors import UserError, exit_status, permissions_explained
@@ -31,6 +32,11 @@ def evaluate() -> None:
     _command("vae-evaluate")
 
 
+def runs() -> None:
+    """`vae-runs`: which runs there are below a folder, and the best of them; their tags and notes."""
+    _command("vae-runs")
+
+
 def _command(name: str) -> None:
     with best_effort_output(), signals_raise():
         try:
@@ -46,13 +52,14 @@ def _command(name: str) -> None:
 
 
 def _work(name: str) -> None:
-    from vae_runner.cli import main as cli
-    from vae_runner.config.refusals import check_hyphens
+    from vae_runner.cli.options import check_hyphens
 
     check_hyphens(sys.argv[1:])
+    # What vae-runs does needs none of Hydra, which takes a moment to import.
+    module = importlib.import_module("vae_runner.cli.runs" if name == "vae-runs" else "vae_runner.cli.main")
     try:
         with permissions_explained():
-            getattr(cli, name.removeprefix("vae-"))()
+            getattr(module, name.removeprefix("vae-"))()
     except SystemExit as end:  # of Hydra's or argparse's, after a question is answered
         if end.code:
             raise

@@ -13,7 +13,7 @@ import re
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -32,6 +32,8 @@ from vae_runner import __version__
 from vae_runner.acceleration import operations
 from vae_runner.cli import resume as resume_command
 from vae_runner.cli.evaluation_config import evaluation_config
+from vae_runner.cli.options import Parser, arguments, explain_option, whole_number
+from vae_runner.cli.rerun import Rerun, taken_out
 from vae_runner.compat import hydra as hydra_internals
 from vae_runner.compat import keras as keras_internals
 from vae_runner.config import refusals
@@ -75,15 +77,15 @@ IN_MEMORY = "/dev/shm"  # a folder that is there, and can be written, where no o
 
 def sample() -> None:
     """`vae-sample`: new images from a finished run."""
-    parser = _Parser("vae-sample", "Draw new images from a finished run: decode latents drawn from its prior.")
+    parser = _parser("vae-sample", "Draw new images from a finished run: decode latents drawn from its prior.")
     parser.add_argument("run", metavar="RUN", type=Path, help="a run directory: outputs/<date>/<time>")
-    number = partial(_whole_number, least=1)
+    number = partial(whole_number, least=1)
     parser.add_argument("-n", "--number", metavar="N", type=number, default=64, help="how many images (64)")
     parser.add_argument(
         "--out", metavar="FILE", type=Path, default=Path("samples.png"),
         help="where to: a .png of all of them, or a .npy with a uint8 array [n, height, width, channels] (samples.png)",
     )  # fmt: skip
-    seed = partial(_whole_number, least=0)
+    seed = partial(whole_number, least=0)
     parser.add_argument("--seed", metavar="N", type=seed, default=0, help="another seed, other images (0)")
     parser.add_argument(
         "--label", metavar="NAME", help="a conditional run's class, its name or number (all of them in turn)"
@@ -97,7 +99,7 @@ def sample() -> None:
     help_ = "how many Gaussians the mixture has (as many as fit held-out latents best, up to 50)"
     parser.add_argument("--components", metavar="N", type=number, help=help_)
     _add_places_of_images(parser)
-    given = parser.parse_args(_arguments())
+    given = parser.parse_args(arguments())
     if given.components and given.prior != "mixture":
         raise UserError(f"--components {given.components} is of a mixture: add --prior mixture")
     moved = {"root": given.root, "data_dir": given.data_dir}
@@ -110,7 +112,7 @@ def sample() -> None:
 
 def compare() -> None:
     """`vae-compare`: finished runs side by side."""
-    parser = _Parser(
+    parser = _parser(
         "vae-compare",
         "Draw finished runs side by side: latent spaces (of a prior on the same axes), samples, reconstructions of the "
         "same test images, and a table of metrics, which is also written as CSV next to the picture. Of a whole sweep: "
@@ -121,23 +123,23 @@ def compare() -> None:
     )
     help_ = "the picture, a .png (compare.png); a sweep's files are in its directory"
     parser.add_argument("--out", metavar="FILE", type=Path, help=help_)
-    arguments = parser.parse_args(_arguments())
-    sweep = SweepDirectory(arguments.runs[0])
-    if len(arguments.runs) == 1 and sweep.exists:
-        if arguments.out is not None:
-            raise UserError(f"--out {arguments.out}: sweep.csv and sweep.html of a sweep are in it; leave --out out")
+    given = parser.parse_args(arguments())
+    sweep = SweepDirectory(given.runs[0])
+    if len(given.runs) == 1 and sweep.exists:
+        if given.out is not None:
+            raise UserError(f"--out {given.out}: sweep.csv and sweep.html of a sweep are in it; leave --out out")
         from vae_runner.sweeps.report import Report
 
         report = Report(sweep)
         report.write()
         report.show()
         return
-    _import("cli.compare").compare(arguments.runs, arguments.out or Path("compare.png"), arguments.trust)
+    _import("cli.compare").compare(given.runs, given.out or Path("compare.png"), given.trust)
 
 
 def evaluate() -> None:
     """`vae-evaluate`: what can be measured of a finished run, or of every finished run of a sweep."""
-    parser = _Parser(
+    parser = _parser(
         "vae-evaluate",
         "Measure a finished run on its test images: log-likelihood, what its latent space is like, reconstructions, "
         "how well classes are told from z; and say in words what that means. Of a sweep: every finished run.",
@@ -152,7 +154,7 @@ def evaluate() -> None:
     _add_places_of_images(parser)
     help_ = "a CSV of the images' factors, as dataset.factors= says of a run, which may have been trained without"
     parser.add_argument("--factors", metavar="FILE", help=help_)
-    given = parser.parse_intermixed_args(_arguments())
+    given = parser.parse_intermixed_args(arguments())
     config = evaluation_config([_as_hydra_reads(override) for override in given.overrides])
     moved = {"root": given.root, "data_dir": given.data_dir, "factors": given.factors}
     _import("cli.evaluate").evaluate(given.run, config, given.trust, moved, again=given.again)
@@ -206,18 +208,14 @@ def _garbage_uncollected() -> Iterator[None]:
         gc.enable()
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse, with one line for a mistake instead of the usage and a line."""
-
-    def __init__(self, name: str, description: str) -> None:
-        super().__init__(prog=name, description=description, allow_abbrev=False)
-        self.add_argument(
-            "--trust", metavar="MODULE", action="append", default=[],
-            help="a module that a run's configuration may name for its networks: my_model; ours need no mention",
-        )  # fmt: skip
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(refusals.explain_option(self, message))
+def _parser(name: str, description: str) -> Parser:
+    """Return the parser of a command that reads a run, whose configuration may name code."""
+    parser = Parser(name, description)
+    parser.add_argument(
+        "--trust", metavar="MODULE", action="append", default=[],
+        help="a module that a run's configuration may name for its networks: my_model; ours need no mention",
+    )  # fmt: skip
+    return parser
 
 
 def _add_places_of_images(parser: argparse.ArgumentParser) -> None:
@@ -227,32 +225,24 @@ def _add_places_of_images(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", metavar="DIR", help="the same for data_dir=")
 
 
-def _arguments() -> list[str]:
-    """Return the command line, without the carriage returns that a script with another system's ends of lines gives."""
-    return [argument.rstrip("\r") for argument in sys.argv[1:]]
-
-
-def _whole_number(text: str, least: int) -> int:
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least {least}")
-    return int(text)
-
-
 # --- vae-run: Hydra -------------------------------------------------------------------------------------------
 
 
 def run() -> None:
     """`vae-run`: one run, or with `-m` a sweep of them; refusals of Hydra's become ours, with the closest real name."""
-    is_sweep, arguments = _check_options([_as_hydra_reads(argument) for argument in _arguments()])
-    sys.argv[1:] = resume_command.rewritten(arguments)
+    command = arguments()
+    is_sweep, for_hydra = _check_options([_as_hydra_reads(argument) for argument in command])
+    for_hydra, rerun = taken_out(for_hydra)
+    sys.argv[1:] = resume_command.rewritten(for_hydra)
+    jobs = _Jobs(command, rerun)
     if not is_sweep:
-        _with_hydra(None)
+        _with_hydra(None, jobs)
     elif LAUNCHING in os.environ:
         sweep = SweepDirectory(Path(os.environ[LAUNCHING]))
         os.environ[LAUNCHING] = str(os.getpid())
         install_launcher_handlers(sweep)
         try:
-            _with_hydra(sweep)
+            _with_hydra(sweep, jobs)
         except KeyboardInterrupt as interrupt:  # of which the supervisor tells
             sys.exit(exit_status(interrupt))
     else:
@@ -261,7 +251,7 @@ def run() -> None:
         supervise(sys.argv[1:])
 
 
-def _with_hydra(sweep: SweepDirectory | None) -> None:
+def _with_hydra(sweep: SweepDirectory | None, jobs: "_Jobs") -> None:
     """Compose the configuration and run, or launch the runs of a sweep."""
     hydra_internals.raise_errors()
     hydra_internals.list_groups_on_demand()
@@ -271,7 +261,6 @@ def _with_hydra(sweep: SweepDirectory | None) -> None:
         hydra_internals.register_sweeper(SEARCH, Search)
     if _completes(sys.argv):
         hydra_internals.list_groups_quickly()
-    jobs = _Jobs()
     with _hydra_errors_explained(sweep, jobs):
         hydra.main(config_path="pkg://vae_runner.conf", config_name="config", version_base="1.3")(jobs.run)()
     if sweep:
@@ -350,9 +339,11 @@ def _plugin_in(error: Exception) -> str | None:
 class _Jobs:
     """The job of this command, or those of a sweep, of which none keeps the others from running."""
 
-    def __init__(self) -> None:
+    def __init__(self, command: Sequence[str], rerun: Rerun | None) -> None:
         self.count = 0
         self.refusal: UserError | None = None
+        self._command = command  # its arguments, as they were given
+        self._rerun = rerun
 
     def run(self, cfg: DictConfig) -> float | str | None:
         self.count += 1
@@ -367,20 +358,22 @@ class _Jobs:
         in_sweep = hydra.mode == RunMode.MULTIRUN
         crash_file = SweepDirectory(path.parent).crash_file if in_sweep else None
         if in_sweep:
-            return sweep_job(cfg, hydra, path, runner)
+            return sweep_job(cfg, HydraJob.of(hydra, self._command), hydra, path, runner)
         try:
             if hydra.job.chdir:
                 raise UserError(CHDIR)
-            resumed = cfg.resume is not None
+            resumed, job = cfg.resume is not None, HydraJob.of(hydra, self._command)
             if resumed:
                 cfg = resume.configuration(path, cfg, hydra.overrides.task)
             else:
                 _check_is_outside(path)
                 RunDirectory(path).check_own()
+            if self._rerun is not None:
+                cfg, job = self._rerun.configuration(cfg, job), self._rerun.job(job)
             check(cfg)
             if not resumed and cfg.init_from is not None:
                 source_of_weights(cfg.init_from)
-            runner().run(Config.of(cfg), HydraJob.of(hydra), resumed=resumed)
+            runner().run(Config.of(cfg), job, resumed=resumed)
         except UserError as error:
             self.refusal = error
         finally:
@@ -423,7 +416,7 @@ def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
     parser = hydra_internals.arguments_parser()
 
     def error(message: str) -> NoReturn:
-        raise UserError(refusals.explain_option(parser, message))
+        raise UserError(explain_option(parser, message))
 
     parser.error = error  # type: ignore[method-assign]
     if "--version" in arguments:

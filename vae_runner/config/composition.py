@@ -10,7 +10,7 @@ from hydra.conf import HydraConf
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from vae_runner.config.choices import chosen_in
+from vae_runner.config.choices import chosen_in, parsed
 from vae_runner.config.keys import Content
 
 COMMAND_KEYS = ("resume", "trust", "sweep")  # what a command is to do, and no part of the run that it does
@@ -60,14 +60,26 @@ class HydraJob:
     choices: dict[str, str]  # by group
     config: object  # Hydra's own
     overrides: Sequence[str]
+    given: Sequence[str] = ()  # the keys and groups among them that are the run's
+    command: Sequence[str] = ()  # the arguments of `vae-run`
+    repeated: Path | None = None  # the run that this one is to repeat
 
     @classmethod
-    def of(cls, hydra: HydraConf) -> Self:
-        """Return what Hydra's own configuration says."""
+    def of(cls, hydra: HydraConf, command: Sequence[str] = ()) -> Self:
+        """Return what Hydra's own configuration says, and the command that it comes from."""
+        overrides = list(hydra.overrides.task)
         return cls(
             Path(hydra.runtime.output_dir),
             hydra.mode == RunMode.MULTIRUN,
             chosen_in(hydra),
             OmegaConf.to_container(hydra),
-            list(hydra.overrides.task),
+            overrides,
+            keys_given(overrides),
+            command,
         )
+
+
+def keys_given(overrides: Sequence[str]) -> list[str]:
+    """Return the keys and groups of a run that overrides give, each once."""
+    names = dict.fromkeys(override.key_or_group for override in parsed(overrides))
+    return [name for name in names if name.partition(".")[0] not in COMMAND_KEYS]

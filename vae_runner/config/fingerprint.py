@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 
 from vae_runner.config.keys import Content
@@ -11,6 +11,16 @@ ID_CHARACTERS = 8  # of a fingerprint, at the end of the name of a run's folder 
 # What changes where a run's files are, what it looks like, or how long it takes, but not what it computes.
 NOT_COMPUTED = ("data_dir", "dataset.data_dir", "dataset.factors", "checkpoint", "figures", "evaluation")
 COMPUTED_BY_HARDWARE = ("precision", "sync_batch_norm")
+
+
+def computed_settings(settings: Mapping[str, object]) -> dict[str, object]:
+    """Return those of a run's settings, by dotted keys, that decide what it computes, and that are not null."""
+    by_hardware = [f"hardware.{name}" for name in COMPUTED_BY_HARDWARE]
+    return {
+        key: value
+        for key, value in settings.items()
+        if value is not None and (key in by_hardware or not key.startswith((*NOT_COMPUTED, "hardware.")))
+    }
 
 
 def fingerprint(content: Content, without: Sequence[str] = ()) -> str:

@@ -1,12 +1,11 @@
 """What Hydra and OmegaConf have to say about a command line, in one line that says what to do."""
 
-import argparse
 import difflib
 import re
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
@@ -27,23 +26,6 @@ def quoted(path: Path) -> str:
     if "${" in str(path):
         raise UserError(f"{path} has ${{ in it, which Hydra would look up: rename it")
     return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), str(path)) + "'"
-
-
-def check_hyphens(arguments: Sequence[str]) -> None:
-    """Refuse an option that begins with a dash of a text program's, which makes one of a hyphen or two."""
-    for argument in arguments:
-        if pasted := re.match(r"[\u2010-\u2015\u2212]+-?([A-Za-z][\w-]*)", argument):
-            option = f"{'-' if len(pasted[1]) == 1 else '--'}{pasted[1]}"
-            raise UserError(f"{argument} begins with a dash that is no hyphen, as text programs put it: type {option}")
-
-
-def explain_option(parser: argparse.ArgumentParser, message: str) -> str:
-    """Return the parser's complaint about an option, with the closest real one."""
-    unknown = re.match(r"unrecognized arguments: (\S+)", message)
-    if unknown is None:
-        return message
-    options = [option for action in parser._actions for option in action.option_strings]
-    return f"there is no option '{unknown[1]}'.{did_you_mean(unknown[1], options)} --help lists them."
 
 
 def explain(error: Exception) -> str:

@@ -46,6 +46,13 @@ class DamagedError(Exception):
     """A file is not what was once written; the text says why."""
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
+DECODER = json.JSONDecoder(parse_constant=_refuse)  # which takes longer to make than to read a small file with
+
+
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
     """Make what fails inside for want of permission, or of a disk that works, an `UnreadableError` with its path.
@@ -86,23 +93,19 @@ def read(path: Path, max_bytes: int | None = None) -> bytes:
         DamagedError: there is no such file.
         UnreadableError: it cannot be read.
     """
-    with reading(), readable(path), open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123 (of a descriptor)
+    with reading(), readable(path), open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", 0) as file:  # noqa: PTH123 (of a descriptor)
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise OSError("it is no file")
         if max_bytes is not None and status.st_size > max_bytes:
             raise OSError(f"its {status.st_size} bytes are more than {max_bytes}")
-        return file.read()
+        return file.readall()
 
 
 def json_object(content: bytes) -> JsonObject:
     """Return the object in a JSON file; raise DamagedError if it is none, or has numbers that are not finite."""
-
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no number")
-
     with reading():
-        found = json.loads(content, parse_constant=refuse)
+        found = DECODER.decode(content.decode(json.detect_encoding(content)))
     if not isinstance(found, dict):
         raise DamagedError("it holds no object")
     return found

@@ -18,6 +18,7 @@ from vae_runner.compat.tensorflow import check_machines_every, is_deterministic
 from vae_runner.errors import UserError
 from vae_runner.runtime.cluster import Cluster, wait_for_all
 from vae_runner.runtime.schema import HardwareConfig
+from vae_runner.runtime.surroundings import driver_version, processor
 
 log = logging.getLogger(__name__)
 
@@ -104,10 +105,16 @@ def setup(
     if jit_compile and not single and not gpus:
         raise UserError("hardware.xla=true: XLA does not compile steps over several CPU devices; leave it out")
     synchronized = not single if config.sync_batch_norm is None else config.sync_batch_norm
+    cpu, cpu_flags = processor()
+    built_for = tf.sysconfig.get_build_info() if gpus else {}
     description = {
         "device": "gpu" if gpus else "cpu",
         "gpus": [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus],
-        "cpu": platform.processor() or platform.machine(),
+        "driver": driver_version() if gpus else None,
+        "cuda": built_for.get("cuda_version"),
+        "cudnn": built_for.get("cudnn_version"),
+        "cpu": cpu,
+        "cpu_flags": cpu_flags,
         "cores": os.cpu_count(),
         "host": platform.node(),
         "platform": platform.platform(),

@@ -5,6 +5,9 @@ run.json             format, status, versions, hardware, timings, final metrics
 config.yaml          the composed, resolved configuration
 metrics.csv          one row an epoch
 vae-run.log
+git.diff             what was changed in the working directory's git checkout since its commit, where anything was;
+                     vae_runner_git.diff: the same of the checkout that vae-runner is run from, where it is another
+notes.json           tags and a note of the user's: see notes.py
 tensorboard/
 checkpoints/         step_0000000460.npz, …: what `vae-run resume=` continues from
 models/              weights.npz; encoder.keras and decoder.keras, for other programs;
@@ -23,19 +26,22 @@ from pathlib import Path
 
 from vae_runner.files.folders import LOG, RUN_FILE
 from vae_runner.fitted_priors.schema import KINDS
+from vae_runner.runtime.surroundings import CHECKOUTS
 
 CONFIG_FILE = "config.yaml"
 CHECKPOINTS = "checkpoints"
 HYDRA = ".hydra"
+NOTES_FILE = "notes.json"
+LOCK_FILE = ".lock"
 PREPARED = "models/perceptual.npz"
 # All that lies in a run directory, and what shows that it is one, where a run was killed before it had a run.json.
 NAMES = (
     RUN_FILE, CONFIG_FILE, "metrics.csv", LOG, "tensorboard", CHECKPOINTS, "models", "figures", "evaluation", HYDRA,
-    ".lock",
+    LOCK_FILE, NOTES_FILE, *(f"{name}.diff" for name in CHECKOUTS),
 )  # fmt: skip
 EVALUATION_ARRAYS = ("kl_by_dimension", "mutual_information", "dci")  # of metrics, in evaluation/
 EVALUATION_FIGURES = (*EVALUATION_ARRAYS, "nearest_neighbours")
-MARKS = (".lock", f"{CHECKPOINTS}/step_*.npz")
+MARKS = (LOCK_FILE, f"{CHECKPOINTS}/step_*.npz")
 
 
 class RunPaths:
@@ -49,7 +55,12 @@ class RunPaths:
         self.tensorboard = path / "tensorboard"
         self.weights_file = path / "models" / "weights.npz"
         self.prepared_file = path / PREPARED
-        self.lock_file = path / ".lock"
+        self.lock_file = path / LOCK_FILE
+        self.notes_file = path / NOTES_FILE
+
+    def diff_file(self, checkout: str) -> Path:
+        """Return where the changes in a git checkout go, that of the working directory or vae-runner's."""
+        return self.path / f"{checkout}.diff"
 
     def arrays_file(self, name: str) -> Path:
         """Return where arrays go that evaluation has made."""

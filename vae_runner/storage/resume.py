@@ -4,7 +4,8 @@ A run directory may come from anyone, so its configuration is data: it may name 
 that the user names on the command line.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -14,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vae_runner.config import registry
 from vae_runner.config.keys import Content, leaves
-from vae_runner.errors import DAMAGED, UserError
+from vae_runner.errors import DAMAGED, UserError, did_you_mean
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.storage.stored_run import StoredRun
 
@@ -42,11 +43,7 @@ def configuration(path: Path, asked: DictConfig, overrides: Sequence[str]) -> Di
     directory = StoredRun.open(path)
     config = stored_configuration(directory, asked.trust)
     before = [OmegaConf.to_container(config[part]) for part in REPEATABLE]
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
-        try:
-            _apply(config, asked, override)
-        except OmegaConfBaseException as error:
-            raise UserError(f"{override.key_or_group}: {str(error).splitlines()[0]}") from error
+    _apply_all(config, asked, overrides)
     info = directory.info
     done = info.get("epoch", 0)
     draws = [OmegaConf.to_container(config[part]) for part in REPEATABLE] != before
@@ -59,6 +56,51 @@ def configuration(path: Path, asked: DictConfig, overrides: Sequence[str]) -> Di
             "another evaluation"
         )
     return config
+
+
+def configuration_again(
+    directory: StoredRun, asked: DictConfig, overrides: Sequence[str], changes: Sequence[Override]
+) -> DictConfig:
+    """Return the stored configuration of a run for one that repeats it, with other values of keys, `changes`.
+
+    What may change when a run is resumed is taken from the composed configuration, `asked`, as there.
+
+    Raises:
+        UserError: it is no configuration of ours, or names code that is not trusted, or has no such key.
+    """
+    directory.check_config()
+    config = stored_configuration(directory, asked.trust)
+    _apply_all(config, asked, overrides)
+    for change in changes:
+        name = change.key_or_group
+        parent, _, last = name.rpartition(".")
+        keys = OmegaConf.select(config, parent) if parent else config
+        if not isinstance(keys, DictConfig) or last not in keys:
+            known = [str(key) for key in keys] if isinstance(keys, DictConfig) else []
+            raise UserError(f"{directory.path}/config.yaml has no key '{name}'.{did_you_mean(last, known)}")
+        if isinstance(keys._get_node(last), DictConfig) or isinstance(change.value(), dict):
+            raise UserError(
+                f"{change.input_line}: rerun= repeats a run with the parts that it has, and takes other values of "
+                f"their keys, like {name}.KEY=VALUE; to choose another {name}, start a new run"
+            )
+        with _explained(name):
+            OmegaConf.update(config, name, change.value(), merge=False)
+    return config
+
+
+def _apply_all(config: DictConfig, asked: DictConfig, overrides: Sequence[str]) -> None:
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        with _explained(override.key_or_group):
+            _apply(config, asked, override)
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Make what OmegaConf does not take as the value of a key a UserError."""
+    try:
+        yield
+    except OmegaConfBaseException as error:
+        raise UserError(f"{name}: {str(error).splitlines()[0]}") from error
 
 
 def stored_configuration(

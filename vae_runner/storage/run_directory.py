@@ -14,17 +14,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 from omegaconf import OmegaConf
 
+from vae_runner.config.choices import settings
 from vae_runner.config.composition import HydraJob
+from vae_runner.config.fingerprint import computed_settings
 from vae_runner.config.keys import Content
 from vae_runner.errors import DAMAGED, UserError
 from vae_runner.files.atomic import UNFINISHED, replacing, write_atomic, writing
-from vae_runner.files.folders import LOG, RUN_FILE, check_own
+from vae_runner.files.folders import LOG, RUN_FILE, check_own, remove_empty
 from vae_runner.files.locks import Lock
 from vae_runner.files.sealed import write_sealed
+from vae_runner.runtime.surroundings import CHECKOUTS
 from vae_runner.storage.checkpoint_files import CheckpointFiles
 from vae_runner.storage.names import CHECKPOINTS, CONFIG_FILE, HYDRA, MARKS, NAMES, PREPARED
 from vae_runner.storage.pictures import save_figure
-from vae_runner.storage.run_info import CHOICES, CONFIG_CHECKSUMS, write_info
+from vae_runner.storage.run_info import CHOICES, CONFIG_CHECKSUMS, GIVEN, SETTINGS, write_info
 from vae_runner.storage.stored_run import OF_WEIGHTS, StoredRun, digest_of
 
 if TYPE_CHECKING:  # The commands import this before they import TensorFlow and Matplotlib.
@@ -43,6 +46,8 @@ class RunDirectory(StoredRun):
         self._lock = Lock(self.lock_file)
         self._config_checksums: list[str] = []  # of the configuration that the run was written with
         self._choices: dict[str, str] = {}  # that it was made with
+        self._given: list[str] = []
+        self._settings: dict[str, object] = {}
         self._is_new = False  # whether this process made it, in a folder that was empty, for a run by itself
 
     def __enter__(self) -> Self:
@@ -66,7 +71,7 @@ class RunDirectory(StoredRun):
                     f"{path} holds a run already: continue it with resume={path}, or give another hydra.run.dir"
                 )
             if job is not None:
-                directory._choices = job.choices
+                directory._choices, directory._given = job.choices, list(job.given)
                 parts = {"config": config, "hydra": {"hydra": job.config}, "overrides": job.overrides}
                 for name, part in parts.items():
                     write_atomic(path / HYDRA / f"{name}.yaml", OmegaConf.to_yaml(part).encode())
@@ -84,6 +89,7 @@ class RunDirectory(StoredRun):
         directory.acquire()
         info = directory.info
         directory._config_checksums, directory._choices = info.get(CONFIG_CHECKSUMS, []), info.get(CHOICES, {})
+        directory._settings, directory._given = info.get(SETTINGS, {}), info.get(GIVEN, [])
         for part in path.rglob(UNFINISHED):
             part.unlink(missing_ok=True)
         return directory
@@ -127,11 +133,37 @@ class RunDirectory(StoredRun):
 
         The folder stays, empty. The directory of a sweep's run stays as it is: the sweep's report shows it.
         """
-        made = {RUN_FILE, CONFIG_FILE, self.lock_file.name, LOG, HYDRA}
+        diffs = {self.diff_file(checkout).name for checkout in CHECKOUTS}
+        made = {RUN_FILE, CONFIG_FILE, self.lock_file.name, LOG, HYDRA, *diffs}
         if self._is_new and {path.name for path in self.path.iterdir()} <= made:
             shutil.rmtree(self.path / HYDRA, ignore_errors=True)
             for file in self.path.iterdir():
                 file.unlink()
+
+    def hold_for_deletion(self) -> None:
+        """Keep other processes from running here, until `delete` or `release`.
+
+        Raises:
+            UserError: a process runs in it, it is a link, or something is in it that no run has written.
+        """
+        if self.path.is_symlink():
+            raise UserError(f"{self.path} is a link: give the run directory that it leads to")
+        for path in sorted(self.path.iterdir()):
+            if path.name not in NAMES and not path.name.startswith("."):
+                raise UserError(f"{self.path} holds {path.name}, which no run has written: move it away first")
+        self.acquire()
+
+    def delete(self) -> None:
+        """Delete the directory and all in it, run.json last: what is cut short leaves a run to delete again."""
+        with writing(self.path):
+            for path in sorted(self.path.iterdir(), key=lambda path: path.name == RUN_FILE):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                elif path != self.lock_file:
+                    path.unlink()
+            self.release()
+            self.lock_file.unlink(missing_ok=True)
+        remove_empty(self.path)
 
     def _process(self) -> str:
         """Return which process runs here, as far as run.json says so."""
@@ -150,14 +182,20 @@ class RunDirectory(StoredRun):
             self.write_info(self.info)
         write_atomic(self.config_file, content)
         self._config_checksums = [checksum]
+        self._settings = computed_settings(settings(config, self._choices))
 
     def write_info(self, info: Mapping[str, object]) -> None:
-        """Replace run.json, which also has a checksum of the configuration, and what the command chose."""
-        if self._config_checksums:
-            info = {**info, CONFIG_CHECKSUMS: self._config_checksums}
-        if self._choices:
-            info = {**info, CHOICES: self._choices}
-        write_info(self.info_file, info)
+        """Replace run.json, which also has settings, what the command gave, and a checksum of the configuration."""
+        own = {CONFIG_CHECKSUMS: self._config_checksums, CHOICES: self._choices}
+        own |= {SETTINGS: self._settings, GIVEN: self._given}
+        write_info(self.info_file, {**info, **{name: value for name, value in own.items() if value}})
+
+    def save_diff(self, checkout: str, changes: bytes) -> None:
+        """Keep the changes in a git checkout; where there are none, remove those of an earlier process."""
+        if changes:
+            write_atomic(self.diff_file(checkout), changes)
+        else:
+            self.diff_file(checkout).unlink(missing_ok=True)
 
     def touch(self) -> None:
         """Make run.json look as if it had been written anew."""

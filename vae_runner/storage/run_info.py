@@ -10,6 +10,7 @@ from vae_runner.errors import DAMAGED, FormatError, UserError
 from vae_runner.files import untrusted
 from vae_runner.files.sealed import CHECKSUM, unseal, write_sealed
 from vae_runner.files.untrusted import DamagedError, JsonObject, are_numbers, are_texts
+from vae_runner.runtime.surroundings import CHECKOUTS
 
 # Of run directories, 1 being that of run.json files without the key: raise it when a run that was written before could
 # not be resumed, sampled from or compared any more. run.json stays a sealed object with its `versions` in any format.
@@ -19,6 +20,9 @@ CONFIG_CHECKSUMS = "config_checksums"  # any of them will do
 PRUNED = "pruned"  # the status of a run that a search has given up
 OUTDATED = "outdated"  # in a finished run: how the images differ that its sweep was last continued with
 CHOICES = "choices"  # by their groups: which model, which loss, … the command chose
+SETTINGS = "settings"  # the configuration by dotted keys, but for what is null, or decides nothing that is computed
+GIVEN = "given"  # the keys and groups that the command gave
+RERUN_OF = "rerun_of"
 MAIN_METRIC = "test/loss"  # which every run has
 
 
@@ -35,7 +39,9 @@ KINDS: dict[str, Callable[[object], bool]] = {  # of what run.json is read for
     "epoch": _is_count, "step": _is_count, "process": lambda value: isinstance(value, dict), "metrics": are_numbers,
     "resumed": are_texts, CONFIG_CHECKSUMS: are_texts, "data": is_fingerprint, OUTDATED: _is_text,
     CHOICES: lambda value: isinstance(value, dict) and are_texts(list(value.values())),
-    "seconds": untrusted.is_number,
+    "seconds": untrusted.is_number, SETTINGS: lambda value: isinstance(value, dict), GIVEN: are_texts,
+    RERUN_OF: _is_text, "commands": are_texts, "packages": _is_text, "hardware": lambda value: isinstance(value, dict),
+    **dict.fromkeys(CHECKOUTS, lambda value: value is None or isinstance(value, dict)),
 }  # fmt: skip
 
 

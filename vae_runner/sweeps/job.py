@@ -77,7 +77,9 @@ def check_stop(sweep: SweepDirectory) -> None:
         raise Interrupted(number)
 
 
-def sweep_job(config: DictConfig, hydra: Hydra, path: Path, import_run: Callable[[], ModuleType]) -> float | str | None:
+def sweep_job(
+    config: DictConfig, job: HydraJob, hydra: Hydra, path: Path, import_run: Callable[[], ModuleType]
+) -> float | str | None:
     """Bring the run at `path` to its end, unless it is finished, and return `sweep.metric`, which a search minimises.
 
     Where the search gives the run up, that is `PRUNED`; where it fails, is interrupted or runs elsewhere, None. A
@@ -87,7 +89,7 @@ def sweep_job(config: DictConfig, hydra: Hydra, path: Path, import_run: Callable
     Raises:
         Interrupted: in the launching process, the sweep is to stop.
     """
-    own, job = content_of(config), HydraJob.of(hydra)
+    own = content_of(config)
     directory, sweep = RunDirectory(path), SweepDirectory(path.parent)
     try:
         check_stop(sweep)

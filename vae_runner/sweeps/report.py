@@ -17,9 +17,8 @@ import yaml
 from PIL import Image
 from rich.table import Table
 
-from vae_runner.config.choices import GROUPS, part_name
+from vae_runner.config.choices import GROUPS, settings
 from vae_runner.config.fingerprint import ID_CHARACTERS, NOT_COMPUTED
-from vae_runner.config.keys import leaves
 from vae_runner.errors import FormatError, UnreadableError, UserError, printable
 from vae_runner.files.atomic import write_atomic
 from vae_runner.files.csv_table import csv_table
@@ -118,7 +117,10 @@ class Report:
             if name not in self._configs:
                 with reading():
                     content = yaml.load(run.config_text, Loader=YAML_LOADER)
-                self._configs[name] = _named(content, info.get(CHOICES, {}), self._directory.info.keys)
+                chosen = info.get(CHOICES, {})
+                # The choice in a group that is no part, like a preset, is there where the sweep varies it.
+                presets = {group: chosen[group] for group in self._directory.info.keys if group in chosen}
+                self._configs[name] = presets | settings(content, chosen)
             # The metric "seconds" is of the last epoch; the column of this name is of the run.
             metrics = {str(k): float(v) for k, v in info.get("metrics", {}).items() if k != "seconds"} | run.evaluated
             return Run(
@@ -222,18 +224,6 @@ def _short(keys: Sequence[str]) -> list[str]:
     """Return the last words of dotted keys, where no two of them have the same."""
     last = [key.rpartition(".")[2] for key in keys]
     return [word if last.count(word) == 1 else key for word, key in zip(last, keys, strict=True)]
-
-
-def _named(content: object, chosen: Mapping[str, str], varied: Sequence[str]) -> dict[str, object]:
-    """Return a configuration by its dotted keys, with a part's name in place of its `_target_`.
-
-    The choice in a group that is no part, like a preset, is among them where the sweep varies it.
-    """
-    settings: dict[str, object] = {group: chosen[group] for group in varied if group in chosen}
-    for key, value in leaves(content, into_lists=False):
-        part, _, last = key.rpartition(".")
-        settings |= {part: part_name(part, value, chosen)} if last == "_target_" else {key: value}
-    return settings
 
 
 def _or_empty(value: object) -> object:

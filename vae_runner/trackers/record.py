@@ -11,9 +11,11 @@ import tensorflow as tf
 
 import vae_runner
 from vae_runner.files.untrusted import JsonObject
-from vae_runner.storage.run_info import timestamp
+from vae_runner.storage.run_info import RERUN_OF, timestamp
 from vae_runner.trackers.interface import Tracker
 from vae_runner.training.outer import EpochResult
+
+KEPT = ("started", RERUN_OF)  # of how a run began, when it is resumed
 
 
 class Record(Tracker):
@@ -24,8 +26,13 @@ class Record(Tracker):
         write: Callable[[Mapping[str, object]], None],
         seconds: Mapping[str, float],
         before: JsonObject | None = None,
+        surroundings: Callable[[], Mapping[str, object]] = dict,
     ) -> None:
-        """Write with `write`; `before` is what a resumed run was when it stopped."""
+        """Write with `write`; `before` is what a resumed run was when it stopped.
+
+        `surroundings` returns entries of what the process runs in, as far as they are known by then.
+        """
+        self._surroundings = surroundings
         self._write = write
         self._start = time.time()
         self._earlier = self._start - vae_runner.STARTED
@@ -48,13 +55,13 @@ class Record(Tracker):
         self._finished = before if before is not None and before.get("status") == "finished" else None
         if before is not None:  # what the run was when it stopped
             resumed = [*before.get("resumed", []), self.info["started"]]
-            self.info |= {name: before[name] for name in ("started", "epoch", "step", "metrics") if name in before}
+            self.info |= {name: before[name] for name in (*KEPT, "epoch", "step", "metrics") if name in before}
             self.info["resumed"] = resumed
         self.note()
 
     def note(self, **entries: object) -> None:
         """Add or replace entries."""
-        self.info |= entries
+        self.info |= {**self._surroundings(), **entries}
         timings = {"earlier": self._earlier, **self._seconds}
         self.info["seconds"] = round(self._before + time.time() - self._start, 3)
         self._write(self.info | {"timings": {what: round(seconds, 3) for what, seconds in timings.items()}})
