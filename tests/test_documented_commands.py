@@ -41,6 +41,7 @@ NOT_RUN = {
     ],
     "is of a sweep; tests/cli/test_evaluate.py measures one": ["vae-evaluate SWEEP evaluation=disentanglement"],
     "makes pictures of the documents, for minutes": [
+        "vae-run -m dataset=digits latent=2,8,16 loss.kl_weight=0.5,2 seed=0,1 epochs=6 evaluation=reconstruction",
         *(
             f"vae-run dataset=fashion dataset.limit=10000 epochs=6 method={method} {keys} "
             f"hydra.run.dir=outputs/images/{method}"

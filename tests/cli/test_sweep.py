@@ -80,14 +80,17 @@ def test_its_page_stands_alone_with_links_pictures_and_plots(sweep: Path) -> Non
     page = (sweep / "sweep.html").read_text()
     for row in rows(sweep):
         assert f'<a href="{row["run"]}/">' in page
-    assert page.count('<img src="data:image/jpeg;base64,') == 4
-    assert page.count("<svg") == 2  # over latent, over seed
-    assert page.count("<circle") == 8
+    assert page.count('<img class="samples" src="data:image/jpeg;base64,') == 4
+    assert page.count("<svg") == 1  # over latent, with a dot for each seed
+    assert page.count('<g class="run">') == 4
     assert not re.search(r'(src|href)="(https?:)?//', page)
 
 
 def test_the_table_is_shown_at_the_end_the_best_run_first(sweep: Path) -> None:
-    lines = (sweep.parent / "console.txt").read_text().splitlines()
+    lines = [line.rstrip() for line in (sweep.parent / "console.txt").read_text().splitlines()]
+    over_seeds = lines[lines.index("over the seeds") + 2 : -1]
+    assert sorted(line.split()[0] for line in over_seeds) == sorted({row["latent"] for row in rows(sweep)})
+    assert all(re.fullmatch(r"\d +2 +[\d.]+ ± [\d.]+", line) for line in over_seeds), over_seeds
     shown = [line.split()[0] for line in lines if re.match(r"latent_\d-seed_\d-\w{8} +finished", line)]
     best_first = sorted(rows(sweep), key=lambda row: float(row["test/loss"]))
     assert shown == [row["run"] for row in best_first]

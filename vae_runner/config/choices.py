@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 
 import vae_runner.conf
 from vae_runner.config import registry
+from vae_runner.config.keys import leaves
 from vae_runner.errors import UserError
 
 CONF = Path(str(vae_runner.conf.__file__)).parent
@@ -51,6 +52,18 @@ def part_name(part: str, target: object, chosen: Mapping[str, str]) -> str:
     """Return what a run's part is called: as it was chosen, where the run tells; else one of ours, or its target."""
     ours = registry.by_target(target)
     return chosen.get(part) or (ours.name if ours else str(target))
+
+
+def named(content: object, chosen: Mapping[str, str], groups: Iterable[str]) -> dict[str, object]:
+    """Return a configuration by its dotted keys, with a part's name in place of its `_target_`.
+
+    The choices in `groups` that are no parts, like presets, are among them where the run tells of them.
+    """
+    settings: dict[str, object] = {group: chosen[group] for group in groups if group in chosen}
+    for key, value in leaves(content, into_lists=False):
+        part, _, last = key.rpartition(".")
+        settings |= {part: part_name(part, value, chosen)} if last == "_target_" else {key: value}
+    return settings
 
 
 def chosen_in(hydra: HydraConf) -> dict[str, str]:

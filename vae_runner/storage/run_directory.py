@@ -42,7 +42,7 @@ class RunDirectory(StoredRun):
         self.checkpoints = CheckpointFiles(path / CHECKPOINTS)
         self._lock = Lock(self.lock_file)
         self._config_checksums: list[str] = []  # of the configuration that the run was written with
-        self._choices: dict[str, str] = {}  # that it was made with
+        self.choices: dict[str, str] = {}  # that it was made with, by group
         self._is_new = False  # whether this process made it, in a folder that was empty, for a run by itself
 
     def __enter__(self) -> Self:
@@ -66,7 +66,7 @@ class RunDirectory(StoredRun):
                     f"{path} holds a run already: continue it with resume={path}, or give another hydra.run.dir"
                 )
             if job is not None:
-                directory._choices = job.choices
+                directory.choices = job.choices
                 parts = {"config": config, "hydra": {"hydra": job.config}, "overrides": job.overrides}
                 for name, part in parts.items():
                     write_atomic(path / HYDRA / f"{name}.yaml", OmegaConf.to_yaml(part).encode())
@@ -83,7 +83,7 @@ class RunDirectory(StoredRun):
         directory = cls.open(path)
         directory.acquire()
         info = directory.info
-        directory._config_checksums, directory._choices = info.get(CONFIG_CHECKSUMS, []), info.get(CHOICES, {})
+        directory._config_checksums, directory.choices = info.get(CONFIG_CHECKSUMS, []), info.get(CHOICES, {})
         for part in path.rglob(UNFINISHED):
             part.unlink(missing_ok=True)
         return directory
@@ -155,8 +155,8 @@ class RunDirectory(StoredRun):
         """Replace run.json, which also has a checksum of the configuration, and what the command chose."""
         if self._config_checksums:
             info = {**info, CONFIG_CHECKSUMS: self._config_checksums}
-        if self._choices:
-            info = {**info, CHOICES: self._choices}
+        if self.choices:
+            info = {**info, CHOICES: self.choices}
         write_info(self.info_file, info)
 
     def touch(self) -> None:
