@@ -40,6 +40,9 @@ NOT_RUN = {
         "vae-evaluate outputs/linear evaluation=likelihood",
     ],
     "is of a sweep; tests/cli/test_evaluate.py measures one": ["vae-evaluate SWEEP evaluation=disentanglement"],
+    "begins nothing; tests/cli/test_sweep.py has what it lists": [
+        "vae-run -m dataset=fashion latent=2,8,32 seed=0,1 --dry-run"
+    ],
     "makes pictures of the documents, for minutes": [
         "vae-run -m dataset=digits latent=2,8,16 loss.kl_weight=0.5,2 seed=0,1 epochs=6 evaluation=reconstruction",
         *(

@@ -68,6 +68,7 @@ UNEXPLAINED = (OSError, ValueError, TypeError, AttributeError, KeyError, Asserti
 # What launchers raise when a process that ran a job is gone: joblib's, submitit's, Ray's.
 WORKER_LOST_ERRORS = ("TerminatedWorkerError", "UncompletedJobError", "WorkerCrashedError")
 SHOWN_REASONS = 2  # of why combinations are left out of a sweep
+DRY_RUN = "--dry-run"
 IN_MEMORY = "/dev/shm"  # a folder that is there, and can be written, where no other can
 
 
@@ -112,7 +113,7 @@ def compare() -> None:
         "vae-compare",
         "Draw finished runs side by side: latent spaces (of a prior on the same axes), samples, reconstructions of the "
         "same test images, and a table of metrics, which is also written as CSV next to the picture. Of a whole sweep: "
-        "make its sweep.csv and sweep.html anew.",
+        "make its sweep.csv, sweep_groups.csv and sweep.html anew.",
     )
     parser.add_argument(
         "runs", metavar="RUN", nargs="+", type=Path, help="run directories, outputs/<date>/<time>; or one sweep's"
@@ -241,9 +242,11 @@ def _whole_number(text: str, least: int) -> int:
 
 def run() -> None:
     """`vae-run`: one run, or with `-m` a sweep of them; refusals of Hydra's become ours, with the closest real name."""
-    is_sweep, arguments = _check_options([_as_hydra_reads(argument) for argument in _arguments()])
+    is_sweep, is_dry, arguments = _check_options([_as_hydra_reads(argument) for argument in _arguments()])
     sys.argv[1:] = resume_command.rewritten(arguments)
-    if not is_sweep:
+    if is_dry:
+        _list_runs()
+    elif not is_sweep:
         _with_hydra(None)
     elif LAUNCHING in os.environ:
         sweep = SweepDirectory(Path(os.environ[LAUNCHING]))
@@ -259,12 +262,27 @@ def run() -> None:
         supervise(sys.argv[1:])
 
 
-def _with_hydra(sweep: SweepDirectory | None) -> None:
+def _list_runs() -> None:
+    """Show the runs of a sweep, and begin none; what Hydra writes of a sweep goes into a folder that is deleted."""
+    from vae_runner.sweeps.dry_run import planned, show
+
+    directory, arguments = planned(sys.argv[1:])
+
+    def show_them(sweeper: Sweeper, runs: list[list[str]]) -> NoReturn:
+        show(directory, _fitting_runs(sweeper, runs, directory))
+        sys.exit()
+
+    with tempfile.TemporaryDirectory(prefix="vae-run-") as folder:
+        sys.argv[1:] = [f"hydra.sweep.dir={folder}", *arguments]  # options last
+        _with_hydra(None, show_them)
+
+
+def _with_hydra(sweep: SweepDirectory | None, choose: hydra_internals.ChooseRuns | None = None) -> None:
     """Compose the configuration and run, or launch the runs of a sweep."""
     hydra_internals.raise_errors()
     hydra_internals.list_groups_on_demand()
     register_schemas()
-    hydra_internals.choose_runs_with(_checked_runs)
+    hydra_internals.choose_runs_with(choose or _checked_runs)
     jobs = _Jobs()
     with _hydra_errors_explained(sweep, jobs):
         hydra.main(config_path="pkg://vae_runner.conf", config_name="config", version_base="1.3")(jobs.run)()
@@ -298,7 +316,16 @@ def _hydra_errors_explained(sweep: SweepDirectory | None, jobs: "_Jobs") -> Iter
 
 
 def _checked_runs(sweeper: Sweeper, runs: list[list[str]]) -> list[list[str]]:
-    """Return the runs of a sweep, of these overrides, and record in its directory that it expects them.
+    """Return the runs of a sweep, of these overrides, and record in its directory that it expects them."""
+    assert sweeper.config is not None
+    sweep = SweepDirectory(Path(sweeper.config.hydra.sweep.dir))
+    fitting = _fitting_runs(sweeper, runs, sweep)
+    sweep.expect(fitting)
+    return list(fitting.values())
+
+
+def _fitting_runs(sweeper: Sweeper, runs: list[list[str]], sweep: SweepDirectory | None) -> dict[str, list[str]]:
+    """Return the overrides of the runs of a sweep by what identifies each run.
 
     All are checked before the first begins, also that there is the run `init_from` of those that have not begun
     earlier: these do not need it any more. With `sweep.unfit=skip` those whose parts do not fit are left out. A search
@@ -306,8 +333,8 @@ def _checked_runs(sweeper: Sweeper, runs: list[list[str]]) -> list[list[str]]:
     """
     assert sweeper.hydra_context is not None
     assert sweeper.config is not None
-    sweep = SweepDirectory(Path(sweeper.config.hydra.sweep.dir))
-    fitting, identities, refusals, sources = [], [], [], []
+    fitting: dict[str, list[str]] = {}
+    refusals, sources = [], []
     for overrides in runs:
         composed = sweeper.hydra_context.config_loader.load_sweep_config(sweeper.config, overrides)
         with read_write(composed), open_dict(composed):
@@ -319,9 +346,9 @@ def _checked_runs(sweeper: Sweeper, runs: list[list[str]]) -> list[list[str]]:
                 raise
             refusals.append(str(error))
         else:
-            fitting.append(overrides)
-            identities.append(fingerprint(content_of(composed)))
-            if composed.init_from is not None and not sweep.folder_of(identities[-1]):
+            identity = fingerprint(content_of(composed))
+            fitting.setdefault(identity, overrides)  # Of two that compute the same, the first.
+            if composed.init_from is not None and not (sweep and sweep.folder_of(identity)):
                 sources.append(composed.init_from)
     for source in dict.fromkeys(sources):
         source_of_weights(source)
@@ -331,7 +358,6 @@ def _checked_runs(sweeper: Sweeper, runs: list[list[str]]) -> list[list[str]]:
         if not fitting:
             raise UserError(f"sweep.unfit=skip: none of {len(runs)} combinations fits: {first}")
         print(f"Left out {len(refusals)} of {len(runs)} combinations, which do not fit: {first}", flush=True)
-    sweep.expect(identities)
     return fitting
 
 
@@ -411,10 +437,11 @@ def _as_hydra_reads(argument: str) -> str:
     return f"{name}={value}"
 
 
-def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
-    """Refuse unknown options; return whether these ask for a sweep, and the arguments with the options last."""
+def _check_options(arguments: list[str]) -> tuple[bool, bool, list[str]]:
+    """Refuse unknown options; return whether these ask for a sweep, whether for a dry one, and Hydra's arguments."""
     arguments = without_nothing(arguments)
     parser = hydra_internals.arguments_parser()
+    parser.add_argument(DRY_RUN, action="store_true")
 
     def error(message: str) -> NoReturn:
         raise UserError(refusals.explain_option(parser, message))
@@ -443,9 +470,12 @@ def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
     for argument in arguments:  # Hydra does not take options from among the overrides
         if argument in overrides:
             overrides.remove(argument)
-        else:
+        elif argument != DRY_RUN:
             options.append(argument)
-    return bool(given.multirun) and works, [*given.overrides, *options]
+    is_sweep = bool(given.multirun) and works
+    if given.dry_run and works and not is_sweep:
+        raise UserError(f"{DRY_RUN} is for a sweep: add -m, or see with --cfg job what one run would be")
+    return is_sweep, is_sweep and given.dry_run, [*given.overrides, *options]
 
 
 def _next_folder(name: str) -> str:
