@@ -49,7 +49,11 @@ NOT_RUN = {
             for name in "ab"
         ),
     ],
+    "begins nothing; tests/cli/test_sweep.py has what it lists": [
+        "vae-run -m dataset=fashion latent=2,8,32 seed=0,1 --dry-run"
+    ],
     "makes pictures of the documents, for minutes": [
+        "vae-run -m dataset=digits latent=2,8,16 loss.kl_weight=0.5,2 seed=0,1 epochs=6 evaluation=reconstruction",
         *(
             f"vae-run dataset=fashion dataset.limit=10000 epochs=6 method={method} {keys} "
             f"hydra.run.dir=outputs/images/{method}"

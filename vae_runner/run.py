@@ -70,7 +70,7 @@ def _run(session: Session) -> None:
 
         pictures = Pictures(config.figures)
         if not trainer.history:
-            trackers.configuration(config.content, str(session.directory.path))
+            trackers.configuration(config.content, session.directory.choices)
         stopwatch.since_start("preparation")
         session.record.training_begins()
         with checkpoints.when_interrupted(), session.stopped_together(machine):

@@ -36,6 +36,7 @@ from vae_runner.trackers.figure_files import FigureFiles
 from vae_runner.trackers.metrics_table import MetricsTable
 from vae_runner.trackers.multiple import Trackers
 from vae_runner.trackers.progress import ProgressBar
+from vae_runner.trackers.projector import write_projector
 from vae_runner.trackers.record import Record
 from vae_runner.trackers.search_report import Report, SearchReport
 from vae_runner.trackers.tensorboard import TensorBoard, write_evaluation
@@ -175,7 +176,7 @@ class Session:
             [
                 MetricsTable(self.directory.metrics_file, history),
                 FigureFiles(self.directory.save_figure),
-                TensorBoard(self.directory.tensorboard, int(history[-1]["step"]) if history else -1),
+                TensorBoard(self.directory, history),
                 ProgressBar(self.config.epochs, images),
                 self.record,
                 *search,
@@ -187,8 +188,9 @@ class Session:
         return self.stop.synchronized(machine.all_reduce_max) if self.cluster else nullcontext()
 
     def save_results(self, experiment: Experiment, trained: Trained) -> None:
-        """Write the trained models, and what comparing runs needs of the test split: embeddings, and a few images."""
+        """Write the trained models, what comparing runs needs of the test split, and TensorBoard's projector of it."""
         self.directory.save_models(experiment.result)
+        write_projector(self.directory, trained)
         for name, arrays in final_arrays(
             trained.posterior["mean"], trained.embedded, trained.test, trained.label_names
         ):
@@ -199,7 +201,7 @@ class Session:
         metrics = metrics_of(self.config.evaluation)
         if metrics:
             entries = measure(experiment.subject(), metrics, self.directory, self.directory.weights_digest)
-            write_evaluation(self.directory.tensorboard, experiment.trainer.step, scalars(entries))
+            write_evaluation(self.directory.path, experiment.trainer.step, scalars(entries))
             show(entries, metrics)
 
 

@@ -55,7 +55,7 @@ def entries(run: Path) -> dict[str, dict[str, object]]:
 
 def in_tensorboard(run: Path, name: str) -> list[tuple[int, float]]:
     """The steps and values of a metric."""
-    accumulator = EventAccumulator(str(run / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+    accumulator = EventAccumulator(str(run), size_guidance={"tensors": 0}).Reload()
     events = accumulator.Tensors(f"evaluation/{name}")
     return [(event.step, float(tf.make_ndarray(event.tensor_proto))) for event in events]
 

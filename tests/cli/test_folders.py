@@ -71,7 +71,7 @@ def test_a_sweep_is_refused_a_folder_with_something_of_the_users(name: str, tmp_
     [
         [],
         [".lock", ".hydra/config.yaml", ".part-123-config.yaml", "vae-run.log"],
-        ["config.yaml", "checkpoints/step_0000000460.npz", "metrics.csv", "tensorboard/x", "models/x", "figures/x"],
+        ["config.yaml", "checkpoints/step_0000000460.npz", "metrics.csv", "train/x", "models/x", "figures/x"],
         [".DS_Store"],
     ],
 )

@@ -460,7 +460,7 @@ def test_other_parts_of_a_foreign_configuration_are_not_built_to_look_at_it(
 @pytest.mark.parametrize(
     "name",
     [
-        "metrics.csv", "run.json", "config.yaml", "vae-run.log", ".lock", "tensorboard", "checkpoints", "models",
+        "metrics.csv", "run.json", "config.yaml", "vae-run.log", ".lock", "train", "checkpoints", "models",
         "figures", "models/encoder.keras", "evaluation/embeddings.npz", "figures/samples/epoch_0002.png", "new",
     ],
 )  # fmt: skip

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 
 from tests.conftest import COMMANDS, ROUNDS, command
 from vae_runner.cli.resume import rewritten
@@ -82,9 +82,12 @@ def variables(run: Path) -> dict[str, np.ndarray]:
 
 def events(run: Path) -> dict[str, list[int]]:
     """The steps of everything TensorBoard shows."""
-    accumulator = EventAccumulator(str(run / "tensorboard"), size_guidance={"tensors": 0})
-    accumulator.Reload()
-    return {tag: [event.step for event in accumulator.Tensors(tag)] for tag in accumulator.Tags()["tensors"]}
+    logs = EventMultiplexer(tensor_size_guidance={"tensors": 0}).AddRunsFromDirectory(str(run)).Reload()
+    return {
+        f"{folder}/{tag}": [event.step for event in logs.Tensors(folder, tag)]
+        for folder, tags in logs.Runs().items()
+        for tag in tags["tensors"]
+    }
 
 
 def info(run: Path) -> dict[str, Any]:

@@ -26,15 +26,17 @@ FINAL_FIGURES = {
 
 
 def test_a_finished_run_has_the_designs_files(finished_run: Path) -> None:
-    names = {path.name for path in finished_run.iterdir()} - {"console.txt"}
+    events = [path.name for path in finished_run.glob("events.out.tfevents.*")]
+    names = {path.name for path in finished_run.iterdir()} - {"console.txt", *events}
     assert names == {
-        *("run.json", "config.yaml", ".hydra", "metrics.csv", "vae-run.log", "tensorboard"),
+        *("run.json", "config.yaml", ".hydra", "metrics.csv", "vae-run.log"),
+        *("train", "test", "projector", "projector_config.pbtxt"),
         *("models", "figures", "evaluation", "checkpoints", ".lock"),
     }
     assert {path.name for path in (finished_run / "models").iterdir()} == {
         *("weights.npz", "encoder.keras", "decoder.keras")
     }
-    assert list((finished_run / "tensorboard").glob("events.out.tfevents.*"))
+    assert len(events) == 1
     assert not [path for path in finished_run.rglob("*") if "part" in path.name or "unfinished" in path.name]
 
 

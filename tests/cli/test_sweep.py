@@ -16,6 +16,7 @@ import pytest
 
 from tests.cli.test_resume import start, table, wait_for
 from tests.conftest import command
+from vae_runner.runtime.console import console
 from vae_runner.storage.run_directory import RunDirectory
 
 SMALL = ("epochs=2", "dataset.limit=64", "figures=none", "model.filters=4")
@@ -80,18 +81,50 @@ def test_its_page_stands_alone_with_links_pictures_and_plots(sweep: Path) -> Non
     page = (sweep / "sweep.html").read_text()
     for row in rows(sweep):
         assert f'<a href="{row["run"]}/">' in page
-    assert page.count('<img src="data:image/jpeg;base64,') == 4
-    assert page.count("<svg") == 2  # over latent, over seed
-    assert page.count("<circle") == 8
+    assert page.count('<img class="samples" src="data:image/jpeg;base64,') == 4
+    assert page.count("<svg") == 1  # over latent, with a dot for each seed
+    assert page.count('<g class="run">') == 4
     assert not re.search(r'(src|href)="(https?:)?//', page)
 
 
 def test_the_table_is_shown_at_the_end_the_best_run_first(sweep: Path) -> None:
-    lines = (sweep.parent / "console.txt").read_text().splitlines()
+    lines = [line.rstrip() for line in (sweep.parent / "console.txt").read_text().splitlines()]
+    over_seeds = lines[lines.index("over the seeds") + 2 : -1]
+    assert sorted(line.split()[0] for line in over_seeds) == sorted({row["latent"] for row in rows(sweep)})
+    assert all(re.fullmatch(r"\d +2 +[\d.]+ ± [\d.]+", line) for line in over_seeds), over_seeds
     shown = [line.split()[0] for line in lines if re.match(r"latent_\d-seed_\d-\w{8} +finished", line)]
     best_first = sorted(rows(sweep), key=lambda row: float(row["test/loss"]))
     assert shown == [row["run"] for row in best_first]
     assert lines[-1] == "4 runs: sweep/sweep.html"
+
+
+def test_a_dry_run_lists_the_runs_with_fingerprints_and_statuses_and_begins_none(
+    sweep: Path, in_process: Callable[..., None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "width", 200)
+    before = sorted(sweep.parent.rglob("*"))
+    grid = ("latent=2,3,5", "seed=0,1", "epochs=1", "dataset.limit=64", "sweep.dir=sweep")
+    in_process("vae-run", "-m", "--dry-run", *grid, cwd=sweep.parent)
+    header, *lines, last = capsys.readouterr().out.splitlines()
+    assert header.split() == ["fingerprint", "status", "overrides"]
+    known = {row["run"][-8:] for row in rows(sweep)}
+    for line in lines:
+        is_done = " latent=5 " not in f" {line} "
+        assert (line[:8] in known) is is_done, line
+        assert line[8:].lstrip().startswith("finished " if is_done else "not begun "), line
+    assert last == "6 runs in sweep: 4 finished, 2 not begun"
+    assert sorted(sweep.parent.rglob("*")) == before
+
+
+def test_a_dry_run_of_a_new_sweep_leaves_nothing_and_is_no_search_and_no_single_run(
+    tmp_path: Path, in_process: Callable[..., None], capsys: pytest.CaptureFixture[str], refusal: Callable[..., str]
+) -> None:
+    in_process("vae-run", "-m", "seed=0,1", "--dry-run", cwd=tmp_path)
+    assert capsys.readouterr().out.endswith("2 runs: 2 not begun\n")
+    assert "latent=0: must be at least 1" in refusal("vae-run", "-m", "latent=2,0", "--dry-run", cwd=tmp_path)
+    assert "hydra/sweeper=optuna" in refusal("vae-run", "-m", "hydra/sweeper=optuna", "--dry-run", cwd=tmp_path)
+    assert "add -m" in refusal("vae-run", "--dry-run", cwd=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_vae_compare_makes_table_and_page_anew_without_tensorflow(sweep: Path) -> None:

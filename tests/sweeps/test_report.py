@@ -1,14 +1,18 @@
 """What a sweep's table and page tell, cell by cell."""
 
 import csv
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
+from PIL import Image
 
 import vae_runner.schema  # noqa: F401 (registers our components)
+from tests.browser import driven
 from vae_runner.config import registry
 from vae_runner.config.choices import CONF, part_name
 from vae_runner.runtime.console import console
@@ -18,13 +22,13 @@ from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.report import Report
 
 ADAM, ADAMW = (f"vae_runner.acceleration.optimizers.{name}" for name in ("Adam", "AdamW"))
-METRICS = ("train/loss", "train/kl", "test/loss", "test/kl")
+METRICS = ("test/loss", "train/loss", "train/kl", "test/kl")
 VARIED = ("latent", "optimizer", "loss.metric", "stopping.metric", "optimizer.weight_decay")
 # A run a row: how it ended, its epoch, seconds and error, what it has for VARIED, and its METRICS. No two cells of a
 # row are equal, so that none can stand in another's place.
 RUNS: dict[str, tuple[tuple[Any, ...], tuple[Any, ...], tuple[float, ...]]] = {
-    "a": (("finished", 3, 12.5, ""), (2, "adam", "x", "y", None), (1.5, 2.5, 3.5, 4.5)),
-    "b": (("finished", 4, 13.5, ""), (8, "adamw", "v", "w", 0.25), (6.5, 7.5, 0.5, 9.5)),
+    "a": (("finished", 3, 12.5, ""), (2, "adam", "x", "y", None), (3.5, 1.5, 2.5, 4.5)),
+    "b": (("finished", 4, 13.5, ""), (8, "adamw", "v", "w", 0.25), (0.5, 6.5, 7.5, 9.5)),
     "c": (("failed", 5, 14.5, "no <room>"), (16, "mine", "t", "u", 0.75), (11.25, 12.25, 13.25, 14.25)),
     "d": (("interrupted", None, 15.5, ""), (32, "adamw", "r", "s", 0.5), ()),
 }
@@ -113,14 +117,13 @@ def page(report: Report, tmp_path: Path) -> Page:
 
 def test_every_cell_of_the_page_is_of_its_run_and_column(page: Page) -> None:
     header, *rows = page.rows
-    columns = ["run", "status", *VARIED, "epoch", *METRICS, "seconds"]
-    assert header == ["", *columns]
-    assert rows == [["", *(texts(row)[column] for column in columns)] for row in expected().values()]
+    assert header == ["run", "status", *VARIED, "epoch", *METRICS, "seconds"]
+    assert rows == [[texts(row)[column] for column in header] for row in expected().values()]
 
 
 def test_every_plot_is_of_the_finished_runs_over_its_key(page: Page) -> None:
-    assert [words[0] for words in page.plots] == [f"test/loss over {key}" for key in VARIED]
     for key, words in zip(VARIED, page.plots, strict=True):
+        assert f"test/loss over {key}" in words
         points = [word for word in words if word.startswith(("a: ", "b: ", "c: ", "d: "))]
         assert points == [f"a: {key}={RUNS['a'][1][VARIED.index(key)]}, test/loss=3.5",
                           f"b: {key}={RUNS['b'][1][VARIED.index(key)]}, test/loss=0.5"]  # fmt: skip
@@ -171,3 +174,105 @@ def test_what_follows_from_a_choice_has_no_column_of_its_own(tmp_path: Path) -> 
             "seconds",
             "error",
         ]
+
+
+# --- over seeds -----------------------------------------------------------------------------------------------------
+
+LOSSES = {(2, 0.5): (10.0, 12.0), (8, 0.5): (6.0, 9.0), (2, 2.0): (20.0, 20.5), (8, 2.0): (15.0,)}  # by seeds
+
+
+@pytest.fixture
+def over_seeds(tmp_path: Path) -> SweepDirectory:
+    """A sweep of two keys and two seeds, of which one run has failed, with its report."""
+    sweep = SweepDirectory(tmp_path / "sweep")
+    for (latent, weight), losses in LOSSES.items():
+        for seed in (0, 1):
+            config = {"latent": latent, "loss": {"kl_weight": weight}, "seed": seed}
+            name = f"latent_{latent}-kl_weight_{weight:g}-seed_{seed}-{latent}{round(weight * 10):02}{seed}0000"
+            with RunDirectory.create(sweep.path / name, OmegaConf.create(config)) as run:
+                ended = {"status": "failed"} if seed >= len(losses) else {"status": "finished", "seconds": 1.0}
+                found = {"test/loss": losses[seed], "train/loss": losses[seed] - 1} if seed < len(losses) else {}
+                run.write_info({**ended, "metrics": found, "epoch": 1})
+                picture = run.figure_file("samples", 1)
+                picture.parent.mkdir(parents=True)
+                Image.new("RGB", (60, 40), (latent * 20, seed * 100, 0)).save(picture)
+    sweep.begin(["latent=2,8", "loss.kl_weight=0.5,2", "seed=0,1"], ["latent", "loss.kl_weight", "seed"])
+    Report(sweep).write()
+    return sweep
+
+
+def test_groups_have_mean_standard_deviation_and_number_of_the_finished_runs_over_the_seeds(
+    over_seeds: SweepDirectory,
+) -> None:
+    with over_seeds.groups_file.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["latent", "loss.kl_weight", "n", "test/loss", "test/loss std", "train/loss", "train/loss std"]
+    found = {(int(row[0]), float(row[1])): row[2:5] for row in rows}
+    assert list(found) == sorted(LOSSES)
+    for key, losses in LOSSES.items():
+        n, centre, deviation = found[key]
+        assert (int(n), float(centre)) == (len(losses), pytest.approx(np.mean(losses)))
+        assert deviation == "" if len(losses) == 1 else float(deviation) == pytest.approx(np.std(losses, ddof=1))
+    page = Page(over_seeds.page_file.read_text())
+    assert page.rows[0] == ["latent", "loss.kl_weight", "n", "test/loss", "train/loss"]
+    assert page.rows[1] == ["2", "0.5", "2", "11.0 ± 1.4", "10.0 ± 1.4"]
+    assert page.rows[4] == ["8", "2", "1", "15", "14"]
+
+
+def test_a_plot_is_coloured_by_the_second_thing_that_varies_and_has_a_dot_a_seed(over_seeds: SweepDirectory) -> None:
+    first, second = over_seeds.page_file.read_text().split("<svg")[1:]
+    for plot, words in ((first, ("latent", "loss.kl_weight")), (second, ("loss.kl_weight", "latent"))):
+        dots = re.findall(r'<g class="run"><title>.*?</title>.*?fill: (#\w+)', plot, re.DOTALL)
+        assert len(dots) == 7  # All but the one that failed,
+        assert len(set(dots)) == 2  # in two colours.
+        said = re.findall(r"<text[^>]*>([^<]*)</text>", plot)
+        assert {"test/loss", *words} <= {text.strip() for text in said}
+        assert {"2", "8"} <= {text.strip() for text in said}  # on the axis or in the legend
+
+
+SORT = """
+  const head = name => [...document.querySelectorAll("#runs th")].find(cell => cell.textContent === name);
+  const column = number => [...document.querySelectorAll("#runs tbody tr")].map(row => row.cells[number].textContent);
+  head("test/loss").click();
+  const up = column(6);
+  head("test/loss").click();
+  return [up, column(6), head("test/loss").getAttribute("aria-sort")];
+"""
+FILTER = """
+  const input = document.getElementById("filter");
+  input.value = "latent=2 Finished seed_1";
+  input.dispatchEvent(new Event("input"));
+  const shown = found => [...document.querySelectorAll(found)].filter(one => one.getClientRects().length).length;
+  return [shown("#runs tbody tr"), shown("figure"), document.getElementById("shown").textContent];
+"""
+LAYOUT = """
+  const page = document.documentElement, beside = [...document.querySelectorAll("figure")].map(one => one.offsetTop);
+  const headings = () => [...document.querySelectorAll("#runs th")].filter(one => one.offsetWidth).length;
+  const few = headings();
+  document.getElementById("all").click();
+  const width = document.getElementById("runs").offsetWidth;
+  return {fits: page.scrollWidth <= page.clientWidth, rows: new Set(beside).size, few, all: headings(), width};
+"""
+
+
+def test_the_page_sorts_by_numbers_in_a_browser_and_leaves_the_empty_last(over_seeds: SweepDirectory) -> None:
+    up, down, told = driven(over_seeds.page_file, SORT)
+    losses = [f"{loss:g}" for loss in sorted(loss for of_seeds in LOSSES.values() for loss in of_seeds)]
+    assert up == [*losses, ""]
+    assert down == [*losses[::-1], ""]
+    assert told == "descending"
+
+
+def test_the_page_shows_the_runs_and_pictures_that_fit_a_filter(over_seeds: SweepDirectory) -> None:
+    assert driven(over_seeds.page_file, FILTER) == [2, 2, "2 of 8 runs"]
+
+
+@pytest.mark.parametrize(("width", "rows"), [(1280, 2), (360, 8)])
+def test_the_page_fits_its_window_and_has_the_pictures_side_by_side_where_there_is_room(
+    over_seeds: SweepDirectory, width: int, rows: int
+) -> None:
+    found = driven(over_seeds.page_file, LAYOUT, width)
+    assert found["fits"]
+    assert found["rows"] == rows
+    assert (found["few"], found["all"]) == (7, 9)
+    assert found["width"] < 1280

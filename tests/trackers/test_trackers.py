@@ -4,22 +4,32 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import tensorflow as tf
+from google.protobuf import text_format
 from matplotlib.figure import Figure
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from PIL import Image
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
+from tensorboard.plugins.projector.projector_plugin import ProjectorPlugin
 
 import vae_runner.schema  # noqa: F401 (registers our components)
+from vae_runner.datasets.dataset import Split
 from vae_runner.figures.pictures import Pictures
 from vae_runner.figures.schema import FiguresConfig
 from vae_runner.figures.trained import Trained
 from vae_runner.runtime.console import ConsoleHandler, console
+from vae_runner.storage.names import RunPaths
 from vae_runner.trackers.figure_files import FigureFiles
 from vae_runner.trackers.interface import Tracker
 from vae_runner.trackers.metrics_table import MetricsTable
 from vae_runner.trackers.multiple import Trackers
+from vae_runner.trackers.projector import write_projector
 from vae_runner.trackers.record import Record
 from vae_runner.trackers.tensorboard import TensorBoard
 from vae_runner.training.outer import EpochResult, Progress
@@ -86,39 +96,53 @@ def test_a_finished_run_that_does_not_go_on_after_all_keeps_its_record() -> None
     assert written[-1]["status"] == "failed"
 
 
+RUN = Path("2026-01-31") / "12-00-00"  # in the folder that TensorBoard is given
+
+
 @pytest.fixture
-def events(tmp_path: Path) -> EventAccumulator:
-    with TensorBoard(tmp_path) as board:
-        board.configuration(
-            (
-                {
-                    "latent": 2,
-                    "loss": {"kl_weight": 1.5, "mine": 1},
-                    "dataset": {"root": "x", "limit": None, "labels": None},
-                    "model": {"filters": 8, "depth": "many"},
-                    "figures": {"every": 5},
-                    "hardware": {"deterministic": True},
-                }
-            ),
-            "trial",
-        )
+def logs(tmp_path: Path) -> EventMultiplexer:
+    """What TensorBoard reads of a run."""
+    config = {
+        "latent": 2,
+        "data_dir": "/somewhere",
+        "loss": {"_target_": "vae_runner.losses.elbo.Elbo", "kl_weight": 1.5, "mine": 1},
+        "dataset": {"root": "x", "url": "https://x", "limit": None, "labels": None},
+        "model": {"_target_": "mine.Model", "filters": 8, "depth": "many"},
+        "schedule": {"_target_": "mine.Schedule", "_partial_": True},
+        "figures": {"every": 5},
+        "evaluation": {"every": 5},
+        "checkpoint": {"every": 5},
+        "hardware": {"deterministic": True, "precision": "float32"},
+    }
+    with TensorBoard(RunPaths(tmp_path / RUN)) as board:
+        board.configuration(config, {"schedule": "mine", "method": "beta_vae"})
         for result in RESULTS:
             board.epoch(result)
         figure = Figure(figsize=(1, 1), facecolor="red")
         board.figure("samples", figure, RESULTS[1])
         board.figure("final", figure)
-    accumulator = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0})
-    accumulator.Reload()
-    return accumulator
+    return read(tmp_path)
 
 
-def test_tensorboard_has_every_metric_at_its_step(events: EventAccumulator) -> None:
-    for name in RESULTS[0].metrics:
-        points = [(e.step, float(tf.make_ndarray(e.tensor_proto))) for e in events.Tensors(name)]
-        assert points == [(r.step, r.metrics[name]) for r in RESULTS]
+def read(folder: Path) -> EventMultiplexer:
+    return EventMultiplexer(tensor_size_guidance={"tensors": 0}).AddRunsFromDirectory(str(folder)).Reload()
 
 
-def test_tensorboard_has_the_picture_and_the_configuration(events: EventAccumulator) -> None:
+def scalars(logs: EventMultiplexer, run: str, tag: str) -> list[tuple[int, float]]:
+    return [(event.step, float(tf.make_ndarray(event.tensor_proto))) for event in logs.Tensors(run, tag)]
+
+
+def test_train_and_test_of_a_metric_are_one_chart_of_tensorboard_below_the_name_of_the_run(
+    logs: EventMultiplexer,
+) -> None:
+    assert set(logs.Runs()) == {str(RUN), f"{RUN}/train", f"{RUN}/test"}
+    for split in ("train", "test"):
+        assert scalars(logs, f"{RUN}/{split}", "loss") == [(r.step, r.metrics[f"{split}/loss"]) for r in RESULTS]
+    assert scalars(logs, str(RUN), "learning_rate") == [(10, 0.5), (20, 0.25)]
+
+
+def test_tensorboard_has_the_picture_and_the_configuration(logs: EventMultiplexer) -> None:
+    events = logs.GetAccumulator(str(RUN))
     assert "final" not in events.Tags()["tensors"]
     (picture,) = events.Tensors("samples")
     assert picture.step == 20
@@ -130,39 +154,73 @@ def test_tensorboard_has_the_picture_and_the_configuration(events: EventAccumula
     assert "latent: 2" in text.item().decode()
 
 
-def test_tensorboard_has_the_hyperparameters(events: EventAccumulator) -> None:
-    content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
-    hparams = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
-    assert hparams["latent"].number_value == 2
-    assert hparams["loss.kl_weight"].number_value == 1.5
-    assert hparams["dataset.root"].string_value == "x"
+def test_tensorboard_has_hyperparameters_without_paths_and_targets_the_main_ones_first(logs: EventMultiplexer) -> None:
+    content = logs.SummaryMetadata(str(RUN), "_hparams_/session_start_info").plugin_data.content
+    session = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
+    assert session.group_name == ""  # It is shown as the run is.
+    values = {name: value.number_value or value.string_value for name, value in session.hparams.items()}
     # Of a key that other runs may have another kind of value for, text; a number that is none is left out.
-    assert hparams["model.filters"].string_value == "8"
-    assert hparams["loss.mine"].string_value == "1"
-    assert hparams["dataset.labels"].string_value == "null"
-    assert set(hparams) == {
-        *("latent", "loss.kl_weight", "loss.mine", "dataset.root", "dataset.labels", "model.filters"),
-        "hardware.deterministic",
+    assert values == {
+        **{" latent": 2, " loss": "vae", " model": "mine.Model", " schedule": "mine", " method": "beta_vae"},
+        **{"loss.kl_weight": 1.5, "loss.mine": "1", "dataset.labels": "null", "model.filters": "8"},
+        "hardware.precision": "float32",
     }
-    assert hparams["hardware.deterministic"].string_value == "True"
+    assert sorted(values)[:5] == [" latent", " loss", " method", " model", " schedule"]
 
 
 def test_tensorboard_goes_on_after_the_last_step_that_is_kept(tmp_path: Path) -> None:
-    with TensorBoard(tmp_path) as board:
-        board.configuration({"latent": 2}, "trial")
+    with TensorBoard(RunPaths(tmp_path)) as board:
+        board.configuration({"latent": 2}, {})
         for result in RESULTS:
             board.epoch(result)
         board.figure("samples", Figure(figsize=(1, 1)), RESULTS[1])
     # TensorBoard reads files in the order of their names, which begin with the second in which they were opened.
     time.sleep(1)
-    with TensorBoard(tmp_path, last_step=10) as board:
+    with TensorBoard(RunPaths(tmp_path), [RESULTS[0].row]) as board:
         board.epoch(EpochResult(2, 20, {"train/loss": 2.0}))
-    accumulator = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0})
-    accumulator.Reload()
-    points = [(e.step, float(tf.make_ndarray(e.tensor_proto))) for e in accumulator.Tensors("train/loss")]
-    assert points == [(10, 3.5), (20, 2.0)]
-    assert "samples" not in accumulator.Tags()["tensors"]
-    assert "config" in accumulator.Tags()["tensors"]
+    logs = read(tmp_path)
+    assert scalars(logs, "train", "loss") == [(10, 3.5), (20, 2.0)]
+    assert scalars(logs, "test", "loss") == [(10, 4.25)]
+    assert "samples" not in logs.GetAccumulator(".").Tags()["tensors"]
+    assert "config" in logs.GetAccumulator(".").Tags()["tensors"]
+
+
+def test_a_run_whose_events_are_where_an_earlier_version_wrote_them_has_all_its_metrics(tmp_path: Path) -> None:
+    with TensorBoard(RunPaths(tmp_path / "tensorboard")) as before:
+        before.epoch(RESULTS[0])
+    with TensorBoard(RunPaths(tmp_path), [RESULTS[0].row]) as board:
+        board.epoch(RESULTS[1])
+    assert scalars(read(tmp_path), "test", "loss") == [(10, 4.25), (20, 3.25)]
+
+
+def test_the_projector_has_2000_embeddings_with_their_classes_and_pictures(tmp_path: Path) -> None:
+    rng, stub = np.random.default_rng(0), Mock()
+    images, labels = rng.integers(0, 256, (2100, 64, 32, 3), np.uint8), rng.integers(0, 2, 2100)
+    images[:, :, :, 0] = np.arange(2100)[:, None, None] % 256  # by which a thumbnail is known
+    trained = Trained(stub, Split(images, labels), ["a\tshirt", "b"], [], 1, 0)
+    trained.__dict__["posterior"] = {"mean": rng.normal(size=(2100, 3)).astype(np.float32)}
+    write_projector(RunPaths(tmp_path), trained)
+
+    (embedding,) = text_format.Parse((tmp_path / "projector_config.pbtxt").read_text(), ProjectorConfig()).embeddings
+    found = np.loadtxt(tmp_path / embedding.tensor_path, delimiter="\t")
+    np.testing.assert_allclose(found, trained.posterior["mean"][:2000], rtol=1e-4)
+    names = (tmp_path / embedding.metadata_path).read_text().splitlines()
+    assert names == [("a shirt", "b")[label] for label in labels[:2000]]
+    assert list(embedding.sprite.single_image_dim) == [16, 32]
+    sprite = np.asarray(Image.open(tmp_path / embedding.sprite.image_path))
+    assert sprite.shape == (45 * 32, 45 * 16, 3)
+    for number in (0, 44, 45, 1999):
+        top, left = number // 45 * 32, number % 45 * 16
+        assert (sprite[top : top + 32, left : left + 16, 0] == number % 256).all()
+
+
+def test_a_run_has_the_projector_of_its_test_images_where_tensorboard_looks_for_it(finished_run: Path) -> None:
+    plugin = ProjectorPlugin(TBContext(data_provider=Mock(list_runs=lambda *_, **__: []), logdir=str(finished_run)))
+    plugin._update_configs()
+    (config,) = plugin._configs.values()
+    (embedding,) = config.embeddings
+    assert list(embedding.tensor_shape) == [359, 3]  # all test images of the digits, and a zero beside two dimensions
+    assert len((finished_run / embedding.metadata_path).read_text().splitlines()) == 359
 
 
 def periodic(trained: Trained) -> Figure:
@@ -206,7 +264,7 @@ def test_everything_goes_to_all_trackers_in_their_order_and_they_are_closed_what
 
     def fail() -> None:
         with Trackers([Taking("a"), Tracker(), Taking("b")]) as trackers:
-            trackers.configuration({}, "run")
+            trackers.configuration({}, {})
             trackers.progress(Progress(1, 2, {}, 3.0))
             trackers.epoch(RESULTS[0])
             trackers.figure("samples", Figure())
@@ -218,8 +276,7 @@ def test_everything_goes_to_all_trackers_in_their_order_and_they_are_closed_what
 
 
 def test_a_runs_pictures_are_at_the_steps_of_its_table(finished_run: Path) -> None:
-    events = EventAccumulator(str(finished_run / "tensorboard"), size_guidance={"tensors": 0})
-    events.Reload()
+    events = read(finished_run).GetAccumulator(".")
     with (finished_run / "metrics.csv").open(newline="") as file:
         steps = {int(row["epoch"]): int(row["step"]) for row in csv.DictReader(file)}
     for name in ("samples", "reconstructions"):

@@ -95,7 +95,7 @@ def _compare_seeds(runs: Sequence[StoredRun], seed: int) -> None:
             }  # fmt: skip
             entry = Result(Found(values, how=how), {"seed": seed}).content
             kept = RunDirectory(run.path).save_evaluation({"udr": entry}, run.weights_digest)
-            write_evaluation(run.tensorboard, run.info.get("step", 0), scalars(kept))
+            write_evaluation(run.path, run.info.get("step", 0), scalars(kept))
             console.print(plain(f"{run.path}: " + ", ".join(f"{n} {v:.3f}" for n, v in values.items())), soft_wrap=True)
 
 
@@ -114,6 +114,6 @@ def _evaluate(
         digest = stored.weights_digest  # before they are read: of others that come meanwhile nothing is kept
         subject = subject_of(stored, config, trust, **moved)
         kept = measure(subject, wanted, RunDirectory(stored.path), digest, anew=anew)
-        write_evaluation(stored.tensorboard, stored.info.get("step", 0), scalars(kept))
+        write_evaluation(stored.path, stored.info.get("step", 0), scalars(kept))
     show(kept, wanted)
     console.print(plain(f"Kept in {stored.evaluation_file}"), soft_wrap=True)

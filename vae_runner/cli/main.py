@@ -72,6 +72,7 @@ UNEXPLAINED = (OSError, ValueError, TypeError, AttributeError, KeyError, Asserti
 WORKER_LOST_ERRORS = ("TerminatedWorkerError", "UncompletedJobError", "WorkerCrashedError")
 COMPLETION = ("--shell-completion", "-sc")  # which has Hydra's parser expect overrides
 SHOWN_REASONS = 2  # of why combinations are left out of a sweep
+DRY_RUN = "--dry-run"
 IN_MEMORY = "/dev/shm"  # a folder that is there, and can be written, where no other can
 
 
@@ -116,7 +117,7 @@ def compare() -> None:
         "vae-compare",
         "Draw finished runs side by side: latent spaces (of a prior on the same axes), samples, reconstructions of the "
         "same test images, and a table of metrics, which is also written as CSV next to the picture. Of a whole sweep: "
-        "make its sweep.csv and sweep.html anew.",
+        "make its sweep.csv, sweep_groups.csv and sweep.html anew.",
     )
     parser.add_argument(
         "runs", metavar="RUN", nargs="+", type=Path, help="run directories, outputs/<date>/<time>; or one sweep's"
@@ -231,11 +232,13 @@ def _add_places_of_images(parser: argparse.ArgumentParser) -> None:
 def run() -> None:
     """`vae-run`: one run, or with `-m` a sweep of them; refusals of Hydra's become ours, with the closest real name."""
     command = arguments()
-    is_sweep, for_hydra = _check_options([_as_hydra_reads(argument) for argument in command])
+    is_sweep, is_dry, for_hydra = _check_options([_as_hydra_reads(argument) for argument in command])
     for_hydra, rerun = taken_out(for_hydra)
     sys.argv[1:] = resume_command.rewritten(for_hydra)
     jobs = _Jobs(command, rerun)
-    if not is_sweep:
+    if is_dry:
+        _list_runs(jobs)
+    elif not is_sweep:
         _with_hydra(None, jobs)
     elif LAUNCHING in os.environ:
         sweep = SweepDirectory(Path(os.environ[LAUNCHING]))
@@ -251,12 +254,27 @@ def run() -> None:
         supervise(sys.argv[1:])
 
 
-def _with_hydra(sweep: SweepDirectory | None, jobs: "_Jobs") -> None:
+def _list_runs(jobs: "_Jobs") -> None:
+    """Show the runs of a sweep, and begin none; what Hydra writes of a sweep goes into a folder that is deleted."""
+    from vae_runner.sweeps.dry_run import planned, show
+
+    directory, for_hydra = planned(sys.argv[1:])
+
+    def show_them(sweeper: Sweeper, runs: list[list[str]]) -> NoReturn:
+        show(directory, _fitting_runs(sweeper, runs, directory))
+        sys.exit()
+
+    with tempfile.TemporaryDirectory(prefix="vae-run-") as folder:
+        sys.argv[1:] = [f"hydra.sweep.dir={folder}", *for_hydra]  # options last
+        _with_hydra(None, jobs, show_them)
+
+
+def _with_hydra(sweep: SweepDirectory | None, jobs: "_Jobs", choose: hydra_internals.ChooseRuns | None = None) -> None:
     """Compose the configuration and run, or launch the runs of a sweep."""
     hydra_internals.raise_errors()
     hydra_internals.list_groups_on_demand()
     register_schemas()
-    hydra_internals.choose_runs_with(_checked_runs)
+    hydra_internals.choose_runs_with(choose or _checked_runs)
     if sweep:
         hydra_internals.register_sweeper(SEARCH, Search)
     if _completes(sys.argv):
@@ -293,7 +311,16 @@ def _hydra_errors_explained(sweep: SweepDirectory | None, jobs: "_Jobs") -> Iter
 
 
 def _checked_runs(sweeper: Sweeper, runs: list[list[str]]) -> list[list[str]]:
-    """Return the runs of a sweep, of these overrides, and record in its directory that it expects them.
+    """Return the runs of a sweep, of these overrides, and record in its directory that it expects them."""
+    assert sweeper.config is not None
+    sweep = SweepDirectory(Path(sweeper.config.hydra.sweep.dir))
+    fitting = _fitting_runs(sweeper, runs, sweep)
+    sweep.expect(fitting)
+    return list(fitting.values())
+
+
+def _fitting_runs(sweeper: Sweeper, runs: list[list[str]], sweep: SweepDirectory | None) -> dict[str, list[str]]:
+    """Return the overrides of the runs of a sweep by what identifies each run.
 
     All are checked before the first begins, also that there is the run `init_from` of those that have not begun
     earlier: these do not need it any more. With `sweep.unfit=skip` those whose parts do not fit are left out. A search
@@ -301,8 +328,8 @@ def _checked_runs(sweeper: Sweeper, runs: list[list[str]]) -> list[list[str]]:
     """
     assert sweeper.hydra_context is not None
     assert sweeper.config is not None
-    sweep = SweepDirectory(Path(sweeper.config.hydra.sweep.dir))
-    fitting, identities, refusals, sources = [], [], [], []
+    fitting: dict[str, list[str]] = {}
+    refusals, sources = [], []
     for overrides in runs:
         composed = sweeper.hydra_context.config_loader.load_sweep_config(sweeper.config, overrides)
         with read_write(composed), open_dict(composed):
@@ -314,9 +341,9 @@ def _checked_runs(sweeper: Sweeper, runs: list[list[str]]) -> list[list[str]]:
                 raise
             refusals.append(str(error))
         else:
-            fitting.append(overrides)
-            identities.append(fingerprint(content_of(composed)))
-            if composed.init_from is not None and not sweep.folder_of(identities[-1]):
+            identity = fingerprint(content_of(composed))
+            fitting.setdefault(identity, overrides)  # Of two that compute the same, the first.
+            if composed.init_from is not None and not (sweep and sweep.folder_of(identity)):
                 sources.append(composed.init_from)
     for source in dict.fromkeys(sources):
         source_of_weights(source)
@@ -326,7 +353,6 @@ def _checked_runs(sweeper: Sweeper, runs: list[list[str]]) -> list[list[str]]:
         if not fitting:
             raise UserError(f"sweep.unfit=skip: none of {len(runs)} combinations fits: {first}")
         print(f"Left out {len(refusals)} of {len(runs)} combinations, which do not fit: {first}", flush=True)
-    sweep.expect(identities)
     return fitting
 
 
@@ -410,10 +436,11 @@ def _as_hydra_reads(argument: str) -> str:
     return f"{name}={value}"
 
 
-def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
-    """Refuse unknown options; return whether these ask for a sweep, and the arguments with the options last."""
+def _check_options(arguments: list[str]) -> tuple[bool, bool, list[str]]:
+    """Refuse unknown options; return whether these ask for a sweep, whether for a dry one, and Hydra's arguments."""
     arguments = without_nothing(arguments)
     parser = hydra_internals.arguments_parser()
+    parser.add_argument(DRY_RUN, action="store_true")
 
     def error(message: str) -> NoReturn:
         raise UserError(explain_option(parser, message))
@@ -442,9 +469,12 @@ def _check_options(arguments: list[str]) -> tuple[bool, list[str]]:
     for argument in arguments:  # Hydra does not take options from among the overrides
         if argument in overrides:
             overrides.remove(argument)
-        else:
+        elif argument != DRY_RUN:
             options.append(argument)
-    return bool(given.multirun) and works, [*given.overrides, *options]
+    is_sweep = bool(given.multirun) and works
+    if given.dry_run and works and not is_sweep:
+        raise UserError(f"{DRY_RUN} is for a sweep: add -m, or see with --cfg job what one run would be")
+    return is_sweep, is_sweep and given.dry_run, [*given.overrides, *options]
 
 
 def _completes(arguments: list[str]) -> bool:

@@ -20,6 +20,8 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig
 
+ChooseRuns = Callable[[Sweeper, list[list[str]]], list[list[str]]]
+
 _hydras_get_help = Hydra.get_help
 
 
@@ -53,7 +55,7 @@ def _get_help(self: Hydra, help_cfg: DictConfig, cfg: DictConfig, args_parser: A
     return _hydras_get_help(self, help_cfg, cfg, args_parser, resolve)
 
 
-def choose_runs_with(choose: Callable[[Sweeper, list[list[str]]], list[list[str]]]) -> None:
+def choose_runs_with(choose: ChooseRuns) -> None:
     """Let a sweep do those of its runs that `choose` returns, which is called with all of them before the first.
 
     It replaces Hydra's check that runs can be composed, which keeps nothing of what it composes. Of the sweeper,

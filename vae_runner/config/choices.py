@@ -54,13 +54,16 @@ def part_name(part: str, target: object, chosen: Mapping[str, str]) -> str:
     return chosen.get(part) or (ours.name if ours else str(target))
 
 
-def settings(content: object, chosen: Mapping[str, str]) -> dict[str, object]:
-    """Return a configuration by its dotted keys, with a part's name in place of its `_target_`."""
-    named: dict[str, object] = {}
+def named(content: object, chosen: Mapping[str, str], groups: Iterable[str]) -> dict[str, object]:
+    """Return a configuration by its dotted keys, with a part's name in place of its `_target_`.
+
+    The choices in `groups` that are no parts, like presets, are among them where the run tells of them.
+    """
+    settings: dict[str, object] = {group: chosen[group] for group in groups if group in chosen}
     for key, value in leaves(content, into_lists=False):
         part, _, last = key.rpartition(".")
-        named |= {part: part_name(part, value, chosen)} if last == "_target_" else {key: value}
-    return named
+        settings |= {part: part_name(part, value, chosen)} if last == "_target_" else {key: value}
+    return settings
 
 
 def chosen_in(hydra: HydraConf) -> dict[str, str]:

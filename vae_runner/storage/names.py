@@ -8,7 +8,9 @@ vae-run.log
 git.diff             what was changed in the working directory's git checkout since its commit, where anything was;
                      vae_runner_git.diff: the same of the checkout that vae-runner is run from, where it is another
 notes.json           tags and a note of the user's: see notes.py
-tensorboard/
+events.out.tfevents… TensorBoard's, here and in train/, validation/, test/: it names runs by their folders
+projector/           embeddings.tsv, labels.tsv, thumbnails.png: what TensorBoard's projector shows, as
+                     projector_config.pbtxt beside it says
 checkpoints/         step_0000000460.npz, …: what `vae-run resume=` continues from
 models/              weights.npz; encoder.keras and decoder.keras, for other programs;
                      perceptual.npz: the classifier of loss.perceptual_model=classifier
@@ -33,12 +35,16 @@ CHECKPOINTS = "checkpoints"
 HYDRA = ".hydra"
 NOTES_FILE = "notes.json"
 LOCK_FILE = ".lock"
+EVENTS = "events.out.tfevents.*"  # TensorFlow chooses what comes after these words
+SPLITS = ("train", "validation", "test")  # folders of the events of metrics like test/loss
 PREPARED = "models/perceptual.npz"
 # All that lies in a run directory, and what shows that it is one, where a run was killed before it had a run.json.
 NAMES = (
-    RUN_FILE, CONFIG_FILE, "metrics.csv", LOG, "tensorboard", CHECKPOINTS, "models", "figures", "evaluation", HYDRA,
-    LOCK_FILE, NOTES_FILE, *(f"{name}.diff" for name in CHECKOUTS),
+    RUN_FILE, CONFIG_FILE, "metrics.csv", LOG, EVENTS, *SPLITS, "projector", "projector_config.pbtxt", CHECKPOINTS,
+    "models", "figures", "evaluation", HYDRA, LOCK_FILE, NOTES_FILE, *(f"{name}.diff" for name in CHECKOUTS),
+    "tensorboard",  # where all event files of a run were in earlier versions
 )  # fmt: skip
+PICTURED = ("samples", "reconstructions")  # figures that runs are compared by
 EVALUATION_ARRAYS = ("kl_by_dimension", "mutual_information", "dci")  # of metrics, in evaluation/
 EVALUATION_FIGURES = (*EVALUATION_ARRAYS, "nearest_neighbours")
 MARKS = (LOCK_FILE, f"{CHECKPOINTS}/step_*.npz")
@@ -52,7 +58,7 @@ class RunPaths:
         self.info_file = path / RUN_FILE
         self.config_file = path / CONFIG_FILE
         self.metrics_file = path / "metrics.csv"
-        self.tensorboard = path / "tensorboard"
+        self.projector_config = path / "projector_config.pbtxt"
         self.weights_file = path / "models" / "weights.npz"
         self.prepared_file = path / PREPARED
         self.lock_file = path / LOCK_FILE
@@ -61,6 +67,15 @@ class RunPaths:
     def diff_file(self, checkout: str) -> Path:
         """Return where the changes in a git checkout go, that of the working directory or vae-runner's."""
         return self.path / f"{checkout}.diff"
+
+    @property
+    def event_files(self) -> list[Path]:
+        """Return the files of TensorBoard's events, in the order of their folders and names."""
+        return [file for folder in ("", *SPLITS) for file in sorted((self.path / folder).glob(EVENTS))]
+
+    def projector_file(self, name: str) -> Path:
+        """Return where a file goes that `projector_config` names."""
+        return self.path / "projector" / name
 
     def arrays_file(self, name: str) -> Path:
         """Return where arrays go that evaluation has made."""
@@ -102,8 +117,9 @@ class RunPaths:
         return figures / f"{name}.png" if epoch is None else figures / name / f"epoch_{epoch:04d}.png"
 
     @property
-    def sample_picture(self) -> Path | None:
-        """Return a picture of samples: the final one, or the newest; None where none has been drawn."""
-        final = self.figure_file("samples_normal")
-        drawn = [final] if final.exists() else sorted((self.path / "figures" / "samples").glob("epoch_*.png"))
-        return drawn[-1] if drawn else None
+    def pictures(self) -> dict[str, Path]:
+        """Return the newest pictures of "samples" and "reconstructions", of which there may be none."""
+        drawn = {name: sorted((self.path / "figures" / name).glob("epoch_*.png")) for name in PICTURED}
+        if (final := self.figure_file("samples_normal")).exists():
+            drawn["samples"].append(final)
+        return {name: files[-1] for name, files in drawn.items() if files}

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from omegaconf import OmegaConf
 
-from vae_runner.config.choices import settings
+from vae_runner.config.choices import named
 from vae_runner.config.composition import HydraJob
 from vae_runner.config.fingerprint import computed_settings
 from vae_runner.config.keys import Content
@@ -45,7 +45,7 @@ class RunDirectory(StoredRun):
         self.checkpoints = CheckpointFiles(path / CHECKPOINTS)
         self._lock = Lock(self.lock_file)
         self._config_checksums: list[str] = []  # of the configuration that the run was written with
-        self._choices: dict[str, str] = {}  # that it was made with
+        self.choices: dict[str, str] = {}  # that it was made with, by group
         self._given: list[str] = []
         self._settings: dict[str, object] = {}
         self._is_new = False  # whether this process made it, in a folder that was empty, for a run by itself
@@ -71,7 +71,7 @@ class RunDirectory(StoredRun):
                     f"{path} holds a run already: continue it with resume={path}, or give another hydra.run.dir"
                 )
             if job is not None:
-                directory._choices, directory._given = job.choices, list(job.given)
+                directory.choices, directory._given = job.choices, list(job.given)
                 parts = {"config": config, "hydra": {"hydra": job.config}, "overrides": job.overrides}
                 for name, part in parts.items():
                     write_atomic(path / HYDRA / f"{name}.yaml", OmegaConf.to_yaml(part).encode())
@@ -88,7 +88,7 @@ class RunDirectory(StoredRun):
         directory = cls.open(path)
         directory.acquire()
         info = directory.info
-        directory._config_checksums, directory._choices = info.get(CONFIG_CHECKSUMS, []), info.get(CHOICES, {})
+        directory._config_checksums, directory.choices = info.get(CONFIG_CHECKSUMS, []), info.get(CHOICES, {})
         directory._settings, directory._given = info.get(SETTINGS, {}), info.get(GIVEN, [])
         for part in path.rglob(UNFINISHED):
             part.unlink(missing_ok=True)
@@ -182,11 +182,11 @@ class RunDirectory(StoredRun):
             self.write_info(self.info)
         write_atomic(self.config_file, content)
         self._config_checksums = [checksum]
-        self._settings = computed_settings(settings(config, self._choices))
+        self._settings = computed_settings(named(config, self.choices, ()))
 
     def write_info(self, info: Mapping[str, object]) -> None:
         """Replace run.json, which also has settings, what the command gave, and a checksum of the configuration."""
-        own = {CONFIG_CHECKSUMS: self._config_checksums, CHOICES: self._choices}
+        own = {CONFIG_CHECKSUMS: self._config_checksums, CHOICES: self.choices}
         own |= {SETTINGS: self._settings, GIVEN: self._given}
         write_info(self.info_file, {**info, **{name: value for name, value in own.items() if value}})
 

@@ -34,6 +34,26 @@ def choose_directory(overrides: Sequence[Override], arguments: Sequence[str]) ->
     Raises:
         UserError: what the command says of its sweep makes no sense, or its directory cannot be used.
     """
+    existing, rest = existing_directory(overrides, arguments)
+    if existing is not None:
+        directory = existing
+    else:
+        new = Path(OUTPUTS) / time.strftime("%Y-%m-%d") / time.strftime("%H-%M-%S")
+        refusals.quoted(new.absolute())  # It refuses what cannot be quoted, here before the folder is made.
+        with writing(new):
+            directory = SweepDirectory(make_next_folder(new))
+    existed = existing is not None and directory.path.exists()
+    return directory, [*rest, f"hydra.sweep.dir={refusals.quoted(directory.path.absolute())}"], existed
+
+
+def existing_directory(
+    overrides: Sequence[Override], arguments: Sequence[str]
+) -> tuple[SweepDirectory | None, list[str]]:
+    """Return the directory that a command gives to its sweep or continues, if any, and the arguments without it.
+
+    Raises:
+        UserError: what the command says of its sweep makes no sense, or its directory cannot be used.
+    """
     rest = [
         argument
         for argument in arguments
@@ -52,18 +72,13 @@ def choose_directory(overrides: Sequence[Override], arguments: Sequence[str]) ->
     path = given.get("sweep.dir") or given.get("hydra.sweep.dir")
     resumes = given.get("sweep.resume", str(given.get("sweep") == "resume")).lower() == "true"
     if path:
-        directory = _given_directory(path, resumes)
-    elif resumes:
-        directory = _newest_sweep(overrides)
-        directory.check_format()
-        print(f"Continuing {directory.path}")
-    else:
-        new = Path(OUTPUTS) / time.strftime("%Y-%m-%d") / time.strftime("%H-%M-%S")
-        refusals.quoted(new.absolute())  # It refuses what cannot be quoted, here before the folder is made.
-        with writing(new):
-            directory = SweepDirectory(make_next_folder(new))
-    existed = bool(path or resumes) and directory.path.exists()
-    return directory, [*rest, f"hydra.sweep.dir={refusals.quoted(directory.path.absolute())}"], existed
+        return _given_directory(path, resumes), rest
+    if not resumes:
+        return None, rest
+    directory = _newest_sweep(overrides)
+    directory.check_format()
+    print(f"Continuing {directory.path}")
+    return directory, rest
 
 
 def own_overrides(overrides: Sequence[Override]) -> list[Override]:

@@ -23,7 +23,9 @@ MAX_CRASH_OUTPUT = 400  # characters
 NOT_FATAL = re.compile(r"[IWE]\d{4} |WARNING: All log messages before|\*\*\* |\s+@ ")  # lines of TensorFlow's log
 RUNS = "*" + ID_CHARACTERS * "[0-9a-f]"  # their folders
 # All that lies in a sweep's directory, and what shows that it is one where its sweep.json was lost.
-NAMES = (SWEEP_FILE, "sweep.csv", "sweep.html", "multirun.yaml", "study.journal*", LOG, ".lock", RUNS)
+NAMES = (
+    SWEEP_FILE, "sweep.csv", "sweep_groups.csv", "sweep.html", "multirun.yaml", "study.journal*", LOG, ".lock", RUNS,
+)  # fmt: skip
 MARKS = (".lock", f"{RUNS}/{RUN_FILE}")
 
 
@@ -43,6 +45,7 @@ class SweepDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.table_file = path / "sweep.csv"
+        self.groups_file = path / "sweep_groups.csv"
         self.page_file = path / "sweep.html"
         self.study_file = path / "study.journal"  # Optuna's (conf/hydra/sweeper/optuna.yaml)
         self.crash_file = path / ".crash"  # what native code wrote before it ended a process
@@ -133,7 +136,7 @@ class SweepDirectory:
         """Delete all but the runs' folders and what Hydra's plugins write."""
         own = (self._info_file, self._launched_file, self._lock_file, self._stop_file)
         shared = (*self.path.glob(".slot_*"), *self.path.glob(".quarantine*"))
-        for file in (*own, *shared, self.table_file, self.page_file, self.crash_file):
+        for file in (*own, *shared, self.table_file, self.groups_file, self.page_file, self.crash_file):
             file.unlink(missing_ok=True)
 
     def request_stop(self, number: int, refusal: str = "") -> None:

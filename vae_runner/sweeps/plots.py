@@ -1,61 +1,117 @@
-"""Scatter plots for a page, as SVG."""
+"""Plots of a metric of a sweep's runs over what varies, as SVG."""
 
 import html
-import math
+import io
 from collections.abc import Sequence
+from statistics import mean, stdev
+from typing import NamedTuple
 
-from vae_runner.files.untrusted import is_number
+from matplotlib import colormaps, style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-WIDTH, HEIGHT = 360, 240
-LEFT, RIGHT, TOP, BOTTOM = 64, 12, 28, 40
-TICKS = 4
+from vae_runner.figures.labels import plain_text
+from vae_runner.sweeps.values import as_number, in_order
+
+INCHES = (5.0, 3.3)
+LOGARITHMIC = 10  # numbers above 0 that span more than this factor lie on a logarithmic axis
+MAX_TICKS = 8  # of values that are written below the axis: of more of them, Matplotlib chooses which
+MAX_COLOURS = 10  # that are told apart by their hues, and in the legend
+LONGEST_NAME = 14  # letters n
+STYLE = {"svg.fonttype": "none", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
-def scatter(key: str, metric: str, points: Sequence[tuple[object, float, str]]) -> str:
-    """Return an SVG of `metric` over `key`; a point is a value of the key, the metric, and a name for the pointer.
+class Point(NamedTuple):
+    """A run in a plot."""
 
-    The axis of numbers is logarithmic if they span more than a factor of 30; other values stand side by side, sorted.
+    run: str
+    value: object  # of the key that the plot is over
+    colour: object  # the value of the key that the colours stand for
+    metric: float
+
+
+def metric_plot(metric: str, key: str, colour_key: str | None, points: Sequence[Point]) -> str:
+    """Return an SVG of a metric over a key, with a dot for each run, in the colour of its value of another key.
+
+    Among the runs of one value and one colour, which differ in their seeds, a line goes through the mean, and a bar
+    spans a standard deviation (n − 1) to either side. Numbers lie where they belong; other values stand side by side.
+    A dot has the name of its run and its values for the pointer.
     """
-    places, labels = _axis([value for value, _, _ in points])
-    low, high = min(y for _, y, _ in points), max(y for _, y, _ in points)
-    span = (high - low) or 1.0
-    parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">',
-        f'<text x="{LEFT}" y="16" class="name">{html.escape(metric)} over {html.escape(key)}</text>',
-    ]
-    for i in range(TICKS + 1):
-        tick = low + span * i / TICKS
-        y = _y((tick - low) / span)
-        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:.4g}</text>')
-    for place, label in labels:
-        parts.append(
-            f'<text x="{_x(place):.1f}" y="{HEIGHT - BOTTOM + 20}" text-anchor="middle">{html.escape(label)}</text>'
-        )
-    for place, (value, y_value, name) in zip(places, points, strict=True):
-        title = html.escape(f"{name}: {key}={value}, {metric}={y_value:.5g}")
-        x, y = _x(place), _y((y_value - low) / span)
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"><title>{title}</title></circle>')
-    return "".join([*parts, "</svg>"])
+    salt = {"svg.hashsalt": f"{metric} over {key}"}  # else parts of two plots of one page would have the same names
+    with style.context(["default", STYLE, salt]):
+        figure = Figure(figsize=INCHES, layout="constrained")
+        axes = figure.add_subplot()
+        axes.set_title(plain_text(f"{metric} over {key}", 4 * LONGEST_NAME), fontweight="bold", loc="left")
+        axes.set_ylabel(plain_text(metric, 2 * LONGEST_NAME))
+        axes.set_xlabel(plain_text(key, 3 * LONGEST_NAME))
+        axes.grid(axis="y", alpha=0.3)
+        places, is_scale = _axis(axes, [point.value for point in points])
+        colours = sorted({str(point.colour): point.colour for point in points}.values(), key=in_order)
+        for rank, colour in enumerate(colours):
+            own = [
+                (number, place, point)
+                for number, (place, point) in enumerate(zip(places, points, strict=True))
+                if str(point.colour) == str(colour)
+            ]
+            shift = 0.0 if is_scale else 0.14 * (rank - (len(colours) - 1) / 2) / max(len(colours) / 5, 1)
+            _draw(axes, own, shift, _colour(rank, colours), joined=is_scale, label=f" {_name(colour)}")
+        if colour_key is not None and 1 < len(colours) <= MAX_COLOURS:
+            title = plain_text(colour_key, 2 * LONGEST_NAME)
+            figure.legend(title=title, frameon=False, loc="outside right upper")
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata=NO_METADATA)
+    svg = buffer.getvalue()
+    for number, point in enumerate(points):
+        said = f"{point.run}: {key}={point.value}, {metric}={point.metric:.5g}"
+        svg = svg.replace(f'<g id="run-{number}">', f'<g class="run"><title>{html.escape(said)}</title>')
+    return svg[svg.index("<svg") :]
 
 
-def _axis(values: Sequence[object]) -> tuple[list[float], list[tuple[float, str]]]:
-    """Return where each value lies between 0 and 1, and the places and texts of the labels."""
-    numbers = [float(value) for value in values if isinstance(value, (int, float)) and is_number(value)]
-    if len(numbers) == len(values):
-        distinct = sorted(set(numbers))
-        scale = math.log if distinct[0] > 0 and distinct[-1] / distinct[0] > 30 else float
-        low, span = scale(distinct[0]), (scale(distinct[-1]) - scale(distinct[0])) or 1.0
-        shown = distinct if len(distinct) <= TICKS + 1 else [distinct[0], distinct[-1]]
-        return [(scale(x) - low) / span for x in numbers], [((scale(x) - low) / span, f"{x:g}") for x in shown]
-    names = sorted({str(value) for value in values})
-    where = {name: (i + 0.5) / len(names) for i, name in enumerate(names)}
-    return [where[str(value)] for value in values], [(where[name], name[:16]) for name in names]
+def _draw(
+    axes: Axes, own: Sequence[tuple[int, float, Point]], shift: float, colour: object, *, joined: bool, label: str
+) -> None:
+    """Draw the runs of one colour, of which each has its number among all and its place on the axis."""
+    metrics: dict[float, list[float]] = {}
+    for number, place, point in own:
+        axes.plot(place + shift, point.metric, "o", color=colour, alpha=0.6, markersize=5, gid=f"run-{number}")
+        metrics.setdefault(place, []).append(point.metric)
+    means = {place: mean(values) for place, values in sorted(metrics.items())}
+    spread = [stdev(metrics[place]) if len(metrics[place]) > 1 else 0.0 for place in means]
+    axes.errorbar(
+        [place + shift for place in means], list(means.values()), spread, color=colour, capsize=3, linewidth=1.2,
+        linestyle="-" if joined else "none", marker="_", markersize=11, label=label,
+    )  # fmt: skip
 
 
-def _x(share: float) -> float:
-    return LEFT + 10 + share * (WIDTH - LEFT - RIGHT - 20)
+def _axis(axes: Axes, values: Sequence[object]) -> tuple[list[float], bool]:
+    """Prepare the axis for values; return where each lies, and whether they are numbers on a scale."""
+    numbers = [number for value in values if (number := as_number(value)) is not None]
+    if len(numbers) < len(values):
+        names = sorted({str(value): value for value in values}.values(), key=in_order)
+        where = {str(value): float(place) for place, value in enumerate(names)}
+        axes.set_xticks(list(where.values()), [_name(value) for value in names])
+        axes.set_xlim(-0.5, len(names) - 0.5)
+        if len(names) > MAX_TICKS // 2:
+            axes.tick_params(axis="x", labelrotation=30)
+        return [where[str(value)] for value in values], False
+    distinct = sorted(set(numbers))
+    if distinct[0] > 0 and distinct[-1] / distinct[0] >= LOGARITHMIC:
+        axes.set_xscale("log")
+    if len(distinct) <= MAX_TICKS:
+        axes.set_xticks(distinct, [f"{number:g}" for number in distinct])
+        axes.set_xticks([], minor=True)
+    axes.margins(x=0.1)
+    return numbers, True
 
 
-def _y(share: float) -> float:
-    return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+def _colour(rank: int, colours: Sequence[object]) -> object:
+    """Return the colour of a value: one of a scale for numbers and for many values, else one of its own."""
+    if len(colours) > MAX_COLOURS or (len(colours) > 1 and all(as_number(value) is not None for value in colours)):
+        return colormaps["viridis"](0.9 * rank / (len(colours) - 1))
+    return colormaps["tab10"](rank)
+
+
+def _name(value: object) -> str:
+    number = as_number(value)
+    return plain_text("null" if value is None else str(value) if number is None else f"{number:g}", LONGEST_NAME)

@@ -1,8 +1,12 @@
-"""The results of a sweep: a table on the terminal, sweep.csv, and sweep.html."""
+"""The results of a sweep: a table on the terminal, sweep.csv, sweep_groups.csv, and sweep.html.
+
+Runs that differ in their seeds alone are a group, of which there are means and standard deviations.
+"""
 
 import base64
 import html
 import io
+import math
 import os
 import time
 from collections import Counter
@@ -10,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+from statistics import mean, stdev
 from string import Template
 from urllib.parse import quote
 
@@ -17,7 +22,7 @@ import yaml
 from PIL import Image
 from rich.table import Table
 
-from vae_runner.config.choices import GROUPS, settings
+from vae_runner.config.choices import GROUPS, named
 from vae_runner.config.fingerprint import ID_CHARACTERS, NOT_COMPUTED
 from vae_runner.errors import FormatError, UnreadableError, UserError, printable
 from vae_runner.files.atomic import write_atomic
@@ -26,12 +31,14 @@ from vae_runner.files.untrusted import READERS_ERRORS, YAML_LOADER, DamagedError
 from vae_runner.storage.run_info import CHOICES, MAIN_METRIC, OUTDATED, PRUNED
 from vae_runner.storage.stored_run import StoredRun
 from vae_runner.sweeps.directory import SweepDirectory
-from vae_runner.sweeps.plots import scatter
+from vae_runner.sweeps.values import in_order
 
 SECONDS_BETWEEN = 5.0  # from one writing of the files to the next, at least;
 TIMES_AS_LONG = 20  # and so many times the duration of the writing
-THUMBNAIL = 220  # pixels
+THUMBNAIL = 240  # pixels
 MAX_PIXELS = 50_000_000
+SEED = "seed"
+DEVIATION = " std"  # after the name of a metric: its standard deviation
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,27 @@ class Run:
     metrics: Mapping[str, float] = field(default_factory=dict)
     seconds: float | None = None
     error: str = ""
-    picture: Path | None = None
+    pictures: Mapping[str, Path] = field(default_factory=dict)  # by what they show
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seeds alone."""
+
+    settings: Mapping[str, object]  # what varies in the sweep, but for the seed
+    runs: Sequence[Run]
+
+    def values(self, metric: str) -> list[float]:
+        """Return a metric of those of the runs that are finished and have it."""
+        return [run.metrics[metric] for run in self.runs if run.status == "finished" and metric in run.metrics]
+
+    def mean(self, metric: str) -> float | None:
+        """Return the mean of a metric, None where there is no value of it."""
+        return mean(values) if (values := self.values(metric)) else None
+
+    def deviation(self, metric: str) -> float | None:
+        """Return the standard deviation (n − 1) of a metric, None where there are less than two values of it."""
+        return stdev(values) if len(values := self.values(metric)) > 1 else None
 
 
 class Report:
@@ -55,7 +82,7 @@ class Report:
         self.runs: list[Run] = []
         self._directory = directory
         self._configs: dict[str, Mapping[str, object]] = {}  # by name; they do not change
-        self._thumbnails: dict[tuple[str, float], str] = {}  # by name and time
+        self._thumbnails: dict[tuple[Path, float], str] = {}  # by file and time
         self._seen: list[tuple[str, float]] = []
         self._next = 0.0
 
@@ -71,10 +98,12 @@ class Report:
         self._next = time.monotonic() + max(SECONDS_BETWEEN, TIMES_AS_LONG * (time.monotonic() - start))
 
     def write(self) -> None:
-        """Read all runs, and replace sweep.csv and sweep.html."""
+        """Read all runs, and replace the files of the report."""
         self.runs = [self._read(run) for run in self._directory.runs]
         varied = self._varied()
-        metrics = list(dict.fromkeys(name for run in self.runs for name in run.metrics))
+        metrics = sorted(
+            dict.fromkeys(name for run in self.runs for name in run.metrics), key=lambda name: name != MAIN_METRIC
+        )
         rows = [
             {
                 "run": run.name,
@@ -88,6 +117,19 @@ class Report:
             for run in self.runs
         ]
         write_atomic(self._directory.table_file, csv_table(rows or [{"run": ""}]))
+        of_groups = [
+            {
+                **{key: _or_empty(value) for key, value in group.settings.items()},
+                "n": len(group.values(MAIN_METRIC)),
+                **{
+                    f"{name}{what}": _or_empty(value)
+                    for name in metrics
+                    for what, value in (("", group.mean(name)), (DEVIATION, group.deviation(name)))
+                },
+            }
+            for group in self._groups(varied)
+        ]
+        write_atomic(self._directory.groups_file, csv_table(of_groups or [{"n": 0}]))
         write_atomic(self._directory.page_file, printable(self._page(varied, metrics)).encode())
 
     def show(self) -> None:
@@ -105,6 +147,15 @@ class Report:
             style = {"finished": "", PRUNED: "dim", "failed": "red"}.get(run.status, "yellow")
             table.add_row(plain(name), *(plain(_shown(value, 4)) for value in values), style=style)
         console.print(table)
+        groups = sorted(self._groups(varied), key=lambda group: in_order(group.mean(MAIN_METRIC)))
+        if SEED in varied and len(groups) < len(self.runs):
+            table = Table(box=None, pad_edge=False, title="over the seeds", title_justify="left")
+            for column in (*_short([key for key in varied if key != SEED]), "n", MAIN_METRIC):
+                table.add_column(plain(column), overflow="fold")
+            for group in groups:
+                values = (*group.settings.values(), len(group.values(MAIN_METRIC)), _spread(group, MAIN_METRIC))
+                table.add_row(*(plain(_shown(value, 4)) for value in values))
+            console.print(table)
         console.print(plain(f"{counted(self.runs)}: {self._directory.page_file}"), soft_wrap=True)
 
     def _read(self, run: StoredRun) -> Run:
@@ -117,15 +168,12 @@ class Report:
             if name not in self._configs:
                 with reading():
                     content = yaml.load(run.config_text, Loader=YAML_LOADER)
-                chosen = info.get(CHOICES, {})
-                # The choice in a group that is no part, like a preset, is there where the sweep varies it.
-                presets = {group: chosen[group] for group in self._directory.info.keys if group in chosen}
-                self._configs[name] = presets | settings(content, chosen)
+                self._configs[name] = named(content, info.get(CHOICES, {}), self._directory.info.keys)
             # The metric "seconds" is of the last epoch; the column of this name is of the run.
             metrics = {str(k): float(v) for k, v in info.get("metrics", {}).items() if k != "seconds"} | run.evaluated
             return Run(
                 name, OUTDATED if OUTDATED in info else run.status, self._configs[name], info.get("epoch"), metrics,
-                info.get("seconds"), info.get("error") or info.get(OUTDATED, ""), run.sample_picture,
+                info.get("seconds"), info.get("error") or info.get(OUTDATED, ""), run.pictures,
             )  # fmt: skip
         except UnreadableError as error:
             return Run(name, "unreadable", {}, error=str(error))
@@ -151,48 +199,138 @@ class Report:
         shown = [key for key in differing if key in swept or not any(_follows(key, group, configs) for group in groups)]
         return sorted(shown, key=lambda key: key not in swept)
 
+    def _groups(self, varied: Sequence[str]) -> list[Group]:
+        """Return the groups of runs that differ in their seeds alone, in the order of what varies else."""
+        keys = [key for key in varied if key != SEED]
+        members: dict[tuple[str, ...], list[Run]] = {}
+        for run in self.runs:
+            if run.config:
+                members.setdefault(tuple(str(run.config.get(key)) for key in keys), []).append(run)
+        groups = [Group({key: runs[0].config.get(key) for key in keys}, runs) for runs in members.values()]
+        return sorted(groups, key=lambda group: [in_order(value) for value in group.settings.values()])
+
     # --- the page -------------------------------------------------------------------------------------------------
 
     def _page(self, varied: Sequence[str], metrics: Sequence[str]) -> str:
-        columns = ["run", "status", *varied, "epoch", *metrics, "seconds"]
         template = Template(resources.files("vae_runner.sweeps").joinpath("page.html").read_text(encoding="utf-8"))
         counts = Counter(run.status for run in self.runs)
+        groups = self._groups(varied)
+        kinds = list(dict.fromkeys(kind for run in self.runs for kind in run.pictures))
         return template.substitute(
             title=html.escape(str(self._directory.path)),
             command=html.escape("vae-run -m " + " ".join(self._directory.info.command)),
             counts=html.escape(", ".join(f"{count} {status}" for status, count in sorted(counts.items()))),
-            head="".join(f"<th>{html.escape(column)}</th>" for column in ("", *columns)),
-            rows="\n".join(self._row(run, varied, metrics) for run in self.runs),
             plots="\n".join(self._plots(varied)),
+            groups=_table_of_groups(groups, metrics) if SEED in varied and len(groups) < len(self.runs) else "",
+            head=_head(["run", "status", *varied, "epoch"], [*metrics, "seconds"]),
+            rows="\n".join(_row(run, varied, metrics) for run in self.runs),
+            kinds="".join(f"<option>{html.escape(kind)}</option>" for kind in kinds),
+            gallery="\n".join(self._figure(run, varied) for group in groups for run in group.runs),
         )
 
-    def _row(self, run: Run, varied: Sequence[str], metrics: Sequence[str]) -> str:
-        link = f'<a href="{quote(os.fsencode(run.name))}/">{html.escape(run.name)}</a>'
-        title = f' title="{html.escape(run.error, quote=True)}"' if run.error else ""
-        measured = (run.epoch, *(run.metrics.get(name) for name in metrics), run.seconds)
-        values = (*(run.config.get(key) for key in varied), *measured)
-        cells = "".join(f"<td>{html.escape(_shown(value))}</td>" for value in values)
-        status = f'<td class="{html.escape(run.status, quote=True)}"{title}>{html.escape(run.status)}</td>'
-        return f"<tr><td>{self._thumbnail(run)}</td><td>{link}</td>{status}{cells}</tr>"
-
     def _plots(self, varied: Sequence[str]) -> Iterator[str]:
-        """Yield a plot for each varied key: the metric of the finished runs over it."""
+        """Yield a plot for each key that varies, coloured by the first other one: the metric of the finished runs."""
         finished = [run for run in self.runs if MAIN_METRIC in run.metrics and run.status == "finished"]
-        if len(finished) > 1:
-            for key in varied:
-                points = [(run.config.get(key), run.metrics[MAIN_METRIC], run.name) for run in finished]
-                yield scatter(key, MAIN_METRIC, points)
+        keys = [key for key in varied if key != SEED] or list(varied)
+        if len(finished) < 2 or not keys:
+            return
+        from vae_runner.sweeps.plots import Point, metric_plot  # It imports Matplotlib, which takes a moment.
 
-    def _thumbnail(self, run: Run) -> str:
-        if run.picture is None:
+        for key in keys:
+            other = next((name for name in keys if name != key), None)
+            points = [
+                Point(run.name, run.config.get(key), other and run.config.get(other), run.metrics[MAIN_METRIC])
+                for run in finished
+            ]
+            yield metric_plot(MAIN_METRIC, key, other, points)
+
+    def _figure(self, run: Run, varied: Sequence[str]) -> str:
+        """Return the pictures of a run, of which the page shows one kind, with what the run is and has come to."""
+        images = "".join(
+            f'<img class="{kind}" src="data:image/jpeg;base64,{thumbnail}" alt="{kind}">'
+            for kind, picture in run.pictures.items()
+            if (thumbnail := self._thumbnail(picture))
+        )
+        if not images:
             return ""
+        said = [f"{word} {_shown(run.config.get(key))}" for key, word in zip(varied, _short(varied), strict=True)]
+        if MAIN_METRIC in run.metrics:
+            said.append(f"{MAIN_METRIC} {_shown(run.metrics[MAIN_METRIC])}")
+        caption = "<br>".join(map(html.escape, said))
+        name = html.escape(run.name, quote=True)
+        return f'<figure data-run="{name}"><a {_link(run)}>{images}</a><figcaption>{caption}</figcaption></figure>'
+
+    def _thumbnail(self, picture: Path) -> str:
         try:
-            key = (run.name, run.picture.stat().st_mtime)
+            key = (picture, picture.stat().st_mtime)
             if key not in self._thumbnails:
-                self._thumbnails[key] = _small(run.picture)
+                self._thumbnails[key] = _small(picture)
         except (*READERS_ERRORS, SyntaxError, Image.DecompressionBombError):
             return ""
-        return f'<img src="data:image/jpeg;base64,{self._thumbnails[key]}" alt="samples" loading="lazy">'
+        return self._thumbnails[key]
+
+
+def _head(columns: Sequence[str], metrics: Sequence[str]) -> str:
+    """Return the cells of a table's head, of which each sorts by its column."""
+    cells = [("", column) for column in columns] + [(_hidden(name), name) for name in metrics]
+    return "".join(f"<th{hidden}><button>{html.escape(name)}</button></th>" for hidden, name in cells)
+
+
+def _hidden(metric: str) -> str:
+    """Return the attribute of the cells that are shown when all metrics are asked for."""
+    return "" if metric.startswith("test/") else ' class="more"'
+
+
+def _row(run: Run, varied: Sequence[str], metrics: Sequence[str]) -> str:
+    """Return a run's row; what it can be filtered by is its name, its status, and `key=value` of what varies."""
+    words = [run.name, run.status, *(f"{key}={_shown(run.config.get(key))}" for key in varied)]
+    title = f' title="{html.escape(run.error, quote=True)}"' if run.error else ""
+    values = (*(run.config.get(key) for key in varied), run.epoch)
+    cells = [
+        f"<td><a {_link(run)}>{html.escape(run.name)}</a></td>",
+        f'<td class="{html.escape(run.status, quote=True)}"{title}>{html.escape(run.status)}</td>',
+        *(f"<td>{html.escape(_shown(value))}</td>" for value in values),
+        *(f"<td{_hidden(name)}>{_shown(run.metrics.get(name))}</td>" for name in metrics),
+        f"<td{_hidden('seconds')}>{_shown(run.seconds)}</td>",
+    ]
+    name, said = (html.escape(text, quote=True) for text in (run.name, "\n".join(words).lower()))
+    return f'<tr data-run="{name}" data-words="{said}">{"".join(cells)}</tr>'
+
+
+def _link(run: Run) -> str:
+    return f'href="{quote(os.fsencode(run.name))}/"'
+
+
+def _table_of_groups(groups: Sequence[Group], metrics: Sequence[str]) -> str:
+    """Return a table of means and standard deviations, with the settings of each group and its number of runs."""
+    rows = []
+    for group in groups:
+        settings = "".join(f"<td>{html.escape(_shown(value))}</td>" for value in group.settings.values())
+        found = "".join(
+            f'<td{_hidden(name)} data-value="{_or_empty(group.mean(name))}">{_spread(group, name)}</td>'
+            for name in metrics
+        )
+        rows.append(f"<tr>{settings}<td>{len(group.values(MAIN_METRIC))}</td>{found}</tr>")
+    head = _head([*groups[0].settings, "n"], metrics)
+    return (
+        "<h2>Over the seeds</h2>\n<p>Mean ± standard deviation of the n finished runs that differ in their seeds "
+        f'alone.</p>\n<div class="table"><table id="groups"><thead><tr>{head}</tr></thead>\n<tbody>\n'
+        + "\n".join(rows)
+        + "\n</tbody></table></div>"
+    )
+
+
+def _spread(group: Group, metric: str) -> str:
+    """Return `38.12 ± 0.21`, the deviation with two digits and the mean with as many decimals; or what there is.
+
+    The mean has no more than five digits.
+    """
+    centre, deviation = group.mean(metric), group.deviation(metric)
+    if centre is None or not deviation:
+        return _shown(centre)
+    shown = 4 - math.floor(math.log10(abs(centre) or 1))  # decimals of five digits
+    decimals = max(min(1 - math.floor(math.log10(deviation)), shown), 0)
+    return f"{centre:.{decimals}f} ± {deviation:.{decimals}f}"
 
 
 def _follows(key: str, group: str, configs: Sequence[Mapping[str, object]]) -> bool:

@@ -18,8 +18,8 @@ class Tracker:
     def __exit__(self, *error: object) -> None:
         """Write what is left; training is over, however it ended."""
 
-    def configuration(self, config: Content, run: str) -> None:
-        """Take the configuration of a run of this name, which begins."""
+    def configuration(self, config: Content, choices: Mapping[str, str]) -> None:
+        """Take the configuration of a run that begins, and what was chosen in each group."""
 
     def progress(self, progress: Progress) -> None:
         """Take how far training is, between two calls of the compiled loop."""

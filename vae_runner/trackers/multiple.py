@@ -28,10 +28,10 @@ class Trackers(Tracker):
     def __exit__(self, *error: object) -> None:
         self._entered.close()
 
-    def configuration(self, config: Content, run: str) -> None:
+    def configuration(self, config: Content, choices: Mapping[str, str]) -> None:
         """Hand on the configuration."""
         for tracker in self._trackers:
-            tracker.configuration(config, run)
+            tracker.configuration(config, choices)
 
     def progress(self, progress: Progress) -> None:
         """Hand on how far training is."""

@@ -1,0 +1,59 @@
+"""`vae-run -m … --dry-run`: which runs a sweep has, and which of them are done."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from rich.table import Table
+
+from vae_runner.config.choices import parsed
+from vae_runner.errors import UserError
+from vae_runner.runtime.console import console, plain
+from vae_runner.storage.stored_run import StoredRun
+from vae_runner.sweeps.choosing import check_extras, existing_directory
+from vae_runner.sweeps.directory import SweepDirectory
+
+NOT_BEGUN = "not begun"
+
+
+def planned(arguments: Sequence[str]) -> tuple[SweepDirectory | None, list[str]]:
+    """Return the directory that a command's sweep has already, if any, and the arguments without it.
+
+    Raises:
+        UserError: the command makes no sense, or its runs are not known before they begin.
+    """
+    overrides = parsed(arguments)
+    check_extras(overrides)
+    for override in overrides:
+        if override.key_or_group == "hydra/sweeper" and override.value() != "basic":
+            raise UserError(
+                f"--dry-run: {override.input_line} chooses its runs one after the other: leave --dry-run out"
+            )
+    return existing_directory(overrides, arguments)
+
+
+def show(directory: SweepDirectory | None, runs: Mapping[str, Sequence[str]]) -> None:
+    """Print the runs, of these overrides by what identifies each, with their statuses in the sweep's directory."""
+    statuses = {identity: _status(directory, identity) for identity in runs}
+    table = Table(box=None, pad_edge=False)
+    for column in ("fingerprint", "status", "overrides"):
+        table.add_column(column, overflow="fold")
+    for identity, overrides in runs.items():
+        style = {"finished": "", "failed": "red"}.get(statuses[identity], "yellow")
+        table.add_row(identity, plain(statuses[identity]), plain(" ".join(overrides)), style=style)
+    console.print(table)
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(Counter(statuses.values()).items()))
+    where = f" in {directory.path}" if directory is not None else ""
+    console.print(plain(f"{len(runs)} run{'' if len(runs) == 1 else 's'}{where}: {counts}"), soft_wrap=True)
+
+
+def _status(directory: SweepDirectory | None, identity: str) -> str:
+    """Return the status of the run with this identity."""
+    name = directory.folder_of(identity) if directory is not None else None
+    if directory is None or name is None:
+        return NOT_BEGUN
+    try:
+        run = StoredRun.open(directory.path / name)
+        run.check_config()
+        return run.status
+    except UserError:
+        return "damaged"
