@@ -55,7 +55,7 @@ def test_a_new_run_is_refused_a_folder_in_another_runs_or_a_sweeps(
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [file]
 
 
-@pytest.mark.parametrize("name", ["sweep.csv", "sweep.html", "study.db", "multirun.yaml", "notes.txt"])
+@pytest.mark.parametrize("name", ["sweep.csv", "sweep.html", "study.journal", "multirun.yaml", "notes.txt"])
 def test_a_sweep_is_refused_a_folder_with_something_of_the_users(name: str, tmp_path: Path, refusal: Refusal) -> None:
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / name).write_text("mine")
