@@ -9,7 +9,9 @@ tensorboard/
 checkpoints/         step_0000000460.npz, …: what `vae-run resume=` continues from
 models/              weights.npz; encoder.keras and decoder.keras, for other programs;
                      perceptual.npz: the classifier of loss.perceptual_model=classifier
-figures/             samples/epoch_0010.png, …, latent_space.png, …
+models_last/         with checkpoint.models=both: the same of the last epoch, where models/ is of the best one
+figures/             samples/epoch_0010.png, …, latent_space.png, …;
+                     with figures.animation: samples.gif, of animation/epoch_0001.png, …
 evaluation/          embeddings.npz, test_images.npz: what comparing runs needs of the test split;
                      prior_mixture.npz, …: densities that vae-sample --prior has fitted;
                      metrics.json: what vae-evaluate has measured, with pictures, and arrays, of some of it;
@@ -27,11 +29,12 @@ from vae_runner.fitted_priors.schema import KINDS
 CONFIG_FILE = "config.yaml"
 CHECKPOINTS = "checkpoints"
 HYDRA = ".hydra"
+LAST_MODELS = "models_last"
 PREPARED = "models/perceptual.npz"
 # All that lies in a run directory, and what shows that it is one, where a run was killed before it had a run.json.
 NAMES = (
-    RUN_FILE, CONFIG_FILE, "metrics.csv", LOG, "tensorboard", CHECKPOINTS, "models", "figures", "evaluation", HYDRA,
-    ".lock",
+    RUN_FILE, CONFIG_FILE, "metrics.csv", LOG, "tensorboard", CHECKPOINTS, "models", LAST_MODELS,
+    "figures", "evaluation", HYDRA, ".lock",
 )  # fmt: skip
 EVALUATION_ARRAYS = ("kl_by_dimension", "mutual_information", "dci")  # of metrics, in evaluation/
 EVALUATION_FIGURES = (*EVALUATION_ARRAYS, "nearest_neighbours")
@@ -48,6 +51,7 @@ class RunPaths:
         self.metrics_file = path / "metrics.csv"
         self.tensorboard = path / "tensorboard"
         self.weights_file = path / "models" / "weights.npz"
+        self.last_models = path / LAST_MODELS
         self.prepared_file = path / PREPARED
         self.lock_file = path / ".lock"
 
@@ -83,12 +87,21 @@ class RunPaths:
 
     def network_file(self, part: str) -> Path:
         """Return where the encoder or the decoder goes, as a Keras model."""
-        return self.path / "models" / f"{part}.keras"
+        return self.weights_file.with_name(f"{part}.keras")
 
     def figure_file(self, name: str, epoch: int | None = None) -> Path:
         """Return where a figure goes: that of an epoch, or the final one."""
         figures = self.path / "figures"
         return figures / f"{name}.png" if epoch is None else figures / name / f"epoch_{epoch:04d}.png"
+
+    def frame_file(self, epoch: int) -> Path:
+        """Return where the animation's frame of an epoch goes."""
+        return self.figure_file("animation", epoch)
+
+    @property
+    def animation_file(self) -> Path:
+        """Return where the animation of all epochs goes."""
+        return self.path / "figures" / "samples.gif"
 
     @property
     def sample_picture(self) -> Path | None:

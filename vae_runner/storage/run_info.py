@@ -18,6 +18,7 @@ FORMAT = 2
 CONFIG_CHECKSUMS = "config_checksums"  # any of them will do
 OUTDATED = "outdated"  # in a finished run: how the images differ that its sweep was last continued with
 CHOICES = "choices"  # by their groups: which model, which loss, … the command chose
+MODELS = "models"  # of which epoch they are, and why
 MAIN_METRIC = "test/loss"  # which every run has
 
 
@@ -34,6 +35,7 @@ KINDS: dict[str, Callable[[object], bool]] = {  # of what run.json is read for
     "epoch": _is_count, "step": _is_count, "process": lambda value: isinstance(value, dict), "metrics": are_numbers,
     "resumed": are_texts, CONFIG_CHECKSUMS: are_texts, "data": is_fingerprint, OUTDATED: _is_text,
     CHOICES: lambda value: isinstance(value, dict) and are_texts(list(value.values())),
+    MODELS: lambda value: isinstance(value, dict) and _is_count(value.get("epoch")),
     "seconds": untrusted.is_number,
 }  # fmt: skip
 
