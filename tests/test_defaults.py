@@ -74,9 +74,11 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "checkpoint.every": 1,
         "checkpoint.every_minutes": 10.0,
         "checkpoint.keep": 2,
-        "checkpoint.metric": "test/loss",
+        "checkpoint.metric": "validation/loss",
+        "checkpoint.models": "best",
         "init_from": None,
         "init_parts": None,
+        "profile": False,
         "resume": None,
         "trust": [],
     },
@@ -772,6 +774,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "figures=default": {
         "figures.every": 5,
+        "figures.animation": False,
         "figures.periodic.samples._target_": "vae_runner.figures.samples.samples",
         "figures.periodic.samples._partial_": True,
         "figures.periodic.samples.rows": 8,
@@ -807,6 +810,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "figures=none": {
         "figures.every": 0,
+        "figures.animation": False,
         "figures.periodic": {},
         "figures.final": {},
     },
@@ -925,9 +929,11 @@ FILES: dict[str, dict[str, Any]] = {
         "checkpoint.every": 1,
         "checkpoint.every_minutes": 10,
         "checkpoint.keep": 2,
-        "checkpoint.metric": "test/loss",
+        "checkpoint.metric": "validation/loss",
+        "checkpoint.models": "best",
         "init_from": None,
         "init_parts": None,
+        "profile": False,
         "resume": None,
         "trust": [],
         "hydra.output_subdir": None,
@@ -1299,6 +1305,7 @@ ACTIVATIONS = ("leaky_relu", "relu", "elu", "selu", "gelu", "silu", "softplus", 
 # Which words, or few numbers, a key may have.
 BINARIZE = {"dataset.binarize": ("none", "threshold", "dynamic", "static")}
 CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
+    "": {"checkpoint.models": ("best", "last", "both")},
     **{
         f"dataset={name}": BINARIZE
         for name in ("digits", "fashion", "mnist", "sprites", "dsprites", "shapes3d", "cars3d", "smallnorb")

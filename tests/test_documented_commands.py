@@ -85,6 +85,7 @@ NOT_RUN = {
         "pip install 'vae-runner[png]'",
         "pip install 'vae-runner[sweep]'",
         "pip install optuna-dashboard",
+        "pip install xprof",
     ],
     "prints tables that tests/test_combinations.py compares": ["python -m tests.combinations"],
     "trains for minutes what tests/test_combinations.py trains in part": ["python -m tests.combinations --train"],
@@ -228,7 +229,8 @@ STORIES = {
             "epochs=1 dataset.limit=300 figures=none model.filters=4",
         ),
         Step("vae-run dataset=fashion schedule=cosine optimizer.global_clipnorm=1 loss.kl_warmup_epochs=5", FEW),
-        Step("vae-run dataset=fashion early_stopping.metric=test/loss", FEW),
+        Step("vae-run dataset=fashion dataset.validation_fraction=0.1 early_stopping.metric=validation/loss", FEW),
+        Step("vae-run resume=outputs/<date>/<time> checkpoint.models=both"),
     ],
     "methods": [
         Step("vae-run method=beta_tcvae dataset=fashion", FEW),

@@ -1,5 +1,6 @@
 """From a configuration to the parts of an experiment, and the checks that they fit each other."""
 
+import gc
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -8,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
+import tensorflow as tf
 from hydra.utils import get_class
 from numpy.typing import NDArray
 from omegaconf import DictConfig
@@ -32,18 +34,21 @@ from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.models.layers import synchronize_normalization
 from vae_runner.models.output_bias import begin_at_mean
 from vae_runner.models.schema import PARTS
-from vae_runner.models.summary import check_memory
+from vae_runner.models.summary import check_memory, training_bytes
 from vae_runner.models.variables import Variables
-from vae_runner.runtime.hardware import Hardware, check_same_on_all_workers, full_precision
+from vae_runner.posteriors.base import CodePosterior
+from vae_runner.runtime.hardware import Hardware, check_same_on_all_workers, full_precision, memory
 from vae_runner.schema import Config
 from vae_runner.storage import resume
 from vae_runner.storage.stored_run import StoredRun, source_of_weights
 from vae_runner.training.averages import Averages
+from vae_runner.training.batch_size import candidates, largest
 from vae_runner.training.checkpoints import TrainingState
 from vae_runner.training.early_stopping import OTHER_METRICS, check_metric, should_stop
 from vae_runner.training.inner import OF_CODES, InnerLoop, Player
 from vae_runner.training.outer import Trainer
 from vae_runner.training.schedules import LearningRate
+from vae_runner.training.selection import Row, Selection
 from vae_runner.training.skipping import Skipping
 from vae_runner.training.stopwatch import Stopwatch
 
@@ -52,6 +57,10 @@ log = logging.getLogger(__name__)
 AUTOENCODER_PARTS = ("model", "posterior", "prior", "likelihood")
 MAX_SIDE = 65_536  # pixels of a stored autoencoder's images
 MAX_CLASSES = 1_000_000  # of a stored autoencoder's labels
+# That a step takes for each that `training_bytes` counts, which is the least: 1.1 to 2.2 were measured on a CPU, of
+# model=conv, mlp and resnet, and of method=iwae.
+WORKING_BYTES = 2.5
+PART_OF_MEMORY = 0.5  # that a batch may take by itself: the rest is for the images, other processes, and figures
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,7 @@ class Experiment:
     fused: Autoencoder  # the result, computed faster unless hardware.fuse=false
     trainer: Trainer
     state: TrainingState
+    selection: Selection  # of which epoch the models are
 
     @property
     def is_over(self) -> bool:
@@ -74,21 +84,24 @@ class Experiment:
         history = self.trainer.history
         return len(history) >= self.config.epochs or should_stop(self.config.early_stopping, history)
 
-    def trained(self) -> Trained:
-        """Return what figures may look at, after the newest epoch of the history."""
+    def trained(self, row: Row | None = None) -> Trained:
+        """Return what figures may look at, with weights of the epoch of this row, or of the history's newest."""
         history, dataset = self.trainer.history, self.dataset
-        epoch = int(history[-1]["epoch"])
+        epoch = int((row or history[-1])["epoch"])
         return Trained(self.fused, dataset.test, dataset.label_names, history, epoch, self.config.seed)
 
-    def subject(self) -> Subject:
+    def subject(self, row: Row | None = None) -> Subject:
         """Return what metrics may look at: the result's weights, in networks as `subject_of` makes of the stored run.
 
+        These are weights of the epoch of this row, or of the history's newest.
         So numbers do not depend on the precision and the layers that are faster to train.
         """
         with full_precision(), unallocated():
             autoencoder = build_autoencoder(self.config, self.dataset.image_shape, self.dataset.classes)
         Variables(autoencoder.parts).assign(Variables(self.result.parts).values())
-        training = training_of(self.config, autoencoder, self.trainer.history)
+        history = self.trainer.history
+        epochs = int((row or history[-1])["epoch"])
+        training = training_of(self.config, autoencoder, history[:epochs])
         return Subject(autoencoder, self.dataset, self.config.evaluation, training)
 
 
@@ -97,26 +110,27 @@ def build_experiment(
     machine: Hardware,
     stopwatch: Stopwatch,
     shielded: Callable[[], AbstractContextManager[None]] = nullcontext,
+    dataset: Dataset | None = None,
 ) -> Experiment:
     """Build the parts that a configuration names, and check that they fit each other and the machine.
 
-    Inside `shielded()` a stop request waits for the end of what is inside.
+    Inside `shielded()` a stop request waits for the end of what is inside. The `dataset` may have been built before.
 
     Raises:
         UserError: they do not fit.
     """
-    dataset = build_dataset(config.dataset)
+    dataset = dataset or build_dataset(config.dataset)
     devices = f"{len(machine.strategy.extended.worker_devices)} {machine.description['device']}"
-    # The images may lie elsewhere on every machine.
-    computed = fingerprint(config.content, without=["dataset.root"])
-    check_same_on_all_workers(machine, f"{computed} {dataset.fingerprint} {devices}")
+    # The images may lie elsewhere on every machine, and one alone writes.
+    computed = fingerprint(config.content, without=["dataset.root", "checkpoint"])
+    check_same_on_all_workers(machine, f"{computed} {config.profile} {dataset.fingerprint} {devices}")
     train, evaluated = _batches(dataset, config, machine)
     loss = build_loss(config.loss)
 
     def check_size(opponents: Sequence[keras.Model]) -> None:
         if machine.description["device"] == "cpu":
-            images, weighed = min(config.batch_size, len(dataset.train)), loss.draws if loss.needs_density else 0
-            check_memory(autoencoder, images, loss.draws, weighed, opponents)
+            images = min(config.images_per_step, len(dataset.train))
+            check_memory(autoencoder, images, loss.draws, _weighed(loss), opponents)
 
     with machine.strategy.scope():
         with unallocated():
@@ -148,7 +162,10 @@ def build_experiment(
     of_split = {split: inner.names if split == "train" else inner.evaluated_names for split in dataset.splits}
     metrics = [f"{split}/{name}" for split, names in of_split.items() for name in names]
     check_metric("early_stopping.metric", config.early_stopping.metric, metrics)
-    check_metric("checkpoint.metric", config.checkpoint.metric, metrics)
+    validation = [f"validation/{name}" for name in inner.evaluated_names]  # of images that there need not be
+    check_metric("checkpoint.metric", config.checkpoint.metric, list(dict.fromkeys([*metrics, *validation])))
+    selection = select(config, dataset, loss, autoencoder)
+    _tell_of_test_metrics(config, selection)
     trainer = Trainer(inner, train, evaluated, players[AUTOENCODER].learning_rate, stopwatch, shielded)
     optimizers = {f"optimizer/{name}": player.optimizer for name, player in players.items()}
     opponents = {f"player/{name}": player for name, player in players.items() if name != AUTOENCODER}
@@ -157,7 +174,106 @@ def build_experiment(
     variables = Variables({**autoencoder.parts, **opponents, "loss": loss, **optimizers, **skipped, **averaged})
     state = TrainingState(trainer, variables, stopwatch, config.content, dataset.fingerprint, loss)
     result, fused = (averages.autoencoder, averages.view) if averages else (autoencoder, view)
-    return Experiment(config, machine, dataset, loss, autoencoder, result, fused, trainer, state)
+    return Experiment(config, machine, dataset, loss, autoencoder, result, fused, trainer, state, selection)
+
+
+def choose_batch_size(config: Config, dataset: Dataset, machine: Hardware) -> int:
+    """Return the batch size of `batch_size=auto`: on a GPU by steps that are tried, on a CPU by an estimate.
+
+    A machine whose main memory is spent may take other processes with it. Networks that are built afterwards begin with
+    the weights that they would have had.
+
+    Raises:
+        UserError: there is no memory for the smallest.
+    """
+    sizes = candidates(len(dataset.train), machine.replicas)
+    fits = _fits_gpu if machine.description["device"] == "gpu" else _fits_main_memory
+    try:
+        chosen = largest(sizes, fits(config, dataset, machine))
+    finally:
+        gc.collect()
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(config.seed)
+    if chosen is None:
+        raise UserError(
+            f"batch_size=auto: a step on {sizes[0]} images needs more memory than there is: choose a smaller model, "
+            "latent or image size, or give a smaller number"
+        )
+    more = f"a step on {2 * chosen:,} needs more memory than there is"
+    why = f"the most for {len(dataset.train):,} training images" if chosen == sizes[-1] else more
+    log.info("Batch size: %s images (batch_size=auto): %s", f"{chosen:,}", why)
+    return chosen
+
+
+def _fits_main_memory(config: Config, dataset: Dataset, machine: Hardware) -> Callable[[int], bool]:
+    """Return what tells whether main memory suffices for a step on so many images."""
+    loss = build_loss(config.loss)
+    with machine.strategy.scope(), unallocated():
+        autoencoder = build_autoencoder(config, dataset.image_shape, dataset.classes)
+        loss.make_opponents(autoencoder)
+
+    def fits(images: int) -> bool:
+        least = training_bytes(autoencoder, images, loss.draws, _weighed(loss), loss.opponents)
+        return WORKING_BYTES * least <= memory() * PART_OF_MEMORY
+
+    return fits
+
+
+def _fits_gpu(config: Config, dataset: Dataset, machine: Hardware) -> Callable[[int], bool]:
+    """Return what tells by trial whether a GPU has the memory for a step on so many images."""
+
+    def fits(images: int) -> bool:
+        gc.collect()  # the networks of the size before, and their images on the device
+        disabled = logging.root.manager.disable
+        logging.disable(logging.WARNING)  # The run that follows says the same again.
+        try:
+            experiment = build_experiment(
+                replace(config, batch_size=images), machine, Stopwatch(), nullcontext, dataset
+            )
+            experiment.trainer.try_step()
+        except tf.errors.ResourceExhaustedError:
+            return False
+        finally:
+            logging.disable(disabled)
+        return True
+
+    return fits
+
+
+def _weighed(loss: Loss) -> int:
+    """Return how many draws of an image a prior that is a mixture compares with each of its components."""
+    return loss.draws if loss.needs_density else 0
+
+
+def select(config: Config, dataset: Dataset, loss: Loss, autoencoder: Autoencoder) -> Selection:
+    """Return what chooses the epoch that the run's models are of, or why none can be chosen."""
+    metric, reason = config.checkpoint.metric, ""
+    if metric is None:
+        reason = "checkpoint.metric=null names none to choose by"
+    elif loss.opponents:
+        reason = "a loss with an opponent is not lower where the models are better"
+    elif isinstance(autoencoder.posterior, CodePosterior):
+        reason = "a loss with codes is not lower where the models are better"
+    elif metric.startswith("validation/") and dataset.validation is None:
+        reason = "there are no validation images to choose another by: dataset.validation_fraction=0.1 holds some out"
+    warmup_epochs = keys_of(config.schedule).get("warmup_epochs", 0)
+    return Selection(
+        None if reason else metric, reason, lambda epoch: epoch >= warmup_epochs and loss.is_settled(epoch)
+    )
+
+
+def _tell_of_test_metrics(config: Config, selection: Selection) -> None:
+    """Say where test images decide about the model that is tested on them."""
+    chosen_by = {"early_stopping.metric": config.early_stopping.metric}
+    if config.checkpoint.models != "last":
+        chosen_by["checkpoint.metric"] = selection.metric
+    for key, metric in chosen_by.items():
+        if metric is not None and metric.startswith("test/"):
+            log.warning(
+                "%s=%s: the test images decide of which epoch the models are, so test figures are no test of them; "
+                "dataset.validation_fraction=0.1 holds images out, and %s=%s decides by these",
+                key, metric, key, metric.replace("test/", "validation/", 1),
+            )  # fmt: skip
 
 
 def known_metrics(config: Config) -> list[str]:
@@ -344,7 +460,8 @@ def subject_of(
     """Return what metrics may look at of a stored run: its autoencoder, and its images as `load_dataset` has them."""
     autoencoder, dataset = load(directory, trust), load_dataset(directory, trust, **moved)
     stored = Config.of(_stored_configuration(directory, trust, (*AUTOENCODER_PARTS, "dataset")))
-    return Subject(autoencoder, dataset, config, training_of(stored, autoencoder, directory.history))
+    history = [row for row in directory.history if row.get("epoch", 0) <= directory.models_epoch]
+    return Subject(autoencoder, dataset, config, training_of(stored, autoencoder, history))
 
 
 def load_dataset(directory: StoredRun, trust: Sequence[str] = (), **moved: str | None) -> Dataset:
@@ -433,7 +550,7 @@ def _is_of(part: str, variable: str) -> bool:
 
 def _batches(dataset: Dataset, config: Config, machine: Hardware) -> tuple[Batches, dict[str, Batches]]:
     """Return the batches to train on, and those of each split to evaluate on."""
-    size = config.batch_size
+    size = config.images_per_step
     if size % machine.replicas:
         raise UserError(
             f"batch_size={size} is shared by {machine.replicas} devices, and does not divide: give a multiple of "

@@ -1,19 +1,24 @@
 """One experiment, top to bottom: the page to read first."""
 
 from collections.abc import Callable
+from functools import partial
 
 from vae_runner.acceleration.operations import load_for
 from vae_runner.compat.tensorflow import custom_gradients_scoped
 from vae_runner.config.composition import HydraJob
+from vae_runner.datasets.binarization import build_dataset
 from vae_runner.evaluation.metrics import evaluated
-from vae_runner.experiment import build_experiment, initialize
+from vae_runner.experiment import build_experiment, choose_batch_size, initialize
+from vae_runner.figures.animation import frame
 from vae_runner.figures.pictures import Pictures
 from vae_runner.runtime import hardware
 from vae_runner.schema import Config
 from vae_runner.session import Session
 from vae_runner.trackers.search_report import Report
+from vae_runner.storage.pictures import save_frame
 from vae_runner.trackers.summary import show_effective_kl_weight, show_summary
 from vae_runner.training.outer import Progress
+from vae_runner.training.profiling import Profile
 
 
 def run(
@@ -42,25 +47,29 @@ def run(
 
 
 def _run(session: Session) -> None:
-    config, stopwatch = session.config, session.stopwatch
+    stopwatch = session.stopwatch
 
     # Custom operations come before the workers join: one that compiles them would let the others wait.
-    custom_ops = load_for(config.hardware)
-    machine = hardware.setup(config.hardware, config.seed, session.cluster, custom_ops)
+    custom_ops = load_for(session.config.hardware)
+    machine = hardware.setup(session.config.hardware, session.config.seed, session.cluster, custom_ops)
     session.stop.reinstall_handlers()
     session.record.note(hardware=machine.description)
 
-    experiment = build_experiment(config, machine, stopwatch, session.stop.shielded)
+    dataset = build_dataset(session.config.dataset)
+    session = session.with_batch_size(partial(choose_batch_size, session.config, dataset, machine))
+    config = session.config
+    experiment = build_experiment(config, machine, stopwatch, session.stop.shielded, dataset)
     trainer = experiment.trainer
     restored = session.restore(experiment)
     if not restored:
         initialize(experiment)
         session.keep_prepared(experiment)
         show_summary(
-            experiment.autoencoder, experiment.loss, experiment.dataset, config.batch_size, machine.description,
+            experiment.autoencoder, experiment.loss, experiment.dataset, config.images_per_step, machine.description,
             layers=session.shows_layers,
         )  # fmt: skip
     checkpoints = session.checkpoints(experiment)
+    trainer.profile = Profile(session.directory.path) if config.profile else None
 
     with session.trackers(experiment) as trackers:
 
@@ -80,18 +89,23 @@ def _run(session: Session) -> None:
                 with stopwatch.on("figures"):
                     for name, figure in pictures.periodic(experiment.trained(), is_last=experiment.is_over):
                         trackers.figure(name, figure, result)
+                    if config.figures.animation:
+                        save_frame(frame(experiment.trained()), session.directory.frame_file(result.epoch))
                 with stopwatch.on("evaluation"):
                     if config.evaluation.is_due(result.epoch) and not experiment.is_over:
                         trackers.evaluation(evaluated(experiment.subject()), result)
                 trainer.next_epoch()
                 checkpoints.after_epoch(trainer.history, experiment.is_over)
 
-        with checkpoints.when_interrupted():
-            trained = experiment.trained()
-            session.save_results(experiment, trained)
-            show_effective_kl_weight(experiment.result, experiment.loss, trainer.history[-1])
-            with stopwatch.on("figures"):
-                for name, figure in pictures.final(trained):
-                    trackers.figure(name, figure)
-            with stopwatch.on("evaluation"):
-                session.evaluate(experiment)
+        # The newest checkpoint is that of the last epoch: an interruption has nothing to write.
+        row = session.select_models(experiment)
+        trained = experiment.trained(row)
+        session.save_results(experiment, trained)
+        show_effective_kl_weight(experiment.result, experiment.loss, row)
+        with stopwatch.on("figures"):
+            for name, figure in pictures.final(trained):
+                trackers.figure(name, figure)
+            if config.figures.animation:
+                session.save_animation(experiment)
+        with stopwatch.on("evaluation"):
+            session.evaluate(experiment, row)

@@ -26,6 +26,7 @@ from vae_runner.posteriors import schema as posteriors
 from vae_runner.priors import schema as priors
 from vae_runner.runtime import schema as runtime
 from vae_runner.training import schema as training
+from vae_runner.training.batch_size import AUTO
 
 MAX_SEED = 2**32 - 1  # what NumPy's legacy seeding, and so Keras's, accepts
 
@@ -40,11 +41,12 @@ class Config(Keys):
 
     latent: int = key(2, minimum=1, maximum=65536, unit="dimensions")
     epochs: int = key(10, minimum=1)
-    batch_size: int = key(128, minimum=1, unit="images")
+    batch_size: Mixed[int | str] = key(128, minimum=1, unit="images", word=AUTO)
     seed: int = key(0, minimum=0, maximum=MAX_SEED)
     data_dir: str = MISSING
     init_from: str | None = None
     init_parts: list[str] | None = None
+    profile: bool = False
     dataset: Part = MISSING
     model: Part = MISSING
     posterior: Part = MISSING
@@ -71,8 +73,19 @@ class Config(Keys):
         """The configuration in plain dictionaries, as config.yaml has it."""
         return asdict(self)
 
+    @property
+    def images_per_step(self) -> int:
+        """The batch size: a number, once the run has chosen one in place of the word."""
+        assert isinstance(self.batch_size, int), "the run has chosen its batch size"
+        return self.batch_size
+
     def check(self) -> None:
         """Refuse what no optimizer takes, too few latent dimensions, and images without the labels that are needed."""
+        if self.batch_size == AUTO and self.hardware.distribution == "multi_worker":
+            raise UserError(
+                "batch_size=auto is chosen by one machine's memory, and hardware=multi_worker has several: give a "
+                "number"
+            )
         acceleration.check_clipping(keys_of(self.optimizer))
         if self.init_parts is not None:
             self._check_init_parts(self.init_parts)
@@ -108,7 +121,7 @@ class Config(Keys):
 
     def without_output(self) -> Self:
         """Return the configuration for a machine that takes part in a run of which another one writes."""
-        checkpoint = replace(self.checkpoint, every=0, every_minutes=0.0, metric=None)
+        checkpoint = replace(self.checkpoint, every=0, every_minutes=0.0, metric=None, models="last")
         return replace(self, figures=FiguresConfig(every=0), evaluation=EvaluationConfig(), checkpoint=checkpoint)
 
 

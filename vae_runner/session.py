@@ -6,8 +6,9 @@ import shlex
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import tensorflow as tf
 
@@ -26,10 +27,11 @@ from vae_runner.runtime.hardware import LOST_ERRORS, Hardware, check_same_on_all
 from vae_runner.runtime.interruption import StopRequest
 from vae_runner.runtime.surroundings import Surroundings
 from vae_runner.schema import Config
+from vae_runner.storage.names import LAST_MODELS
 from vae_runner.storage.repetition import repetition
 from vae_runner.storage.resume import check_checkpoint_config
 from vae_runner.storage.run_directory import RunDirectory
-from vae_runner.storage.run_info import PRUNED, RERUN_OF
+from vae_runner.storage.run_info import MODELS, PRUNED, RERUN_OF
 from vae_runner.storage.stored_run import StoredRun
 from vae_runner.trackers.evaluation import measure, scalars, show
 from vae_runner.trackers.figure_files import FigureFiles
@@ -40,8 +42,10 @@ from vae_runner.trackers.projector import write_projector
 from vae_runner.trackers.record import Record
 from vae_runner.trackers.search_report import Report, SearchReport
 from vae_runner.trackers.tensorboard import TensorBoard, write_evaluation
+from vae_runner.training.batch_size import AUTO
 from vae_runner.training.checkpoints import Checkpoints
 from vae_runner.training.outer import EpochResult
+from vae_runner.training.selection import Row
 from vae_runner.training.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
@@ -123,9 +127,20 @@ class Session:
         """Return whether both networks are listed layer by layer: once, and not for every run of a sweep."""
         return not self.in_sweep and (self.cluster is None or self.cluster.is_chief)
 
+    def with_batch_size(self, choose: Callable[[], int]) -> Self:
+        """Return the session with a number in place of batch_size=auto: the one that the run has, or else a choice."""
+        if self.config.batch_size != AUTO:
+            return self
+        stored = self.directory.config.get("batch_size")
+        config = replace(self.config, batch_size=stored if isinstance(stored, int) else choose())
+        self.directory.write_config(config.content)
+        return replace(self, config=config)
+
     def checkpoints(self, experiment: Experiment) -> Checkpoints:
         """Return what writes the experiment's checkpoints into the run's directory."""
-        return Checkpoints(self.config.checkpoint, self.directory.checkpoints, experiment.state.capture)
+        return Checkpoints(
+            self.config.checkpoint, self.directory.checkpoints, experiment.state.capture, experiment.selection
+        )
 
     def restore(self, experiment: Experiment) -> bool:
         """Put the experiment where the run's newest checkpoint is, if there is one; return whether there is.
@@ -187,6 +202,42 @@ class Session:
         """Inside, the workers of a run answer a stop request at the same step, whichever has it."""
         return self.stop.synchronized(machine.all_reduce_max) if self.cluster else nullcontext()
 
+    def select_models(self, experiment: Experiment) -> Row:
+        """Give the networks the weights of the epoch that the models are to be of; return that epoch's row.
+
+        From then on they are not those that training would continue with, which the newest checkpoint has.
+        """
+        rows, selection, wanted = experiment.trainer.history, experiment.selection, self.config.checkpoint.models
+        last = rows[-1]
+        chosen: Row = last
+        best = selection.best(rows) if wanted != "last" else None
+        checkpoint = best and self.directory.checkpoints.of_step(int(best["step"]))
+        keeps_last = bool(checkpoint) and wanted == "both"
+        self.directory.save_last_models(experiment.result if keeps_last else None)
+        if keeps_last:
+            self.record.note(**{LAST_MODELS: {"epoch": int(last["epoch"]), "step": int(last["step"])}})
+        if best and checkpoint:
+            experiment.state.take_weights(checkpoint)
+            chosen, reason = best, f"in which {selection.metric} was lowest ({best[str(selection.metric)]:.4g})"
+        elif best:
+            reason = f"the last: there is no checkpoint of epoch {best['epoch']:.0f}, the best, any more"
+        else:
+            why = selection.why_last(rows) if wanted != "last" else ""
+            reason = f"the last{why and f': {why}'}"
+        besides = f"; those of epoch {last['epoch']:.0f}, the last, are in {LAST_MODELS}/" if keeps_last else ""
+        log.info("Models: of epoch %d, %s%s", chosen["epoch"], reason, besides)
+        result = EpochResult.of_row(chosen)
+        models = {"epoch": result.epoch, "step": result.step, "reason": reason}
+        self.record.note(**{MODELS: models}, metrics=result.metrics)
+        return chosen
+
+    def save_animation(self, experiment: Experiment) -> None:
+        """Write the animation of the epochs, and say where it begins later than training."""
+        epochs = [int(row["epoch"]) for row in experiment.trainer.history]
+        frames = self.directory.save_animation(epochs)
+        if frames < len(epochs):
+            log.info("figures.animation: %d of %d epochs have a frame, drawn after them", frames, len(epochs))
+
     def save_results(self, experiment: Experiment, trained: Trained) -> None:
         """Write the trained models, what comparing runs needs of the test split, and TensorBoard's projector of it."""
         self.directory.save_models(experiment.result)
@@ -196,12 +247,12 @@ class Session:
         ):
             self.directory.save_arrays(name, arrays)
 
-    def evaluate(self, experiment: Experiment) -> None:
-        """Measure what `evaluation` names of the trained model; keep the results in the directory, and show them."""
+    def evaluate(self, experiment: Experiment, row: Row) -> None:
+        """Measure what `evaluation` names of the model, of the epoch of this row; keep the results, and show them."""
         metrics = metrics_of(self.config.evaluation)
         if metrics:
-            entries = measure(experiment.subject(), metrics, self.directory, self.directory.weights_digest)
-            write_evaluation(self.directory.path, experiment.trainer.step, scalars(entries))
+            entries = measure(experiment.subject(row), metrics, self.directory, self.directory.weights_digest)
+            write_evaluation(self.directory.path, int(row["step"]), scalars(entries))
             show(entries, metrics)
 
 

@@ -428,7 +428,7 @@ def test_a_finished_run_that_cannot_go_on_stays_as_it_was(
 
 
 MAY_CHANGE = {"epochs", "early_stopping", "checkpoint", "figures", "evaluation", "hardware", "data_dir"}
-MAY_CHANGE |= {"dataset.data_dir", "dataset.root", "dataset.url", "dataset.factors"}
+MAY_CHANGE |= {"dataset.data_dir", "dataset.root", "dataset.url", "dataset.factors", "profile"}
 
 
 def all_keys() -> list[str]:

@@ -63,6 +63,11 @@ def test_run_json_tells_status_versions_hardware_and_final_metrics(finished_run:
     with (finished_run / "metrics.csv").open(newline="") as file:
         last = list(csv.DictReader(file))[-1]
     assert info["metrics"]["test/loss"] == float(last["test/loss"])
+    assert (info["models"]["epoch"], info["models"]["step"]) == (3, 69)
+    assert "no validation images" in info["models"]["reason"]
+    assert (finished_run / "console.txt").read_text().count(
+        "Models: of epoch 3, the last: there are no validation"
+    ) == 1
 
 
 def test_run_json_tells_where_the_time_went(finished_run: Path) -> None:

@@ -63,7 +63,7 @@ CASES = {
     "codes identify each image": (replace(HEALTHY, surgery=surgery(8.9, 2.0, 0.1)), "evaluate more images"),
     "overfitting": (
         replace(HEALTHY, losses=((99.0, 120.0),)),
-        "early_stopping.metric=test/loss or epochs=5",
+        "dataset.validation_fraction=0.1, by which the best epoch is kept or epochs=5",
     ),
     "a loose ELBO": (replace(HEALTHY, log_likelihood=-98.0), "posterior=full_gaussian"),
     "undecided dimensions": (replace(HEALTHY, variance_of_means=np.array([0.9, 0.02])), "epochs=20"),

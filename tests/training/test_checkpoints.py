@@ -18,6 +18,7 @@ from vae_runner.training.checkpoints import Checkpoint, Checkpoints, DamagedErro
 from vae_runner.training.inner import Sums
 from vae_runner.training.outer import Position
 from vae_runner.training.schema import CheckpointConfig
+from vae_runner.training.selection import Selection
 
 SUMS = Sums(np.array([1 / 3, 2e-300]), 48.0, -1, np.zeros(2))
 
@@ -150,32 +151,37 @@ class Kept:
         self.steps = [step for step in self.steps if step in kept[:newest] or step in steps]
 
 
-def run(config: CheckpointConfig, losses: list[float]) -> list[int]:
-    """The steps, ten an epoch, of the checkpoints that are left of a run with these test losses."""
+BY_LOSS, NONE = Selection("validation/loss"), Selection(None)
+
+
+def run(config: CheckpointConfig, losses: list[float], selection: Selection = BY_LOSS) -> list[int]:
+    """The steps, ten an epoch, of the checkpoints that are left of a run with these validation losses."""
     rows: list[dict[str, float]] = []
     store = Kept()
     checkpoints = Checkpoints(
-        config, store, lambda: (len(rows) * 10, Checkpoint(Position(len(rows) + 1), rows, {}, {}, {}))
+        config, store, lambda: (len(rows) * 10, Checkpoint(Position(len(rows) + 1), rows, {}, {}, {})), selection
     )
     for epoch, loss in enumerate(losses, 1):
-        rows.append({"epoch": epoch, "step": epoch * 10, "test/loss": loss})
+        rows.append({"epoch": epoch, "step": epoch * 10, "validation/loss": loss})
         checkpoints.after_epoch(rows, last=epoch == len(losses))
     return sorted(store.steps)
 
 
 def test_the_newest_and_the_best_are_kept() -> None:
     assert run(CheckpointConfig(keep=2), [5, 1, 3, 4, 5, 6]) == [20, 50, 60]
-    assert run(CheckpointConfig(keep=1, metric=None), [5, 1, 3]) == [30]
+    assert run(CheckpointConfig(keep=1), [5, 1, 3], NONE) == [30]
+    settled = Selection("validation/loss", is_settled=lambda epoch: epoch > 2)
+    assert run(CheckpointConfig(keep=1), [5, 1, 3, 4], settled) == [30, 40]
 
 
 def test_they_come_every_so_many_epochs_for_the_best_and_at_the_end() -> None:
     assert run(CheckpointConfig(every=3, keep=9), [5, 6, 6, 2, 7, 7, 7]) == [10, 30, 40, 60, 70]
-    assert run(CheckpointConfig(every=0, keep=9, metric=None), [5, 4, 3]) == [30]
+    assert run(CheckpointConfig(every=0, keep=9), [5, 4, 3], NONE) == [30]
 
 
 def test_one_comes_when_a_signal_ends_what_is_inside_and_not_when_a_fault_does() -> None:
     store = Kept()
-    checkpoints = Checkpoints(CheckpointConfig(), store, lambda: (7, make()))
+    checkpoints = Checkpoints(CheckpointConfig(), store, lambda: (7, make()), NONE)
     for ending, steps in [(RuntimeError, []), (KeyboardInterrupt, [7])]:
         with pytest.raises(ending), checkpoints.when_interrupted():
             raise ending
@@ -186,7 +192,7 @@ def test_within_an_epoch_they_come_by_the_clock(monkeypatch: pytest.MonkeyPatch)
     clock = iter([1000, 1119, 1120, 1120, 1230, 1240, 1240])
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
     store = Kept()
-    checkpoints = Checkpoints(CheckpointConfig(every_minutes=2), store, lambda: (7, make()))
+    checkpoints = Checkpoints(CheckpointConfig(every_minutes=2), store, lambda: (7, make()), NONE)
     for count in (0, 1, 1, 2):  # the clock is asked, and asked again when one has been written
         checkpoints.within_epoch()
         assert len(store.steps) == count

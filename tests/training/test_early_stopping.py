@@ -1,7 +1,7 @@
 import pytest
 
 from vae_runner.errors import UserError
-from vae_runner.training.early_stopping import best_row, check_metric, should_stop
+from vae_runner.training.early_stopping import check_metric, should_stop
 from vae_runner.training.schema import EarlyStoppingConfig
 
 
@@ -28,12 +28,6 @@ def test_a_smaller_fall_than_min_delta_is_none() -> None:
 
 def test_without_a_metric_it_never_stops() -> None:
     assert not should_stop(EarlyStoppingConfig(metric=None, patience=1), rows([1.0] * 5))
-
-
-def test_the_best_epoch_is_the_first_of_the_lowest() -> None:
-    assert best_row(rows([3, 1, 2, 1]), "test/loss") == {"epoch": 2, "test/loss": 1}
-    assert best_row([], "test/loss") is None
-    assert best_row(rows([3]), None) is None
 
 
 def test_a_metric_that_will_not_be_there_is_refused_by_name() -> None:

@@ -112,7 +112,7 @@ def _table(runs: Sequence[StoredRun]) -> list[Row]:
         chosen = info.get(CHOICES, {})
         parts = {part: part_name(part, OmegaConf.select(config, f"{part}._target_"), chosen) for part in SHOWN_PARTS}
         about = {"run": str(run.path), **parts, "latent": config.get("latent"), "seed": config.get("seed")}
-        rows.append({**about, "epoch": info["epoch"], **info["metrics"], **run.evaluated})
+        rows.append({**about, "epoch": run.models_epoch, **info["metrics"], **run.evaluated})
     columns = [*ABOUT, *in_order(name for row in rows for name in row if name not in ABOUT)]
     return [{key: row.get(key, "") for key in columns} for row in rows]
 

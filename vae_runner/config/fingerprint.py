@@ -9,7 +9,10 @@ from vae_runner.config.keys import Content
 
 ID_CHARACTERS = 8  # of a fingerprint, at the end of the name of a run's folder in a sweep
 # What changes where a run's files are, what it looks like, or how long it takes, but not what it computes.
-NOT_COMPUTED = ("data_dir", "dataset.data_dir", "dataset.factors", "checkpoint", "figures", "evaluation")
+NOT_COMPUTED = (
+    *("data_dir", "dataset.data_dir", "dataset.factors", "figures", "evaluation", "profile"),
+    *("checkpoint.every", "checkpoint.every_minutes", "checkpoint.keep"),
+)
 COMPUTED_BY_HARDWARE = ("precision", "sync_batch_norm")
 
 

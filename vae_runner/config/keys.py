@@ -42,11 +42,15 @@ def key(
     below: float | None = None,
     choices: tuple[object, ...] = (),
     unit: str = "",
+    word: str | None = None,
 ) -> Any:
-    """Return a dataclass field with the values it allows: from `minimum` to `maximum`, `above` and `below` others."""
+    """Return a dataclass field with the values it allows: from `minimum` to `maximum`, `above` and `below` others.
+
+    With a `word` it is a whole number, or that word, in place of which a run puts the number that it has chosen.
+    """
     bounds = dict(zip(COMPARISONS, (minimum, above, maximum, below), strict=True))
     given = {word: bound for word, bound in bounds.items() if bound is not None}
-    return field(default=default, metadata={"bounds": given, "choices": choices, "unit": unit})
+    return field(default=default, metadata={"bounds": given, "choices": choices, "unit": unit, "word": word})
 
 
 def typed_keys(node: DictConfig, prefix: str) -> Iterator[tuple[str, object, dataclasses.Field[object]]]:
@@ -76,6 +80,9 @@ def check_value(path: str, value: object, schema_field: dataclasses.Field[object
         shown = [str(c).lower() if isinstance(c, bool) else str(c) for c in choices]
         words = f" {YAML_WORDS}" if str(value) in ("True", "False") else ""
         raise UserError(f"{path}={value}: must be one of {', '.join(shown)}.{did_you_mean(str(value), shown)}{words}")
+    word = schema_field.metadata.get("word")
+    if word and type(value) is not int and value != word:
+        raise UserError(f"{path}={value}: must be a whole number ({schema_field.metadata['unit']}), or {word}")
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return
     unit = f" ({schema_field.metadata['unit']})" if schema_field.metadata.get("unit") else ""

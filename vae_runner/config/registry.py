@@ -102,7 +102,7 @@ def parts() -> list[str]:
 
 
 def number_keys() -> set[str]:
-    """Return the dotted keys that are numbers, or null, in every schema that has them."""
+    """Return the dotted keys that are numbers, or null, in every schema that has them, once a run has begun."""
     found: dict[str, bool] = {}
     places = [(f"{component.group}.".lstrip("."), component.schema) for component in components()]
     for prefix, schema in places:
@@ -110,5 +110,6 @@ def number_keys() -> set[str]:
             key = f"{prefix}{field.name}"
             if isinstance(field.type, type) and issubclass(field.type, Keys):
                 places.append((f"{key}.", field.type))
-            found[key] = found.get(key, True) and field.type in (int, float, int | None, float | None)
+            is_number = field.type in (int, float, int | None, float | None) or bool(field.metadata.get("word"))
+            found[key] = found.get(key, True) and is_number
     return {key for key, is_number in found.items() if is_number}

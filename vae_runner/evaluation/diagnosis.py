@@ -202,7 +202,8 @@ def _overfitted(evidence: Evidence) -> Finding | None:
     return Finding(
         "overfitting",
         f"the loss of test images, {test:.1f}, is {gap:.1f} above that of training images: the networks know these",
-        f"early_stopping.metric=test/loss{fewer}; or more images, as by dataset.augment.shift=2",
+        f"dataset.validation_fraction=0.1, by which the best epoch is kept{fewer}; or more images, as by "
+        "dataset.augment.shift=2",
         True,
     )
 

@@ -14,6 +14,7 @@ class FiguresConfig(Keys):
     """Which pictures are drawn, and when."""
 
     every: int = key(5, minimum=0, unit="epochs")
+    animation: bool = False
     periodic: dict[str, Mixed[Content | None]] = field(default_factory=dict)
     final: dict[str, Mixed[Content | None]] = field(default_factory=dict)
 
@@ -33,7 +34,7 @@ class FiguresConfig(Keys):
 SAMPLES = ("samples", "samples_uniform", "samples_normal")
 FIGURES = ("reconstructions", "latent_space", "code_usage", "manifold", "traversals", "interpolations", "loss_curves")
 COMPONENTS = (
-    Component("figures", "default", None, FiguresConfig, "every"),
+    Component("figures", "default", None, FiguresConfig, "every animation"),
     *(Component("figure", name, f"vae_runner.figures.samples.{name}") for name in SAMPLES),
     *(Component("figure", name, f"vae_runner.figures.{name}.{name}") for name in FIGURES),
 )

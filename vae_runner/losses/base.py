@@ -106,6 +106,10 @@ class Loss:
     def check(self, autoencoder: Autoencoder) -> None:
         """Refuse an autoencoder that the loss's keys do not go with, before any training."""
 
+    def is_settled(self, epoch: int) -> bool:
+        """Return whether what changes over the epochs, like the weight of a term, is final after so many."""
+        return True
+
     def check_steps(self, steps: int) -> None:
         """Warn of keys that have no effect in a run of so many steps."""
 

@@ -74,6 +74,11 @@ class Elbo(Loss):
                     "posterior=gaussian and prior=normal, or leave it out"
                 )
 
+    def is_settled(self, epoch: int) -> bool:
+        """Return whether the KL term has its whole weight at the end of this epoch, and all of its capacity."""
+        warm = epoch if not self.kl_cycle_epochs else epoch % self.kl_cycle_epochs or self.kl_cycle_epochs
+        return warm >= self.kl_warmup_epochs and epoch >= self.kl_capacity_epochs
+
     def kl_weight_at(self, epoch: tf.Tensor) -> tf.Tensor:
         """Return the KL term's weight after `epoch` epochs."""
         if self.kl_warmup_epochs == 0:

@@ -34,18 +34,17 @@ class CheckpointFiles:
 
     def newest(self) -> "Checkpoint | None":
         """Return the newest intact checkpoint, or None where there is none; damaged ones are named and quarantined."""
-        from vae_runner.training.checkpoints import Checkpoint
-
         files = [file for _, file in self._by_step()]
         for file in files:
-            try:
-                return Checkpoint.from_bytes(read(file))
-            except DamagedError as error:
-                then = "There is none before it" if file == files[-1] else "The checkpoint before it is used"
-                log.warning("%s is damaged: %s. %s.", file, error, then)
-                with writing(file):
-                    file.replace(file.with_name(f"damaged.{file.name}"))
+            then = "There is none before it" if file == files[-1] else "The checkpoint before it is used"
+            if (checkpoint := _intact(file, then)) is not None:
+                return checkpoint
         return None
+
+    def of_step(self, step: int) -> "Checkpoint | None":
+        """Return the checkpoint at an optimizer step, or None where there is none that is intact."""
+        file = dict(self._by_step()).get(step)
+        return _intact(file, "The models are of the last epoch") if file else None
 
     @property
     def newest_step(self) -> int:
@@ -61,3 +60,16 @@ class CheckpointFiles:
             return []
         named = ((re.fullmatch(r"step_(\d{10})\.npz", file.name), file) for file in files)
         return sorted(((int(name[1]), file) for name, file in named if name), reverse=True)
+
+
+def _intact(file: Path, then: str) -> "Checkpoint | None":
+    """Return the checkpoint in a file; None where it is damaged: then it is named, with what follows, and set aside."""
+    from vae_runner.training.checkpoints import Checkpoint
+
+    try:
+        return Checkpoint.from_bytes(read(file))
+    except DamagedError as error:
+        log.warning("%s is damaged: %s. %s.", file, error, then)
+        with writing(file):
+            file.replace(file.with_name(f"damaged.{file.name}"))
+    return None

@@ -9,12 +9,15 @@ git.diff             what was changed in the working directory's git checkout si
                      vae_runner_git.diff: the same of the checkout that vae-runner is run from, where it is another
 notes.json           tags and a note of the user's: see notes.py
 events.out.tfevents… TensorBoard's, here and in train/, validation/, test/: it names runs by their folders
+plugins/             a profile of some steps (`profile=true`)
 projector/           embeddings.tsv, labels.tsv, thumbnails.png: what TensorBoard's projector shows, as
                      projector_config.pbtxt beside it says
 checkpoints/         step_0000000460.npz, …: what `vae-run resume=` continues from
 models/              weights.npz; encoder.keras and decoder.keras, for other programs;
                      perceptual.npz: the classifier of loss.perceptual_model=classifier
-figures/             samples/epoch_0010.png, …, latent_space.png, …
+models_last/         with checkpoint.models=both: the same of the last epoch, where models/ is of the best one
+figures/             samples/epoch_0010.png, …, latent_space.png, …;
+                     with figures.animation: samples.gif, of animation/epoch_0001.png, …
 evaluation/          embeddings.npz, test_images.npz: what comparing runs needs of the test split;
                      prior_mixture.npz, …: densities that vae-sample --prior has fitted;
                      metrics.json: what vae-evaluate has measured, with pictures, and arrays, of some of it;
@@ -37,11 +40,13 @@ NOTES_FILE = "notes.json"
 LOCK_FILE = ".lock"
 EVENTS = "events.out.tfevents.*"  # TensorFlow chooses what comes after these words
 SPLITS = ("train", "validation", "test")  # folders of the events of metrics like test/loss
+LAST_MODELS = "models_last"
 PREPARED = "models/perceptual.npz"
 # All that lies in a run directory, and what shows that it is one, where a run was killed before it had a run.json.
 NAMES = (
-    RUN_FILE, CONFIG_FILE, "metrics.csv", LOG, EVENTS, *SPLITS, "projector", "projector_config.pbtxt", CHECKPOINTS,
-    "models", "figures", "evaluation", HYDRA, LOCK_FILE, NOTES_FILE, *(f"{name}.diff" for name in CHECKOUTS),
+    RUN_FILE, CONFIG_FILE, "metrics.csv", LOG, EVENTS, *SPLITS, "projector", "projector_config.pbtxt", "plugins",
+    CHECKPOINTS, "models", LAST_MODELS, "figures", "evaluation", HYDRA, LOCK_FILE, NOTES_FILE,
+    *(f"{name}.diff" for name in CHECKOUTS),
     "tensorboard",  # where all event files of a run were in earlier versions
 )  # fmt: skip
 PICTURED = ("samples", "reconstructions")  # figures that runs are compared by
@@ -60,6 +65,7 @@ class RunPaths:
         self.metrics_file = path / "metrics.csv"
         self.projector_config = path / "projector_config.pbtxt"
         self.weights_file = path / "models" / "weights.npz"
+        self.last_models = path / LAST_MODELS
         self.prepared_file = path / PREPARED
         self.lock_file = path / LOCK_FILE
         self.notes_file = path / NOTES_FILE
@@ -109,12 +115,21 @@ class RunPaths:
 
     def network_file(self, part: str) -> Path:
         """Return where the encoder or the decoder goes, as a Keras model."""
-        return self.path / "models" / f"{part}.keras"
+        return self.weights_file.with_name(f"{part}.keras")
 
     def figure_file(self, name: str, epoch: int | None = None) -> Path:
         """Return where a figure goes: that of an epoch, or the final one."""
         figures = self.path / "figures"
         return figures / f"{name}.png" if epoch is None else figures / name / f"epoch_{epoch:04d}.png"
+
+    def frame_file(self, epoch: int) -> Path:
+        """Return where the animation's frame of an epoch goes."""
+        return self.figure_file("animation", epoch)
+
+    @property
+    def animation_file(self) -> Path:
+        """Return where the animation of all epochs goes."""
+        return self.path / "figures" / "samples.gif"
 
     @property
     def pictures(self) -> dict[str, Path]:

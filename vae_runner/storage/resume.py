@@ -24,9 +24,14 @@ MAY_CHANGE = (
     *("epochs", "early_stopping", "checkpoint", "figures", "evaluation", "hardware"),
     *("data_dir", "dataset.data_dir", "dataset.root", "dataset.url"),  # where the images are, which are compared
     "dataset.factors",  # which training does not use
+    "profile",
 )
 
-REPEATABLE = ("figures", "evaluation")  # what a finished run can be asked for again, if it is other than before
+REPEATABLE = (
+    "figures",
+    "evaluation",
+    "checkpoint",
+)  # what a finished run can be asked for again, if it is other than before
 
 
 def may_change(key: str) -> bool:
@@ -52,8 +57,8 @@ def configuration(path: Path, asked: DictConfig, overrides: Sequence[str]) -> Di
             # Refuses one in use, which has not come to its end. Not before: all machines of a resumed run come here.
             running.acquire()
         raise UserError(
-            f"{path} has done epoch {done} already: to continue it, give epochs= more than {done}, or other figures or "
-            "another evaluation"
+            f"{path} has done epoch {done} already: to continue it, give epochs= more than {done}, or other figures, "
+            "another evaluation or checkpoint.models="
         )
     return config
 

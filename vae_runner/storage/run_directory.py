@@ -5,7 +5,7 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -26,7 +26,7 @@ from vae_runner.files.sealed import write_sealed
 from vae_runner.runtime.surroundings import CHECKOUTS
 from vae_runner.storage.checkpoint_files import CheckpointFiles
 from vae_runner.storage.names import CHECKPOINTS, CONFIG_FILE, HYDRA, MARKS, NAMES, PREPARED
-from vae_runner.storage.pictures import save_figure
+from vae_runner.storage.pictures import save_animation, save_figure
 from vae_runner.storage.run_info import CHOICES, CONFIG_CHECKSUMS, GIVEN, SETTINGS, write_info
 from vae_runner.storage.stored_run import OF_WEIGHTS, StoredRun, digest_of
 
@@ -206,27 +206,36 @@ class RunDirectory(StoredRun):
         """Write a figure, that of an epoch or the final one."""
         save_figure(figure, self.figure_file(name, epoch))
 
+    def save_animation(self, epochs: Sequence[int]) -> int:
+        """Write the animation of those of these epochs that have a frame; return how many there are."""
+        frames = [file for file in map(self.frame_file, epochs) if file.is_file()]
+        if frames:
+            with self._intact(self.frame_file(epochs[-1]).parent):
+                save_animation(frames, self.animation_file)
+        return len(frames)
+
     def save_models(self, autoencoder: "Autoencoder") -> None:
         """Save all weights, and the networks as Keras models, which load where vae_runner is not installed.
 
         The weights are what `experiment.load` reads. Of the decoder's outputs the model for others gives the image.
         """
-        from vae_runner.models.variables import Variables
-
-        buffer = io.BytesIO()
-        sizes = {"image_shape": np.array(autoencoder.image_shape)}
-        if autoencoder.classes:
-            sizes["classes"] = np.array(autoencoder.classes)
-        np.savez(buffer, allow_pickle=False, **sizes, **Variables(autoencoder.parts).values())
-        weights = buffer.getvalue()
+        weights = _weights_of(autoencoder)
         are_others = self.weights_file.exists() and digest_of(weights) != self.weights_digest
         write_atomic(self.weights_file, weights)
         if are_others:
             for file in self.result_files:
                 file.unlink(missing_ok=True)
-        for name, model in (("encoder", autoencoder.encoder), ("decoder", autoencoder.image_decoder())):
-            with replacing(self.network_file(name)) as part:
-                model.save(part)
+        _save_networks(autoencoder, self.weights_file.parent)
+
+    def save_last_models(self, autoencoder: "Autoencoder | None") -> None:
+        """Save the weights and networks of the last epoch beside those of another one; None deletes what there is."""
+        if autoencoder is None:
+            if self.last_models.exists():
+                with writing(self.last_models):
+                    shutil.rmtree(self.last_models)
+            return
+        write_atomic(self.last_models / self.weights_file.name, _weights_of(autoencoder))
+        _save_networks(autoencoder, self.last_models)
 
     def save_prepared(self, variables: "Variables") -> None:
         """Write the weights of the network that the loss has trained before the run's training."""
@@ -280,6 +289,24 @@ class RunDirectory(StoredRun):
     def save_fitted_prior(self, kind: str, arrays: Mapping[str, ArrayLike], weights_digest: str) -> None:
         """Write the arrays of a density of a kind, fitted to latents that weights with this digest made of images."""
         _save(self.fitted_prior_file(kind), {**arrays, OF_WEIGHTS: np.array(weights_digest)})
+
+
+def _weights_of(autoencoder: "Autoencoder") -> bytes:
+    """Return the content of a file of all weights."""
+    from vae_runner.models.variables import Variables
+
+    buffer = io.BytesIO()
+    sizes = {"image_shape": np.array(autoencoder.image_shape)}
+    if autoencoder.classes:
+        sizes["classes"] = np.array(autoencoder.classes)
+    np.savez(buffer, allow_pickle=False, **sizes, **Variables(autoencoder.parts).values())
+    return buffer.getvalue()
+
+
+def _save_networks(autoencoder: "Autoencoder", folder: Path) -> None:
+    for name, model in (("encoder", autoencoder.encoder), ("decoder", autoencoder.image_decoder())):
+        with replacing(folder / f"{name}.keras") as part:
+            model.save(part)
 
 
 def _save(file: Path, arrays: Mapping[str, ArrayLike]) -> None:

@@ -23,6 +23,7 @@ CHOICES = "choices"  # by their groups: which model, which loss, … the command
 SETTINGS = "settings"  # the configuration by dotted keys, but for what is null, or decides nothing that is computed
 GIVEN = "given"  # the keys and groups that the command gave
 RERUN_OF = "rerun_of"
+MODELS = "models"  # of which epoch they are, and why
 MAIN_METRIC = "test/loss"  # which every run has
 
 
@@ -39,6 +40,7 @@ KINDS: dict[str, Callable[[object], bool]] = {  # of what run.json is read for
     "epoch": _is_count, "step": _is_count, "process": lambda value: isinstance(value, dict), "metrics": are_numbers,
     "resumed": are_texts, CONFIG_CHECKSUMS: are_texts, "data": is_fingerprint, OUTDATED: _is_text,
     CHOICES: lambda value: isinstance(value, dict) and are_texts(list(value.values())),
+    MODELS: lambda value: isinstance(value, dict) and _is_count(value.get("epoch")),
     "seconds": untrusted.is_number, SETTINGS: lambda value: isinstance(value, dict), GIVEN: are_texts,
     RERUN_OF: _is_text, "commands": are_texts, "packages": _is_text, "hardware": lambda value: isinstance(value, dict),
     **dict.fromkeys(CHECKOUTS, lambda value: value is None or isinstance(value, dict)),

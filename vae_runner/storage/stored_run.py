@@ -22,7 +22,7 @@ from vae_runner.files.locks import Lock
 from vae_runner.files.sealed import read_sealed
 from vae_runner.files.untrusted import Arrays, DamagedError, JsonObject
 from vae_runner.storage.names import RunPaths
-from vae_runner.storage.run_info import CONFIG_CHECKSUMS, MAIN_METRIC, PRUNED, read_info
+from vae_runner.storage.run_info import CONFIG_CHECKSUMS, MAIN_METRIC, MODELS, PRUNED, read_info
 
 OF_WEIGHTS = "of_weights"  # in a file of what was computed of a trained model, the digest of its weights
 
@@ -101,6 +101,12 @@ class StoredRun(RunPaths):
             return datetime.fromisoformat(self.info["ended"]).timestamp()
         except (KeyError, ValueError):
             return 0.0
+
+    @property
+    def models_epoch(self) -> int:
+        """Return the epoch that the finished run's models are of, and the metrics in its run.json."""
+        info = self.info
+        return int(info.get(MODELS, info)["epoch"])
 
     @property
     def config(self) -> DictConfig:

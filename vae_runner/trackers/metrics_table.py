@@ -6,8 +6,8 @@ from pathlib import Path
 from vae_runner.files.atomic import write_atomic
 from vae_runner.files.csv_table import csv_table
 from vae_runner.trackers.interface import Tracker
-from vae_runner.training.early_stopping import Row
 from vae_runner.training.outer import EpochResult
+from vae_runner.training.selection import Row
 
 
 class MetricsTable(Tracker):

@@ -22,10 +22,10 @@ from vae_runner.errors import UserError
 from vae_runner.files.untrusted import DamagedError, are_numbers, arrays, json_object, reading
 from vae_runner.losses.base import Loss
 from vae_runner.models.variables import Variables
-from vae_runner.training.early_stopping import Row, best_row
 from vae_runner.training.inner import Sums
 from vae_runner.training.outer import Position, Trainer
 from vae_runner.training.schema import CheckpointConfig
+from vae_runner.training.selection import Row, Selection
 from vae_runner.training.stopwatch import Stopwatch
 
 FORMAT = 1
@@ -138,15 +138,19 @@ class TrainingState:
                     f"the network of loss.{key} has other weights than when the run began (hash {then} then, {now} "
                     "now): bring those back, or start a new run"
                 )
+        self.take_weights(checkpoint)
+        self.trainer.position = checkpoint.position
+        self.trainer.history[:] = checkpoint.rows
+        self.stopwatch.seconds.update(checkpoint.seconds)
+
+    def take_weights(self, checkpoint: Checkpoint) -> None:
+        """Give the networks the weights of a checkpoint; refuse one of other variables."""
         if mismatch := self.variables.mismatch(checkpoint.variables):
             raise UserError(
                 f"the checkpoint is of other variables: {mismatch}; a resumed run needs the networks and the optimizer "
                 "it began with, hardware.precision=mixed_float16 and its loss scale included"
             )
         self.variables.assign(checkpoint.variables)
-        self.trainer.position = checkpoint.position
-        self.trainer.history[:] = checkpoint.rows
-        self.stopwatch.seconds.update(checkpoint.seconds)
 
 
 class CheckpointStore(Protocol):
@@ -163,9 +167,14 @@ class Checkpoints:
     """The policy of when a checkpoint is written, and which are kept."""
 
     def __init__(
-        self, config: CheckpointConfig, store: CheckpointStore, capture: Callable[[], tuple[int, Checkpoint]]
+        self,
+        config: CheckpointConfig,
+        store: CheckpointStore,
+        capture: Callable[[], tuple[int, Checkpoint]],
+        selection: Selection,
     ) -> None:
         self._config = config
+        self._selection = selection
         self._store = store
         self._capture = capture
         self._written = time.monotonic()
@@ -179,7 +188,7 @@ class Checkpoints:
     def after_epoch(self, rows: Sequence[Row], last: bool) -> None:
         """Write a checkpoint if one is due, or the epoch is the best so far or the last; `rows` end with its row."""
         due = self._config.every and rows[-1]["epoch"] % self._config.every == 0
-        if last or due or best_row(rows, self._config.metric) is rows[-1]:
+        if last or due or self._selection.best(rows) is rows[-1]:
             self.write()
 
     @contextmanager
@@ -196,5 +205,5 @@ class Checkpoints:
         step, checkpoint = self._capture()
         self._store.save(step, checkpoint.to_bytes())
         self._written = time.monotonic()
-        best = best_row(checkpoint.rows, self._config.metric)
+        best = self._selection.best(checkpoint.rows)
         self._store.prune(self._config.keep, [] if best is None else [int(best["step"])])

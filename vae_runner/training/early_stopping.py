@@ -1,12 +1,12 @@
-"""When to stop before the last epoch, and which epoch was the best; both follow from the rows of the metrics table."""
+"""When to stop before the last epoch, which follows from the rows of the metrics table."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from vae_runner.errors import UserError, did_you_mean
 from vae_runner.training.schema import EarlyStoppingConfig
+from vae_runner.training.selection import Row
 
-Row = Mapping[str, float]
 OTHER_METRICS = ("learning_rate", "train/images_per_second", "seconds")  # of an epoch, beside its losses
 
 
@@ -29,8 +29,3 @@ def should_stop(config: EarlyStoppingConfig, rows: Sequence[Row]) -> bool:
         else:
             waited += 1
     return waited >= config.patience
-
-
-def best_row(rows: Sequence[Row], metric: str | None) -> Row | None:
-    """Return the first row in which the metric is lowest; None without rows, or without a metric."""
-    return min(rows, key=lambda row: row[metric], default=None) if metric is not None else None

@@ -12,6 +12,7 @@ import numpy as np
 from vae_runner.datasets.pipeline import Batches, Share
 from vae_runner.errors import UserError
 from vae_runner.training.inner import InnerLoop, Sums
+from vae_runner.training.profiling import Profile, step_marked
 from vae_runner.training.schedules import LearningRate
 from vae_runner.training.stopwatch import Stopwatch
 
@@ -69,7 +70,7 @@ class Trainer:
 
     `position` and `history` can be set before the first epoch, to continue where another trainer was. Each call of the
     compiled loop is inside `shielded()`, with the update of the position after it, so that weights and position agree
-    whenever a stop request is answered.
+    whenever a stop request is answered. `profile`, too, can be set, to record one.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Trainer:
         shielded: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.position = Position()
+        self.profile: Profile | None = None
         self.history: list[dict[str, float]] = []  # the rows of the metrics table, for each epoch that was evaluated
         self._inner = inner
         self._train = train
@@ -126,6 +128,12 @@ class Trainer:
         self.history.append(result.row)
         return result
 
+    def try_step(self) -> None:
+        """Take a step of training, and evaluate a batch of each split, for what that needs; no epoch is to follow."""
+        self._inner.train(self._train, self._train.shares(), 0, 1)
+        for batches in self._evaluated.values():
+            self._inner.evaluate(batches, batches.shares(), 0, 1)
+
     def next_epoch(self) -> None:
         """Begin the next epoch, when all that belongs to this one is done."""
         self.position = Position(self.position.epoch + 1)
@@ -135,13 +143,22 @@ class Trainer:
         shares = self._shares_of("train", self._train, self.position.epoch - 1, self.position.steps)
         pace = _Pace(self.position.images_per_second)
         start = time.monotonic() - self.position.seconds
-        while self.position.steps < self._train.steps:
-            steps = min(pace.steps_per_call, self._train.steps - self.position.steps)
+
+        def advance(steps: int) -> None:
             with self._shielded():
                 self._call(shares, steps, pace, start)
             self._check(self._sums)
             means = self._inner.means(self._sums)
             on_progress(Progress(self.position.epoch, int(self._sums.images), means, pace.images_per_second))
+
+        while left := self._train.steps - self.position.steps:
+            if self.profile and (profiled := self.profile.steps_due(left, self._train.steps)):
+                with self.profile.recorded(self.step, profiled):
+                    for _ in range(profiled):
+                        with step_marked(self.step):
+                            advance(1)
+            else:
+                advance(min(pace.steps_per_call, left))
         return {f"train/{name}": value for name, value in self._inner.means(self._sums).items()}
 
     @property

@@ -54,12 +54,13 @@ class EarlyStoppingConfig(Keys):
 
 @dataclass
 class CheckpointConfig(Keys):
-    """When checkpoints are written, and which are kept."""
+    """When checkpoints are written, which are kept, and of which the models are."""
 
+    models: str = key("last", choices=("best", "last", "both"))  # as runs did that have no such key
     every: int = key(1, minimum=0, unit="epochs")
     every_minutes: float = key(10.0, minimum=0, unit="minutes")
     keep: int = key(2, minimum=1, unit="checkpoints")
-    metric: str | None = "test/loss"
+    metric: str | None = "validation/loss"
 
 
 SHOWN = "warmup_epochs"
