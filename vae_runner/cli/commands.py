@@ -31,6 +31,16 @@ def evaluate() -> None:
     _command("vae-evaluate")
 
 
+def encode() -> None:
+    """`vae-encode`: the latents of the user's own images."""
+    _command("vae-encode")
+
+
+def reconstruct() -> None:
+    """`vae-reconstruct`: the user's own images, encoded and decoded again."""
+    _command("vae-reconstruct")
+
+
 def _command(name: str) -> None:
     with best_effort_output(), signals_raise():
         try:
