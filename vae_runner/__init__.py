@@ -6,11 +6,7 @@ From Python, `vae_runner.api` is all there is to know; its names are found here,
 import importlib
 import os
 import time
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from vae_runner.api import Run, load, train
-    from vae_runner.errors import UserError
+from typing import TYPE_CHECKING
 
 STARTED = time.time()  # when the command did, but for Python itself
 
@@ -27,7 +23,12 @@ __version__ = "0.2.0"
 __all__ = ["Run", "UserError", "load", "train"]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{'errors' if name == 'UserError' else 'api'}"), name)
+if TYPE_CHECKING:
+    from vae_runner.api import Run, load, train
+    from vae_runner.errors import UserError
+else:
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.{'errors' if name == 'UserError' else 'api'}"), name)
