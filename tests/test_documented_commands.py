@@ -23,7 +23,9 @@ from benchmarks.reproduction import read_rows
 from tests.conftest import COMMANDS, REPOSITORY, mostly_slow
 
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
-PROGRAMS = r"(?:vae-run|vae-sample|vae-compare|vae-evaluate|vae-runs|tensorboard|pip|pytest|python|srun|sbatch|nohup)"
+PROGRAMS = (
+    r"(?:vae-(?:run|sample|compare|evaluate|runs|encode|reconstruct)|tensorboard|pip|pytest|python|srun|sbatch|nohup)"
+)
 RUN = re.compile(r"outputs/<date>/<time>|outputs/2026-01-31/12-00-00|\bRUN\b")  # what stands for a finished run
 
 SHORT = "epochs=1 batch_size=16 figures=none model.filters=4"
@@ -208,6 +210,12 @@ STORIES = {
         Step("vae-run dataset=NAME --cfg job -p dataset"),
         Step("vae-run dataset=cartoon latent=200", SHORT),
         Step("vae-run dataset=folder dataset.root=~/photos dataset.image_size=64", SHORT),
+        Step("vae-encode RUN ~/photos --out codes.npz"),
+        Step("vae-encode RUN ~/photos --out codes.npz --draws 10"),
+        Step("vae-reconstruct RUN ~/photos --out made"),
+        Step("vae-reconstruct RUN ~/photos --out reconstructions"),
+        Step("vae-sample RUN --like ~/face.png -n 16"),
+        Step("vae-sample RUN --between ~/face.png ~/other.png"),
         Step("vae-run dataset=folder dataset.root=~/photos dataset.factors=~/photos.csv", SHORT),
         Step("vae-run dataset=sprites method=beta_vae", FEW),
         Step("vae-run dataset=sprites --cfg job -p dataset"),
@@ -409,6 +417,8 @@ def home(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(photo, folder)
     photos = sorted((home / "photos").rglob("*.png"))
+    for photo, name in zip(photos, ("face.png", "other.png"), strict=False):
+        shutil.copy(photo, home / name)
     lines = [f"{photo.relative_to(home / 'photos')},{number % 3},red" for number, photo in enumerate(photos)]
     (home / "photos.csv").write_text("\n".join(["file,size,colour", *lines]))
     (home / "data").mkdir()
@@ -572,7 +582,7 @@ def write_yaml(folder: Path, name: str, text: str) -> None:
 def test_every_piece_of_code_is_run_here() -> None:
     """Those below, and none else: whoever adds one adds its test."""
     pieces = {d.name: len(blocks(d, "python", "yaml")) for d in DOCUMENTS if blocks(d, "python", "yaml")}
-    assert pieces == {"README.md": 1, "runs.md": 1, "extending.md": 8}
+    assert pieces == {"README.md": 2, "runs.md": 1, "extending.md": 8, "python.md": 1}
 
 
 @pytest.mark.slow
@@ -625,12 +635,16 @@ def test_documented_python_works(finished_run: Path) -> None:
         python_of("Using the networks", REPOSITORY / "docs" / "runs.md").replace("outputs/…", "run"),
         python_of("In a notebook"),
         python_of("In a notebook", number=1).replace("outputs/<date>/<time>", "run"),
+        python_of("From Python", REPOSITORY / "README.md").replace("epochs=5", "epochs=1"),
+        python_of("Arrays", REPOSITORY / "docs" / "python.md").replace("epochs=5", "epochs=1"),
     ]
     checks = [
         "assert images.shape == (16, 8, 8, 1)",
         "assert images.shape == (16, 8, 8, 1)",
         "assert autoencoder.decoder",
         "assert autoencoder.image_shape == (8, 8, 1)",
+        "assert images.shape == (8, 8, 8, 1)",
+        "assert draws.shape == (16, 10, 2) and again.shape == (10, 8, 8, 1) and len(losses) == 1 and weight == 4",
     ]
     program = "".join(f"exec({f'{piece}{check}'!r}, {{}})\n" for piece, check in zip(pieces, checks, strict=True))
     result = subprocess.run(

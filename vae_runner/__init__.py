@@ -1,7 +1,12 @@
-"""Train variational autoencoders on images: see `vae-run --help`, or `vae_runner.run` for one run, top to bottom."""
+"""Train variational autoencoders on images: see `vae-run --help`, or `vae_runner.run` for one run, top to bottom.
 
+From Python, `vae_runner.api` is all there is to know; its names are found here, and imported when they are asked for.
+"""
+
+import importlib
 import os
 import time
+from typing import TYPE_CHECKING
 
 STARTED = time.time()  # when the command did, but for Python itself
 
@@ -14,3 +19,16 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = os.environ.get("TF_ENABLE_ONEDNN_OPTS") or "1"
 
 __version__ = "0.2.0"
+
+__all__ = ["Run", "UserError", "load", "train"]
+
+
+if TYPE_CHECKING:
+    from vae_runner.api import Run, load, train
+    from vae_runner.errors import UserError
+else:
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.{'errors' if name == 'UserError' else 'api'}"), name)

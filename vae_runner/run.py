@@ -14,8 +14,8 @@ from vae_runner.figures.pictures import Pictures
 from vae_runner.runtime import hardware
 from vae_runner.schema import Config
 from vae_runner.session import Session
-from vae_runner.trackers.search_report import Report
 from vae_runner.storage.pictures import save_frame
+from vae_runner.trackers.search_report import Report
 from vae_runner.trackers.summary import show_effective_kl_weight, show_summary
 from vae_runner.training.outer import Progress
 from vae_runner.training.profiling import Profile

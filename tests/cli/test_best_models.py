@@ -113,7 +113,7 @@ def test_a_run_whose_best_checkpoint_is_gone_takes_the_last_and_says_so(whole: P
 
 def test_a_profile_of_twenty_steps_lies_beside_the_scalars(whole: Path, parts: Path) -> None:
     """The runs are the same, so it changes no result."""
-    (file,) = (whole / "tensorboard" / "plugins" / "profile").glob("*/*.xplane.pb")
+    (file,) = (whole / "plugins" / "profile").glob("*/*.xplane.pb")
     steps = [
         plane.event_metadata[event.metadata_id].name
         for plane in XSpace.FromString(file.read_bytes()).planes

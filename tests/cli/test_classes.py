@@ -79,8 +79,8 @@ def test_a_stored_run_says_how_many_classes_it_is_of_and_one_without_labels_says
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("RUN", "--label", "ten"), "--label ten: there is no such class. The run has 0, 1, 2, 3, 4, 5, 6, 7, 8, 9."),
-        (("RUN", "--label", "10"), "--label 10: there is no such class. Did you mean '1'?"),
+        (("RUN", "--label", "ten"), "label ten: there is no such class. The run has 0, 1, 2, 3, 4, 5, 6, 7, 8, 9."),
+        (("RUN", "--label", "10"), "label 10: there is no such class. Did you mean '1'?"),
         (("FINISHED", "--label", "3"), "does not depend on classes: leave it out, or train with model.conditional="),
     ],
 )

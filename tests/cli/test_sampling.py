@@ -20,6 +20,7 @@ from vae_runner.distributions.base import Distribution
 from vae_runner.evaluation.embeddings import latents_of, posterior_of
 from vae_runner.experiment import load, load_dataset
 from vae_runner.storage.stored_run import StoredRun
+from vae_runner.stored_model import StoredModel
 from vae_runner.training.noise import NumpyNoise
 
 SMALL = ("dataset.limit=300", "epochs=1", "figures=none", "batch_size=32")
@@ -150,8 +151,8 @@ def test_a_conditional_run_has_a_density_for_each_class(
     runs: Path, tmp_path: Path, in_process: InProcess, capsys: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[np.ndarray] = []
-    decode = sample.decode
-    monkeypatch.setattr(sample, "decode", lambda network, z, labels: decoded.append(z) or decode(network, z, labels))
+    decode = StoredModel.decode
+    monkeypatch.setattr(StoredModel, "decode", lambda self, z, labels: decoded.append(z) or decode(self, z, labels))
     arguments = ("--prior", "mixture", "--components", 1, "-n", 4000)
     drawn(in_process, runs / "class", *arguments, cwd=tmp_path)
     assert "a density fitted to its class: " in capsys.readouterr().out

@@ -382,7 +382,7 @@ def test_few_images_are_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(Preprocessing, "__call__", decode)
     files = [tmp_path / f"{i}.png" for i in range(5 * WINDOW)]
-    for _ in prepared._decoded(files, preprocessing()):
+    for _ in prepared.decoded(files, preprocessing()):
         if written < 5:
             time.sleep(0.02)  # a slow disk
         with lock:

@@ -37,6 +37,16 @@ def runs() -> None:
     _command("vae-runs")
 
 
+def encode() -> None:
+    """`vae-encode`: the latents of the user's own images."""
+    _command("vae-encode")
+
+
+def reconstruct() -> None:
+    """`vae-reconstruct`: the user's own images, encoded and decoded again."""
+    _command("vae-reconstruct")
+
+
 def _command(name: str) -> None:
     with best_effort_output(), signals_raise():
         try:

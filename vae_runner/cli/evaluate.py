@@ -102,6 +102,18 @@ def _compare_seeds(runs: Sequence[StoredRun], seed: int) -> None:
 def _evaluate(
     stored: StoredRun, config: EvaluationConfig, trust: Sequence[str], moved: Mapping[str, str | None], *, again: bool
 ) -> None:
+    show(entries_of(stored, config, trust, moved, again=again), metrics_of(config))
+    console.print(plain(f"Kept in {stored.evaluation_file}"), soft_wrap=True)
+
+
+def entries_of(
+    stored: StoredRun, config: EvaluationConfig, trust: Sequence[str], moved: Mapping[str, str | None], *, again: bool
+) -> Entries:
+    """Return the entries of all metrics that the run keeps, when those of `config` are measured; keep these too.
+
+    Raises:
+        UserError: its images are not there, or the results cannot be written.
+    """
     wanted = metrics_of(config)
     anew: Collection[str] = GROUPS if again else ()
     if not again and moved.get("factors") is not None:
@@ -115,5 +127,4 @@ def _evaluate(
         subject = subject_of(stored, config, trust, **moved)
         kept = measure(subject, wanted, RunDirectory(stored.path), digest, anew=anew)
         write_evaluation(stored.path, stored.info.get("step", 0), scalars(kept))
-    show(kept, wanted)
-    console.print(plain(f"Kept in {stored.evaluation_file}"), soft_wrap=True)
+    return kept

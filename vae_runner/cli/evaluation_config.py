@@ -2,16 +2,11 @@
 
 from collections.abc import Sequence
 
-from hydra import compose, initialize_config_module
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
-
-from vae_runner.config import refusals
+from vae_runner.cli.composing import composed
 from vae_runner.config.checks import check
-from vae_runner.config.choices import check_choices
 from vae_runner.errors import UserError
 from vae_runner.evaluation.schema import EvaluationConfig
-from vae_runner.schema import Config, register_schemas
+from vae_runner.schema import Config
 
 GROUP = "evaluation"
 
@@ -28,12 +23,6 @@ def evaluation_config(overrides: Sequence[str]) -> EvaluationConfig:
                 f"{override}: vae-evaluate takes {GROUP}=… and {GROUP}.KEY=…; all else is as the run has it"
             )
     default = () if any(override.startswith(f"{GROUP}=") for override in overrides) else (f"{GROUP}=default",)
-    register_schemas()
-    check_choices(overrides)
-    try:
-        with initialize_config_module("vae_runner.conf", version_base="1.3"):
-            config = compose("config", [*default, *overrides])
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise UserError(refusals.explain(error)) from error
+    config = composed([*default, *overrides])
     check(config)
     return Config.of(config).evaluation

@@ -31,7 +31,9 @@ from omegaconf.errors import OmegaConfBaseException
 from vae_runner import __version__
 from vae_runner.acceleration import operations
 from vae_runner.cli import resume as resume_command
+from vae_runner.cli.composing import as_hydra_reads, check_is_no_sweep
 from vae_runner.cli.evaluation_config import evaluation_config
+from vae_runner.cli.one_run import do_run
 from vae_runner.cli.options import Parser, arguments, explain_option, whole_number
 from vae_runner.cli.rerun import Rerun, taken_out
 from vae_runner.compat import hydra as hydra_internals
@@ -42,16 +44,14 @@ from vae_runner.config.choices import check_choices, help_text, without_nothing
 from vae_runner.config.composition import HydraJob, content_of
 from vae_runner.config.fingerprint import fingerprint
 from vae_runner.errors import UnfitError, UserError, check_name, exit_status, first_line
-from vae_runner.files.folders import make_next_folder, remove_empty
+from vae_runner.files.folders import make_next_folder
 from vae_runner.fitted_priors.schema import KINDS
 from vae_runner.runtime import environment
 from vae_runner.runtime.interruption import raise_if_swallowed
-from vae_runner.schema import SEARCH, Config, register_schemas
-from vae_runner.storage import resume
-from vae_runner.storage.run_directory import RunDirectory
+from vae_runner.schema import SEARCH, register_schemas
 from vae_runner.storage.stored_run import source_of_weights
 from vae_runner.sweeps.directory import SweepDirectory
-from vae_runner.sweeps.job import CHDIR, LAUNCHING, WORKER_LOST, check_stop, install_launcher_handlers, sweep_job
+from vae_runner.sweeps.job import LAUNCHING, WORKER_LOST, check_stop, install_launcher_handlers, sweep_job
 from vae_runner.sweeps.names import register_resolver
 from vae_runner.sweeps.search import Search
 
@@ -81,7 +81,7 @@ def sample() -> None:
     parser = _parser("vae-sample", "Draw new images from a finished run: decode latents drawn from its prior.")
     parser.add_argument("run", metavar="RUN", type=Path, help="a run directory: outputs/<date>/<time>")
     number = partial(whole_number, least=1)
-    parser.add_argument("-n", "--number", metavar="N", type=number, default=64, help="how many images (64)")
+    parser.add_argument("-n", "--number", metavar="N", type=number, help="how many images (64; of a path 10)")
     parser.add_argument(
         "--out", metavar="FILE", type=Path, default=Path("samples.png"),
         help="where to: a .png of all of them, or a .npy with a uint8 array [n, height, width, channels] (samples.png)",
@@ -99,16 +99,64 @@ def sample() -> None:
     )  # fmt: skip
     help_ = "how many Gaussians the mixture has (as many as fit held-out latents best, up to 50)"
     parser.add_argument("--components", metavar="N", type=number, help=help_)
+    help_ = "variations of an image instead: decode draws from its posterior"
+    parser.add_argument("--like", metavar="IMAGE", type=Path, help=help_)
+    help_ = "a path from one image to another instead: decode latents on the line between theirs"
+    parser.add_argument("--between", metavar="IMAGE", nargs=2, type=Path, help=help_)
     _add_places_of_images(parser)
     given = parser.parse_args(arguments())
+    if sum(chosen is not None for chosen in (given.prior, given.like, given.between)) > 1:
+        raise UserError("--prior, --like and --between each say which latents are decoded: give one of them")
     if given.components and given.prior != "mixture":
         raise UserError(f"--components {given.components} is of a mixture: add --prior mixture")
     moved = {"root": given.root, "data_dir": given.data_dir}
     if given.prior is None and any(moved.values()):
         raise UserError("--root and --data-dir say where training images are, which only --prior needs: add that")
     work = _import("cli.sample")
-    fit = given.prior and work.Fit(given.prior, given.components or 0, moved)
-    work.sample(given.run, given.number, given.out, given.seed, given.trust, given.label, fit)
+    count = given.number or (10 if given.between else 64)
+    if given.like:
+        work.variations(given.run, given.like, count, given.out, given.seed, given.trust, given.label)
+    elif given.between:
+        work.path_between(given.run, tuple(given.between), count, given.out, given.trust, given.label)
+    else:
+        fit = given.prior and work.Fit(given.prior, given.components or 0, moved)
+        work.sample(given.run, count, given.out, given.seed, given.trust, given.label, fit)
+
+
+def encode() -> None:
+    """`vae-encode`: the latents of the user's own images."""
+    parser = _parser(
+        "vae-encode",
+        "Write what a finished run encodes images to: the means of their posteriors, and draws on request. The images "
+        "are prepared as those that the run was trained on.",
+    )
+    _add_own_images(parser)
+    help_ = "where to: an .npz of arrays, or a .csv with a line for each image (codes.npz)"
+    parser.add_argument("--out", metavar="FILE", type=Path, default=Path("codes.npz"), help=help_)
+    help_ = "also K draws of each posterior"
+    parser.add_argument("--draws", metavar="K", type=partial(whole_number, least=1), default=0, help=help_)
+    seed = partial(whole_number, least=0)
+    parser.add_argument("--seed", metavar="N", type=seed, default=0, help="another seed, other draws (0)")
+    given = parser.parse_args(arguments())
+    work = _import("cli.own_images")
+    labelling = work.Labelling(given.label, given.labels is not None)
+    work.encode(given.run, given.images, given.out, given.draws, given.seed, labelling, given.trust)
+
+
+def reconstruct() -> None:
+    """`vae-reconstruct`: the user's own images, encoded and decoded again."""
+    parser = _parser(
+        "vae-reconstruct",
+        "Write what a finished run makes of images: each encoded and decoded again, a .png of the same name. The "
+        "images are prepared as those that the run was trained on.",
+    )
+    _add_own_images(parser)
+    help_ = "where to: a new folder, with sub-folders as the images have (reconstructions)"
+    parser.add_argument("--out", metavar="DIR", type=Path, default=Path("reconstructions"), help=help_)
+    given = parser.parse_args(arguments())
+    work = _import("cli.own_images")
+    labelling = work.Labelling(given.label, given.labels is not None)
+    work.reconstruct(given.run, given.images, given.out, labelling, given.trust)
 
 
 def compare() -> None:
@@ -156,7 +204,7 @@ def evaluate() -> None:
     help_ = "a CSV of the images' factors, as dataset.factors= says of a run, which may have been trained without"
     parser.add_argument("--factors", metavar="FILE", help=help_)
     given = parser.parse_intermixed_args(arguments())
-    config = evaluation_config([_as_hydra_reads(override) for override in given.overrides])
+    config = evaluation_config([as_hydra_reads(override) for override in given.overrides])
     moved = {"root": given.root, "data_dir": given.data_dir, "factors": given.factors}
     _import("cli.evaluate").evaluate(given.run, config, given.trust, moved, again=given.again)
 
@@ -226,13 +274,23 @@ def _add_places_of_images(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", metavar="DIR", help="the same for data_dir=")
 
 
+def _add_own_images(parser: argparse.ArgumentParser) -> None:
+    """Add a run, images of the user's own, and what says of which classes these are."""
+    parser.add_argument("run", metavar="RUN", type=Path, help="a run directory: outputs/<date>/<time>")
+    parser.add_argument("images", metavar="IMAGES", type=Path, help="a folder, read with all below it; or one image")
+    labels = parser.add_mutually_exclusive_group()
+    labels.add_argument("--label", metavar="NAME", help="of a conditional run: the class of all images")
+    help_ = "of a conditional run: each image lies in a folder of its class's name"
+    labels.add_argument("--labels", choices=("folders",), help=help_)
+
+
 # --- vae-run: Hydra -------------------------------------------------------------------------------------------
 
 
 def run() -> None:
     """`vae-run`: one run, or with `-m` a sweep of them; refusals of Hydra's become ours, with the closest real name."""
     command = arguments()
-    is_sweep, is_dry, for_hydra = _check_options([_as_hydra_reads(argument) for argument in command])
+    is_sweep, is_dry, for_hydra = _check_options([as_hydra_reads(argument) for argument in command])
     for_hydra, rerun = taken_out(for_hydra)
     sys.argv[1:] = resume_command.rewritten(for_hydra)
     jobs = _Jobs(command, rerun)
@@ -386,54 +444,10 @@ class _Jobs:
         if in_sweep:
             return sweep_job(cfg, HydraJob.of(hydra, self._command), hydra, path, runner)
         try:
-            if hydra.job.chdir:
-                raise UserError(CHDIR)
-            resumed, job = cfg.resume is not None, HydraJob.of(hydra, self._command)
-            if resumed:
-                cfg = resume.configuration(path, cfg, hydra.overrides.task)
-            else:
-                _check_is_outside(path)
-                RunDirectory(path).check_own()
-            if self._rerun is not None:
-                cfg, job = self._rerun.configuration(cfg, job), self._rerun.job(job)
-            check(cfg)
-            if not resumed and cfg.init_from is not None:
-                source_of_weights(cfg.init_from)
-            runner().run(Config.of(cfg), job, resumed=resumed)
+            do_run(cfg, hydra, self._command, runner, self._rerun)
         except UserError as error:
             self.refusal = error
-        finally:
-            remove_empty(path)  # which Hydra has made for a run that has not come to begin
         return None
-
-
-def _check_is_outside(path: Path) -> None:
-    """Refuse a new run in the directory of another one, or of a sweep, which would take it for one of its own."""
-    around = next((folder for folder in path.absolute().parents if RunDirectory(folder).has_run), None)
-    if around is None and SweepDirectory(path.parent).exists:
-        around = path.parent
-    if around is not None:
-        kind = "run" if RunDirectory(around).has_run else "sweep"
-        raise UserError(
-            f"{path} is in the directory of a {kind}, {around}: give a folder outside with hydra.run.dir=DIR"
-        )
-
-
-def _as_hydra_reads(argument: str) -> str:
-    """Return `key=value` with the home in place of a `~` that the shell leaves there, and with quotes if it needs them.
-
-    Without quotes, Hydra reads only some of ASCII. What has syntax of its own, lists and sweeps, is left as it is.
-    """
-    name, equals, value = argument.partition("=")
-    if not equals or name.startswith("-"):
-        return argument
-    if re.match(r"~[\w.-]*(/|$)", value):
-        value = os.path.expanduser(value)  # noqa: PTH111 (Path would drop a trailing slash or a `.`)
-        if value.startswith("~"):
-            raise UserError(f"{argument}: there is no home that ~ could stand for: give the whole path")
-    if re.search(r"[^ -~]|[=~!#<>&;^`]", value) and not re.search(r"""['"\[\]{}(),$\\]""", value):
-        value = f"'{value}'"
-    return f"{name}={value}"
 
 
 def _check_options(arguments: list[str]) -> tuple[bool, bool, list[str]]:
@@ -460,7 +474,7 @@ def _check_options(arguments: list[str]) -> tuple[bool, bool, list[str]]:
         for argument in arguments:
             check_name(argument)
     if works and not given.multirun:
-        _check_is_no_sweep(given.overrides)
+        check_is_no_sweep(given.overrides)
         OmegaConf.register_new_resolver("next_folder", _next_folder, replace=True, use_cache=True)
     for override in given.overrides:
         if folder := re.fullmatch(r"(hydra\.run\.dir|sweep\.dir|hydra\.sweep\.dir)=(.*)", override):
@@ -486,10 +500,3 @@ def _next_folder(name: str) -> str:
         return str(make_next_folder(Path(name)))
     except OSError:
         return name  # Hydra will find out the same, and tell of it
-
-
-def _check_is_no_sweep(overrides: list[str]) -> None:
-    """Refuse what only a sweep takes: without -m it would begin a run that nobody has asked for."""
-    for override in overrides:
-        if re.match(r"\+{0,2}((hydra\.)?sweep(\.\w+)?=|hydra[./](launcher|sweeper)\b)", override):
-            raise UserError(f"{override} is for a sweep: add -m")

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,25 @@ def replacing(path: Path) -> Iterator[Path]:
             _sync(path.parent)
         finally:
             part.unlink(missing_ok=True)
+
+
+@contextmanager
+def filling(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside `path`, which becomes `path` at the end: nothing may be there, or an empty folder.
+
+    Raises:
+        UnwritableError: it cannot be written.
+    """
+    part = path.with_name(f".part-{os.getpid()}-{path.name}")
+    with writing(path):
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        try:
+            yield part
+            part.rename(path)
+            _sync(path.parent)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def write_atomic(path: Path, content: bytes) -> None:

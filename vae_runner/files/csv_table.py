@@ -17,11 +17,12 @@ def csv_table(rows: Sequence[Mapping[str, object]]) -> bytes:
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer)
     for line in (*rows[:1], *(row.values() for row in rows)):
-        writer.writerow(map(_no_formula, line))
+        writer.writerow(map(no_formula, line))
     return buffer.getvalue().encode()
 
 
-def _no_formula(value: object) -> object:
+def no_formula(value: object) -> object:
+    """Return a value as a CSV file has it: with an apostrophe before a text that would be taken for a formula."""
     if not isinstance(value, str):
         return value
     return f"'{printable(value)}" if value.startswith(FORMULA_STARTS) else printable(value)

@@ -54,17 +54,20 @@ class Found:
         return "; ".join(f"{kind}: {count} (like {self._first[kind]})" for kind, count in self._counts.items())
 
 
-def find_images(root: Path) -> Found:
-    """Return the image files below `root`, recognised by their suffix; refuse a folder with none, or unreadable."""
+def find_images(root: Path, key: str = "dataset.root=") -> Found:
+    """Return the image files below `root`, recognised by their suffix; refuse a folder with none, or unreadable.
+
+    `key` is what comes before the folder in the words of a refusal.
+    """
     with readable(root):
         exists, is_folder = root.exists(), root.is_dir()
     if not is_folder:
         what = "is not a folder" if exists else "does not exist"
-        raise UserError(f"dataset.root={root} {what}: give the folder the images are in")
+        raise UserError(f"{key}{root} {what}: give the folder the images are in")
     found = _walk(root)
     if not found.files:
         raise UserError(
-            f"dataset.root={root} holds no image: looked below it for {', '.join(sorted(SUFFIXES))}"
+            f"{key}{root} holds no image: looked below it for {', '.join(sorted(SUFFIXES))}"
             + (f", and passed over {found.passed_over}" if found.passed_over else "")
         )
     return found

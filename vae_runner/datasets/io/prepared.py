@@ -26,7 +26,7 @@ from typing import TypedDict, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from vae_runner.datasets.io.preprocessing import Preprocessing
+from vae_runner.datasets.io.preprocessing import BrokenImageError, Preprocessing
 from vae_runner.datasets.io.stored import StoredImages
 from vae_runner.errors import UserError
 from vae_runner.files.sealed import seal, unseal
@@ -189,8 +189,8 @@ def _make(files: Sequence[Path], preprocessing: Preprocessing, folder: Path, on_
             (working / "images.u8").open("wb") as file,
             progress_bar("Preparing images", len(files), "images") as advance,
         ):
-            for index, result in enumerate(_decoded(files, preprocessing)):
-                if isinstance(result, UserError):
+            for index, result in enumerate(decoded(files, preprocessing)):
+                if isinstance(result, BrokenImageError):
                     if on_error == "stop":
                         raise result
                     skipped.append((index, str(result)))
@@ -207,13 +207,13 @@ def _make(files: Sequence[Path], preprocessing: Preprocessing, folder: Path, on_
         (working / "manifest.json").write_text(json.dumps(seal(manifest, CHECKSUM)), encoding="utf-8")
 
 
-def _decoded(files: Sequence[Path], preprocessing: Preprocessing) -> Iterator[NDArray[np.uint8] | UserError]:
+def decoded(files: Sequence[Path], preprocessing: Preprocessing) -> Iterator[NDArray[np.uint8] | BrokenImageError]:
     """Yield the image of each file, or why it has none; threads decode a few ahead (Pillow releases Python's lock)."""
 
-    def decode(path: Path) -> NDArray[np.uint8] | UserError:
+    def decode(path: Path) -> NDArray[np.uint8] | BrokenImageError:
         try:
             return np.ascontiguousarray(preprocessing(path))
-        except UserError as error:
+        except BrokenImageError as error:
             return error
 
     with warnings.catch_warnings(), ThreadPoolExecutor(threads()) as pool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,14 @@ from vae_runner.errors import UserError
 FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP"]  # whatever the suffix says
 MAX_PIXELS = 89_478_485  # of one image; where Pillow too begins to warn of a decompression bomb
 MAX_SIDE = 65_535  # the most a JPEG can have; the time for resizing grows with the longer side, not with the pixels
+
+
+class BrokenImageError(UserError):
+    """A file has no image that can be used; `problem` names it, and says why, without what to do about that."""
+
+    def __init__(self, path: Path, problem: str, advice: str) -> None:
+        self.problem = str(UserError(f"{path} {problem}"))
+        super().__init__(f"{path} {problem}: {advice}, or pass over it with dataset.on_error=skip")
 
 
 class _PixelBudget:
@@ -59,9 +68,7 @@ class Preprocessing:
         return self.height, self.width, self.channels
 
     @classmethod
-    def parse(
-        cls, image_size: int | Sequence[int], channels: int, background: str | Sequence[int], crop: bool
-    ) -> "Preprocessing":
+    def parse(cls, image_size: int | Sequence[int], channels: int, background: str | Sequence[int], crop: bool) -> Self:
         """Return the preprocessing that these values describe; refuse sizes below 8 or above 4096, and no colours."""
         size = [image_size, image_size] if isinstance(image_size, int) else image_size
         if (
@@ -87,23 +94,23 @@ class Preprocessing:
         """Return the image in a file, uint8 `[height, width, channels]`; of an animation, the first frame.
 
         Raises:
-            UserError: the file cannot be read, is no image, is damaged, has more than `MAX_PIXELS` pixels or `MAX_SIDE`
-                along a side, or is refused by `containers.excess`.
+            BrokenImageError: the file cannot be read, is no image, is damaged, has more than `MAX_PIXELS` pixels or
+                `MAX_SIDE` along a side, or is refused by `containers.excess`.
         """
         try:
             if excess := containers.excess(path):
-                raise _refusal(path, excess, "replace it")
+                raise BrokenImageError(path, excess, "replace it")
             return self._decode(path)
         except Image.DecompressionBombError as error:
-            raise _refusal(path, f"is too large ({error})", "make it smaller") from error
+            raise BrokenImageError(path, f"is too large ({error})", "make it smaller") from error
         except MemoryError as error:
-            raise _refusal(path, "takes more memory than there is", "make it smaller") from error
+            raise BrokenImageError(path, "takes more memory than there is", "make it smaller") from error
         except (OSError, SyntaxError, ValueError, EOFError, UnidentifiedImageError) as error:
             if isinstance(error, OSError) and error.errno is not None:  # It is about the file, not its content.
-                raise _refusal(path, f"cannot be read ({error.strerror})", "mend that") from error
+                raise BrokenImageError(path, f"cannot be read ({error.strerror})", "mend that") from error
             is_empty = path.exists() and path.stat().st_size == 0
             problem = "is empty" if is_empty else f"cannot be read as an image ({error})"
-            raise _refusal(path, problem, "replace it") from error
+            raise BrokenImageError(path, problem, "replace it") from error
 
     def _decode(self, path: Path) -> NDArray[np.uint8]:
         with Image.open(path, formats=FORMATS) as image:
@@ -112,7 +119,7 @@ class Preprocessing:
                 problem = (
                     f"has {image.width}×{image.height} pixels, more than {MAX_PIXELS:,} or {MAX_SIDE:,} along a side"
                 )
-                raise _refusal(path, problem, "make it smaller")
+                raise BrokenImageError(path, problem, "make it smaller")
             image.draft("RGB", (2 * self.width, 2 * self.height))  # A JPEG is decoded at a fraction of its size,
             if not image.info.get("progressive"):  # and takes less memory then, unless it is progressive.
                 pixels = image.width * image.height
@@ -160,10 +167,6 @@ class Preprocessing:
         part = self._in_channels(self._on_background(part))
         canvas.paste(part.resize((right - left, bottom - top), Image.Resampling.BILINEAR, box), (left, top))
         return canvas
-
-
-def _refusal(path: Path, problem: str, advice: str) -> UserError:
-    return UserError(f"{path} {problem}: {advice}, or pass over it with dataset.on_error=skip")
 
 
 def _span(start: int, end: int, size: int, wanted: int) -> tuple[int, int, int, int]:

@@ -1,0 +1,214 @@
+"""`import vae_runner as vr`: train, load, and arrays through a finished run; and the notebook of the documents."""
+
+import json
+import logging
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import keras
+import matplotlib
+import numpy as np
+import pytest
+import tensorflow as tf
+from hydra import compose, initialize_config_module
+
+import vae_runner as vr
+from tests.conftest import REPOSITORY
+from vae_runner.datasets import digits
+
+SMALL = ("model=mlp", "figures=none")
+FEW = {"dataset": {"limit": 40}, "model": {"width": 8}}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> vr.Run:
+    """A run that this process has trained, where TensorFlow had been imported and used."""
+    assert float(tf.constant(1.0)) == 1
+    directory = tmp_path_factory.mktemp("trained") / "run"
+    return vr.train(*SMALL, epochs=2, loss={"kl_weight": 0.5}, directory=directory, **FEW)
+
+
+def images(count: int) -> np.ndarray:
+    """Test images of the digits, uint8 `[count, 8, 8]`."""
+    return np.asarray(digits.load(test_fraction=0.2).test.images[:count])[..., 0]
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    script = (
+        "import sys, vae_runner as vr\n"
+        "assert issubclass(vr.UserError, Exception) and not hasattr(vr, 'trian')\n"
+        "print({'tensorflow', 'keras', 'matplotlib', 'sklearn', 'rich', 'hydra'} & set(sys.modules))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert result.stdout == "set()\n", result.stderr
+
+
+def test_a_run_is_trained_as_the_command_does_it(trained: vr.Run) -> None:
+    assert (trained.config.latent, trained.config.loss.kl_weight, trained.config.dataset.limit) == (2, 0.5, 40)
+    info = json.loads((trained.path / "run.json").read_text())
+    assert (info["status"], info["epoch"]) == ("finished", 2)
+    log = (trained.path / "vae-run.log").read_text()
+    assert "[vae_runner." in log
+    assert (
+        (trained.path / ".hydra" / "overrides.yaml").read_text().startswith("- model=mlp\n- figures=none\n- epochs=2\n")
+    )
+    assert (trained.path / "models" / "encoder.keras").exists()
+
+
+def test_a_second_run_leaves_this_process_as_it_was_and_may_be_continued(tmp_path: Path) -> None:
+    def state() -> list[object]:
+        logger = logging.getLogger("vae_runner")
+        return [
+            *(signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)),
+            *(keras.config.dtype_policy().name, matplotlib.rcParams["lines.linewidth"]),
+            *(logger.level, logger.handlers[:], Path.cwd(), sys.argv[:]),
+            *(random.getstate(), np.random.get_state()[1].tolist()),  # type: ignore[index,union-attr] # noqa: NPY002
+        ]
+
+    matplotlib.rcParams["lines.linewidth"] = 7
+    before = state()
+    try:
+        mixed = {"precision": "mixed_bfloat16"}
+        run = vr.train(*SMALL, epochs=1, hardware=mixed, directory=tmp_path / "run", **FEW)
+        run.evaluate("evaluation=reconstruction")
+        assert state() == before
+    finally:
+        matplotlib.rcdefaults()
+    assert run.config.hardware.precision == "mixed_bfloat16"
+    again = vr.train(f"resume={tmp_path / 'run'}", epochs=2)
+    assert len(again.metrics["epoch"]) == 2
+
+
+def test_a_run_may_be_trained_in_a_thread_inside_of_a_hydra_application(tmp_path: Path) -> None:
+    runs: list[vr.Run] = []
+    with initialize_config_module("vae_runner.conf", version_base="1.3"):
+        arguments = {"epochs": 1, "directory": tmp_path / "run", **FEW}
+        thread = threading.Thread(target=lambda: runs.append(vr.train(*SMALL, **arguments)))  # type: ignore[arg-type]
+        thread.start()
+        thread.join()
+        assert compose("config", ["latent=7"]).latent == 7
+    assert [len(run.metrics["epoch"]) for run in runs] == [1]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "keywords", "message"),
+    [
+        (["latnt=3"], {}, "latnt"),
+        ([], {"latent": -1}, "latent=-1"),
+        ([], {"dataset": "digit"}, "digits"),
+        (["-m"], {}, "-m is no override"),
+        (["latent=2,8"], {}, "latent=2,8"),
+        (["sweep.dir=x"], {}, "sweep.dir=x is for a sweep"),
+        ([], {"dataset": {"limit": None, "test_fraction": 1.0}}, "dataset.test_fraction"),
+        ([], {"dataset": "folder"}, "dataset.root is not given"),
+        (["resume=nowhere"], {}, "nowhere does not exist"),
+    ],
+)
+def test_what_makes_no_sense_is_a_user_error_and_leaves_nothing(
+    overrides: list[str], keywords: dict[str, object], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(vr.UserError) as refused:
+        vr.train(*overrides, **keywords)  # type: ignore[arg-type]
+    assert message in str(refused.value)
+    assert len(str(refused.value).splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_python_values_are_written_as_hydra_reads_them(tmp_path: Path) -> None:
+    from vae_runner.api import _overrides
+    from vae_runner.cli.composing import composed
+
+    values = {
+        "data_dir": tmp_path / "it's, here", "init_parts": ["encoder", "decoder"], "trust": ("a",), "seed": np.int64(3),
+        "early_stopping": {"metric": None}, "dataset": {"augment": {"flip": True}},
+        "optimizer": {"learning_rate": 1e-5},
+    }  # fmt: skip
+    config = composed(_overrides(["dataset=mnist"], values))
+    assert config.data_dir == str(tmp_path / "it's, here")
+    assert (config.init_parts, config.trust, config.seed) == (["encoder", "decoder"], ["a"], 3)
+    assert config.early_stopping.metric is None
+    assert config.dataset.augment.flip is True
+    assert config.optimizer.learning_rate == 1e-5
+
+
+def test_arrays_go_through_a_run(finished_run: Path) -> None:
+    run = vr.load(str(finished_run))
+    grey = images(40)
+    means = run.encode(grey)
+    np.testing.assert_allclose(means, np.load(finished_run / "evaluation/embeddings.npz")["mean"][:40], atol=1e-4)
+    np.testing.assert_array_equal(run.encode(grey[..., np.newaxis]), means)
+    draws = run.encode(grey, draws=3, seed=1)
+    assert draws.shape == (40, 3, 2)
+    np.testing.assert_array_equal(run.encode(grey, draws=3, seed=1), draws)
+    assert (run.encode(grey, draws=3, seed=2) != draws).any()
+    reconstructed = run.reconstruct(grey)
+    assert (reconstructed.dtype, reconstructed.shape) == (np.uint8, (40, 8, 8, 1))
+    np.testing.assert_array_equal(run.decode(means), reconstructed)
+    error = np.abs(reconstructed[..., 0].astype(int) - grey).mean()
+    assert error < np.abs(grey.mean(axis=0) - grey).mean()
+    samples = run.sample(5, seed=3)
+    assert samples.shape == (5, 8, 8, 1)
+    np.testing.assert_array_equal(run.sample(5, seed=3), samples)
+    assert repr(run) == f"Run('{finished_run}')"
+    assert run.class_names == []
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda run: run.encode(images(2) / 255), "the images are float64 of shape (2, 8, 8, 1): "),
+        (lambda run: run.encode(np.zeros((2, 9, 8), np.uint8)), "takes uint8 [n, 8, 8, 1], at least one"),
+        (lambda run: run.encode(images(0)), "at least one"),
+        (lambda run: run.encode(images(2), labels=3), "does not depend on classes"),
+        (lambda run: run.decode(np.zeros((2, 3))), "takes numbers [n, 2], at least one"),
+        (lambda run: run.evaluate("latent=3"), "vae-evaluate takes evaluation=…"),
+        (lambda run: vr.load(run.path / "models"), "is no run directory"),
+    ],
+)
+def test_arrays_of_another_kind_are_refused(call: Callable[[vr.Run], object], message: str, trained: vr.Run) -> None:
+    with pytest.raises(vr.UserError) as refused:
+        call(trained)
+    assert message in str(refused.value)
+
+
+def test_a_run_is_measured_and_keeps_what_was_found(trained: vr.Run) -> None:
+    values = trained.evaluate(evaluation="reconstruction")
+    assert values
+    assert all(np.isfinite(value) for value in values.values())
+    stored = {name.removeprefix("evaluation/"): value for name, value in trained._model.run.evaluated.items()}
+    assert stored == values
+
+
+def test_metrics_are_columns_or_a_data_frame_where_there_is_pandas(
+    trained: vr.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    columns = trained.metrics
+    assert columns["epoch"].tolist() == [1, 2]
+    assert columns["test/loss"].shape == (2,)
+    pandas = ModuleType("pandas")
+    pandas.DataFrame = lambda columns: ("frame", columns)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pandas", pandas)
+    kind, given = trained.metrics
+    assert kind == "frame"
+    assert given.keys() == columns.keys()
+
+
+def test_the_notebook_of_the_documents_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    notebook = json.loads((REPOSITORY / "docs" / "notebook.ipynb").read_text())
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert len(cells) > 8
+    names: dict[str, object] = {}
+    for number, cell in enumerate(cells):
+        exec(compile(cell, f"cell {number}", "exec"), names)
+    shown = names["variations"], names["path"]
+    assert all(isinstance(of, np.ndarray) and of.shape == (10, 8, 8, 1) for of in shown)
+    assert len(list(tmp_path.glob("outputs/*/*/run.json"))) == 1
