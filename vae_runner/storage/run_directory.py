@@ -179,7 +179,7 @@ class RunDirectory(StoredRun):
         sizes = {"image_shape": np.array(autoencoder.image_shape)}
         if autoencoder.classes:
             sizes["classes"] = np.array(autoencoder.classes)
-        np.savez(buffer, allow_pickle=False, **sizes, **Variables(autoencoder.parts).values())
+        np.savez(buffer, **sizes, **Variables(autoencoder.parts).values())
         weights = buffer.getvalue()
         are_others = self.weights_file.exists() and digest_of(weights) != self.weights_digest
         write_atomic(self.weights_file, weights)
@@ -246,5 +246,5 @@ class RunDirectory(StoredRun):
 
 def _save(file: Path, arrays: Mapping[str, ArrayLike]) -> None:
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    np.savez_compressed(buffer, **arrays)
     write_atomic(file, buffer.getvalue())
