@@ -299,7 +299,7 @@ def _weights_of(autoencoder: "Autoencoder") -> bytes:
     sizes = {"image_shape": np.array(autoencoder.image_shape)}
     if autoencoder.classes:
         sizes["classes"] = np.array(autoencoder.classes)
-    np.savez(buffer, allow_pickle=False, **sizes, **Variables(autoencoder.parts).values())
+    np.savez(buffer, **sizes, **Variables(autoencoder.parts).values())
     return buffer.getvalue()
 
 
@@ -311,5 +311,5 @@ def _save_networks(autoencoder: "Autoencoder", folder: Path) -> None:
 
 def _save(file: Path, arrays: Mapping[str, ArrayLike]) -> None:
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    np.savez_compressed(buffer, **arrays)
     write_atomic(file, buffer.getvalue())

@@ -65,7 +65,7 @@ class Checkpoint:
         if position.sums:
             arrays["sums"] = position.sums.terms
         buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **arrays)
+        np.savez(buffer, **arrays)
         buffer.write(hashlib.sha256(buffer.getbuffer()).digest())
         return buffer.getvalue()
 
