@@ -1,7 +1,6 @@
 """Writing the directory of a run under way."""
 
 import hashlib
-import io
 import os
 import shutil
 import tempfile
@@ -22,6 +21,7 @@ from vae_runner.errors import DAMAGED, UserError
 from vae_runner.files.atomic import UNFINISHED, replacing, write_atomic, writing
 from vae_runner.files.folders import LOG, RUN_FILE, check_own, remove_empty
 from vae_runner.files.locks import Lock
+from vae_runner.files.npz import npz
 from vae_runner.files.sealed import write_sealed
 from vae_runner.runtime.surroundings import CHECKOUTS
 from vae_runner.storage.checkpoint_files import CheckpointFiles
@@ -295,12 +295,10 @@ def _weights_of(autoencoder: "Autoencoder") -> bytes:
     """Return the content of a file of all weights."""
     from vae_runner.models.variables import Variables
 
-    buffer = io.BytesIO()
     sizes = {"image_shape": np.array(autoencoder.image_shape)}
     if autoencoder.classes:
         sizes["classes"] = np.array(autoencoder.classes)
-    np.savez(buffer, **sizes, **Variables(autoencoder.parts).values())
-    return buffer.getvalue()
+    return npz(sizes | Variables(autoencoder.parts).values())
 
 
 def _save_networks(autoencoder: "Autoencoder", folder: Path) -> None:
@@ -310,6 +308,4 @@ def _save_networks(autoencoder: "Autoencoder", folder: Path) -> None:
 
 
 def _save(file: Path, arrays: Mapping[str, ArrayLike]) -> None:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    write_atomic(file, buffer.getvalue())
+    write_atomic(file, npz(arrays, compressed=True))

@@ -6,7 +6,6 @@ not stored.
 """
 
 import hashlib
-import io
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from vae_runner.datasets.dataset import Fingerprint, is_fingerprint
 from vae_runner.errors import UserError
+from vae_runner.files.npz import npz
 from vae_runner.files.untrusted import DamagedError, are_numbers, arrays, json_object, reading
 from vae_runner.losses.base import Loss
 from vae_runner.models.variables import Variables
@@ -64,10 +64,8 @@ class Checkpoint:
         arrays = {STATE: np.frombuffer(json.dumps(state, allow_nan=False).encode(), np.uint8), **self.variables}
         if position.sums:
             arrays["sums"] = position.sums.terms
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)
-        buffer.write(hashlib.sha256(buffer.getbuffer()).digest())
-        return buffer.getvalue()
+        content = npz(arrays)
+        return content + hashlib.sha256(content).digest()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Checkpoint":
