@@ -27,8 +27,11 @@ settings.register_profile("search", max_examples=100, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 ROUNDS = int(os.environ.get("VAE_RUNNER_TEST_ROUNDS", "1"))
 
+# The files that take longest, first those in which nothing has to end in time: in CI, tests that start several
+# processes run beside them.
 LONGEST = (
-    *("test_documented_commands.py", "test_sweep.py", "test_distributed.py", "test_resume.py", "test_real_data.py"),
+    *("test_documented_commands.py", "test_axis_values.py", "test_distributed.py", "test_real_data.py"),
+    *("test_combinations.py", "test_sweep.py", "test_resume.py"),
     *("test_launchers.py", "test_environment.py", "test_hostile.py", "test_multi_worker.py"),
 )
 

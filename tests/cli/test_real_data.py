@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,24 +74,21 @@ def test_the_same_command_does_nothing_again_and_new_values_join(case: Case) -> 
     assert [row["latent"] for row in rows(case.folder / "sweep")] == ["2", "3", "4"]
 
 
-def test_a_run_of_a_sweep_goes_on(case: Case) -> None:
+def test_a_run_of_a_sweep_goes_on(case: Case, in_process: Callable[..., None]) -> None:
     copied = case.folder / "copied"
     shutil.copytree(case.runs[0], copied)
-    result = command("vae-run", "resume=copied", "epochs=2", "figures=none", cwd=case.folder)
-    assert result.returncode == 0, result.stderr
+    in_process("vae-run", "resume=copied", "epochs=2", "figures=none", cwd=case.folder)
     assert json.loads((copied / "run.json").read_text())["epoch"] == 2
 
 
-def test_samples_are_drawn_from_a_run_of_a_sweep(case: Case) -> None:
-    result = command("vae-sample", case.runs[0], "-n", 2, "--out", "samples.npy", cwd=case.folder)
-    assert result.returncode == 0, result.stderr
+def test_samples_are_drawn_from_a_run_of_a_sweep(case: Case, in_process: Callable[..., None]) -> None:
+    in_process("vae-sample", case.runs[0], "-n", 2, "--out", "samples.npy", cwd=case.folder)
     size = SIZE[case.name]
     assert np.load(case.folder / "samples.npy").shape == (2, size, size, 1 if case.name == "fashion" else 3)
 
 
-def test_the_runs_of_a_sweep_are_compared(case: Case) -> None:
-    result = command("vae-compare", *case.runs[:2], "--out", "both.png", cwd=case.folder)
-    assert result.returncode == 0, result.stderr
+def test_the_runs_of_a_sweep_are_compared(case: Case, in_process: Callable[..., None]) -> None:
+    in_process("vae-compare", *case.runs[:2], "--out", "both.png", cwd=case.folder)
     with (case.folder / "both.csv").open(newline="") as file:
         assert [(row["dataset"], row["latent"]) for row in csv.DictReader(file)] == [(case.name, "2"), (case.name, "3")]
 

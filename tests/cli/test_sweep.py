@@ -203,15 +203,15 @@ def terminate_supervisor(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.slow
-def test_a_sweep_of_twelve_whose_plug_is_pulled_three_times_ends_with_twelve_right_runs(tmp_path: Path) -> None:
-    arguments = ("-m", "latent=2,3,4", "seed=0,1,2,3", "epochs=3", *SMALL[1:], "hardware.deterministic=true")
+def test_a_sweep_of_six_whose_plug_is_pulled_three_times_ends_with_six_right_runs(tmp_path: Path) -> None:
+    arguments = ("-m", "latent=2,3", "seed=0,1,2", "epochs=3", *SMALL[1:], "hardware.deterministic=true")
     result = command("vae-run", *arguments, "sweep.dir=reference", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
 
     more: tuple[str, ...] = ()
     for count, pull in enumerate((interrupt_supervisor, kill_supervisor, terminate_supervisor), 1):
         process = start(*arguments, *more, cwd=tmp_path)
-        wait_for(lambda count=count: len(list(tmp_path.glob("outputs/*/*/*/metrics.csv"))) > 2 * count)
+        wait_for(lambda count=count: len(list(tmp_path.glob("outputs/*/*/*/metrics.csv"))) > count)
         pull(process)
         assert process.stderr is not None
         process.stderr.close()
@@ -222,7 +222,7 @@ def test_a_sweep_of_twelve_whose_plug_is_pulled_three_times_ends_with_twelve_rig
     (directory,) = tmp_path.glob("outputs/*/*")
     names = {file.parent.name for file in directory.glob("*/run.json")}
     assert names == {file.parent.name for file in (tmp_path / "reference").glob("*/run.json")}
-    assert states(directory) == {"finished": 12}
+    assert states(directory) == {"finished": 6}
     for name in names:
         assert table(directory / name) == table(tmp_path / "reference" / name)
 

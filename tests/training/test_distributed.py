@@ -15,7 +15,8 @@ from tests.conftest import REPOSITORY
     [
         ("2", "not slow"),
         pytest.param("2", "slow", marks=pytest.mark.slow),
-        pytest.param("4", "", marks=pytest.mark.slow),
+        # What a network or an optimizer adds does not depend on how many there are.
+        pytest.param("4", "not slow", marks=pytest.mark.slow),
     ],
 )
 def test_many_devices_compute_what_one_computes(replicas: str, marked: str) -> None:
