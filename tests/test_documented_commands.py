@@ -78,7 +78,6 @@ NOT_RUN = {
     ],
     "has tests, of runs that are made for them, tests/cli/test_runs.py": [
         "vae-runs best --metric evaluation/log_likelihood --highest",
-        "vae-runs rm RUN",
         "vae-runs rm",
         "vae-runs outputs/2026-01-31",
     ],

@@ -34,7 +34,7 @@ def read_notes(file: Path) -> Notes:
 
 def write_notes(file: Path, notes: Notes) -> None:
     """Replace a file of notes, atomically; remove it where they say nothing."""
-    if notes == Notes():
+    if not notes.tags and not notes.note:
         with writing(file):
             file.unlink(missing_ok=True)
     else:
