@@ -49,6 +49,16 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert result.stdout == "set()\n", result.stderr
 
 
+def test_the_runs_below_a_folder_are_listed_without_tensorflow(trained: vr.Run) -> None:
+    (record,) = vr.runs(str(trained.path.parent))
+    assert (record.path, record.status, record.dataset) == (trained.path, "finished", "digits")
+    assert record.settings["loss.kl_weight"] == 0.5
+    folder = str(trained.path.parent)
+    script = f"import sys, vae_runner as vr; assert vr.runs({folder!r}); print('tensorflow' in sys.modules)"
+    listed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert listed.stdout == "False\n"
+
+
 def test_a_run_is_trained_as_the_command_does_it(trained: vr.Run) -> None:
     assert (trained.config.latent, trained.config.loss.kl_weight, trained.config.dataset.limit) == (2, 0.5, 40)
     info = json.loads((trained.path / "run.json").read_text())

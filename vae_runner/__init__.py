@@ -1,6 +1,6 @@
 """Train variational autoencoders on images: see `vae-run --help`, or `vae_runner.run` for one run, top to bottom.
 
-From Python, `vae_runner.api` is all there is to know; its names are found here, and imported when they are asked for.
+From Python, `vae_runner.api` is most of what there is to know; the names below are imported when they are asked for.
 """
 
 import importlib
@@ -20,15 +20,16 @@ os.environ["TF_ENABLE_ONEDNN_OPTS"] = os.environ.get("TF_ENABLE_ONEDNN_OPTS") or
 
 __version__ = "0.2.0"
 
-__all__ = ["Run", "UserError", "load", "train"]
-
+__all__ = ["Run", "UserError", "load", "runs", "train"]
+MODULES = {"UserError": "errors", "runs": "storage.catalog"}  # of which neither needs TensorFlow
 
 if TYPE_CHECKING:
     from vae_runner.api import Run, load, train
     from vae_runner.errors import UserError
+    from vae_runner.storage.catalog import runs
 else:
 
     def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{__name__}.{'errors' if name == 'UserError' else 'api'}"), name)
+        return getattr(importlib.import_module(f"{__name__}.{MODULES.get(name, 'api')}"), name)

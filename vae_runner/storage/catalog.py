@@ -75,7 +75,7 @@ class RunRecord:
 OWN_NAMES = ("run", "status", "method", "epoch", "step", "seconds", "tag")  # of `RunRecord.value`, for every run
 
 
-def runs(folder: Path) -> list[RunRecord]:
+def runs(folder: str | Path = "outputs") -> list[RunRecord]:
     """Return the runs in and below a folder, of sweeps too, the oldest first.
 
     What is damaged, unreadable, or of another format is a record that says so. Links are followed to runs only.
@@ -83,6 +83,7 @@ def runs(folder: Path) -> list[RunRecord]:
     Raises:
         UserError: there is no such folder.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         what = "is no folder" if folder.exists() else "does not exist"
         raise UserError(f"{folder} {what}: give a folder with runs below it")
