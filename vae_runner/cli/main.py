@@ -356,18 +356,19 @@ class _Jobs:
         try:
             if hydra.job.chdir:
                 raise UserError(CHDIR)
-            resumed, job = cfg.resume is not None, HydraJob.of(hydra, self._command)
+            resumed = cfg.resume is not None
             if resumed:
                 cfg = resume.configuration(path, cfg, hydra.overrides.task)
             else:
                 _check_is_outside(path)
                 RunDirectory(path).check_own()
             if self._rerun is not None:
-                cfg, job = self._rerun.configuration(cfg, job), self._rerun.job(job)
+                cfg = self._rerun.configuration(cfg, hydra.overrides.task)
             check(cfg)
             if not resumed and cfg.init_from is not None:
                 source_of_weights(cfg.init_from)
-            runner().run(Config.of(cfg), job, resumed=resumed)
+            job = HydraJob.of(hydra, self._command)
+            runner().run(Config.of(cfg), self._rerun.job(job) if self._rerun else job, resumed=resumed)
         except UserError as error:
             self.refusal = error
         finally:
