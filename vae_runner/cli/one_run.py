@@ -47,7 +47,7 @@ def do_run(
             _check_is_outside(path)
             RunDirectory(path).check_own()
         if rerun is not None:
-            cfg, job = rerun.configuration(cfg, job), rerun.job(job)
+            cfg, job = rerun.configuration(cfg, hydra.overrides.task), rerun.job(job)
         check(cfg)
         if not resumed and cfg.init_from is not None:
             source_of_weights(cfg.init_from)

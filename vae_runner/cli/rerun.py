@@ -22,9 +22,9 @@ class Rerun:
     run: StoredRun
     changes: Sequence[Override]  # of keys that Hydra, which composes another configuration, is not to be asked about
 
-    def configuration(self, asked: DictConfig, job: HydraJob) -> DictConfig:
+    def configuration(self, asked: DictConfig, overrides: Sequence[str]) -> DictConfig:
         """Return the run's configuration, with what the command, for which `asked` was composed, changes in it."""
-        return configuration_again(self.run, asked, job.overrides, self.changes)
+        return configuration_again(self.run, asked, overrides, self.changes)
 
     def job(self, job: HydraJob) -> HydraJob:
         """Return the job of repeating the run: the choices are those that it was made with, where none are given."""
