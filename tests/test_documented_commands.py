@@ -513,7 +513,7 @@ def expected_runs(command: str) -> int:
 
 def needs_shell(line: str) -> bool:
     """Return whether a shell has a part in a line, or its command begins processes of its own or answers at once."""
-    words = (" -m ", "hardware=", "*", "--help", "--cfg")
+    words = (" -m ", "hardware=", "*", "~", "--help", "--cfg")
     return any(word in line for word in words) or re.match(r"vae-(run|sample|compare|evaluate) ", line) is None
 
 
@@ -608,9 +608,9 @@ def write_yaml(folder: Path, name: str, text: str) -> None:
 
 
 def test_every_piece_of_code_is_run_here() -> None:
-    """Those below, and none else: whoever adds one adds its test."""
+    """Those below, and that of sweeps.md in tests/cli/test_search.py; whoever adds one adds its test."""
     pieces = {d.name: len(blocks(d, "python", "yaml")) for d in DOCUMENTS if blocks(d, "python", "yaml")}
-    assert pieces == {"README.md": 2, "runs.md": 1, "extending.md": 8, "python.md": 1}
+    assert pieces == {"README.md": 2, "runs.md": 1, "extending.md": 8, "python.md": 1, "sweeps.md": 1}
 
 
 @pytest.mark.slow

@@ -12,7 +12,8 @@ import pytest
 from tests.cli.test_launchers import wait_until_two_run
 from tests.cli.test_resume import start
 from tests.cli.test_sweep import SMALL, rows, states
-from tests.conftest import command, mostly_slow
+from tests.conftest import REPOSITORY, command, mostly_slow
+from tests.test_documented_commands import python_of
 
 optuna = pytest.importorskip("optuna", reason="needs the extra 'sweep'")
 
@@ -42,7 +43,9 @@ def search(folder: Path, number: int, *options: str, **loss: str) -> subprocess.
 
 
 @pytest.mark.parametrize("numbers", [(1, 2), pytest.param((3, 5, 5), marks=pytest.mark.slow)])
-def test_a_search_goes_on_up_to_its_number_of_trials(numbers: tuple[int, ...], tmp_path: Path) -> None:
+def test_a_search_goes_on_up_to_its_number_of_trials(
+    numbers: tuple[int, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for number in numbers:
         result = search(tmp_path, number)
         assert result.returncode == 0, result.stderr
@@ -52,6 +55,9 @@ def test_a_search_goes_on_up_to_its_number_of_trials(numbers: tuple[int, ...], t
     assert states(tmp_path / "sweep") == {"finished": numbers[-1]}
     best = min(float(row["test/loss"]) for row in rows(tmp_path / "sweep"))
     assert f"The best of {numbers[-1]} runs: test/loss={best:.6g} with " in result.stdout
+    documented = python_of("Search", REPOSITORY / "docs" / "sweeps.md").replace("DIR", str(tmp_path / "sweep"))
+    exec(documented, {})
+    assert capsys.readouterr().out.startswith(f"{best} ")
 
 
 def test_a_run_that_does_worse_than_those_before_is_pruned_which_is_told_everywhere_and_no_failure(
