@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
@@ -16,22 +16,24 @@ RUN_FILE = "run.json"  # with it, a folder is a run's
 SWEEP_FILE = "sweep.json"  # with it, a folder is a sweep's
 
 
+def fits_any(name: str, patterns: Iterable[str]) -> bool:
+    """Return whether the name of a file fits one of the patterns."""
+    return any(fnmatch(name, pattern) for pattern in patterns)
+
+
 def check_own(folder: Path, what: str, names: Sequence[str], marks: Sequence[str]) -> None:
     """Refuse a folder with something in it that is not of `what`, a run or a sweep: some of it could be written over.
 
     `names` are patterns of all that lies in its folder, and `marks` of what only it leaves there. The log is added to,
     and hidden files of other names are nobody's work.
     """
-
-    def is_own(name: str) -> bool:
-        return any(fnmatch(name, pattern) for pattern in names)
-
     with readable(folder):
         found = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
         marked = any(any(folder.glob(mark)) for mark in marks)
     for name in found:
-        accepted = is_own(name) if marked else name == LOG
-        if not accepted and (is_own(name) or not name.startswith(".")):
+        is_own = fits_any(name, names)
+        accepted = is_own if marked else name == LOG
+        if not accepted and (is_own or not name.startswith(".")):
             raise UserError(f"{folder} holds {name}, which is not {what}'s: give {what} a folder of its own")
 
 

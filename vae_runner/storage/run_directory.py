@@ -19,7 +19,7 @@ from vae_runner.config.fingerprint import computed_settings
 from vae_runner.config.keys import Content
 from vae_runner.errors import DAMAGED, UserError
 from vae_runner.files.atomic import UNFINISHED, replacing, write_atomic, writing
-from vae_runner.files.folders import LOG, RUN_FILE, check_own, remove_empty
+from vae_runner.files.folders import LOG, RUN_FILE, check_own, fits_any, remove_empty
 from vae_runner.files.locks import Lock
 from vae_runner.files.npz import npz
 from vae_runner.files.sealed import write_sealed
@@ -149,7 +149,7 @@ class RunDirectory(StoredRun):
         if self.path.is_symlink():
             raise UserError(f"{self.path} is a link: give the run directory that it leads to")
         for path in sorted(self.path.iterdir()):
-            if path.name not in NAMES and not path.name.startswith("."):
+            if not fits_any(path.name, NAMES) and not path.name.startswith("."):
                 raise UserError(f"{self.path} holds {path.name}, which no run has written: move it away first")
         self.acquire()
 
