@@ -20,6 +20,8 @@ from hydra import compose, initialize_config_module
 
 import vae_runner as vr
 from tests.conftest import REPOSITORY
+from vae_runner.api import _overrides
+from vae_runner.cli.composing import composed
 from vae_runner.datasets import digits
 
 SMALL = ("model=mlp", "figures=none")
@@ -47,6 +49,17 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert result.stdout == "set()\n", result.stderr
+
+
+def test_texts_come_to_the_run_as_they_are_written(tmp_path: Path) -> None:
+    texts = ["https://a//b", "", "O'Brien", "a,b", "null", "5"]
+    assert list(composed(_overrides((), {"trust": texts})).trust) == texts
+
+
+def test_a_run_is_repeated(trained: vr.Run, tmp_path: Path) -> None:
+    again = vr.train(f"rerun={trained.path}", directory=tmp_path / "again")
+    assert again.config.loss.kl_weight == 0.5
+    np.testing.assert_array_equal(np.asarray(again.metrics["test/loss"]), np.asarray(trained.metrics["test/loss"]))
 
 
 def test_the_runs_below_a_folder_are_listed_without_tensorflow(trained: vr.Run) -> None:

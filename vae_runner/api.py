@@ -26,6 +26,7 @@ from vae_runner.cli.composing import as_hydra_reads, check_is_no_sweep, composed
 from vae_runner.cli.evaluate import entries_of
 from vae_runner.cli.evaluation_config import evaluation_config
 from vae_runner.cli.one_run import do_run
+from vae_runner.cli.rerun import taken_out
 from vae_runner.config.choices import without_nothing
 from vae_runner.config.keys import leaves
 from vae_runner.config.refusals import quoted
@@ -188,7 +189,8 @@ def train(*overrides: str, directory: str | Path | None = None, **keywords: obje
             f"Keras computes with {keras.backend.backend()} in this process: import vae_runner before Keras, or set "
             "KERAS_BACKEND=tensorflow"
         )
-    arguments = resume_command.rewritten(given)
+    for_hydra, rerun = taken_out(given)
+    arguments = resume_command.rewritten(for_hydra)
     config = composed(arguments, with_hydra=True)
     hydra = config.hydra
     with read_write(config), open_dict(config):
@@ -205,7 +207,7 @@ def train(*overrides: str, directory: str | Path | None = None, **keywords: obje
         return importlib.import_module("vae_runner.run")
 
     with _callers_settings_kept(), _logged(path / LOG):
-        do_run(config, hydra, arguments, module)
+        do_run(config, hydra, given, module, rerun)
     targets = [str(value) for key, value in leaves(OmegaConf.to_container(config)) if key.endswith("_target_")]
     return load(path, [*config.trust, *(target.rpartition(".")[0] for target in targets)])  # as it was given
 
@@ -236,7 +238,7 @@ def _written(value: object) -> str:
         return f"[{','.join(map(_written, value))}]"
     if isinstance(value, np.generic):
         return _written(value.item())
-    return quoted(Path(value)) if isinstance(value, (str, Path)) else repr(value)
+    return quoted(value) if isinstance(value, (str, Path)) else repr(value)
 
 
 @contextmanager

@@ -47,7 +47,6 @@ class StoredModel:
 
     run: StoredRun
     autoencoder: Autoencoder
-    preparation: Preparation
 
     @classmethod
     def open(cls, path: Path, trust: Sequence[str] = ()) -> Self:
@@ -57,8 +56,12 @@ class StoredModel:
             UserError: there is no finished run, or it is damaged, or names code that is not in vae_runner or `trust`.
         """
         run = StoredRun.open_finished(path)
-        autoencoder = load(run, trust)
-        return cls(run, autoencoder, Preparation.of(run.config.dataset, autoencoder.image_shape))
+        return cls(run, load(run, trust))
+
+    @cached_property
+    def preparation(self) -> Preparation:
+        """Return what is done to images; raise UserError where there is nothing for ones of this size."""
+        return Preparation.of(self.run.config.dataset, self.autoencoder.image_shape)
 
     @cached_property
     def class_names(self) -> list[str]:

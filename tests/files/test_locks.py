@@ -20,6 +20,14 @@ def test_one_process_has_a_lock_and_the_next_when_it_is_released(tmp_path: Path)
     assert not second.is_locked
 
 
+def test_a_link_is_no_lock_and_what_it_leads_to_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    (tmp_path / "lock").symlink_to(tmp_path / "thesis.tex")
+    with pytest.raises(OSError, match="it is a link"):
+        Lock(tmp_path / "lock").acquire(timeout=0)
+    assert (tmp_path / "thesis.tex").read_text() == "mine"
+
+
 def test_without_locks_nothing_is_locked_and_it_is_said_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

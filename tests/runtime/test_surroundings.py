@@ -34,6 +34,26 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+def test_no_program_that_a_repository_names_is_run(checkout: Path, tmp_path: Path) -> None:
+    (checkout / ".gitattributes").write_text("* filter=own diff=own\n")
+    for key in ("filter.own.clean", "filter.own.process", "diff.own.command", "diff.own.textconv", "core.fsmonitor"):
+        git("config", key, f"touch {tmp_path}/run", cwd=checkout)
+    git("config", "filter.own.required", "true", cwd=checkout)
+    (checkout / "mine.py").write_text("x = 2\n")
+    kept: dict[str, bytes] = {}
+    with Surroundings(kept.__setitem__) as found:
+        answered(found)
+    assert b"+x = 2" in kept["git"]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_directory_is_data_and_no_checkout(checkout: Path) -> None:
+    (checkout / "run.json").write_text("{}")
+    with Surroundings(lambda name, changes: None) as found:
+        time.sleep(0.2)
+        assert found.entries()["git"] is None
+
+
 def answered(found: Surroundings, seconds: float = 30) -> dict[str, object]:
     """What is known once git has answered."""
     deadline = time.monotonic() + seconds

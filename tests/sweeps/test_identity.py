@@ -115,6 +115,8 @@ def test_a_runs_identity_changes_with_every_key_but_those_that_compute_nothing(c
     for key, allowed in keys(config):
         other = config.copy()
         OmegaConf.update(other, key, another(key, OmegaConf.select(config, key), allowed), force_add=True)
+        if key in ("checkpoint.models", "checkpoint.metric"):  # which have a test of their own
+            continue
         assert OmegaConf.select(other, key) != OmegaConf.select(config, key)
         assert (fingerprint(content_of(other)) == ours) == (key in NOT_COMPUTED), key
 
@@ -126,6 +128,15 @@ def test_the_values_that_are_tried_are_values_that_a_run_takes() -> None:
         if not key.startswith("hardware.") and not key.endswith("_target_") and key not in together:
             OmegaConf.update(config, key, another(key, OmegaConf.select(config, key), allowed))
     check(config)
+
+
+@pytest.mark.parametrize("chosen", ["checkpoint.models=last", "checkpoint.metric=validation/kl"])
+def test_which_models_are_kept_is_computed_where_there_are_validation_images_to_choose_them_by(chosen: str) -> None:
+    def of(*overrides: str) -> str:
+        return fingerprint(content_of(compose("config", overrides=list(overrides))))
+
+    assert of() == of(chosen) == of("checkpoint.models=last", "checkpoint.metric=test/loss")
+    assert of("dataset.validation_fraction=0.2") != of("dataset.validation_fraction=0.2", chosen)
 
 
 @pytest.mark.parametrize("chosen", ["figures=none", "evaluation=all"])

@@ -85,15 +85,22 @@ def test_a_record_of_a_run_that_goes_on_keeps_its_beginning_and_adds_up_its_seco
 def test_a_finished_run_that_does_not_go_on_after_all_keeps_its_record() -> None:
     written: list[Mapping[str, Any]] = []
     before = {"status": "finished", "epoch": 3}
-    record = Record(written.append, {}, before)
+    asked: list[int] = []
+
+    def surroundings() -> dict[str, object]:
+        asked.append(1)  # which would write the changes in a git checkout over those of the run
+        return {"git": None}
+
+    record = Record(written.append, {}, before, surroundings)
     assert record.was_finished
     record.end("failed", error="refused")
     assert written[-1] == before
+    assert not asked
 
-    record = Record(written.append, {}, before)
+    record = Record(written.append, {}, before, surroundings)
     record.training_begins()
     record.end("failed", error="diverged")
-    assert written[-1]["status"] == "failed"
+    assert (written[-1]["status"], written[-1]["git"]) == ("failed", None)
 
 
 RUN = Path("2026-01-31") / "12-00-00"  # in the folder that TensorBoard is given

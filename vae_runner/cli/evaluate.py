@@ -95,7 +95,7 @@ def _compare_seeds(runs: Sequence[StoredRun], seed: int) -> None:
             }  # fmt: skip
             entry = Result(Found(values, how=how), {"seed": seed}).content
             kept = RunDirectory(run.path).save_evaluation({"udr": entry}, run.weights_digest)
-            write_evaluation(run.path, run.info.get("step", 0), scalars(kept))
+            write_evaluation(run.path, run.models_step, scalars(kept))
             console.print(plain(f"{run.path}: " + ", ".join(f"{n} {v:.3f}" for n, v in values.items())), soft_wrap=True)
 
 
@@ -126,5 +126,5 @@ def entries_of(
         digest = stored.weights_digest  # before they are read: of others that come meanwhile nothing is kept
         subject = subject_of(stored, config, trust, **moved)
         kept = measure(subject, wanted, RunDirectory(stored.path), digest, anew=anew)
-        write_evaluation(stored.path, stored.info.get("step", 0), scalars(kept))
+        write_evaluation(stored.path, stored.models_step, scalars(kept))
     return kept

@@ -323,7 +323,7 @@ def _list_runs(jobs: "_Jobs") -> None:
         sys.exit()
 
     with tempfile.TemporaryDirectory(prefix="vae-run-") as folder:
-        sys.argv[1:] = [f"hydra.sweep.dir={folder}", *for_hydra]  # options last
+        sys.argv[1:] = [f"hydra.sweep.dir={refusals.quoted(Path(folder))}", *for_hydra]  # options last
         _with_hydra(None, jobs, show_them)
 
 

@@ -206,5 +206,5 @@ def _check_new(out: Path, folder: Path, images: Path) -> None:
         raise UserError(f"--out {out} is in {images}, whose images would be mixed with it: give a folder outside")
     if not folder.exists():
         check_writable(folder)
-    elif not folder.is_dir() or any(folder.iterdir()):
+    elif folder.is_symlink() or not folder.is_dir() or any(folder.iterdir()):
         raise UserError(f"--out {out} is there already, and not an empty folder: give a new one")

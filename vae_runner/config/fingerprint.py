@@ -16,6 +16,17 @@ NOT_COMPUTED = (
 COMPUTED_BY_HARDWARE = ("precision", "sync_batch_norm")
 
 
+def not_computed(content: Content) -> tuple[str, ...]:
+    """Return the keys that do not decide what a run with this configuration computes.
+
+    `checkpoint` is one of them where the models are of the last epoch, whatever the validation metrics are.
+    """
+    checkpoint, dataset = content["checkpoint"], content["dataset"]
+    has_no_validation = dataset.get("validation_fraction") == 0 and str(checkpoint["metric"]).startswith("validation/")
+    is_last = checkpoint.get("models", "last") == "last" or has_no_validation
+    return (*NOT_COMPUTED, "checkpoint") if is_last else NOT_COMPUTED
+
+
 def computed_settings(settings: Mapping[str, object]) -> dict[str, object]:
     """Return those of a run's settings, by dotted keys, that decide what it computes, and that are not null."""
     by_hardware = [f"hardware.{name}" for name in COMPUTED_BY_HARDWARE]
@@ -33,7 +44,7 @@ def fingerprint(content: Content, without: Sequence[str] = ()) -> str:
     """
     computed = deepcopy(content)
     computed["hardware"] = [computed["hardware"].get(name) for name in COMPUTED_BY_HARDWARE]
-    for name in (*NOT_COMPUTED, *without):
+    for name in (*not_computed(content), *without):
         parent, _, last = name.rpartition(".")
         (computed[parent] if parent else computed).pop(last, None)
     return hashlib.sha256(json.dumps(computed, sort_keys=True).encode()).hexdigest()[:ID_CHARACTERS]

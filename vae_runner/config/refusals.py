@@ -21,11 +21,11 @@ KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or f
 OTHER_GROUPS = " What another group chooses is changed by '- override /GROUP: NAME', with the slash."
 
 
-def quoted(path: Path) -> str:
-    """Return a path as the value of an override; refuse one in which Hydra would look something up."""
-    if "${" in str(path):
-        raise UserError(f"{path} has ${{ in it, which Hydra would look up: rename it")
-    return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), str(path)) + "'"
+def quoted(text: str | Path) -> str:
+    """Return a text, or a path, as the value of an override; refuse one in which Hydra would look something up."""
+    if "${" in str(text):
+        raise UserError(f"{text} has ${{ in it, which Hydra would look up: rename it")
+    return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), str(text)) + "'"
 
 
 def explain(error: Exception) -> str:

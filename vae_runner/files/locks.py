@@ -40,8 +40,10 @@ class Lock:
         """Wait for the lock for so many seconds, or without limit; return whether nothing stands against going on.
 
         Raises:
-            OSError: the file cannot be written.
+            OSError: the file cannot be written, or is a link, which someone else may have put there.
         """
+        if self._path.is_symlink():
+            raise OSError(errno.ELOOP, "it is a link", str(self._path))
         try:
             self._lock.acquire(timeout)
         except Timeout:

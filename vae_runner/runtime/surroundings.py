@@ -14,11 +14,13 @@ from pathlib import Path
 from threading import Thread
 
 import vae_runner
+from vae_runner.files.folders import RUN_FILE, SWEEP_FILE
 
 MAX_DIFF = 4 << 20  # bytes of changes that are kept; of more it is only said that there are some
 CHECKOUTS = ("git", "vae_runner_git")  # keys of run.json: the working directory's, and the one vae-runner is run from
 
-# No locks that the user's own git would wait for, no questions, no programs of the repository's, no downloads.
+# No locks that the user's own git would wait for, no questions, no downloads; and no programs that the repository
+# names, of which the filters of `.gitattributes` need options of their own.
 GIT = ("git", "--no-pager", "-c", "core.fsmonitor=false")
 GIT_ENVIRONMENT = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C"}
 ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")  # what a hook has git look at instead
@@ -87,10 +89,19 @@ class Checkout(Thread):
     def run(self) -> None:
         """Ask for the commit and for what has changed since."""
         commit = self._answer("rev-parse", "--verify", "HEAD")
-        changes = self._answer(*DIFF) if commit else None
+        changes = self._answer(*self._without_filters(), *DIFF) if commit else None
         if commit and changes is not None:
             self.changes = None if len(changes) > MAX_DIFF else changes
             self.commit = commit.decode(errors="replace").strip()  # last, as it says that both are known
+
+    def _without_filters(self) -> list[str]:
+        """Return options with which git runs no program of a filter."""
+        found = self._answer(
+            "config", "--null", "--name-only", "--get-regexp", r"^filter\..*\.(clean|process|required)$"
+        )
+        names = (found or b"").decode(errors="surrogateescape").split("\0")
+        values = {name: "false" if name.endswith("required") else "" for name in names if name}
+        return [word for name, value in values.items() for word in ("-c", f"{name}={value}")]
 
     def close(self) -> None:
         """End a git that has not answered yet."""
@@ -122,10 +133,10 @@ class Checkout(Thread):
 
 
 def _checkout_of(folder: Path) -> Path | None:
-    """Return the git checkout that a folder is in, or None."""
+    """Return the git checkout that a folder is in, or None; a run's or a sweep's directory, which is data, is none."""
     for around in (folder, *folder.parents):
         with suppress(OSError):
-            if (around / ".git").exists():
+            if (around / ".git").exists() and not any((around / name).exists() for name in (RUN_FILE, SWEEP_FILE)):
                 return around
     return None
 

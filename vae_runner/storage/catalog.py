@@ -13,7 +13,7 @@ from vae_runner.files.folders import RUN_FILE
 from vae_runner.files.untrusted import DamagedError, JsonObject
 from vae_runner.storage.names import CONFIG_FILE, LOCK_FILE, NOTES_FILE
 from vae_runner.storage.notes import Notes, read_notes
-from vae_runner.storage.run_info import CHOICES, GIVEN, OUTDATED, SETTINGS, read_info
+from vae_runner.storage.run_info import CHOICES, GIVEN, MODELS, OUTDATED, SETTINGS, read_info
 from vae_runner.storage.stored_run import StoredRun
 
 METHOD, LOSS, DATASET = "method", "loss", "dataset"  # groups
@@ -30,9 +30,9 @@ class RunRecord:
     choices: Mapping[str, str] = field(default_factory=dict)  # by group; of older runs, this and no more
     settings: Mapping[str, object] = field(default_factory=dict)  # what decides what it computes, by dotted keys
     given: Sequence[str] = ()  # the keys and groups that its command gave
-    epoch: int | None = None
+    epoch: int | None = None  # the last; of a finished run that of its models
     step: int | None = None
-    metrics: Mapping[str, float] = field(default_factory=dict)  # of the last epoch
+    metrics: Mapping[str, float] = field(default_factory=dict)  # of that epoch
     started: str = ""  # as ISO 8601 has it
     seconds: float | None = None  # of work
     notes: Notes = Notes()
@@ -170,9 +170,10 @@ def _record(path: Path, status: str, info: JsonObject) -> RunRecord:
             notes = read_notes(path / NOTES_FILE)
         except UserError as problem:
             error = error or str(problem)
+    measured = info.get(MODELS, info)
     return RunRecord(
-        path, status, error, info.get(CHOICES, {}), info.get(SETTINGS, {}), info.get(GIVEN, []), info.get("epoch"),
-        info.get("step"), info.get("metrics", {}), info.get("started", ""), info.get("seconds"), notes,
+        path, status, error, info.get(CHOICES, {}), info.get(SETTINGS, {}), info.get(GIVEN, []), measured.get("epoch"),
+        measured.get("step"), info.get("metrics", {}), info.get("started", ""), info.get("seconds"), notes,
     )  # fmt: skip
 
 

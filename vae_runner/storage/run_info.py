@@ -35,6 +35,10 @@ def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value < 1 << 63
 
 
+def _is_hardware(value: object) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("gpus", []), list)
+
+
 KINDS: dict[str, Callable[[object], bool]] = {  # of what run.json is read for
     "status": _is_text, "started": _is_text, "ended": _is_text, "error": _is_text,
     "epoch": _is_count, "step": _is_count, "process": lambda value: isinstance(value, dict), "metrics": are_numbers,
@@ -42,7 +46,8 @@ KINDS: dict[str, Callable[[object], bool]] = {  # of what run.json is read for
     CHOICES: lambda value: isinstance(value, dict) and are_texts(list(value.values())),
     MODELS: lambda value: isinstance(value, dict) and _is_count(value.get("epoch")),
     "seconds": untrusted.is_number, SETTINGS: lambda value: isinstance(value, dict), GIVEN: are_texts,
-    RERUN_OF: _is_text, "commands": are_texts, "packages": _is_text, "hardware": lambda value: isinstance(value, dict),
+    RERUN_OF: _is_text, "commands": are_texts, "packages": _is_text, "hardware": _is_hardware,
+    "versions": lambda value: isinstance(value, dict),
     **dict.fromkeys(CHECKOUTS, lambda value: value is None or isinstance(value, dict)),
 }  # fmt: skip
 

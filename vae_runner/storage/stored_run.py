@@ -109,6 +109,12 @@ class StoredRun(RunPaths):
         return int(info.get(MODELS, info)["epoch"])
 
     @property
+    def models_step(self) -> int:
+        """Return the step that the finished run's models are of."""
+        info = self.info
+        return int(info.get(MODELS, info).get("step", 0))
+
+    @property
     def config(self) -> DictConfig:
         """Return the run's configuration."""
         with self._intact(self.config_file), untrusted.reading():

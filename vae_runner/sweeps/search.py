@@ -1,6 +1,7 @@
 """A search, as Hydra sees it: a sweeper that asks a study what the next runs are. `study.py` is Optuna's side of it."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,8 +81,9 @@ class Search(Sweeper):
             overrides = [[*fixed, *overrides_of(trial), f"hydra.sweeper.trial={trial.number}"] for trial in trials]
             returned = self.launcher.launch(overrides, initial_job_idx=trials[0].number)
         except BaseException:
-            for trial in trials:
-                study.fail(trial)
+            with suppress(OSError):  # What was raised says more than that the journal cannot be written either.
+                for trial in trials:
+                    study.fail(trial)
             raise
         for trial, job in zip(trials, returned, strict=True):
             assert job.hydra_cfg is not None

@@ -114,13 +114,13 @@ class Study:
             if outcome is None:
                 self.fail(trial)
             elif outcome == PRUNED:
-                self._study.tell(trial, state=TrialState.PRUNED)
+                self._study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
             else:
-                self._study.tell(trial, float(outcome))
+                self._study.tell(trial, float(outcome), skip_if_finished=True)
 
     def fail(self, trial: optuna.Trial) -> None:
         """Record that a trial came to nothing: the next command does it again."""
-        self._study.tell(trial, state=TrialState.FAIL)
+        self._study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
     def _check(self, direction: str) -> None:
         """Refuse to continue a study of another search, whose trials say nothing of this one."""

@@ -61,7 +61,8 @@ class Record(Tracker):
 
     def note(self, **entries: object) -> None:
         """Add or replace entries."""
-        self.info |= {**self._surroundings(), **entries}
+        # Of a finished run, which a refusal leaves as it was, they are taken when training begins.
+        self.info |= {**({} if self._finished is not None else self._surroundings()), **entries}
         timings = {"earlier": self._earlier, **self._seconds}
         self.info["seconds"] = round(self._before + time.time() - self._start, 3)
         self._write(self.info | {"timings": {what: round(seconds, 3) for what, seconds in timings.items()}})

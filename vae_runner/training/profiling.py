@@ -38,18 +38,24 @@ class Profile:
             UnwritableError: there is no room for the profile.
         """
         self._is_done = True
-        try:
+        with self._writing():
             tf.profiler.experimental.start(str(self._folder))
-            try:
-                yield
-            finally:
+        try:
+            yield
+        finally:
+            with self._writing():
                 tf.profiler.experimental.stop()
-        except tf.errors.OpError as error:
-            raise UnwritableError(f"{self._folder} cannot be written ({error.message.splitlines()[0]})") from error
         log.info(
             "Profile: of steps %d to %d; tensorboard --logdir=%s shows it, with the plugin that pip install xprof adds",
             first + 1, first + steps, self._folder,
         )  # fmt: skip
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except tf.errors.OpError as error:
+            raise UnwritableError(f"{self._folder} cannot be written ({error.message.splitlines()[0]})") from error
 
 
 def step_marked(number: int) -> AbstractContextManager[object]:
