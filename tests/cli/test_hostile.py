@@ -593,7 +593,7 @@ def test_a_picture_that_is_no_png_is_handed_to_no_other_program(
         raise AssertionError("a program was started")
 
     monkeypatch.setattr(subprocess, "Popen", refuse)
-    for picture in sweep.glob("*/figures/samples_normal.png"):
+    for picture in sweep.glob("*/figures/**/*.png"):
         picture.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
     report(sweep, monkeypatch)
     assert "data:image" not in (sweep / "sweep.html").read_text()
