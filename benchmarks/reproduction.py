@@ -341,7 +341,7 @@ HEAD = """\
 # Published figures
 
 What papers and other repositories report, and what the same recipe gives here. The page is written by a command, which
-collects the figures of run directories in `benchmarks/reproduction.csv`; none of ours was put in by hand:
+collects the figures of run directories in `benchmarks/reproduction.csv`; a note says which are of an earlier page:
 
 ```
 python -m benchmarks.reproduction --list
