@@ -40,18 +40,19 @@ def do_run(
     try:
         if hydra.job.chdir:
             raise UserError(CHDIR)
-        resumed, job = cfg.resume is not None, HydraJob.of(hydra, command)
+        resumed = cfg.resume is not None
         if resumed:
             cfg = resume.configuration(path, cfg, hydra.overrides.task)
         else:
             _check_is_outside(path)
             RunDirectory(path).check_own()
         if rerun is not None:
-            cfg, job = rerun.configuration(cfg, hydra.overrides.task), rerun.job(job)
+            cfg = rerun.configuration(cfg, hydra.overrides.task)
         check(cfg)
         if not resumed and cfg.init_from is not None:
             source_of_weights(cfg.init_from)
-        import_run().run(Config.of(cfg), job, resumed=resumed)
+        job = HydraJob.of(hydra, command)
+        import_run().run(Config.of(cfg), job if rerun is None else rerun.job(job), resumed=resumed)
     finally:
         remove_empty(path)  # which Hydra has made for a run that has not come to begin
 
