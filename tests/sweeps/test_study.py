@@ -102,7 +102,7 @@ def test_what_nothing_can_be_drawn_from_is_refused(override: str) -> None:
 
 
 def test_every_value_comes_to_the_run_as_it_was_written(tmp_path: Path) -> None:
-    runs = searched(tmp_path, lambda run: 1.0, "a=null,true,2,0.5,[1,2],'\"b, c\"'", "d=1", sampler="grid")
+    runs = searched(tmp_path, lambda run: 1.0, "a=null,true,2,0.5,[1,2],'b, c'", "d=1", sampler="grid")
     assert [run["a"] for run in runs] == [None, True, 2, 0.5, [1, 2], "b, c"]
     assert {run["d"] for run in runs} == {1}
 

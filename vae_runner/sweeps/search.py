@@ -84,4 +84,5 @@ class Search(Sweeper):
                 study.fail(trial)
             raise
         for trial, job in zip(trials, returned, strict=True):
+            assert job.hydra_cfg is not None
             study.tell(trial, job.return_value, Path(job.hydra_cfg.hydra.runtime.output_dir))

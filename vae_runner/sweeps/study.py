@@ -128,12 +128,12 @@ class Study:
         advice = "give the same, or another sweep.dir"
         if (found := self._study.direction.name.lower()) != direction:
             raise UserError(f"{other} has hydra.sweeper.direction={found}: {advice}")
+        names = self._study.metric_names or [self._metric]
+        if names != [self._metric]:
+            raise UserError(f"{other} has sweep.metric={names[0]}: {advice}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            if self._study.metric_names is None:
-                self._study.set_metric_names([self._metric])
-        if self._study.metric_names != [self._metric]:
-            raise UserError(f"{other} has sweep.metric={self._study.metric_names[0]}: {advice}")
+            self._study.set_metric_names(names)
         for trial in self._study.get_trials(deepcopy=False):
             for name in trial.distributions.keys() & self._space.keys():
                 try:
@@ -247,16 +247,19 @@ def _distribution(override: Override) -> BaseDistribution:
             raise ValueError(f"of the tags there is only log, and no {', '.join(sorted(unknown))}")
         assert value.start is not None
         assert value.end is not None
-        kind = IntDistribution if isinstance(value.start, int) and isinstance(value.end, int) else FloatDistribution
-        return kind(value.start, value.end, log="log" in value.tags)
+        return _numbers(value.start, value.end, log="log" in value.tags)
     values: list[Any] = list(override.sweep_iterator(transformer=Transformer.encode))
     if isinstance(value, RangeSweep):
         ordered = sorted(values)
-        kind = IntDistribution if all(isinstance(number, int) for number in ordered) else FloatDistribution
         if not ordered:
             raise ValueError("it is empty")
-        return kind(ordered[0], ordered[-1], step=abs(value.step))
+        return _numbers(ordered[0], ordered[-1], step=abs(value.step))
     return CategoricalDistribution(values)
+
+
+def _numbers(low: Any, high: Any, **more: Any) -> BaseDistribution:
+    kind: Any = IntDistribution if isinstance(low, int) and isinstance(high, int) else FloatDistribution
+    return kind(low, high, **more)
 
 
 def _grid(space: Mapping[str, BaseDistribution]) -> list[dict[str, object]]:
