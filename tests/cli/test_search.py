@@ -12,7 +12,7 @@ import pytest
 from tests.cli.test_launchers import wait_until_two_run
 from tests.cli.test_resume import start
 from tests.cli.test_sweep import SMALL, rows, states
-from tests.conftest import REPOSITORY, command, mostly_slow
+from tests.conftest import REPOSITORY, command
 from tests.test_documented_commands import python_of
 
 optuna = pytest.importorskip("optuna", reason="needs the extra 'sweep'")
@@ -63,22 +63,23 @@ def test_a_search_goes_on_up_to_its_number_of_trials(
 def test_a_run_that_does_worse_than_those_before_is_pruned_which_is_told_everywhere_and_no_failure(
     tmp_path: Path, in_process: Callable[..., None], refusal: Callable[..., str]
 ) -> None:
-    (tmp_path / "sweep").mkdir()
+    (tmp_path / "shared").mkdir()
     space = {"latent": CategoricalDistribution([2, 3])}
-    study = optuna.create_study(study_name="vae-run", storage=storage(tmp_path / "sweep"))
+    study = optuna.create_study(study_name="vae-run", storage=storage(tmp_path / "shared"))
     for _ in range(5):  # no run of these images comes near
         study.add_trial(
             create_trial(value=1.0, params={"latent": 2}, distributions=space, intermediate_values={1: 1.0, 2: 1.0})
         )
     keys = ("latent=2,3", "batch_size=32", "optimizer.learning_rate=1e-3", "hydra.sweeper.pruner=median")
-    arguments = ("-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=6", *SMALL, *keys, "sweep.dir=sweep")
+    own = ("sweep.dir=sweep", "hydra.sweeper.journal=shared/study.journal")
+    arguments = ("-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=6", *SMALL, *keys, *own)
     result = command("vae-run", *arguments, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert re.search(r"Pruned: test/loss=\d+\.\d+ after epoch 1 \(hydra\.sweeper\.pruner=median\)", result.stdout)
 
-    trial = optuna.load_study(study_name="vae-run", storage=storage(tmp_path / "sweep")).trials[5]
+    trial = optuna.load_study(study_name="vae-run", storage=storage(tmp_path / "shared")).trials[5]
     assert (trial.state.name, trial.value) == ("PRUNED", trial.intermediate_values[1])
-    run = tmp_path / "sweep" / trial.user_attrs["run"]
+    run = (tmp_path / "shared" / trial.user_attrs["run"]).resolve()
     info = json.loads((run / "run.json").read_text())
     assert (info["status"], info["epoch"], info["metrics"]["test/loss"]) == ("pruned", 1, trial.value)
     assert [(row["status"], row["epoch"]) for row in rows(tmp_path / "sweep")] == [("pruned", "1")]
@@ -96,16 +97,16 @@ def test_a_run_that_does_worse_than_those_before_is_pruned_which_is_told_everywh
     [
         ("loss.kl_weigt=3", "there is no key 'loss.kl_weigt'. Did you mean 'loss.kl_weight'?"),
         ("hydra.sweeper.sampler=tpr", "hydra.sweeper.sampler=tpr: must be one of tpe, random, grid, cmaes. Did you"),
-        *mostly_slow(
-            [
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [
                 ("hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials=0: must be at least 1"),
                 ("hydra.sweeper.n_trial=3", "there is no key 'hydra.sweeper.n_trial'. Did you mean 'hydra.sweeper.n_"),
                 ("hydra.sweeper.n_trials=many", "hydra.sweeper.n_trials=many: "),
                 ("latent=tag(lgo,interval(1,3))", "latent=tag(lgo,interval(1,3)): nothing can be drawn from it (of"),
                 ("hydra.sweeper.sampler=grid", "hydra.sweeper.sampler=grid: optimizer.learning_rate has an interval"),
                 ("sweep.metric=test/los", "sweep.metric=test/los: there is no such metric. Did you mean 'test/loss'?"),
-            ],
-            quick=0,
+            ]
         ),
     ],
 )

@@ -12,7 +12,6 @@ import pytest
 from hydra import compose, initialize_config_dir, initialize_config_module
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.bash_completion import BashCompletion
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -22,7 +21,8 @@ from hydra.plugins.sweeper import Sweeper
 from omegaconf import OmegaConf
 
 from vae_runner.compat import hydra as compat
-from vae_runner.schema import register_schemas
+from vae_runner.schema import SEARCH, register_schemas
+from vae_runner.sweeps.search import Search
 
 APPLICATION = """
 import sys
@@ -156,15 +156,9 @@ def test_a_completion_reads_the_main_configuration_once_and_offers_the_same(monk
 
 
 def test_a_sweeper_of_ours_is_made_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Ours(BasicSweeper):
-        pass
-
-    name = "hydra_plugins.ours.Ours"
     monkeypatch.setattr(Plugins.instance(), "class_name_to_class", {**Plugins.instance().class_name_to_class})
-    compat.register_sweeper(name, Ours)
-    made = Plugins.instance()._instantiate(OmegaConf.create({"_target_": name, "max_batch_size": 3}))
-    assert type(made) is Ours
-    assert made.max_batch_size == 3
+    compat.register_sweeper(SEARCH, Search)
+    assert type(Plugins.instance()._instantiate(OmegaConf.create({"_target_": SEARCH, "n_trials": 3}))) is Search
 
 
 def test_what_is_replaced_takes_the_same_arguments() -> None:

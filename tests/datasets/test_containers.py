@@ -300,7 +300,7 @@ os.cpu_count = lambda: 16
 to_8 = preprocessing.Preprocessing.parse(8, 3, "white", False)
 """
     # Of what was given back, glibc keeps some for each thread: up to 64 MB, unless they share one arena.
-    call = "len(list(prepared._decoded([path] * 16, to_8)))"
+    call = "len(list(prepared.decoded([path] * 16, to_8)))"
     (outcome,) = measured([path], call, imports, MALLOC_ARENA_MAX="1")
     assert outcome.said == "16"
     assert outcome.megabytes <= 20 * MEGAPIXELS

@@ -128,12 +128,12 @@ class Study:
         advice = "give the same, or another sweep.dir"
         if (found := self._study.direction.name.lower()) != direction:
             raise UserError(f"{other} has hydra.sweeper.direction={found}: {advice}")
+        names = self._study.metric_names or [self._metric]
+        if names != [self._metric]:
+            raise UserError(f"{other} has sweep.metric={names[0]}: {advice}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            if (metrics := self._study.metric_names) is None:
-                self._study.set_metric_names([self._metric])
-            elif metrics != [self._metric]:
-                raise UserError(f"{other} has sweep.metric={metrics[0]}: {advice}")
+            self._study.set_metric_names(names)
         for trial in self._study.get_trials(deepcopy=False):
             for name in trial.distributions.keys() & self._space.keys():
                 try:
