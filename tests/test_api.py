@@ -193,6 +193,12 @@ def test_arrays_go_through_a_run(finished_run: Path) -> None:
         (lambda run: run.decode(np.zeros((2, 3))), "takes numbers [n, 2], at least one"),
         (lambda run: run.evaluate("latent=3"), "vae-evaluate takes evaluation=…"),
         (lambda run: vr.load(run.path / "models"), "is no run directory"),
+        (lambda run: run.sample(-1), "the number of images is -1: give a whole number of at least 1"),
+        (lambda run: run.sample(1.5), "the number of images is 1.5"),  # type: ignore[arg-type]
+        (lambda run: run.sample(2, seed=-1), "the seed is -1"),
+        (lambda run: run.encode(images(2), draws=-2), "draws is -2: give a whole number of at least 0"),
+        (lambda run: run.encode([[1, 2], [3]]), "the images are no array"),
+        (lambda run: run.decode([[np.nan, 2.0]]), "some of the latents are NaN or infinite"),
     ],
 )
 def test_arrays_of_another_kind_are_refused(call: Callable[[vr.Run], object], message: str, trained: vr.Run) -> None:

@@ -113,6 +113,8 @@ class Run:
         Raises:
             UserError: the images or labels are not of the run's kind, or there is nothing to draw.
         """
+        _check_whole(draws, "draws", 0)
+        _check_whole(seed, "the seed", 0)
         pixels = self._model.checked(images)
         of_images = self._model.labels(labels, len(pixels))
         latents = self._model.encode(pixels, of_images, draws, np.random.default_rng(seed))
@@ -138,8 +140,10 @@ class Run:
         """Return so many images, decoded from draws of the prior; where classes matter, by default of each in turn.
 
         Raises:
-            UserError: there are no such classes.
+            UserError: there are no such classes, or a number is no whole one, or too small.
         """
+        _check_whole(number, "the number of images", 1)
+        _check_whole(seed, "the seed", 0)
         given = self._model.labels_in_turn(number) if labels is None else labels
         of_images = self._model.labels(given, number)
         return self._model.decode(self._model.sample(number, of_images, seed), of_images)
@@ -210,6 +214,11 @@ def train(*overrides: str, directory: str | Path | None = None, **keywords: obje
         do_run(config, hydra, given, module, rerun)
     targets = [str(value) for key, value in leaves(OmegaConf.to_container(config)) if key.endswith("_target_")]
     return load(path, [*config.trust, *(target.rpartition(".")[0] for target in targets)])  # as it was given
+
+
+def _check_whole(number: object, what: str, least: int) -> None:
+    if not isinstance(number, (int, np.integer)) or isinstance(number, bool) or number < least:
+        raise UserError(f"{what} is {number!r}: give a whole number of at least {least}")
 
 
 def _overrides(overrides: Sequence[str], keywords: Mapping[str, object]) -> list[str]:

@@ -105,7 +105,10 @@ class StoredModel:
 
         Grey ones may come without an axis for the channel: uint8 `[n, height, width]`.
         """
-        pixels = np.asarray(images)
+        try:
+            pixels = np.asarray(images)
+        except ValueError as error:
+            raise UserError(f"the images are no array ({error}): give uint8 ones of the same size") from error
         shape = self.autoencoder.image_shape
         if pixels.ndim == 3 and shape[2] == 1:
             pixels = pixels[..., np.newaxis]
@@ -150,6 +153,8 @@ class StoredModel:
                 f"the latents are {latents.dtype} of shape {latents.shape}: {self.run.path} takes numbers "
                 f"[n, {shape[0]}], at least one"
             )
+        if not np.isfinite(latents).all():
+            raise UserError("some of the latents are NaN or infinite: give finite numbers")
         images = embeddings.decode(self.autoencoder, latents.reshape(len(latents), -1), labels)
         return np.round(self._finite(images, "images") * 255).astype(np.uint8)
 

@@ -53,6 +53,7 @@ def test_a_search_goes_on_up_to_its_number_of_trials(
         assert [state for state, _ in found] == ["COMPLETE"] * number
     assert len({json.dumps(params, sort_keys=True) for _, params in found}) == numbers[-1]
     assert states(tmp_path / "sweep") == {"finished": numbers[-1]}
+    assert "sweep.metric=test/loss: the test images decide" in result.stdout
     best = min(float(row["test/loss"]) for row in rows(tmp_path / "sweep"))
     assert f"The best of {numbers[-1]} runs: test/loss={best:.6g} with " in result.stdout
     documented = python_of("Search", REPOSITORY / "docs" / "sweeps.md").replace("DIR", str(tmp_path / "sweep"))

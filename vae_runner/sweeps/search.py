@@ -48,6 +48,12 @@ class Search(Sweeper):
         assert self.config is not None
         config, keys = self.config, self.config.hydra.sweeper
         fixed, searched = self._split(arguments)
+        if config.sweep.metric.startswith("test/"):
+            print(
+                f"sweep.metric={config.sweep.metric}: the test images decide, so test figures are no test of what is "
+                "found; dataset.validation_fraction=0.1 sweep.metric=validation/loss keeps them out of it",
+                flush=True,
+            )
         sweep = SweepDirectory(Path(config.hydra.sweep.dir))
         study = Study(keys, search_space(searched), config.sweep.metric, sweep.path, config.seed, config.epochs)
         left = study.missing
