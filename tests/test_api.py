@@ -17,11 +17,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
 
 import vae_runner as vr
 from tests.conftest import REPOSITORY
 from vae_runner.api import _overrides
 from vae_runner.cli.composing import composed
+from vae_runner.cli.main import _next_folder
 from vae_runner.datasets import digits
 
 SMALL = ("model=mlp", "figures=none")
@@ -137,6 +139,7 @@ def test_what_makes_no_sense_is_a_user_error_and_leaves_nothing(
     overrides: list[str], keywords: dict[str, object], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    OmegaConf.register_new_resolver("next_folder", _next_folder, replace=True)  # as a command in this process leaves it
     with pytest.raises(vr.UserError) as refused:
         vr.train(*overrides, **keywords)  # type: ignore[arg-type]
     assert message in str(refused.value)

@@ -43,7 +43,6 @@ from vae_runner.trackers.evaluation import scalars
 OURS = "vae_runner"  # the logger of all our messages
 
 register_resolver()
-OmegaConf.register_new_resolver("next_folder", str, replace=True)  # made by `train`, when a run needs it
 
 
 @contextmanager
@@ -193,6 +192,7 @@ def train(*overrides: str, directory: str | Path | None = None, **keywords: obje
             f"Keras computes with {keras.backend.backend()} in this process: import vae_runner before Keras, or set "
             "KERAS_BACKEND=tensorflow"
         )
+    OmegaConf.register_new_resolver("next_folder", str, replace=True)  # A command would make the folder; we do, below.
     for_hydra, rerun = taken_out(given)
     arguments = resume_command.rewritten(for_hydra)
     config = composed(arguments, with_hydra=True)
