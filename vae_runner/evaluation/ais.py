@@ -106,7 +106,7 @@ def annealed_importance_sampling(
             value = of.log_prob(z) + beta * log_likelihood
         return value, tape.gradient(value, z), log_likelihood
 
-    @tf.function
+    @tf.function(autograph=False)
     def transition(
         z: tf.Tensor, places: tf.Tensor, beta: tf.Tensor, size: tf.Tensor, velocity: tf.Tensor, threshold: tf.Tensor
     ) -> tuple[tf.Tensor, ...]:
@@ -114,12 +114,19 @@ def annealed_importance_sampling(
         size = size[:, tf.newaxis]
         first, gradient, log_likelihood = tempered(z, places, beta)
         energy = first - 0.5 * tf.reduce_sum(tf.square(velocity), axis=1)
-        moved, last, log_likelihood_moved = z, first, log_likelihood
-        for _ in tf.range(leapfrog_steps):
+
+        def leapfrog(
+            moved: tf.Tensor, velocity: tf.Tensor, gradient: tf.Tensor, *_: tf.Tensor
+        ) -> tuple[tf.Tensor, ...]:
             velocity += 0.5 * size * gradient
             moved += size * velocity
             last, gradient, log_likelihood_moved = tempered(moved, places, beta)
-            velocity += 0.5 * size * gradient
+            return moved, velocity + 0.5 * size * gradient, gradient, last, log_likelihood_moved
+
+        begin = (z, velocity, gradient, first, log_likelihood)
+        moved, velocity, _, last, log_likelihood_moved = tf.while_loop(
+            lambda *_: True, leapfrog, begin, maximum_iterations=leapfrog_steps
+        )
         # A trajectory that ends where the density is NaN is not accepted: a comparison with NaN is false.
         accepted = threshold < last - 0.5 * tf.reduce_sum(tf.square(velocity), axis=1) - energy
         z = tf.where(accepted[:, tf.newaxis], moved, z)
@@ -136,7 +143,8 @@ def annealed_importance_sampling(
 
     betas, noise = inverse_temperatures(steps), CounterNoise(seed, range(count), 0, chains)
     z = np.asarray(prior.sample(noise))
-    (log_likelihood,) = by_rows(tf.function(lambda z, places: (log_likelihood_of(z, places),)), z, places)
+    compiled = tf.function(lambda z, places: (log_likelihood_of(z, places),), autograph=False)
+    (log_likelihood,) = by_rows(compiled, z, places)
     log_w = np.zeros((count, chains))
     step_size, accepted_in_all = np.full(count, FIRST_STEP_SIZE), 0.0
     for step in range(1, steps + 1):

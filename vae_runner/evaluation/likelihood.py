@@ -324,9 +324,9 @@ def draws_of(
     if not faster.classes:
         labels = None
     fixed_prior = None if faster.classes else autoencoder.latent_prior()
-    encode = tf.function(faster.parameters)
+    encode = tf.function(faster.parameters, autograph=False)
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(
         parameters: dict[str, tf.Tensor], images: tf.Tensor, labels: tf.Tensor | None, draws: list[tf.Tensor]
     ) -> list[tf.Tensor]:

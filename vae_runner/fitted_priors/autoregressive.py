@@ -80,7 +80,7 @@ class AutoregressiveCodes:
         height, width = self.shape
         uniform = noise.uniform([height * width])
 
-        @tf.function
+        @tf.function(autograph=False)
         def drawn(codes: tf.Tensor, uniform: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
             logits = tf.reshape(
                 self.network(tf.reshape(codes, [-1, height, width])), [-1, height * width, self.network.codes]

@@ -37,16 +37,19 @@ def maximize_likelihood(
     batch = min(space.at_once(batch), len(values))
     steps = min(len(values) // batch, ROUND_STEPS)
 
-    @tf.function
-    def train(order: tf.Tensor) -> None:
-        for places in order:
-            with tf.GradientTape() as tape:
-                loss = -tf.reduce_mean(log_prob(tf.gather(fitted, places)))
-            gradients = tape.gradient(loss, [weight.value for weight in weights])
-            # An embedding's gradient names a row as often as it was read; squares are to be of its sum.
-            optimizer.apply([tf.convert_to_tensor(gradient) for gradient in gradients], weights)
+    def step(number: tf.Tensor, order: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            loss = -tf.reduce_mean(log_prob(tf.gather(fitted, order[number])))
+        gradients = tape.gradient(loss, [weight.value for weight in weights])
+        # An embedding's gradient names a row as often as it was read; squares are to be of its sum.
+        optimizer.apply([tf.convert_to_tensor(gradient) for gradient in gradients], weights)
+        return number + 1, order
 
-    compiled = tf.function(log_prob, reduce_retracing=True)
+    @tf.function(autograph=False)
+    def train(order: tf.Tensor) -> None:
+        tf.while_loop(lambda number, _: number < steps, step, (tf.constant(0), order))
+
+    compiled = tf.function(log_prob, reduce_retracing=True, autograph=False)
 
     def score() -> float:
         return float(np.concatenate([compiled(part).numpy() for part in others]).mean(dtype=np.float64))

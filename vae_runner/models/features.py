@@ -67,7 +67,7 @@ class FeatureSpace:
 
     @cached_property
     def _compiled(self) -> Callable[[tf.Tensor], tf.Tensor]:
-        @tf.function
+        @tf.function(autograph=False)
         def features(pixels: tf.Tensor) -> tf.Tensor:
             outputs = self.network(tf.cast(pixels, tf.float32) / 255.0, training=False)
             return tf.cast(tf.reshape(outputs, [PASSED_AT_ONCE, -1]), tf.float32)
@@ -213,7 +213,7 @@ def _training_step(network: keras.Model, steps: int) -> Callable[[tf.Tensor, tf.
     optimizer = keras.optimizers.Adam(rate)
     optimizer.build(network.trainable_variables)
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(pixels: tf.Tensor, targets: tf.Tensor) -> None:
         with tf.GradientTape() as tape:
             logits = network(tf.cast(pixels, tf.float32) / 255.0, training=True)

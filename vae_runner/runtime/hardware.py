@@ -54,7 +54,7 @@ class Hardware:
 LOST_ERRORS = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
 
 
-@tf.function
+@tf.function(autograph=False)
 def _all_reduce_max(strategy: tf.distribute.Strategy, value: tf.Tensor) -> tf.Tensor:
     def gathered(value: tf.Tensor) -> tf.Tensor:
         return tf.distribute.get_replica_context().all_gather(value[tf.newaxis], axis=0)

@@ -116,12 +116,12 @@ class InnerLoop:
         self._gradient_step, self._loss_only = self._apply_gradients, self._evaluate_loss
         self._state_step = self._move_state
         if hardware.jit_compile:
-            self._gradient_step = tf.function(self._apply_gradients, jit_compile=True)
-            self._loss_only = tf.function(self._evaluate_loss, jit_compile=True)
-            self._state_step = tf.function(self._move_state, jit_compile=True)
-        self._compiled_train = tf.function(partial(self._loop, self._train_step))
-        self._compiled_estimate = tf.function(partial(self._loop, self._estimation_step))
-        self._compiled_evaluate = tf.function(partial(self._loop, self._evaluation_step))
+            self._gradient_step = tf.function(self._apply_gradients, jit_compile=True, autograph=False)
+            self._loss_only = tf.function(self._evaluate_loss, jit_compile=True, autograph=False)
+            self._state_step = tf.function(self._move_state, jit_compile=True, autograph=False)
+        self._compiled_train = tf.function(partial(self._loop, self._train_step), autograph=False)
+        self._compiled_estimate = tf.function(partial(self._loop, self._estimation_step), autograph=False)
+        self._compiled_evaluate = tf.function(partial(self._loop, self._evaluation_step), autograph=False)
 
     @property
     def evaluated_names(self) -> tuple[str, ...]:
@@ -218,19 +218,23 @@ class InnerLoop:
         images: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         """Run `step` with the numbers from `first` on; return the sums, and the first number with values not finite."""
-        bad_step = tf.constant(-1, tf.int64)
-        bad_terms = tf.zeros_like(sums)
-        for i in tf.range(steps):
+        def advance(
+            i: tf.Tensor, sums: tf.Tensor, images: tf.Tensor, bad_step: tf.Tensor, bad_terms: tf.Tensor
+        ) -> tuple[tf.Tensor, ...]:
             number = first + i
-            of_replicas = self._strategy.run(step, args=(batches, next(shares), number))
+            of_replicas = self._strategy.run(step, args=(batches, shares.get_next(), number))
             total = self._strategy.reduce(tf.distribute.ReduceOp.SUM, of_replicas, axis=None)
             values, count = total[:-1], total[-1]
             first_bad = tf.logical_and(bad_step < 0, tf.logical_not(tf.reduce_all(tf.math.is_finite(values))))
             bad_terms = tf.where(first_bad, values / count, bad_terms)
             bad_step = tf.where(first_bad, number, bad_step)
-            sums += values
-            images += count
-        return sums, images, bad_step, bad_terms
+            return i + 1, sums + values, images + count, bad_step, bad_terms
+
+        zero, none = tf.constant(0, tf.int64), tf.constant(-1, tf.int64)
+        results = tf.while_loop(
+            lambda i, *_: i < steps, advance, (zero, sums, images, none, tf.zeros_like(sums))
+        )
+        return tuple(results[1:])
 
     def _train_step(self, batches: Batches, share: Share, step: tf.Tensor) -> tf.Tensor:
         return self._on_training_batch(self._gradient_step, batches, share, step)
@@ -355,7 +359,7 @@ class InnerLoop:
             labels = None if labels is None else labels[:1]
             self._losses(self._autoencoder, pixels[:1], labels, recorder, one_image, tf.constant(0, tf.int64), training)
 
-        tf.function(trace).get_concrete_function(pixels, labels)
+        tf.function(trace, autograph=False).get_concrete_function(pixels, labels)
         return recorder.requests
 
 
