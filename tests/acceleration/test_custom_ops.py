@@ -92,12 +92,6 @@ def test_processes_at_once_compile_once_and_compute_the_same_bits_with_any_numbe
     assert len(outputs[0][0]) > 1e6
     assert first == second
 
-    (library,) = cache.glob("*.so")
-    os.truncate(library, library.stat().st_size // 2)  # to load it would be a bus error
-    again = subprocess.run([sys.executable, "-c", USE, "2"], capture_output=True, check=True)
-    assert b"Compiling" in again.stderr
-    assert hashlib.sha256(again.stdout).hexdigest() == first
-
 
 def test_another_compiler_processor_or_source_has_a_library_of_its_own(
     cache: Path, compiler: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -215,16 +209,33 @@ def test_where_they_cannot_be_kept_there_are_none(
         compiling.library()
 
 
-@pytest.mark.usefixtures("fresh")
-def test_what_cannot_be_loaded_is_compiled_once_and_then_done_without(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    compiler = tmp_path / "compiler"  # what it makes is no library, as for a folder that forbids execution
+@pytest.fixture
+def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A compiler that makes no library, as for a folder that forbids execution; the file has a line for each time."""
+    compiler, lines = tmp_path / "compiler", tmp_path / "compiled"
     compiler.write_text(f"""#!/bin/sh
-for word; do if [ "$before" = -o ]; then echo nothing >"$word"; echo once >>{tmp_path}/compiled; fi; before=$word; done
+for word; do if [ "$before" = -o ]; then echo nothing >"$word"; echo once >>{lines}; fi; before=$word; done
 """)
     compiler.chmod(0o755)
     monkeypatch.setenv("CXX", str(compiler))
+    monkeypatch.setattr(compiling, "_compiled", set())
+    return lines
+
+
+def test_a_library_that_is_cut_short_is_compiled_again(cache: Path, compiled: Path) -> None:
+    library = compiling._made()
+    assert compiling._made() == library
+    assert compiled.read_text() == "once\n"
+    os.truncate(library, library.stat().st_size // 2)  # to load a real one would be a bus error
+    assert compiling._made() == library
+    assert library.read_text() == "nothing\n"
+    assert compiled.read_text() == "once\nonce\n"
+
+
+@pytest.mark.usefixtures("fresh")
+def test_what_cannot_be_loaded_is_compiled_once_and_then_done_without(
+    cache: Path, compiled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reasons = []
     for _ in range(3):  # processes
         compiling._begun.cache_clear()
@@ -233,7 +244,7 @@ for word; do if [ "$before" = -o ]; then echo nothing >"$word"; echo once >>{tmp
             loading.load.__wrapped__()
         reasons.append(str(unavailable.value))
     (note,) = cache.glob("*.unloadable")
-    assert (tmp_path / "compiled").read_text() == "once\n"
+    assert compiled.read_text() == "once\n"
     assert reasons[1:] == [f"{reasons[0]} (delete {note} to have it tried again)"] * 2
     assert "file too short" in reasons[0] or "invalid ELF header" in reasons[0]
 

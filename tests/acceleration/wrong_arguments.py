@@ -5,7 +5,7 @@ It writes the arguments before each call, and the outcome after it, so that it i
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -104,13 +104,14 @@ def outcome(call: Callable[[], Any]) -> str:
     return "none"
 
 
-def main(name: str) -> None:
-    """Make all calls of an operation."""
-    operation = getattr(loading.load(), f"vae_runner_{name}")
-    for arguments in (RIGHT[name], *wrong(name)):
-        print(json.dumps(arguments), end="\t", flush=True)
-        print(json.dumps([outcome(call) for call in ways(operation, *arguments)]), flush=True)
+def main(names: Sequence[str]) -> None:
+    """Make all calls of operations."""
+    for name in names:
+        operation = getattr(loading.load(), f"vae_runner_{name}")
+        for arguments in (RIGHT[name], *wrong(name)):
+            print(name, json.dumps(arguments), sep="\t", end="\t", flush=True)
+            print(json.dumps([outcome(call) for call in ways(operation, *arguments)]), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1:])
