@@ -46,7 +46,7 @@ from vae_runner.config.fingerprint import fingerprint
 from vae_runner.errors import UnfitError, UserError, check_name, exit_status, first_line
 from vae_runner.files.folders import make_next_folder
 from vae_runner.fitted_priors.schema import KINDS
-from vae_runner.runtime import environment
+from vae_runner.runtime import environment, garbage
 from vae_runner.runtime.interruption import raise_if_swallowed
 from vae_runner.schema import SEARCH, register_schemas
 from vae_runner.storage.stored_run import source_of_weights
@@ -225,13 +225,14 @@ def _import(name: str, crash_file: Path | None = None) -> ModuleType:
     _choose_temporary_folder()
     from vae_runner.runtime.console import native_stderr_to_log
 
-    with native_stderr_to_log(crash_file), _garbage_uncollected(), keras_internals.without_settings_file():
+    with native_stderr_to_log(crash_file), garbage.uncollected(), keras_internals.without_settings_file():
         module = importlib.import_module(full_name)
         import matplotlib
         import tensorflow as tf
 
         matplotlib.rcdefaults()  # figures look as we draw them, and not as the user's matplotlibrc has others look
         tf.config.list_physical_devices()  # looks for GPUs now, and not in the middle of a progress bar
+        gc.freeze()  # Nearly all of these objects stay: later searches leave them out.
     raise_if_swallowed()
     return module
 
@@ -244,17 +245,6 @@ def _choose_temporary_folder() -> None:
         if not os.access(IN_MEMORY, os.W_OK):
             raise UserError("no folder for temporary files can be written: set TMPDIR to one that can") from error
         os.environ["TMPDIR"] = tempfile.tempdir = IN_MEMORY
-
-
-@contextlib.contextmanager
-def _garbage_uncollected() -> Iterator[None]:
-    """Collect no garbage during imports: nearly all of their objects stay, and later searches leave them out too."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def _parser(name: str, description: str) -> Parser:

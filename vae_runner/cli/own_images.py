@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from vae_runner.datasets.io.image_files import find_images
 from vae_runner.datasets.io.prepared import decoded
@@ -18,6 +17,7 @@ from vae_runner.evaluation.embeddings import batch_size_for
 from vae_runner.files.atomic import check_writable, filling, replacing
 from vae_runner.files.csv_table import no_formula
 from vae_runner.files.growing_arrays import GrowingArrays
+from vae_runner.files.pictures import picture_of
 from vae_runner.files.untrusted import is_file
 from vae_runner.runtime.console import console, plain, progress_bar
 from vae_runner.storage.pictures import COMPRESSION
@@ -190,8 +190,7 @@ def reconstruct(run: Path, images: Path, out: Path, labelling: Labelling, trust:
             for name, pixels in zip(batch.names, model.decode(means, batch.labels), strict=True):
                 file = part / _png(name)
                 file.parent.mkdir(parents=True, exist_ok=True)
-                picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-                picture.save(file, "PNG", compress_level=COMPRESSION)
+                picture_of(pixels).save(file, "PNG", compress_level=COMPRESSION)
     found.finish(out)
 
 

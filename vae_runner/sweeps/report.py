@@ -28,7 +28,7 @@ from vae_runner.errors import FormatError, UnreadableError, UserError, printable
 from vae_runner.files.atomic import write_atomic
 from vae_runner.files.csv_table import csv_table
 from vae_runner.files.untrusted import READERS_ERRORS, YAML_LOADER, DamagedError, reading
-from vae_runner.storage.run_info import CHOICES, MAIN_METRIC, OUTDATED, PRUNED
+from vae_runner.storage.run_info import CHOICES, MAIN_METRIC, OUTDATED, PRUNED, final_metrics
 from vae_runner.storage.stored_run import StoredRun
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.values import in_order
@@ -169,11 +169,11 @@ class Report:
                 with reading():
                     content = yaml.load(run.config_text, Loader=YAML_LOADER)
                 self._configs[name] = named(content, info.get(CHOICES, {}), self._directory.info.keys)
-            # The metric "seconds" is of the last epoch; the column of this name is of the run.
-            metrics = {str(k): float(v) for k, v in info.get("metrics", {}).items() if k != "seconds"} | run.evaluated
+            metrics = final_metrics(info)
+            seconds = metrics.pop("seconds", None)
             return Run(
-                name, OUTDATED if OUTDATED in info else run.status, self._configs[name], info.get("epoch"), metrics,
-                info.get("seconds"), info.get("error") or info.get(OUTDATED, ""), run.pictures,
+                name, OUTDATED if OUTDATED in info else run.status, self._configs[name], info.get("epoch"),
+                metrics | run.evaluated, seconds, info.get("error") or info.get(OUTDATED, ""), run.pictures,
             )  # fmt: skip
         except UnreadableError as error:
             return Run(name, "unreadable", {}, error=str(error))

@@ -17,10 +17,10 @@ from omegaconf import OmegaConf
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.hparams import api as hparams
 
-from vae_runner.config.choices import PRESETS, named
+from vae_runner.config.choices import named
 from vae_runner.config.composition import FILE_KEYS, FOLDER_KEYS
 from vae_runner.config.fingerprint import COMPUTED_BY_HARDWARE, NOT_COMPUTED
-from vae_runner.config.keys import Content
+from vae_runner.config.keys import PRESETS, Content
 from vae_runner.config.registry import number_keys
 from vae_runner.errors import UnwritableError
 from vae_runner.files.atomic import replacing, writing
