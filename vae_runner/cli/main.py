@@ -378,6 +378,7 @@ def _fitting_runs(sweeper: Sweeper, runs: list[list[str]], sweep: SweepDirectory
     assert sweeper.config is not None
     fitting: dict[str, list[str]] = {}
     refusals, sources = [], []
+    begun = sweep.folders if sweep else {}
     for overrides in runs:
         composed = sweeper.hydra_context.config_loader.load_sweep_config(sweeper.config, overrides)
         with read_write(composed), open_dict(composed):
@@ -391,7 +392,7 @@ def _fitting_runs(sweeper: Sweeper, runs: list[list[str]], sweep: SweepDirectory
         else:
             identity = fingerprint(content_of(composed))
             fitting.setdefault(identity, overrides)  # Of two that compute the same, the first.
-            if composed.init_from is not None and not (sweep and sweep.folder_of(identity)):
+            if composed.init_from is not None and identity not in begun:
                 sources.append(composed.init_from)
     for source in dict.fromkeys(sources):
         source_of_weights(source)

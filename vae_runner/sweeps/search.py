@@ -55,7 +55,10 @@ class Search(Sweeper):
                 flush=True,
             )
         sweep = SweepDirectory(Path(config.hydra.sweep.dir))
-        study = Study(keys, search_space(searched), config.sweep.metric, sweep.path, config.seed, config.epochs)
+        space = search_space(searched)
+        study = Study(keys, space, config.sweep.metric, sweep, config.seed, config.epochs)
+        logarithmic = [key for key, distribution in space.items() if getattr(distribution, "log", False)]
+        sweep.search(config.sweep.metric, highest=keys.direction == "maximize", logarithmic=logarithmic)
         left = study.missing
         while (count := min(keys.n_jobs, left, study.missing)) > 0:
             self._launch(study, sweep, fixed, count)
