@@ -134,6 +134,7 @@ def test_the_best_are_ranked_by_a_metric_that_they_have(outputs: Path, said: Sai
     swept = [f"a-day/sweep/latent_{latent}-00000000" for latent in (2, 32)]
     assert names(said("best", "--metric", "test/loss", "-n", 2)) == [swept[1], "older"]
     assert names(said("best", "--highest"))[0] == swept[0]
+    assert said("best", "-n", 1).endswith("\n1 run\n")
     assert names(said("best", "outputs/a-day", "--where", "latent<10 and loss=vae")) == ["a-day/first"]
 
 

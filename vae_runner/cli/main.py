@@ -31,6 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vae_runner import __version__
 from vae_runner.acceleration import operations
 from vae_runner.cli import resume as resume_command
+from vae_runner.cli.completion import SCRIPT, complete_options
 from vae_runner.cli.composing import as_hydra_reads, check_is_no_sweep
 from vae_runner.cli.evaluation_config import evaluation_config
 from vae_runner.cli.one_run import do_run
@@ -43,7 +44,7 @@ from vae_runner.config.checks import check, check_folder
 from vae_runner.config.choices import check_choices, help_text, without_nothing
 from vae_runner.config.composition import HydraJob, content_of
 from vae_runner.config.fingerprint import fingerprint
-from vae_runner.errors import UnfitError, UserError, check_name, exit_status, first_line
+from vae_runner.errors import UnfitError, UserError, check_name, counted, exit_status, first_line
 from vae_runner.files.folders import make_next_folder
 from vae_runner.fitted_priors.schema import KINDS
 from vae_runner.runtime import environment, garbage
@@ -280,6 +281,8 @@ def _add_own_images(parser: argparse.ArgumentParser) -> None:
 def run() -> None:
     """`vae-run`: one run, or with `-m` a sweep of them; refusals of Hydra's become ours, with the closest real name."""
     command = arguments()
+    if _completes(command) and complete_options():
+        return
     is_sweep, is_dry, for_hydra = _check_options([as_hydra_reads(argument) for argument in command])
     for_hydra, rerun = taken_out(for_hydra)
     sys.argv[1:] = resume_command.rewritten(for_hydra)
@@ -288,6 +291,8 @@ def run() -> None:
         _list_runs(jobs)
     elif not is_sweep:
         _with_hydra(None, jobs)
+        if _completes(command) and "install=bash" in command:
+            print(SCRIPT)
     elif LAUNCHING in os.environ:
         sweep = SweepDirectory(Path(os.environ[LAUNCHING]))
         os.environ[LAUNCHING] = str(os.getpid())
@@ -327,6 +332,7 @@ def _with_hydra(sweep: SweepDirectory | None, jobs: "_Jobs", choose: hydra_inter
         hydra_internals.register_sweeper(SEARCH, Search)
     if _completes(sys.argv):
         hydra_internals.list_groups_quickly()
+        hydra_internals.complete_nested_choices()
     with _hydra_errors_explained(sweep, jobs):
         hydra.main(config_path="pkg://vae_runner.conf", config_name="config", version_base="1.3")(jobs.run)()
     if sweep:
@@ -400,7 +406,7 @@ def _fitting_runs(sweeper: Sweeper, runs: list[list[str]], sweep: SweepDirectory
         reasons = list(dict.fromkeys(refusals))
         first = "; ".join(reasons[:SHOWN_REASONS]) + ("; …" if len(reasons) > SHOWN_REASONS else "")
         if not fitting:
-            raise UserError(f"sweep.unfit=skip: none of {len(runs)} combinations fits: {first}")
+            raise UserError(f"sweep.unfit=skip: none of {counted(len(runs), 'combination')} fits: {first}")
         print(f"Left out {len(refusals)} of {len(runs)} combinations, which do not fit: {first}", flush=True)
     return fitting
 

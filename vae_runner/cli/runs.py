@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vae_runner.cli import where
 from vae_runner.cli.options import Parser, arguments, whole_number
-from vae_runner.errors import UserError, did_you_mean, printable
+from vae_runner.errors import UserError, counted, did_you_mean, printable
 from vae_runner.files.folders import OUTPUTS, RUN_FILE
 from vae_runner.runtime import environment
 from vae_runner.runtime.surroundings import CHECKOUTS
@@ -229,7 +229,7 @@ def _list(records: Sequence[RunRecord], metrics: Sequence[str], *, as_json: bool
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(row[number].ljust(widths[number]) for number in kept).rstrip())
-    print(f"{len(records)} run{'' if len(records) == 1 else 's'}")
+    print(counted(len(records), "run"))
 
 
 def _content(record: RunRecord, varied: dict[str, object]) -> dict[str, object]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.table import Table
 
 from vae_runner.config.choices import parsed
-from vae_runner.errors import UserError
+from vae_runner.errors import UserError, counted
 from vae_runner.runtime.console import console, plain
 from vae_runner.storage.stored_run import StoredRun
 from vae_runner.sweeps.choosing import check_extras, existing_directory
@@ -45,7 +45,7 @@ def show(directory: SweepDirectory | None, runs: Mapping[str, Sequence[str]]) ->
     console.print(table)
     counts = ", ".join(f"{count} {status}" for status, count in sorted(Counter(statuses.values()).items()))
     where = f" in {directory.path}" if directory is not None else ""
-    console.print(plain(f"{len(runs)} run{'' if len(runs) == 1 else 's'}{where}: {counts}"), soft_wrap=True)
+    console.print(plain(f"{counted(len(runs), 'run')}{where}: {counts}"), soft_wrap=True)
 
 
 def _status(path: Path) -> str:

@@ -88,8 +88,10 @@ def _draw(
     """Draw the runs of one colour, of which each has its number among all and its place on the axis."""
     metrics: dict[float, list[float]] = {}
     for number, place, point in own:
-        named = {"label": label} if not metrics else {}
-        axes.plot(place + shift, point.metric, "o", color=colour, alpha=0.6, markersize=5, gid=f"run-{number}", **named)
+        axes.plot(
+            place + shift, point.metric, "o", color=colour, alpha=0.6, markersize=5, gid=f"run-{number}",
+            label="_" if metrics else label,  # one of them is in the legend
+        )  # fmt: skip
         metrics.setdefault(place, []).append(point.metric)
     means = {place: mean(values) for place, values in sorted(metrics.items()) if joined or len(values) > 1}
     if not means:

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from vae_runner.config.choices import GROUPS, named
 from vae_runner.config.fingerprint import ID_CHARACTERS, NOT_COMPUTED
-from vae_runner.errors import FormatError, UnreadableError, UserError, printable
+from vae_runner.errors import FormatError, UnreadableError, UserError, counted, printable
 from vae_runner.files.atomic import write_atomic
 from vae_runner.files.csv_table import csv_table
 from vae_runner.files.untrusted import READERS_ERRORS, YAML_LOADER, DamagedError, reading
@@ -183,7 +183,7 @@ class Report:
                 values = (*group.settings.values(), group.n(self._metric), _spread(group, self._metric))
                 table.add_row(*(plain(_shown(value, 4)) for value in values))
             console.print(table)
-        console.print(plain(f"{counted(self.runs)}: {self._directory.page_file}"), soft_wrap=True)
+        console.print(plain(f"{counted(len(self.runs), 'run')}: {self._directory.page_file}"), soft_wrap=True)
 
     def _read(self, run: StoredRun) -> Run:
         name = run.path.name
@@ -396,11 +396,6 @@ def _small(picture: Path) -> str:
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=80)
     return base64.b64encode(buffer.getvalue()).decode()
-
-
-def counted(runs: Sequence[object]) -> str:
-    """Return `1 run`, `2 runs`, …."""
-    return f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
 
 
 def _short(keys: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from vae_runner.config.keys import check_value, typed_keys
-from vae_runner.errors import UserError
+from vae_runner.errors import UserError, counted
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.job import check_stop
 
@@ -64,7 +64,7 @@ class Search(Sweeper):
             self._launch(study, sweep, fixed, count)
             left -= count
         if best := study.best:
-            print(f"The best of {study.finished} runs: {best}", flush=True)
+            print(f"The best of {counted(study.finished, 'run')}: {best}", flush=True)
 
     def _split(self, arguments: Sequence[str]) -> tuple[list[str], list[Override]]:
         """Return the overrides of all runs, and those that are searched: of a key's, the last counts."""

@@ -104,7 +104,7 @@ def _failure(runs: Sequence[Run], again: str) -> str:
     how = "failed" if all(run.status == "failed" for run in unfinished) else "did not finish"
     repeats = "repeats it" if len(unfinished) == 1 else "repeats them"
     return (
-        f"{first.error or f'{first.name} is {first.status}'} ({len(unfinished)} of {counted(runs)} "
+        f"{first.error or f'{first.name} is {first.status}'} ({len(unfinished)} of {counted(len(runs), 'run')} "
         f"{how}; {again} {'continues it then' if first.status in ('damaged', OUTDATED) else repeats})"
     )
 

@@ -47,7 +47,7 @@ class TensorBoard(Tracker):
             event_files = directory.event_files
             for file in event_files:
                 _cut(file, int(history[-1]["step"]) if history else -1)
-        if not event_files:
+        if all(file.name.endswith(EVALUATION) for file in event_files):  # vae-evaluate may have been before.
             for row in history:
                 self.epoch(EpochResult.of_row(row))
 
