@@ -28,7 +28,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 
 from vae_runner.config.composition import content_of
-from vae_runner.config.fingerprint import not_computed
+from vae_runner.config.fingerprint import computed_settings, not_computed
 from vae_runner.config.keys import leaves
 from vae_runner.schema import register_schemas
 from vae_runner.storage.stored_run import StoredRun
@@ -130,15 +130,8 @@ class Variant:
 
 def computed(config: DictConfig) -> dict[str, object]:
     """Return the keys that decide what a run computes, but for its seed and its device."""
-
-    def decides(key: str) -> bool:
-        if key.startswith("hardware."):
-            return key == "hardware.precision"
-        return key != "seed" and not any(key == name or key.startswith(f"{name}.") for name in left_out)
-
     content = content_of(config)
-    left_out = not_computed(content)
-    return {key: value for key, value in leaves(content) if decides(key)}
+    return computed_settings(dict(leaves(content)), (*not_computed(content), "seed"))
 
 
 def read_rows(file: Path = ROWS_FILE) -> dict[str, Row]:

@@ -51,6 +51,18 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert result.stdout == "set()\n", result.stderr
+    assert set(vr.__all__) <= set(dir(vr))
+
+
+def test_none_of_tensorflows_log_lines_are_shown_and_a_run_may_be_named_from_where_one_is(trained: vr.Run) -> None:
+    script = (
+        "import vae_runner as vr; run = vr.load('run'); print(run.path, run.sample(1).shape)\n"
+        "import tensorflow as tf\n"
+        "list(tf.data.Dataset.from_generator(lambda: iter([1]), output_types=tf.int32))\n"
+    )
+    folder = trained.path.parent
+    shown = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=False)
+    assert (shown.stdout, shown.stderr) == (f"{trained.path} (1, 8, 8, 1)\n", "")
 
 
 def test_texts_come_to_the_run_as_they_are_written(tmp_path: Path) -> None:
@@ -67,6 +79,7 @@ def test_a_run_is_repeated(trained: vr.Run, tmp_path: Path) -> None:
 def test_the_runs_below_a_folder_are_listed_without_tensorflow(trained: vr.Run) -> None:
     (record,) = vr.runs(str(trained.path.parent))
     assert (record.path, record.status, record.dataset) == (trained.path, "finished", "digits")
+    assert vr.load(record).path == trained.path
     assert record.settings["loss.kl_weight"] == 0.5
     folder = str(trained.path.parent)
     script = f"import sys, vae_runner as vr; assert vr.runs({folder!r}); print('tensorflow' in sys.modules)"

@@ -5,6 +5,7 @@ From Python, `vae_runner.api` is most of what there is to know; the names below 
 
 import importlib
 import os
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -32,4 +33,18 @@ else:
     def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{__name__}.{MODULES.get(name, 'api')}"), name)
+        module = f"{__name__}.{MODULES[name]}" if name in MODULES else None
+        return getattr(importlib.import_module(module) if module else _api(), name)
+
+    def _api() -> object:
+        """Return the module `api`; of TensorFlow's notes on how it was built, show none, as the commands do not."""
+        if "tensorflow" in sys.modules:
+            return importlib.import_module(f"{__name__}.api")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        with importlib.import_module(f"{__name__}.runtime.console").native_stderr_to_log():
+            module = importlib.import_module(f"{__name__}.api")
+            sys.modules["tensorflow"].config.list_physical_devices()  # else its notes on GPUs come with the first use
+        return module
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -36,6 +36,7 @@ from vae_runner.files.atomic import writing
 from vae_runner.files.folders import LOG, make_next_folder
 from vae_runner.runtime import environment
 from vae_runner.runtime.console import ConsoleHandler, LogFile
+from vae_runner.storage.catalog import RunRecord
 from vae_runner.stored_model import Floats, Given, Pixels, StoredModel
 from vae_runner.sweeps.names import register_resolver
 from vae_runner.trackers.evaluation import scalars
@@ -162,13 +163,16 @@ class Run:
 
 
 @_callers_settings_kept()
-def load(path: str | Path, trust: Sequence[str] = ()) -> Run:
-    """Return the finished run in a directory; `trust` names modules of other people's that it may use.
+def load(run: str | Path | RunRecord, trust: Sequence[str] = ()) -> Run:
+    """Return the finished run in a directory, or that of a record of `runs`.
+
+    `trust` names modules of other people's that it may use. The run is found again from any current folder.
 
     Raises:
         UserError: there is none, or it is damaged, or names code that is not trusted.
     """
-    return Run(StoredModel.open(Path(path), trust), trust)
+    path = run.path if isinstance(run, RunRecord) else Path(run).expanduser()
+    return Run(StoredModel.open(path.absolute(), trust), trust)
 
 
 def train(*overrides: str, directory: str | Path | None = None, **keywords: object) -> Run:

@@ -82,6 +82,12 @@ def check_name(text: str) -> None:
         raise UserError(f"{text}: this name is not UTF-8: rename it, or give another") from error
 
 
+def counted(number: int, thing: str) -> str:
+    """Return `1 image`, `2 images`, `10,000 classes`."""
+    ending = "" if number == 1 else "es" if thing.endswith("s") else "s"
+    return f"{number:,} {thing}{ending}"
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `" Did you mean 'latent'?"` for the known word closest to `word`, or `""` where none is close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

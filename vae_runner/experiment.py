@@ -24,7 +24,7 @@ from vae_runner.config.registry import Built
 from vae_runner.datasets.binarization import build_dataset
 from vae_runner.datasets.dataset import Dataset, Split, check_labels, data_changes, mean_image
 from vae_runner.datasets.pipeline import Batches
-from vae_runner.errors import DAMAGED, UserError, did_you_mean, first_line
+from vae_runner.errors import DAMAGED, UserError, counted, did_you_mean, first_line
 from vae_runner.evaluation.schema import EvaluationConfig
 from vae_runner.evaluation.subject import Subject, Training
 from vae_runner.figures.trained import Trained
@@ -196,12 +196,12 @@ def choose_batch_size(config: Config, dataset: Dataset, machine: Hardware) -> in
         keras.utils.set_random_seed(config.seed)
     if chosen is None:
         raise UserError(
-            f"batch_size=auto: a step on {sizes[0]} images needs more memory than there is: choose a smaller model, "
-            "latent or image size, or give a smaller number"
+            f"batch_size=auto: a step on {counted(sizes[0], 'image')} needs more memory than there is: choose a "
+            "smaller model, latent or image size, or give a smaller number"
         )
     more = f"a step on {2 * chosen:,} needs more memory than there is"
     why = f"the most for {len(dataset.train):,} training images" if chosen == sizes[-1] else more
-    log.info("Batch size: %s images (batch_size=auto): %s", f"{chosen:,}", why)
+    log.info("Batch size: %s (batch_size=auto): %s", counted(chosen, "image"), why)
     return chosen
 
 
@@ -498,7 +498,7 @@ def load_dataset(directory: StoredRun, trust: Sequence[str] = (), **moved: str |
 
 def _stored_configuration(directory: StoredRun, trust: Sequence[str], parts: Sequence[str]) -> DictConfig:
     """Return the configuration of a run, with code that is trusted in these parts; refuse values out of bounds."""
-    stored = resume.stored_configuration(directory, trust, parts, advice="--trust {}")
+    stored = resume.stored_configuration(directory, trust, parts, advice="--trust {0} (in Python trust=['{0}'])")
     try:
         check_values(stored)
     except UserError as error:

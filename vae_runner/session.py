@@ -14,7 +14,15 @@ import tensorflow as tf
 
 from vae_runner.config.composition import HydraJob
 from vae_runner.datasets.dataset import data_changes
-from vae_runner.errors import Interrupted, Pruned, UnwritableError, UserError, first_line, permissions_explained
+from vae_runner.errors import (
+    Interrupted,
+    Pruned,
+    UnwritableError,
+    UserError,
+    counted,
+    first_line,
+    permissions_explained,
+)
 from vae_runner.evaluation.metrics import metrics_of
 from vae_runner.evaluation.results import final_arrays
 from vae_runner.experiment import Experiment
@@ -132,6 +140,8 @@ class Session:
         if self.config.batch_size != AUTO:
             return self
         stored = self.directory.config.get("batch_size")
+        if not isinstance(stored, int) and (checkpoint := self.directory.checkpoints.newest()):
+            stored = checkpoint.config["batch_size"]  # of a run that has lost its run.json, and is begun again
         config = replace(self.config, batch_size=stored if isinstance(stored, int) else choose())
         self.directory.write_config(config.content)
         return replace(self, config=config)
@@ -236,7 +246,9 @@ class Session:
         epochs = [int(row["epoch"]) for row in experiment.trainer.history]
         frames = self.directory.save_animation(epochs)
         if frames < len(epochs):
-            log.info("figures.animation: %d of %d epochs have a frame, drawn after them", frames, len(epochs))
+            log.info(
+                "figures.animation: frames, drawn after epochs, of %d of %s", frames, counted(len(epochs), "epoch")
+            )
 
     def save_results(self, experiment: Experiment, trained: Trained) -> None:
         """Write the trained models, what comparing runs needs of the test split, and TensorBoard's projector of it."""

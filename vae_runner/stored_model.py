@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from vae_runner.datasets.own_images import Preparation
 from vae_runner.distributions.codes import CodeDistribution, Quantized
 from vae_runner.distributions.point import Point
-from vae_runner.errors import UserError, did_you_mean
+from vae_runner.errors import UserError, counted, did_you_mean
 from vae_runner.evaluation import embeddings
 from vae_runner.evaluation.embeddings import in_latent_space, posterior_of
 from vae_runner.experiment import load
@@ -93,7 +93,9 @@ class StoredModel:
         if isinstance(given, (str, int, np.integer)):
             return np.full(count, self._class_of(given), np.int64)
         if len(given) != count:
-            raise UserError(f"{len(given)} labels of {count} images: give one for each, or one for all")
+            raise UserError(
+                f"{counted(len(given), 'label')} of {counted(count, 'image')}: give one for each, or one for all"
+            )
         return np.array([self._class_of(label) for label in given], np.int64)
 
     def labels_in_turn(self, count: int) -> Labels:

@@ -43,6 +43,8 @@ def completions(line: str, cwd: Path) -> list[str]:
         ("vae-run epochs=3 method=be", ["method=beta_vae", "method=beta_tcvae"], ["method=vae"]),
         ("vae-run dataset=fashion optimizer.lear", ["optimizer.learning_rate="], []),
         ("vae-run -m hydra/sweeper=op", ["hydra/sweeper=optuna"], []),
+        ("vae-run -m --dry-run experiment=reproduce/iwae_mnist_", ["experiment=reproduce/iwae_mnist_k50"], []),
+        ("vae-run -m --d", ["--dry-run"], ["--multirun"]),
     ],
 )
 def test_tab_completes_groups_choices_and_keys(line: str, some: list[str], others: list[str], tmp_path: Path) -> None:
@@ -50,6 +52,39 @@ def test_tab_completes_groups_choices_and_keys(line: str, some: list[str], other
     assert set(some) <= set(offered)
     assert not set(others) & set(offered)
     assert all(word.startswith(line.split()[-1]) for word in offered)
+
+
+OTHERS = r"""
+eval "$(vae-run -sc install=bash)"
+complete -p vae-sample vae-reconstruct
+offer() {
+    COMP_WORDS=("$@")
+    COMP_CWORD=$(( ${#COMP_WORDS[@]} - 1 ))
+    _vae_runner_completion "$1"
+    echo "${COMPREPLY[*]}"
+}
+mkdir -p "outputs/a day/first" outputs/other
+offer vae-runs b
+offer vae-runs --wh
+offer vae-runs tag outputs/other --r
+offer vae-sample "outputs/a day/f"
+offer vae-sample outputs/other --com
+offer vae-evaluate outputs/other --fac
+offer vae-encode outputs/
+"""
+
+
+def test_tab_completes_options_and_run_directories_of_the_other_commands(tmp_path: Path) -> None:
+    environment = {**os.environ, "PATH": f"{COMMANDS}:{os.environ['PATH']}"}
+    result = subprocess.run(
+        ["bash", "--norc", "-c", OTHERS],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert result.stderr == ""
+    *rules, verb, where, remove, run, components, factors, folders = result.stdout.splitlines()
+    assert all("-F _vae_runner_completion" in rule for rule in rules)
+    assert (verb, where, remove, run) == ("best", "--where", "--remove", "outputs/a day/first")
+    assert (components, factors, folders) == ("--components", "--factors", "outputs/a day outputs/other")
 
 
 def test_a_completion_makes_no_folder(tmp_path: Path) -> None:

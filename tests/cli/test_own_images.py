@@ -244,8 +244,10 @@ def test_broken_images_are_named_and_skipped_and_the_exit_status_tells(
     for command in (("vae-encode",), ("vae-reconstruct", "--out", "made")):
         line = refusal(command[0], finished_run, folder, *command[1:], cwd=tmp_path)
         out = "made" if command[1:] else "codes.npz"
-        assert line == f"{command[0]}: 2 of 7 images are broken, and were skipped: {out} has the other 5\n"
+        assert line == f"{command[0]}: skipped 2 of 7 images as broken: {out} has the other 5\n"
     assert len(np.load(tmp_path / "codes.npz")["names"]) == 5
+    again = refusal("vae-encode", finished_run, folder, cwd=tmp_path)
+    assert again.endswith("codes.npz has the other 5, in place of what was there\n")
     assert len(list((tmp_path / "made").iterdir())) == 5
     for file in folder.iterdir():
         file.write_bytes(b"")

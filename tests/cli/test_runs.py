@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,8 @@ from vae_runner.files.locks import Lock
 from vae_runner.files.sealed import seal
 from vae_runner.runtime.surroundings import packages, processor
 from vae_runner.storage.catalog import RunRecord, runs, varied
+from vae_runner.storage.names import RunPaths
+from vae_runner.storage.notes import Notes, change_notes, read_notes
 
 Said = Callable[..., str]
 
@@ -131,6 +134,7 @@ def test_the_best_are_ranked_by_a_metric_that_they_have(outputs: Path, said: Sai
     swept = [f"a-day/sweep/latent_{latent}-00000000" for latent in (2, 32)]
     assert names(said("best", "--metric", "test/loss", "-n", 2)) == [swept[1], "older"]
     assert names(said("best", "--highest"))[0] == swept[0]
+    assert said("best", "-n", 1).endswith("\n1 run\n")
     assert names(said("best", "outputs/a-day", "--where", "latent<10 and loss=vae")) == ["a-day/first"]
 
 
@@ -207,6 +211,11 @@ def test_a_run_is_shown_with_what_ran_and_what_came_of_it(finished_run: Path, sa
     shown = said("show", finished_run)
     for part in ("vae-run epochs=3 figures.every=2", "tensorflow 2.", "test/loss", "epoch 3, step ", "finished"):
         assert part in shown
+    settings = dict(line.split(maxsplit=1) for line in shown.splitlines())
+    assert (settings["epochs"], settings["loss.kl_weight"], settings["model.conditional"]) == ("3", "1", "false")
+    assert "posterior=gaussian" in settings["choices"]
+    worked = json.loads((finished_run / "run.json").read_text())["seconds"]
+    assert float(settings["seconds"]) == pytest.approx(worked, rel=1e-3)  # and not those of the last epoch
 
 
 def test_tags_and_a_note_are_kept_beside_the_run_and_found_again(
@@ -221,7 +230,7 @@ def test_tags_and_a_note_are_kept_beside_the_run_and_found_again(
     assert "the one in the paper" in said("show", "outputs/a-day/first")
     assert said("tag", "--remove", "outputs/a-day/first", "good") == "outputs/a-day/first: baseline\n"
     assert (run / "run.json").read_bytes() == before
-    assert sorted(path.name for path in run.iterdir()) == ["notes.json", "run.json"]
+    assert sorted(path.name for path in run.iterdir()) == [".notes.lock", "notes.json", "run.json"]
     said("tag", "--remove", "outputs/a-day/first", "baseline")
     said("note", "outputs/a-day/first", "")
     assert not (run / "notes.json").exists()
@@ -231,6 +240,27 @@ def test_tags_and_a_note_are_kept_beside_the_run_and_found_again(
     (run / "notes.json").write_text("{}")
     assert "notes.json cannot be used" in refusal("vae-runs", "tag", "outputs/a-day/first", "good", cwd=tmp_path)
     assert "a-day/first" in names(said())
+
+
+def test_two_commands_that_change_notes_at_the_same_moment_lose_none_of_them(outputs: Path) -> None:
+    run = RunPaths(outputs / "failed")
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slowly(notes: Notes) -> Notes:
+        begun.set()
+        assert may_end.wait(timeout=60)
+        return Notes([*notes.tags, "slow"], notes.note)
+
+    slow = threading.Thread(target=lambda: change_notes(run, slowly))
+    quick = threading.Thread(target=lambda: change_notes(run, lambda notes: Notes(notes.tags, "quick")))
+    slow.start()
+    assert begun.wait(timeout=60)
+    quick.start()
+    quick.join(timeout=0.2)  # It waits for the other.
+    may_end.set()
+    for thread in (slow, quick):
+        thread.join(timeout=60)
+    assert read_notes(run.notes_file) == Notes(["slow"], "quick")
 
 
 def test_a_run_is_removed_with_all_that_is_in_it(outputs: Path, said: Said, finished_run: Path) -> None:
@@ -288,6 +318,8 @@ def test_rm_asks_on_a_terminal_and_no_keeps_the_run(outputs: Path, said: Said, m
         (["nowhere"], "nowhere does not exist: give a folder with runs below it, or best, show, rm, tag, note."),
         (["bset"], "Did you mean 'best'?"),
         (["outputs", "--where", "latnt>8"], "no run has 'latnt'. Did you mean 'latent'?"),
+        (["outputs", "--where", "key_7>8"], "no run has 'key_7'. Did you mean 'loss.key_7'"),
+        (["outputs", "--where", "metric_3=1"], "Did you mean 'train/metric_3'"),
         (["best", "--metric", "test/los"], "no run has 'test/los'. Did you mean 'test/loss'?"),
         (["--jsn"], "there is no option '--jsn'. Did you mean '--json'?"),
         (["best", "-n", "0"], "0 is not a whole number of at least 1"),

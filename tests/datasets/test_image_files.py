@@ -236,7 +236,7 @@ def test_the_class_of_images_beside_the_sub_folders_is_logged(photos: Path, capl
     with caplog.at_level(logging.INFO):
         dataset = prepare(photos, labels="folders")
     assert dataset.label_names == [".", "cats", "dogs"]
-    assert "1 images lie in no sub-folder of their own: their class is '.'" in caplog.messages
+    assert "Without a sub-folder of their own: 1 image, of the class '.'" in caplog.messages
 
 
 # --- what may not be read -------------------------------------------------------------------------------------

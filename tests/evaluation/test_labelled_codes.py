@@ -110,7 +110,7 @@ def test_order_and_sign_of_dimensions_do_not_matter_to_predictors_either(name: s
         (np.where(np.arange(600)[:, None] == 7, np.nan, NOISY), FACTORS, "not finite"),
         (np.ones((600, 4)), FACTORS, "the same code"),
         (NOISY, FACTORS * [1, 0, 1], r"factor 2 of 3 has one value, 0, in all 600 images"),
-        (NOISY[:5], FACTORS[:5], "there are 5 images"),
+        (NOISY[:5], FACTORS[:5], "5 images: this score"),
         (NOISY, FACTORS[:-1], "need \\(600, factors\\)"),
         (NOISY, FACTORS / 2, "number the values"),
         (NOISY.reshape(600, 2, 2), FACTORS, "needs vectors"),

@@ -230,6 +230,48 @@ def test_a_plot_is_coloured_by_the_second_thing_that_varies_and_has_a_dot_a_seed
         assert {"2", "8"} <= {text.strip() for text in said}  # on the axis or in the legend
 
 
+def test_a_metric_that_some_runs_lack_has_its_own_number_of_runs(over_seeds: SweepDirectory) -> None:
+    run = next(run for run in over_seeds.runs if run.path.name.startswith("latent_2-kl_weight_0.5-seed_1"))
+    info = run.info
+    run.write_info({**info, "metrics": {"test/loss": info["metrics"]["test/loss"]}})
+    Report(over_seeds).write()
+    with over_seeds.groups_file.open(newline="") as file:
+        rows = [(row["n"], row["test/loss std"] != "", row["train/loss n"]) for row in csv.DictReader(file)]
+    assert rows == [("2", True, "1"), ("2", True, "2"), ("2", True, "2"), ("1", False, "1")]
+    page = Page(over_seeds.page_file.read_text())
+    assert page.rows[1] == ["2", "0.5", "2", "11.0 ± 1.4", "9 (n = 1)"]
+    assert page.rows[2][-1] == "19.25 ± 0.35"
+
+
+def test_the_page_of_a_search_has_the_best_trial_first_and_no_line_between_trials(tmp_path: Path) -> None:
+    sweep = SweepDirectory(tmp_path / "sweep")
+    found = {"0.002": 0.5, "0.004": 0.7, "0.009": 0.9}
+    trials = {**{rate: ("finished", value) for rate, value in found.items()}, "0.003": ("pruned", 0.99)}
+    trials["0.005"] = ("failed", None)
+    for number, (rate, (status, accuracy)) in enumerate(trials.items()):
+        config = {"optimizer": {"learning_rate": float(rate)}, "seed": 0}
+        with RunDirectory.create(sweep.path / f"{rate}-0000000{number}", OmegaConf.create(config)) as run:
+            measured = {} if accuracy is None else {"test/loss": 1.0, "validation/accuracy": accuracy}
+            run.write_info({"status": status, "metrics": measured})
+    sweep.begin(["optimizer.learning_rate=tag(log,interval(0.001,0.1))"], ["optimizer.learning_rate"])
+    sweep.search("validation/accuracy", highest=True, logarithmic=["optimizer.learning_rate"])
+    Report(sweep).write()
+    page = sweep.page_file.read_text()
+    header, *rows = Page(page).rows
+    assert [row[0].split("-")[0] for row in rows] == ["0.009", "0.004", "0.002", "0.003", "0.005"]
+    assert header[4] == "validation/accuracy"
+    assert "<th><button>validation/accuracy" in page  # which is seen without asking for all metrics
+    assert "The best comes first, by validation/accuracy." in page
+    assert "<h2>Images</h2>" not in page  # there are none
+    (plot,) = page.split("<svg")[1:]
+    places = [float(x) for x in re.findall(r'<g class="run"><title>.*?<use[^>]* x="([\d.]+)"', plot, re.DOTALL)]
+    assert len(places) == 3
+    where = {float(rate): place for rate, place in zip(reversed(found), places, strict=True)}
+    part = (where[0.004] - where[0.002]) / (where[0.009] - where[0.002])
+    assert part == pytest.approx(np.log(2) / np.log(4.5), abs=1e-3)  # though the values span less than a decade
+    assert "stroke-width: 1.2" not in plot  # as lines, bars and means have
+
+
 SORT = """
   const head = name => [...document.querySelectorAll("#runs th")].find(cell => cell.textContent === name);
   const column = number => [...document.querySelectorAll("#runs tbody tr")].map(row => row.cells[number].textContent);

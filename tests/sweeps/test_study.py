@@ -51,6 +51,7 @@ def searched(
     search.config.hydra.sweeper = sweeper
     search.launcher = SimpleNamespace(launch=lambda *given, **more: list(launch(*given, **more)))
     folder.mkdir(exist_ok=True)
+    SweepDirectory(folder).begin(arguments, ["x"])
     search.sweep(list(arguments))
     return runs
 
@@ -67,7 +68,8 @@ def states(journal: Path) -> list[str]:
 def begun(folder: Path, sweep: str) -> None:
     """A trial of a process that is gone, or is on another machine."""
     trial = loaded(folder / "j").ask({"x": FloatDistribution(0, 1)})
-    trial.set_user_attr("sweep", sweep)
+    if sweep:
+        trial.set_user_attr("sweep_id", sweep)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +124,7 @@ def test_a_search_goes_on_up_to_its_number_of_complete_and_pruned_trials_and_doe
     first = searched(tmp_path, lambda run: outcomes.pop(0), X, n_trials=4)
     assert states(tmp_path / "j") == ["COMPLETE", "FAIL", "PRUNED", "COMPLETE"]
     best = loaded(tmp_path / "j").best_trial
-    assert best.user_attrs == {"sweep": ".", "run": "run3"}
+    assert best.user_attrs == {"sweep_id": SweepDirectory(tmp_path).info.identity, "run": "run3"}
     assert f"The best of 3 runs: test/loss=2 with x={best.params['x']}: " in capsys.readouterr().out
 
     again = searched(tmp_path, lambda run: 1.0, X, n_trials=4)
@@ -135,7 +137,7 @@ def test_trials_of_this_sweep_whose_process_is_gone_are_done_again_and_those_of_
     tmp_path: Path,
 ) -> None:
     searched(tmp_path, lambda run: None, X, n_trials=1)
-    for sweep in (".", ".", "../other"):
+    for sweep in (SweepDirectory(tmp_path).info.identity, "", "another's"):  # Nothing: it was killed at once.
         begun(tmp_path, sweep)
     lost = [trial.params["x"] for trial in loaded(tmp_path / "j").trials]
 
@@ -160,6 +162,23 @@ def test_machines_share_a_journal_and_draw_no_trial_twice(tmp_path: Path) -> Non
     trials = loaded(Path(journal)).trials
     assert len({trial.params["x"] for trial in trials}) == 5
     assert [trial.user_attrs["run"] for trial in trials][2:4] == ["../one/run2", "../two/run3"]
+
+
+def test_machines_whose_sweeps_have_the_same_path_leave_each_others_trials_alone(tmp_path: Path) -> None:
+    """Each has a disk of its own at `scratch`; only the journal is shared."""
+    journal, path = str(tmp_path / "shared" / "j"), tmp_path / "scratch"
+
+    def running(run: Mapping[str, Any]) -> Outcome:
+        path.rename(tmp_path / "of_the_first")  # The second machine has nothing there.
+        others = searched(path, lambda run: 1.0, X, n_trials=1, journal=journal)
+        assert [other["x"] for other in others] != [run["x"]]
+        assert states(Path(journal)) == ["RUNNING", "COMPLETE"]
+        path.rename(tmp_path / "of_the_second")
+        (tmp_path / "of_the_first").rename(path)
+        return 2.0
+
+    searched(path, running, X, n_trials=1, journal=journal)
+    assert states(Path(journal)) == ["COMPLETE", "COMPLETE"]
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes"])

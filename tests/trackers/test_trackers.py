@@ -31,7 +31,7 @@ from vae_runner.trackers.metrics_table import MetricsTable
 from vae_runner.trackers.multiple import Trackers
 from vae_runner.trackers.projector import write_projector
 from vae_runner.trackers.record import Record
-from vae_runner.trackers.tensorboard import TensorBoard
+from vae_runner.trackers.tensorboard import TensorBoard, write_evaluation
 from vae_runner.training.outer import EpochResult, Progress
 
 RESULTS = [
@@ -195,6 +195,7 @@ def test_tensorboard_goes_on_after_the_last_step_that_is_kept(tmp_path: Path) ->
 def test_a_run_whose_events_are_where_an_earlier_version_wrote_them_has_all_its_metrics(tmp_path: Path) -> None:
     with TensorBoard(RunPaths(tmp_path / "tensorboard")) as before:
         before.epoch(RESULTS[0])
+    write_evaluation(tmp_path, 10, {"active_units": 2.0})  # before it is resumed
     with TensorBoard(RunPaths(tmp_path), [RESULTS[0].row]) as board:
         board.epoch(RESULTS[1])
     assert scalars(read(tmp_path), "test", "loss") == [(10, 4.25), (20, 3.25)]

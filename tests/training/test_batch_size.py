@@ -34,7 +34,7 @@ def test_batch_sizes_are_doubled_and_leave_an_epoch_ten_steps(images: int, repli
 
 
 def test_a_run_keeps_the_number_that_it_has_chosen_and_computes_what_one_with_that_number_does(
-    tmp_path: Path, in_process: Callable[..., None]
+    tmp_path: Path, in_process: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def told(run: str) -> dict[str, Any]:
         return dict(json.loads((tmp_path / run / "run.json").read_text()))
@@ -48,6 +48,10 @@ def test_a_run_keeps_the_number_that_it_has_chosen_and_computes_what_one_with_th
     assert chosen == pytest.approx(given, rel=1e-5)
     in_process("vae-run", "resume=chosen", "epochs=2", cwd=tmp_path)
     assert told("chosen")["step"] == 26
+    (tmp_path / "chosen" / "run.json").unlink()  # Its command given again continues it, with the number it had.
+    monkeypatch.setattr("vae_runner.run.choose_batch_size", lambda *given: pytest.fail("it is chosen anew"))
+    in_process("vae-run", *SHORT, "epochs=3", "batch_size=auto", "hydra.run.dir=chosen", cwd=tmp_path)
+    assert told("chosen")["step"] == 39
 
 
 def test_main_memory_is_not_filled_to_find_out(monkeypatch: pytest.MonkeyPatch) -> None:

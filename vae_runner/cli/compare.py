@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from rich.table import Table
 
 from vae_runner.config.choices import part_name
-from vae_runner.errors import DAMAGED, UserError
+from vae_runner.errors import DAMAGED, UserError, counted
 from vae_runner.evaluation.embeddings import decode, reconstruct
 from vae_runner.experiment import load
 from vae_runner.figures.comparison import Compared, comparison, in_order
@@ -19,9 +19,8 @@ from vae_runner.files.csv_table import csv_table
 from vae_runner.files.untrusted import is_file, readable
 from vae_runner.runtime.console import console, plain
 from vae_runner.storage.pictures import save_figure
-from vae_runner.storage.run_info import CHOICES
+from vae_runner.storage.run_info import CHOICES, final_metrics
 from vae_runner.storage.stored_run import StoredRun
-from vae_runner.sweeps.report import counted
 from vae_runner.training.noise import NumpyNoise
 
 SHOWN_PARTS = ("dataset", "model", "posterior", "prior", "likelihood", "loss", "optimizer", "schedule")
@@ -41,7 +40,7 @@ def compare(paths: Sequence[Path], out: Path, trust: Sequence[str]) -> None:
     """
     if out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: the name must end in .png")
-    check_writable(out)
+    replaced = check_writable(out)
     table_file = out.with_suffix(".csv")
     _check_is_ours(table_file)
     runs = [StoredRun.open_finished(path) for path in paths]
@@ -58,7 +57,7 @@ def compare(paths: Sequence[Path], out: Path, trust: Sequence[str]) -> None:
     save_figure(comparison(images[:SHOWN_IMAGES], label_names, compared), out)
     write_atomic(table_file, csv_table(rows))
     _print(rows)
-    print(f"{counted(runs)} in {out}, the metrics in {table_file}")
+    print(f"{counted(len(runs), 'run')} in {out}, the metrics in {table_file}{replaced}")
 
 
 def _check_is_ours(table_file: Path) -> None:
@@ -112,7 +111,7 @@ def _table(runs: Sequence[StoredRun]) -> list[Row]:
         chosen = info.get(CHOICES, {})
         parts = {part: part_name(part, OmegaConf.select(config, f"{part}._target_"), chosen) for part in SHOWN_PARTS}
         about = {"run": str(run.path), **parts, "latent": config.get("latent"), "seed": config.get("seed")}
-        rows.append({**about, "epoch": run.models_epoch, **info["metrics"], **run.evaluated})
+        rows.append({**about, "epoch": run.models_epoch, **final_metrics(info), **run.evaluated})
     columns = [*ABOUT, *in_order(name for row in rows for name in row if name not in ABOUT)]
     return [{key: row.get(key, "") for key in columns} for row in rows]
 

@@ -64,4 +64,4 @@ def check_is_no_sweep(overrides: Sequence[str]) -> None:
     """Refuse what only a sweep takes: without -m it would begin a run that nobody has asked for."""
     for override in overrides:
         if re.match(r"\+{0,2}((hydra\.)?sweep(\.\w+)?=|hydra[./](launcher|sweeper)\b)", override):
-            raise UserError(f"{override} is for a sweep: add -m")
+            raise UserError(f"{override} is for a sweep: add -m to vae-run")

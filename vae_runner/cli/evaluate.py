@@ -8,7 +8,7 @@ import numpy as np
 
 from vae_runner.config.composition import content_of
 from vae_runner.config.fingerprint import fingerprint
-from vae_runner.errors import Interrupted, UserError
+from vae_runner.errors import Interrupted, UserError, counted
 from vae_runner.evaluation.evaluate import Found, Result
 from vae_runner.evaluation.labelled_codes import random_code
 from vae_runner.evaluation.metrics import metrics_of
@@ -63,7 +63,7 @@ def evaluate(
             _compare_seeds(runs, config.seed)
         Report(sweep).write()
     if refusals:
-        raise UserError(f"{len(refusals)} of {len(runs)} runs could not be measured: {refusals[0]}")
+        raise UserError(f"{len(refusals)} of {counted(len(runs), 'run')} could not be measured: {refusals[0]}")
 
 
 def _compare_seeds(runs: Sequence[StoredRun], seed: int) -> None:

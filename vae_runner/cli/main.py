@@ -31,6 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vae_runner import __version__
 from vae_runner.acceleration import operations
 from vae_runner.cli import resume as resume_command
+from vae_runner.cli.completion import SCRIPT, complete_options
 from vae_runner.cli.composing import as_hydra_reads, check_is_no_sweep
 from vae_runner.cli.evaluation_config import evaluation_config
 from vae_runner.cli.one_run import do_run
@@ -43,10 +44,10 @@ from vae_runner.config.checks import check, check_folder
 from vae_runner.config.choices import check_choices, help_text, without_nothing
 from vae_runner.config.composition import HydraJob, content_of
 from vae_runner.config.fingerprint import fingerprint
-from vae_runner.errors import UnfitError, UserError, check_name, exit_status, first_line
+from vae_runner.errors import UnfitError, UserError, check_name, counted, exit_status, first_line
 from vae_runner.files.folders import make_next_folder
 from vae_runner.fitted_priors.schema import KINDS
-from vae_runner.runtime import environment
+from vae_runner.runtime import environment, garbage
 from vae_runner.runtime.interruption import raise_if_swallowed
 from vae_runner.schema import SEARCH, register_schemas
 from vae_runner.storage.stored_run import source_of_weights
@@ -225,13 +226,14 @@ def _import(name: str, crash_file: Path | None = None) -> ModuleType:
     _choose_temporary_folder()
     from vae_runner.runtime.console import native_stderr_to_log
 
-    with native_stderr_to_log(crash_file), _garbage_uncollected(), keras_internals.without_settings_file():
+    with native_stderr_to_log(crash_file), garbage.uncollected(), keras_internals.without_settings_file():
         module = importlib.import_module(full_name)
         import matplotlib
         import tensorflow as tf
 
         matplotlib.rcdefaults()  # figures look as we draw them, and not as the user's matplotlibrc has others look
         tf.config.list_physical_devices()  # looks for GPUs now, and not in the middle of a progress bar
+        gc.freeze()  # Nearly all of these objects stay: later searches leave them out.
     raise_if_swallowed()
     return module
 
@@ -244,17 +246,6 @@ def _choose_temporary_folder() -> None:
         if not os.access(IN_MEMORY, os.W_OK):
             raise UserError("no folder for temporary files can be written: set TMPDIR to one that can") from error
         os.environ["TMPDIR"] = tempfile.tempdir = IN_MEMORY
-
-
-@contextlib.contextmanager
-def _garbage_uncollected() -> Iterator[None]:
-    """Collect no garbage during imports: nearly all of their objects stay, and later searches leave them out too."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def _parser(name: str, description: str) -> Parser:
@@ -290,6 +281,8 @@ def _add_own_images(parser: argparse.ArgumentParser) -> None:
 def run() -> None:
     """`vae-run`: one run, or with `-m` a sweep of them; refusals of Hydra's become ours, with the closest real name."""
     command = arguments()
+    if _completes(command) and complete_options():
+        return
     is_sweep, is_dry, for_hydra = _check_options([as_hydra_reads(argument) for argument in command])
     for_hydra, rerun = taken_out(for_hydra)
     sys.argv[1:] = resume_command.rewritten(for_hydra)
@@ -298,6 +291,8 @@ def run() -> None:
         _list_runs(jobs)
     elif not is_sweep:
         _with_hydra(None, jobs)
+        if _completes(command) and "install=bash" in command:
+            print(SCRIPT)
     elif LAUNCHING in os.environ:
         sweep = SweepDirectory(Path(os.environ[LAUNCHING]))
         os.environ[LAUNCHING] = str(os.getpid())
@@ -337,6 +332,7 @@ def _with_hydra(sweep: SweepDirectory | None, jobs: "_Jobs", choose: hydra_inter
         hydra_internals.register_sweeper(SEARCH, Search)
     if _completes(sys.argv):
         hydra_internals.list_groups_quickly()
+        hydra_internals.complete_nested_choices()
     with _hydra_errors_explained(sweep, jobs):
         hydra.main(config_path="pkg://vae_runner.conf", config_name="config", version_base="1.3")(jobs.run)()
     if sweep:
@@ -388,6 +384,7 @@ def _fitting_runs(sweeper: Sweeper, runs: list[list[str]], sweep: SweepDirectory
     assert sweeper.config is not None
     fitting: dict[str, list[str]] = {}
     refusals, sources = [], []
+    begun = sweep.folders if sweep else {}
     for overrides in runs:
         composed = sweeper.hydra_context.config_loader.load_sweep_config(sweeper.config, overrides)
         with read_write(composed), open_dict(composed):
@@ -401,7 +398,7 @@ def _fitting_runs(sweeper: Sweeper, runs: list[list[str]], sweep: SweepDirectory
         else:
             identity = fingerprint(content_of(composed))
             fitting.setdefault(identity, overrides)  # Of two that compute the same, the first.
-            if composed.init_from is not None and not (sweep and sweep.folder_of(identity)):
+            if composed.init_from is not None and identity not in begun:
                 sources.append(composed.init_from)
     for source in dict.fromkeys(sources):
         source_of_weights(source)
@@ -409,7 +406,7 @@ def _fitting_runs(sweeper: Sweeper, runs: list[list[str]], sweep: SweepDirectory
         reasons = list(dict.fromkeys(refusals))
         first = "; ".join(reasons[:SHOWN_REASONS]) + ("; …" if len(reasons) > SHOWN_REASONS else "")
         if not fitting:
-            raise UserError(f"sweep.unfit=skip: none of {len(runs)} combinations fits: {first}")
+            raise UserError(f"sweep.unfit=skip: none of {counted(len(runs), 'combination')} fits: {first}")
         print(f"Left out {len(refusals)} of {len(runs)} combinations, which do not fit: {first}", flush=True)
     return fitting
 

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from vae_runner.datasets.io.image_files import find_images
 from vae_runner.datasets.io.prepared import decoded
 from vae_runner.datasets.io.preprocessing import BrokenImageError
-from vae_runner.errors import UserError
+from vae_runner.errors import UserError, counted
 from vae_runner.evaluation.embeddings import batch_size_for
 from vae_runner.files.atomic import check_writable, filling, replacing
 from vae_runner.files.csv_table import no_formula
 from vae_runner.files.growing_arrays import GrowingArrays
+from vae_runner.files.pictures import picture_of
 from vae_runner.files.untrusted import is_file
 from vae_runner.runtime.console import console, plain, progress_bar
 from vae_runner.storage.pictures import COMPRESSION
@@ -90,16 +90,17 @@ class OwnImages:
                     images, places = [], []
                 advance(1)
         if len(self._broken) == len(self.files):
-            raise UserError(f"none of the {len(self.files)} images can be used; the first: {self._broken[0]}")
+            raise UserError(
+                f"none of the {counted(len(self.files), 'image')} can be used; the first: {self._broken[0]}"
+            )
 
-    def finish(self, out: Path) -> None:
-        """Say how many images are in `out`; where some were skipped, raise UserError, which says so."""
+    def finish(self, out: Path, replaced: str = "") -> None:
+        """Say how many images are in `out`, and what they have `replaced`; where some were skipped, raise UserError."""
         count, skipped = len(self.files), len(self._broken)
         if skipped:
-            raise UserError(
-                f"{skipped} of {count} images are broken, and were skipped: {out} has the other {count - skipped}"
-            )
-        print(f"{count} images in {out}")
+            left = f"{out} has the other {count - skipped}{replaced}"
+            raise UserError(f"skipped {skipped} of {counted(count, 'image')} as broken: {left}")
+        print(f"{counted(count, 'image')} in {out}{replaced}")
 
 
 def check_labelled(model: StoredModel, label: str | None, by_folder: bool = False) -> None:
@@ -128,7 +129,7 @@ def encode(
     kind = out.suffix.lower()
     if kind not in (".npz", ".csv"):
         raise UserError(f"--out {out}: the name must end in .npz (arrays) or .csv (a table)")
-    check_writable(out)
+    replaced = check_writable(out)
     model = StoredModel.open(run, trust)
     found = OwnImages(images, model, labelling)
     generator = np.random.default_rng(seed)
@@ -150,7 +151,7 @@ def encode(
                     if values is not None:
                         arrays.append(name, values)
             arrays.save(latent_shape=np.array(model.autoencoder.latent_shape))
-    found.finish(out)
+    found.finish(out, replaced)
 
 
 def _write_table(out: Path, encoded: Iterator[tuple[Batch, Latents]]) -> None:
@@ -190,8 +191,7 @@ def reconstruct(run: Path, images: Path, out: Path, labelling: Labelling, trust:
             for name, pixels in zip(batch.names, model.decode(means, batch.labels), strict=True):
                 file = part / _png(name)
                 file.parent.mkdir(parents=True, exist_ok=True)
-                picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-                picture.save(file, "PNG", compress_level=COMPRESSION)
+                picture_of(pixels).save(file, "PNG", compress_level=COMPRESSION)
     found.finish(out)
 
 

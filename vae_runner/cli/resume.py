@@ -10,8 +10,8 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from vae_runner.config import refusals
-from vae_runner.config.choices import PRESETS
 from vae_runner.config.composition import COMMAND_KEYS
+from vae_runner.config.keys import PRESETS
 from vae_runner.errors import UserError, did_you_mean
 from vae_runner.schema import CommandConfig
 from vae_runner.storage.resume import MAY_CHANGE, may_change

@@ -3,22 +3,24 @@
 All of it is read from the run directories. Nothing here imports TensorFlow, or Hydra before a run is removed.
 """
 
+import gc
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from vae_runner.cli import where
 from vae_runner.cli.options import Parser, arguments, whole_number
-from vae_runner.errors import UserError, did_you_mean, printable
+from vae_runner.errors import UserError, counted, did_you_mean, printable
 from vae_runner.files.folders import OUTPUTS, RUN_FILE
 from vae_runner.runtime import environment
 from vae_runner.runtime.surroundings import CHECKOUTS
 from vae_runner.storage import catalog
 from vae_runner.storage.catalog import RunRecord
-from vae_runner.storage.notes import Notes, read_notes, write_notes
+from vae_runner.storage.notes import Notes, change_notes
 from vae_runner.storage.run_info import MAIN_METRIC, RERUN_OF
 from vae_runner.storage.stored_run import StoredRun
 
@@ -74,7 +76,7 @@ def _best(given: Sequence[str]) -> None:
 
 
 def _show(given: Sequence[str]) -> None:
-    parser = Parser("vae-runs show", "Say what is known of a run: what it is, what ran, what came of it.")
+    parser = Parser("vae-runs show", "Say what is known of a run: what it is, what ran, what came of it, its settings.")
     _add_run(parser)
     parser.add_argument("--json", action="store_true", help="as JSON, with all that run.json has")
     options = parser.parse_args(given)
@@ -105,6 +107,8 @@ def _show(given: Sequence[str]) -> None:
         ("tags", " ".join(record.notes.tags)),
         ("note", record.notes.note),
         *((name, f"{value:.5g}") for name, value in record.metrics.items()),
+        ("choices", _settings(record.choices)),
+        *((name, _value(value)) for name, value in record.settings.items() if name not in record.choices),
     ]
     shown = [(name, value) for name, value in rows if value]
     width = max(len(name) for name, _ in shown)
@@ -150,11 +154,13 @@ def _tag(given: Sequence[str]) -> None:
     for word in options.words:
         if not word or any(c.isspace() or c in ",'\"" or not c.isprintable() for c in word):
             raise UserError(f"tag '{word}': a tag is a word, without spaces, commas or quotes")
-    notes, file = _notes(options.run)
-    tags = [tag for tag in notes.tags if tag not in options.words]
-    tags = tags if options.remove else [*tags, *dict.fromkeys(options.words)]
-    write_notes(file, Notes(tags, notes.note))
-    print(f"{_text(options.run)}: {' '.join(map(_text, tags)) or 'no tags'}")
+    added = [] if options.remove else dict.fromkeys(options.words)
+
+    def tagged(notes: Notes) -> Notes:
+        return replace(notes, tags=[*(tag for tag in notes.tags if tag not in options.words), *added])
+
+    notes = change_notes(StoredRun.open(options.run), tagged)
+    print(f"{_text(options.run)}: {' '.join(map(_text, notes.tags)) or 'no tags'}")
 
 
 def _note(given: Sequence[str]) -> None:
@@ -162,8 +168,7 @@ def _note(given: Sequence[str]) -> None:
     _add_run(parser)
     parser.add_argument("text", metavar="TEXT", help="what is to be remembered of the run, in quotes")
     options = parser.parse_args(given)
-    notes, file = _notes(options.run)
-    write_notes(file, Notes(notes.tags, options.text))
+    change_notes(StoredRun.open(options.run), lambda notes: replace(notes, note=options.text))
     print(f"{_text(options.run)}: {_text(options.text) or 'no note'}")
 
 
@@ -193,16 +198,11 @@ def _check_is_run(path: Path) -> None:
             raise UserError(f"{path} is no run directory: it has no run.json; vae-runs lists the runs")
 
 
-def _notes(path: Path) -> tuple[Notes, Path]:
-    """Return the notes of a run, and their file; refuse what is no run."""
-    file = StoredRun.open(path).notes_file
-    return read_notes(file), file
-
-
 def _found(folder: Path, condition: str, metrics: Sequence[str]) -> list[RunRecord]:
     """Return the runs below a folder of which a condition holds, with what these metrics and the condition need."""
     comparisons = where.parsed(condition) if condition else []
     records = catalog.runs(folder)
+    gc.freeze()  # They stay until the end: no search needs to go through them.
     names = [*metrics, *(comparison.name for comparison in comparisons)]
     if any(name.startswith(EVALUATED) for name in names):
         records = catalog.with_evaluation(records)
@@ -229,7 +229,7 @@ def _list(records: Sequence[RunRecord], metrics: Sequence[str], *, as_json: bool
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(row[number].ljust(widths[number]) for number in kept).rstrip())
-    print(f"{len(records)} run{'' if len(records) == 1 else 's'}")
+    print(counted(len(records), "run"))
 
 
 def _content(record: RunRecord, varied: dict[str, object]) -> dict[str, object]:
@@ -242,7 +242,7 @@ def _content(record: RunRecord, varied: dict[str, object]) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _settings(settings: dict[str, object]) -> str:
+def _settings(settings: Mapping[str, object]) -> str:
     return " ".join(f"{name}={_value(value)}" for name, value in settings.items())
 
 

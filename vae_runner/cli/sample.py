@@ -10,7 +10,7 @@ import numpy as np
 from vae_runner.cli.fitting import decodes_draws, fitted
 from vae_runner.cli.own_images import check_labelled
 from vae_runner.datasets.io.preprocessing import BrokenImageError
-from vae_runner.errors import UserError
+from vae_runner.errors import UserError, counted
 from vae_runner.figures.grid import image_grid
 from vae_runner.figures.labels import plain_text
 from vae_runner.figures.reconstructions import LONGEST_CAPTION
@@ -68,12 +68,12 @@ def sample(
         z, symbol = density.sample(model.autoencoder, labels, number, seed), density.symbol
     else:
         z, symbol = model.sample(number, labels, seed), model.autoencoder.prior.symbol
-    title, captions = f"{number} samples, z ~ {symbol}", []
+    title, captions = f"{counted(number, 'sample')}, z ~ {symbol}", []
     if labels is not None and label is None:
         captions = [plain_text(model.class_names[of_image], LONGEST_CAPTION) for of_image in labels]
     elif labels is not None:
         name = plain_text(model.class_names[labels[0]], LONGEST_NAME)
-        title = f"{number} samples of class {name}, z ~ {symbol}"
+        title = f"{counted(number, 'sample')} of class {name}, z ~ {symbol}"
     _write(Drawn(model.decode(z, labels), title, captions), out)
     if fit is None and not (model.autoencoder.posterior.has_density and decodes_draws(model.run)):
         if isinstance(model.autoencoder.posterior, CodePosterior):
@@ -97,7 +97,7 @@ def variations(
     draws = model.encode(pixels, of_image, number, np.random.default_rng(seed)).draws
     assert draws is not None
     images = model.decode(draws[0], model.labels(label, number))
-    title = f"{number} variations of {plain_text(image.name, LONGEST_NAME)}, z ~ q(z|x)"
+    title = f"{counted(number, 'variation')} of {plain_text(image.name, LONGEST_NAME)}, z ~ q(z|x)"
     _write(Drawn(images, title, ["image", *[""] * number], before=pixels), out)
 
 
@@ -129,7 +129,7 @@ def _opened(run: Path, out: Path, number: int, trust: Sequence[str]) -> StoredMo
     height, width, _ = model.autoencoder.image_shape
     most = (MAX_PICTURE_PIXELS if kind == ".png" else MAX_ARRAY_PIXELS) // (height * width)
     if number > most:
-        raise UserError(f"-n {number}: a {kind} holds at most {most} images of {height}×{width}; draw fewer")
+        raise UserError(f"-n {number}: a {kind} holds at most {counted(most, 'image')} of {height}×{width}; draw fewer")
     return model
 
 
@@ -145,7 +145,7 @@ def _prepared(model: StoredModel, image: Path, label: str | None) -> Pixels:
 
 def _write(drawn: Drawn, out: Path) -> None:
     """Write images as an array, or with those around them as a picture; say so."""
-    images = drawn.images
+    images, replaced = drawn.images, check_writable(out)
     if out.suffix.lower() == ".npy":
         buffer = io.BytesIO()
         np.save(buffer, images)
@@ -154,4 +154,4 @@ def _write(drawn: Drawn, out: Path) -> None:
         shown = np.concatenate([part for part in (drawn.before, images, drawn.after) if part is not None])
         columns = drawn.columns or int(np.ceil(np.sqrt(len(shown))))
         save_figure(image_grid(shown, columns, drawn.title, captions=drawn.captions), out)
-    print(f"{len(images)} images in {out}")
+    print(f"{counted(len(images), 'image')} in {out}{replaced}")

@@ -1,17 +1,19 @@
 """`--where 'latent>8 and method=iwae'`: comparisons of what is known of runs, joined by `and`. None is evaluated."""
 
+import difflib
 import operator
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from vae_runner.errors import UserError, did_you_mean
+from vae_runner.errors import UserError
 from vae_runner.storage.catalog import OWN_NAMES, RunRecord
 
 ORDERS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
 COMPARISON = re.compile(r"""\s*([A-Za-z_][\w./-]*)\s*(<=|>=|!=|==?|<|>)\s*(?:"([^"]*)"|'([^']*)'|([^\s"'<>=!]+))""")
+NEAREST = 3  # names that are offered for one that no run has
 JOINED = re.compile(r"\s+and\s+(?=\S)")
 
 
@@ -58,10 +60,26 @@ def parsed(text: str) -> list[Comparison]:
 
 def check_names(names: Iterable[str], records: Sequence[RunRecord]) -> None:
     """Refuse a name that says nothing of any run: it is misspelt, or its runs are elsewhere."""
-    known = {*OWN_NAMES, *(name for r in records for of in (r.metrics, r.settings, r.choices) for name in of)}
     for name in names:
-        if records and name not in known:
-            raise UserError(f"no run has '{name}'.{did_you_mean(name, known)} vae-runs show RUN lists what a run has.")
+        if records and name not in OWN_NAMES and not any(_has(record, name) for record in records):
+            known = {*OWN_NAMES, *(name for r in records for of in (r.metrics, r.settings, r.choices) for name in of)}
+            raise UserError(f"no run has '{name}'.{_nearest(name, known)} vae-runs show RUN lists what a run has.")
+
+
+def _has(record: RunRecord, name: str) -> bool:
+    return name in record.metrics or name in record.settings or name in record.choices
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """Return `" Did you mean 'test/kl' or 'train/kl'?"` for names of the same last word, or that look like it."""
+    names = sorted(known)
+    of_last_word = [other for other in names if _last_word(other) == _last_word(name)]
+    close = list(dict.fromkeys([*of_last_word, *difflib.get_close_matches(name, names)]))[:NEAREST]
+    return " Did you mean '" + "' or '".join(close) + "'?" if close else ""
+
+
+def _last_word(name: str) -> str:
+    return re.split("[./]", name)[-1]
 
 
 def _is(value: object, wanted: str) -> bool:

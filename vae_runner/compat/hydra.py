@@ -16,7 +16,9 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
+from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
+from hydra.plugins.completion_plugin import CompletionPlugin
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig
 
@@ -47,6 +49,27 @@ def list_groups_quickly() -> None:
         return done[key]
 
     ConfigLoaderImpl._parse_overrides_and_create_caching_repo = read_once  # type: ignore[method-assign]
+
+
+def complete_nested_choices() -> None:
+    """Let a completion offer `experiment=reproduce/…` too: Hydra's knows only the files of a group's own folder."""
+    own = CompletionPlugin._query_config_groups
+
+    def query(self: CompletionPlugin, word: str, config_name: str | None, words: list[str]) -> tuple[list[str], bool]:
+        matches, is_exact = own(self, word, config_name, words)
+        group, equals, _ = word.partition("=")
+
+        def options(of: str, kind: ObjectType) -> list[str]:
+            return self.config_loader.get_group_options(of, kind, config_name=config_name, overrides=words)
+
+        if equals:
+            folders = options(group, ObjectType.GROUP)
+            nested = [f"{group}={f}/{name}" for f in folders for name in options(f"{group}/{f}", ObjectType.CONFIG)]
+            return [*matches, *(match for match in nested if match.startswith(word))], is_exact
+        # Of a group with files and folders Hydra leaves open which is to follow.
+        return [match if match[-1] in "=/" or match[0] == "~" else f"{match}=" for match in matches], is_exact
+
+    CompletionPlugin._query_config_groups = query  # type: ignore[method-assign]
 
 
 def _get_help(self: Hydra, help_cfg: DictConfig, cfg: DictConfig, args_parser: ArgumentParser, resolve: bool) -> str:

@@ -14,14 +14,11 @@ from hydra.errors import HydraException
 
 import vae_runner.conf
 from vae_runner.config import registry
-from vae_runner.config.keys import leaves
+from vae_runner.config.keys import PRESETS, leaves
 from vae_runner.errors import UserError
 
 CONF = Path(str(vae_runner.conf.__file__)).parent
 GROUPS = {file.parent.name for file in CONF.glob("*/*.yaml")}
-
-
-PRESETS = ("method", "experiment")  # of other groups' choices
 
 
 def help_text() -> str:

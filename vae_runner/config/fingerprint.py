@@ -27,13 +27,13 @@ def not_computed(content: Content) -> tuple[str, ...]:
     return (*NOT_COMPUTED, "checkpoint") if is_last else NOT_COMPUTED
 
 
-def computed_settings(settings: Mapping[str, object]) -> dict[str, object]:
-    """Return those of a run's settings, by dotted keys, that decide what it computes, and that are not null."""
+def computed_settings(settings: Mapping[str, object], without: Sequence[str] = NOT_COMPUTED) -> dict[str, object]:
+    """Return those of a run's settings, by dotted keys, that decide what it computes; those `without` do not."""
     by_hardware = [f"hardware.{name}" for name in COMPUTED_BY_HARDWARE]
     return {
         key: value
         for key, value in settings.items()
-        if value is not None and (key in by_hardware or not key.startswith((*NOT_COMPUTED, "hardware.")))
+        if key in by_hardware or not key.startswith((*without, "hardware."))
     }
 
 

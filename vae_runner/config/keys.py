@@ -11,6 +11,8 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from vae_runner.errors import YAML_WORDS, UserError, did_you_mean
 
+PRESETS = ("method", "experiment")  # groups: choices of other groups' components
+
 Content = dict[str, Any]  # a configuration as YAML has it: nested dictionaries, lists and plain values
 
 if TYPE_CHECKING:

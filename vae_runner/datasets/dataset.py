@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vae_runner.datasets.io.resizing import resized
 from vae_runner.datasets.schema import AugmentConfig
-from vae_runner.errors import UserError
+from vae_runner.errors import UserError, counted
 
 log = logging.getLogger(__name__)
 
@@ -149,9 +149,9 @@ def data_changes(then: Fingerprint, now: Fingerprint) -> str:
     """Describe how the data differs between two fingerprints; return "" where it does not, or `then` is empty."""
     changes = []
     for name in dict.fromkeys([*then, *now]) if then else ():
-        before, after = (split.get(name, {}).get("images", 0) for split in (then, now))
+        before, after = (int(split.get(name, {}).get("images", 0)) for split in (then, now))
         if before != after:
-            changes.append(f"{name}: {before} images then, {after} now")
+            changes.append(f"{name}: {counted(before, 'image')} then, {after:,} now")
         elif then.get(name) != now.get(name):
             changes.append(f"{name}: the same number, {before}, of other content")
     return "; ".join(changes)
@@ -161,7 +161,9 @@ def split_sizes(count: int, fraction: float, what: str) -> tuple[int, int]:
     """Return how many of `count` images stay, and are split off; refuse a fraction above 0 that leaves either none."""
     part = max(1, round(count * fraction)) if fraction > 0 else 0
     if part >= count:
-        raise UserError(f"dataset.{what}={fraction:g} of {count} images is {part}: both parts need at least one image")
+        raise UserError(
+            f"dataset.{what}={fraction:g} of {counted(count, 'image')} is {part}: both parts need at least one image"
+        )
     return count - part, part
 
 
@@ -216,7 +218,8 @@ def check_dataset(dataset: Dataset) -> None:
                 "[n, height, width, channels], at least one, and of the same size in every split"
             )
         if split.labels is not None and len(split.labels) != len(split):
-            raise UserError(f"the dataset has {len(split)} {name} images and {len(split.labels)} labels of them")
+            labels = counted(len(split.labels), "label")
+            raise UserError(f"the dataset has {counted(len(split), f'{name} image')} and {labels} of them")
     check_factors(dataset)
     height, width, channels = dataset.image_shape
     if min(height, width) < 8 or channels not in (1, 3):

@@ -11,7 +11,7 @@ from vae_runner.datasets.io.factor_table import read_factors
 from vae_runner.datasets.io.image_files import find_images, given_splits
 from vae_runner.datasets.io.prepared import prepare
 from vae_runner.datasets.io.preprocessing import Preprocessing
-from vae_runner.errors import UserError
+from vae_runner.errors import UserError, counted
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +123,6 @@ def _classes(
             "put those of a class into a sub-folder, or leave dataset.labels out"
         )
     if FLAT in names:
-        log.info("%d images lie in no sub-folder of their own: their class is '%s'", found.count(FLAT), FLAT)
+        log.info("Without a sub-folder of their own: %s, of the class '%s'", counted(found.count(FLAT), "image"), FLAT)
     index = {known: i for i, known in enumerate(names)}
     return names, np.array([index[name(path)] for path in files], np.int64)

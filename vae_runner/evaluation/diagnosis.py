@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vae_runner.distributions.codes import perplexity
+from vae_runner.errors import counted
 from vae_runner.evaluation.structure import ACTIVE_VARIANCE, Surgery
 
 Floats = NDArray[np.float64]
@@ -112,7 +113,7 @@ def diagnose(evidence: Evidence) -> tuple[Finding, ...]:
 
 def _units(is_active: NDArray[np.bool_]) -> str:
     count = int(np.count_nonzero(is_active))
-    return f"{count or 'none'} of {len(is_active)} dimensions {'are' if count > 1 else 'is'} active"
+    return f"{count or 'none'} of {counted(len(is_active), 'dimension')} {'are' if count > 1 else 'is'} active"
 
 
 def _collapse(evidence: Evidence, kl: float) -> Finding:
@@ -125,7 +126,7 @@ def _collapse(evidence: Evidence, kl: float) -> Finding:
     if from_start:
         return Finding(
             "collapse from the start",
-            f"{seen}; it has been so since the first of {len(evidence.kl_of_epochs)} epochs",
+            f"{seen}; it has been so since the first of {counted(len(evidence.kl_of_epochs), 'epoch')}",
             _joined(_warm_up(evidence), _less_kl(evidence)),
             True,
         )

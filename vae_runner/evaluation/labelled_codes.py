@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vae_runner.errors import UserError
+from vae_runner.errors import UserError, counted
 
 Codes = NDArray[np.floating]
 Factors = NDArray[np.integer]
@@ -37,7 +37,7 @@ def checked(
         raise UserError(f"factors are {factors.dtype}: number the values of each factor, and give the numbers")
     if factors.shape[1] < factor_count:
         raise UserError(
-            f"the data has {factors.shape[1]} factor{'s' * (factors.shape[1] != 1)} and this score compares factors: "
+            f"the data has {counted(factors.shape[1], 'factor')} and this score compares factors: "
             f"it needs {factor_count} at least"
         )
     check_varied(factors)
@@ -54,10 +54,10 @@ def checked_codes(codes: Codes, dimensions: int = 1) -> NDArray[np.float64]:
     if codes.ndim != 2:
         raise UserError(f"codes are of shape {codes.shape}: this score needs vectors, [n, latent]")
     if len(codes) < FEWEST_IMAGES:
-        raise UserError(f"there are {len(codes)} images: this score needs {FEWEST_IMAGES} at least")
+        raise UserError(f"{counted(len(codes), 'image')}: this score needs {FEWEST_IMAGES} at least")
     if codes.shape[1] < dimensions:
         raise UserError(
-            f"the latent space has {codes.shape[1]} dimension{'s' * (codes.shape[1] != 1)} and this score compares "
+            f"the latent space has {counted(codes.shape[1], 'dimension')} and this score compares "
             f"dimensions: it needs {dimensions} at least"
         )
     if not np.isfinite(codes).all():

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import correlate1d
 
-from vae_runner.errors import UserError
+from vae_runner.errors import UserError, counted
 
 Floats = NDArray[np.float64]
 
@@ -67,7 +67,7 @@ def scales_for(height: int, width: int) -> int:
 def ms_ssim_name(height: int, width: int) -> str:
     """Return the metric's name with its number of scales, as `ms_ssim[2 scales]` of 28 × 28 images."""
     scales = scales_for(height, width)
-    return f"ms_ssim[{scales} scale{'s' if scales > 1 else ''}]"
+    return f"ms_ssim[{counted(scales, 'scale')}]"
 
 
 def ms_ssim(images: ArrayLike, reconstructions: ArrayLike) -> Floats:

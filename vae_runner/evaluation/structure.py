@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
-from vae_runner.errors import UserError
+from vae_runner.errors import UserError, counted
 
 Floats = NDArray[np.float64]
 
@@ -173,7 +173,7 @@ def _checked(metric: str, values: ArrayLike) -> Floats:
     """
     codes = np.asarray(values, np.float64)
     if len(codes) < 2:
-        raise UserError(f"{metric} of {len(codes)} images: a spread over images needs at least two")
+        raise UserError(f"{metric} of {counted(len(codes), 'image')}: a spread over images needs at least two")
     if not np.isfinite(codes).all():
         raise UserError(
             f"{metric}: a number of an embedding is NaN or infinite: the network's weights are NaN; evaluate an "

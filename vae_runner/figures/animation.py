@@ -6,6 +6,7 @@ from PIL import Image
 
 from vae_runner.evaluation.embeddings import decode
 from vae_runner.figures.trained import Trained
+from vae_runner.files.pictures import picture_of
 
 ROWS = COLUMNS = 8
 SIDE = 64  # pixels of the longer side of an image in a frame
@@ -25,7 +26,6 @@ def frame(trained: Trained) -> NDArray[np.uint8]:
     longer = max(height, width)
     if longer <= SIDE:
         return grid.repeat(SIDE // longer, axis=0).repeat(SIDE // longer, axis=1)
-    picture = Image.fromarray(grid.squeeze(-1) if channels == 1 else grid)
     size = round(grid.shape[1] * SIDE / longer), round(grid.shape[0] * SIDE / longer)
-    smaller = np.asarray(picture.resize(size, Image.Resampling.LANCZOS))
+    smaller = np.asarray(picture_of(grid).resize(size, Image.Resampling.LANCZOS))
     return smaller.reshape(*smaller.shape[:2], channels)

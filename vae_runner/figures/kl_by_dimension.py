@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from vae_runner.errors import counted
 from vae_runner.evaluation.structure import ACTIVE_VARIANCE
 
 ACTIVE_KL = 0.005  # nats: of a well-fitted dimension it is that of the active units' variance, 0.01
@@ -35,6 +36,8 @@ def kl_by_dimension(kl: NDArray[np.floating], variance_of_means: NDArray[np.floa
         axes.set_xlabel("latent dimension")
     axes.legend(frameon=False, fontsize=8)
     axes.grid(axis="y", alpha=0.2, linewidth=0.5)
-    title = f"{np.count_nonzero(active)} of {latent} dimensions are active; KL {sorted_kl.sum():.2f} nats in all"
+    title = (
+        f"active: {np.count_nonzero(active)} of {counted(latent, 'dimension')}; KL {sorted_kl.sum():.2f} nats in all"
+    )
     figure.suptitle(title, fontsize=10)
     return figure

@@ -63,13 +63,17 @@ def write_atomic(path: Path, content: bytes) -> None:
         part.write_bytes(content)
 
 
-def check_writable(out: Path) -> None:
-    """Refuse, before any work, a `--out` that is a folder, or in one that does not exist or cannot be written."""
+def check_writable(out: Path) -> str:
+    """Refuse, before any work, a `--out` that is a folder, or in one that does not exist or cannot be written.
+
+    Return what is to be said of a file that is there already, which it will replace.
+    """
     if not out.parent.is_dir():
         raise UserError(f"--out {out}: there is no folder {out.parent}; make it first")
     if out.is_dir() or not os.access(out.parent, os.W_OK):
         what = "it is a folder" if out.is_dir() else f"{out.parent} cannot be written"
         raise UserError(f"--out {out}: {what}; give another name")
+    return ", in place of what was there" if out.exists() else ""
 
 
 def _sync(path: Path) -> None:

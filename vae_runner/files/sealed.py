@@ -12,6 +12,7 @@ from vae_runner.files.atomic import write_atomic
 from vae_runner.files.untrusted import MAX_TEXT, DamagedError, JsonObject, json_object, read
 
 CHECKSUM = "checksum"  # the key of it
+ENCODER = json.JSONEncoder(sort_keys=True, check_circular=False)  # nothing that is sealed holds itself
 
 
 def seal(content: Mapping[str, object], key: str = CHECKSUM) -> JsonObject:
@@ -43,4 +44,4 @@ def read_sealed(path: Path) -> JsonObject:
 
 
 def _checksum(content: Mapping[str, object]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(ENCODER.encode(content).encode()).hexdigest()

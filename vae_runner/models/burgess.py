@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import keras
 
-from vae_runner.errors import UserError
+from vae_runner.errors import UserError, counted
 from vae_runner.likelihoods.base import Likelihood
 from vae_runner.models.layers import activation as activation_layer
 from vae_runner.models.layers import convolution_pixels, crop, halvings, heads, image_inputs, latent_inputs
@@ -82,7 +82,7 @@ def convolution_filters(size: tuple[int, int], filters: int | Sequence[int] | No
         return [filters] * count
     if len(filters) != count:
         raise UserError(
-            f"model.filters={list(filters)} has {len(filters)} numbers, and images of {size[0]}×{size[1]} are halved "
-            f"by {count} convolutions: give one a convolution"
+            f"model.filters={list(filters)} has {counted(len(filters), 'number')}, and images of {size[0]}×{size[1]} "
+            f"are halved by {count} convolutions: give one a convolution"
         )
     return list(filters)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import keras
 
-from vae_runner.errors import UserError
+from vae_runner.errors import UserError, counted
 from vae_runner.likelihoods.base import Likelihood
 from vae_runner.models.layers import activation as activation_layer
 from vae_runner.models.layers import (
@@ -107,6 +107,7 @@ def block_widths(depth: int, filters: int | Sequence[int] | None) -> list[int]:
         return [filters] * depth
     if len(filters) != depth:
         raise UserError(
-            f"model.filters={list(filters)} has {len(filters)} widths for model.depth={depth} blocks: give one a block"
+            f"model.filters={list(filters)} has {counted(len(filters), 'width')} for model.depth={depth}: give one "
+            "a block"
         )
     return list(filters)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import keras
 
-from vae_runner.errors import UserError
+from vae_runner.errors import UserError, counted
 from vae_runner.likelihoods.base import Likelihood
 from vae_runner.models.layers import (
     check_downsamplings,
@@ -140,7 +140,7 @@ def resolution_widths(
         return [widths] * (downsamplings + 1)
     if len(widths) != downsamplings + 1:
         raise UserError(
-            f"model.widths={list(widths)} has {len(widths)} numbers for model.downsamplings={downsamplings}: give one "
-            "a resolution, which is one more than downsamplings"
+            f"model.widths={list(widths)} has {counted(len(widths), 'number')} for "
+            f"model.downsamplings={downsamplings}: give one a resolution, which is one more than downsamplings"
         )
     return list(widths)

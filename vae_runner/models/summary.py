@@ -7,7 +7,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from vae_runner.errors import UserError
+from vae_runner.errors import UserError, counted
 from vae_runner.models.autoencoder import Autoencoder
 from vae_runner.runtime.hardware import memory
 
@@ -118,7 +118,7 @@ def check_memory(
         smaller += ["prior.pseudo_inputs"] if pseudo_inputs else ["prior.components"] if components else []
         smaller += ["loss.discriminator_width"] if opponents else []
         raise UserError(
-            f"training these networks on {images} images{besides} a step takes more than {needed / 1e9:,.0f} GB of "
-            f"memory, and this machine has {available / 1e9:,.0f} GB: choose a smaller {', '.join(smaller)} or image "
-            "size"
+            f"training these networks on {counted(images, 'image')}{besides} a step takes more than "
+            f"{needed / 1e9:,.0f} GB of memory, and this machine has {available / 1e9:,.0f} GB: choose a "
+            f"smaller {', '.join(smaller)} or image size"
         )

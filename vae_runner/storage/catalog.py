@@ -1,23 +1,22 @@
 """The runs below a folder, from their run.json alone."""
 
-import gc
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from vae_runner.config.keys import PRESETS
 from vae_runner.errors import DAMAGED, FormatError, UnreadableError, UserError
 from vae_runner.files.folders import RUN_FILE
 from vae_runner.files.untrusted import DamagedError, JsonObject
+from vae_runner.runtime import garbage
 from vae_runner.storage.names import CONFIG_FILE, LOCK_FILE, NOTES_FILE
 from vae_runner.storage.notes import Notes, read_notes
-from vae_runner.storage.run_info import CHOICES, GIVEN, MODELS, OUTDATED, SETTINGS, read_info
+from vae_runner.storage.run_info import CHOICES, GIVEN, MODELS, OUTDATED, SETTINGS, final_metrics, read_info
 from vae_runner.storage.stored_run import StoredRun
 
 METHOD, LOSS, DATASET = "method", "loss", "dataset"  # groups
-PRESETS = (METHOD, "experiment")  # which are no settings
 
 
 @dataclass(frozen=True)
@@ -32,9 +31,9 @@ class RunRecord:
     given: Sequence[str] = ()  # the keys and groups that its command gave
     epoch: int | None = None  # the last; of a finished run that of its models
     step: int | None = None
-    metrics: Mapping[str, float] = field(default_factory=dict)  # of that epoch
+    metrics: Mapping[str, float] = field(default_factory=dict)  # of that epoch, but for the seconds
     started: str = ""  # as ISO 8601 has it
-    seconds: float | None = None  # of work
+    seconds: float | None = None  # that processes have worked on it
     notes: Notes = Notes()
 
     @property
@@ -87,7 +86,7 @@ def runs(folder: str | Path = "outputs") -> list[RunRecord]:
     if not folder.is_dir():
         what = "is no folder" if folder.exists() else "does not exist"
         raise UserError(f"{folder} {what}: give a folder with runs below it")
-    with _garbage_uncollected():
+    with garbage.uncollected():
         found = [(record.began, record) for record in _below(folder)]
     return [record for _, record in sorted(found, key=lambda pair: (pair[0], pair[1].path))]
 
@@ -173,17 +172,5 @@ def _record(path: Path, status: str, info: JsonObject) -> RunRecord:
     measured = info.get(MODELS, info)
     return RunRecord(
         path, status, error, info.get(CHOICES, {}), info.get(SETTINGS, {}), info.get(GIVEN, []), measured.get("epoch"),
-        measured.get("step"), info.get("metrics", {}), info.get("started", ""), info.get("seconds"), notes,
+        measured.get("step"), final_metrics(info), info.get("started", ""), info.get("seconds"), notes,
     )  # fmt: skip
-
-
-@contextmanager
-def _garbage_uncollected() -> Iterator[None]:
-    """Collect no garbage while many objects are made that stay: each search would go through all of them."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()

@@ -7,7 +7,7 @@ metrics.csv          one row an epoch
 vae-run.log
 git.diff             what was changed in the working directory's git checkout since its commit, where anything was;
                      vae_runner_git.diff: the same of the checkout that vae-runner is run from, where it is another
-notes.json           tags and a note of the user's: see notes.py
+notes.json           tags and a note of the user's: see notes.py; .notes.lock: locked by a process that changes them
 events.out.tfevents… TensorBoard's, here and in train/, validation/, test/: it names runs by their folders
 plugins/             a profile of some steps (`profile=true`)
 projector/           embeddings.tsv, labels.tsv, thumbnails.png: what TensorBoard's projector shows, as
@@ -36,7 +36,7 @@ from vae_runner.runtime.surroundings import CHECKOUTS
 CONFIG_FILE = "config.yaml"
 CHECKPOINTS = "checkpoints"
 HYDRA = ".hydra"
-NOTES_FILE = "notes.json"
+NOTES_FILE, NOTES_LOCK_FILE = "notes.json", ".notes.lock"
 LOCK_FILE = ".lock"
 EVENTS = "events.out.tfevents.*"  # TensorFlow chooses what comes after these words
 SPLITS = ("train", "validation", "test")  # folders of the events of metrics like test/loss
@@ -46,6 +46,7 @@ PREPARED = "models/perceptual.npz"
 NAMES = (
     RUN_FILE, CONFIG_FILE, "metrics.csv", LOG, EVENTS, *SPLITS, "projector", "projector_config.pbtxt", "plugins",
     CHECKPOINTS, "models", LAST_MODELS, "figures", "evaluation", HYDRA, LOCK_FILE, NOTES_FILE,
+    NOTES_LOCK_FILE,
     *(f"{name}.diff" for name in CHECKOUTS),
     "tensorboard",  # where all event files of a run were in earlier versions
 )  # fmt: skip
@@ -69,6 +70,7 @@ class RunPaths:
         self.prepared_file = path / PREPARED
         self.lock_file = path / LOCK_FILE
         self.notes_file = path / NOTES_FILE
+        self.notes_lock_file = path / NOTES_LOCK_FILE
 
     def diff_file(self, checkout: str) -> Path:
         """Return where the changes in a git checkout go, that of the working directory or vae-runner's."""

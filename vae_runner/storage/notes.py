@@ -1,13 +1,15 @@
 """Tags and a note that the user gives a run: a file of their own, which the run itself never writes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vae_runner.errors import UserError
 from vae_runner.files.atomic import writing
+from vae_runner.files.locks import Lock
 from vae_runner.files.sealed import read_sealed, write_sealed
 from vae_runner.files.untrusted import DamagedError, are_texts, is_file
+from vae_runner.storage.names import RunPaths
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,24 @@ def read_notes(file: Path) -> Notes:
     return Notes(tags, note)
 
 
-def write_notes(file: Path, notes: Notes) -> None:
-    """Replace a file of notes, atomically; remove it where they say nothing."""
-    if not notes.tags and not notes.note:
-        with writing(file):
-            file.unlink(missing_ok=True)
-    else:
-        write_sealed(file, {"tags": list(notes.tags), "note": notes.note})
+def change_notes(run: RunPaths, change: Callable[[Notes], Notes]) -> Notes:
+    """Replace a run's notes by what `change` makes of them, which it returns; remove the file where they say nothing.
+
+    Other processes wait meanwhile: what they change is not lost.
+
+    Raises:
+        UserError: the notes are damaged, or cannot be written.
+    """
+    with writing(run.notes_lock_file):
+        lock = Lock(run.notes_lock_file)
+        lock.acquire()
+    try:
+        notes = change(read_notes(run.notes_file))
+        if notes.tags or notes.note:
+            write_sealed(run.notes_file, {"tags": list(notes.tags), "note": notes.note})
+        else:
+            with writing(run.notes_file):
+                run.notes_file.unlink(missing_ok=True)
+    finally:
+        lock.release()
+    return notes

@@ -36,11 +36,10 @@ def save_figure(figure: "Figure", path: Path) -> None:
 
 def save_frame(pixels: NDArray[np.uint8], path: Path) -> None:
     """Write a frame of an animation, uint8 `[height, width, channels]`, as a PNG file, atomically."""
-    from PIL import Image
+    from vae_runner.files.pictures import picture_of
 
     buffer = io.BytesIO()
-    picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    picture.save(buffer, format="PNG", compress_level=COMPRESSION)
+    picture_of(pixels).save(buffer, format="PNG", compress_level=COMPRESSION)
     write_atomic(path, buffer.getvalue())
 
 

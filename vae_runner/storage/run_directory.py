@@ -182,7 +182,8 @@ class RunDirectory(StoredRun):
             self.write_info(self.info)
         write_atomic(self.config_file, content)
         self._config_checksums = [checksum]
-        self._settings = computed_settings(named(config, self.choices, ()))
+        computed = computed_settings(named(config, self.choices, ()))
+        self._settings = {key: value for key, value in computed.items() if value is not None}
 
     def write_info(self, info: Mapping[str, object]) -> None:
         """Replace run.json, which also has settings, what the command gave, and a checksum of the configuration."""

@@ -96,6 +96,13 @@ def _other_format(directory: Path, found: int, versions: object) -> FormatError:
     )
 
 
+def final_metrics(info: JsonObject) -> dict[str, float]:
+    """Return the metrics in a run.json; `seconds` is how long processes have worked on the run, and not the epoch."""
+    metrics = dict(info.get("metrics", {}))
+    metrics.pop("seconds", None)
+    return metrics | ({"seconds": info["seconds"]} if "seconds" in info else {})
+
+
 def timestamp(seconds: float) -> str:
     """Return a moment, given in seconds since 1970, as run.json has it: local time and its distance from UTC."""
     return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(seconds))

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from textwrap import shorten
+from uuid import uuid4
 
 from vae_runner.config.fingerprint import ID_CHARACTERS
 from vae_runner.errors import FormatError, UserError
@@ -37,6 +38,10 @@ class SweepInfo:
     keys: Sequence[str] = ()  # what it and the commands before it vary
     begun: float = 0  # in seconds since 1970
     expected: Sequence[str] = ()  # the identities of the runs that it is to bring to their ends
+    identity: str = ""  # of the sweep, wherever its directory is
+    metric: str = ""  # that a search optimises; of a sweep without a search nothing
+    highest: bool = False  # whether its highest value is the best
+    logarithmic: Sequence[str] = ()  # the keys that a search draws on a logarithmic scale
 
 
 class SweepDirectory:
@@ -60,6 +65,11 @@ class SweepDirectory:
         """Return whether this is a sweep's directory; raise UnreadableError where permissions hide that."""
         return is_file(self._info_file)
 
+    @property
+    def version(self) -> int:
+        """Return what changes with each command in this directory, and 0 where there was none; for equality only."""
+        return self._info_file.stat().st_mtime_ns if self.exists else 0
+
     def check_own(self) -> None:
         """Refuse a folder with something in it that no sweep has written, and that a sweep might write over."""
         if not self.exists:
@@ -79,8 +89,13 @@ class SweepDirectory:
         """Record that a command with these overrides, which varies `keys`, works in this sweep from now on."""
         with writing(self._stop_file):
             self._stop_file.unlink(missing_ok=True)
-        keys = list(dict.fromkeys([*self.info.keys, *keys]))
-        self._write_info(SweepInfo(command, keys, int(time.time())))
+        before = self.info
+        keys = list(dict.fromkeys([*before.keys, *keys]))
+        self._write_info(SweepInfo(command, keys, int(time.time()), identity=before.identity or uuid4().hex))
+
+    def search(self, metric: str, *, highest: bool, logarithmic: Sequence[str]) -> None:
+        """Record that the command is a search, and for what."""
+        self._write_info(replace(self.info, metric=metric, highest=highest, logarithmic=list(logarithmic)))
 
     def expect(self, identities: Iterable[str]) -> None:
         """Record which runs, by their identities, the command is to bring to their ends."""
@@ -93,14 +108,17 @@ class SweepDirectory:
             return SweepInfo()
         try:
             found = read_sealed(self._info_file)
-            lists = {name: found.get(name, []) for name in ("command", "keys", "expected")}
-            if not all(map(are_texts, lists.values())) or not is_number(begun := found.get("begun", 0)):
+            lists = {name: found.get(name, []) for name in ("command", "keys", "expected", "logarithmic")}
+            texts = {name: found.get(name, "") for name in ("identity", "metric")}
+            begun, highest = found.get("begun", 0), found.get("highest", False)
+            are_right = all(map(are_texts, [*lists.values(), list(texts.values())])) and isinstance(highest, bool)
+            if not are_right or not is_number(begun):
                 raise DamagedError("it does not describe a sweep")
         except DamagedError as error:
             raise UserError(
                 f"{self._info_file} cannot be used ({error}): delete it, and give sweep.dir again"
             ) from error
-        return SweepInfo(begun=begun, **lists)
+        return SweepInfo(begun=begun, highest=highest, **lists, **texts)
 
     def _write_info(self, info: SweepInfo) -> None:
         write_sealed(self._info_file, asdict(info))
@@ -179,9 +197,10 @@ class SweepDirectory:
         begun = {run.path.name[-ID_CHARACTERS:] for run in self.runs}
         return len(set(self.info.expected) - begun)
 
-    def folder_of(self, identity: str) -> str | None:
-        """Return the name of the folder of the run with this identity, or None."""
-        return next((path.name for path in self.path.glob(f"*{identity}") if path.is_dir()), None)
+    @property
+    def folders(self) -> dict[str, str]:
+        """Return the names of the runs' folders by the identities of the runs."""
+        return {path.name[-ID_CHARACTERS:]: path.name for path in self.path.glob(RUNS) if path.is_dir()}
 
     def run_versions(self) -> dict[str, tuple[int, int]]:
         """Return, by a run's name, what changes whenever the run writes its run.json.

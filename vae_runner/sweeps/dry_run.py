@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rich.table import Table
 
 from vae_runner.config.choices import parsed
-from vae_runner.errors import UserError
+from vae_runner.errors import UserError, counted
 from vae_runner.runtime.console import console, plain
 from vae_runner.storage.stored_run import StoredRun
 from vae_runner.sweeps.choosing import check_extras, existing_directory
@@ -33,7 +34,8 @@ def planned(arguments: Sequence[str]) -> tuple[SweepDirectory | None, list[str]]
 
 def show(directory: SweepDirectory | None, runs: Mapping[str, Sequence[str]]) -> None:
     """Print the runs, of these overrides by what identifies each, with their statuses in the sweep's directory."""
-    statuses = {identity: _status(directory, identity) for identity in runs}
+    folders = {} if directory is None else {of: directory.path / name for of, name in directory.folders.items()}
+    statuses = {identity: _status(folders[identity]) if identity in folders else NOT_BEGUN for identity in runs}
     table = Table(box=None, pad_edge=False)
     for column in ("fingerprint", "status", "overrides"):
         table.add_column(column, overflow="fold")
@@ -43,16 +45,13 @@ def show(directory: SweepDirectory | None, runs: Mapping[str, Sequence[str]]) ->
     console.print(table)
     counts = ", ".join(f"{count} {status}" for status, count in sorted(Counter(statuses.values()).items()))
     where = f" in {directory.path}" if directory is not None else ""
-    console.print(plain(f"{len(runs)} run{'' if len(runs) == 1 else 's'}{where}: {counts}"), soft_wrap=True)
+    console.print(plain(f"{counted(len(runs), 'run')}{where}: {counts}"), soft_wrap=True)
 
 
-def _status(directory: SweepDirectory | None, identity: str) -> str:
-    """Return the status of the run with this identity."""
-    name = directory.folder_of(identity) if directory is not None else None
-    if directory is None or name is None:
-        return NOT_BEGUN
+def _status(path: Path) -> str:
+    """Return the status of the run in a folder."""
     try:
-        run = StoredRun.open(directory.path / name)
+        run = StoredRun.open(path)
         run.check_config()
         return run.status
     except UserError:

@@ -1,8 +1,10 @@
 """Names of a sweep's runs, by what they compute, so that the same command finds them again."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -22,12 +24,30 @@ def register_resolver() -> None:
 
 def _run_name(*, _root_: DictConfig) -> str:
     own = fingerprint(content_of(_root_))
-    sweep = SweepDirectory(Path(_root_.hydra.sweep.dir))
+    folder = Path(_root_.hydra.sweep.dir)
+    known = _known(folder, SweepDirectory(folder).version)
     searched = _root_.hydra.sweeper.get("params") or {}
-    keys = dict.fromkeys([*sweep.info.keys, *map(str, searched)])
+    keys = dict.fromkeys([*known.keys, *map(str, searched)])
     chosen = _root_.hydra.runtime.choices
     settings = [(key, chosen[key] if key in chosen else OmegaConf.select(_root_, key)) for key in keys]
-    return sweep.folder_of(own) or "-".join([*_readable(settings), own])
+    return known.folders.get(own) or "-".join([*_readable(settings), own])
+
+
+class _Known(NamedTuple):
+    """What the names of a sweep's runs are made of, beside their settings."""
+
+    keys: Sequence[str]  # that the sweep varies
+    folders: Mapping[str, str]  # of runs that there were before, by their identities
+
+
+@lru_cache(maxsize=1)
+def _known(folder: Path, version: int) -> _Known:
+    """Read a sweep's directory once a command, which changes `version`: its own runs get the names that we give them.
+
+    To look for each run's folder anew would take a sweep of many runs longer than to launch them.
+    """
+    sweep = SweepDirectory(folder)
+    return _Known(sweep.info.keys, sweep.folders)
 
 
 def _run_prefix(*, _root_: DictConfig) -> str:

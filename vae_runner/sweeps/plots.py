@@ -2,6 +2,7 @@
 
 import html
 import io
+import re
 from collections.abc import Sequence
 from statistics import mean, stdev
 from typing import NamedTuple
@@ -31,11 +32,20 @@ class Point(NamedTuple):
     metric: float
 
 
-def metric_plot(metric: str, key: str, colour_key: str | None, points: Sequence[Point]) -> str:
+def metric_plot(
+    metric: str,
+    key: str,
+    colour_key: str | None,
+    points: Sequence[Point],
+    *,
+    of_search: bool = False,
+    logarithmic: bool = False,
+) -> str:
     """Return an SVG of a metric over a key, with a dot for each run, in the colour of its value of another key.
 
     Among the runs of one value and one colour, which differ in their seeds, a line goes through the mean, and a bar
-    spans a standard deviation (n − 1) to either side. Numbers lie where they belong; other values stand side by side.
+    spans a standard deviation (n − 1) to either side. Numbers lie where they belong, if asked for on a `logarithmic`
+    axis; other values stand side by side. The trials `of_search` differ in all that is searched: no lines join them.
     A dot has the name of its run and its values for the pointer.
     """
     salt = {"svg.hashsalt": f"{metric} over {key}"}  # else parts of two plots of one page would have the same names
@@ -46,26 +56,30 @@ def metric_plot(metric: str, key: str, colour_key: str | None, points: Sequence[
         axes.set_ylabel(plain_text(metric, 2 * LONGEST_NAME))
         axes.set_xlabel(plain_text(key, 3 * LONGEST_NAME))
         axes.grid(axis="y", alpha=0.3)
-        places, is_scale = _axis(axes, [point.value for point in points])
+        places, is_scale = _axis(axes, [point.value for point in points], logarithmic=logarithmic)
         colours = sorted({str(point.colour): point.colour for point in points}.values(), key=in_order)
+        by_colour: dict[str, list[tuple[int, float, Point]]] = {}
+        for number, (place, point) in enumerate(zip(places, points, strict=True)):
+            by_colour.setdefault(str(point.colour), []).append((number, place, point))
         for rank, colour in enumerate(colours):
-            own = [
-                (number, place, point)
-                for number, (place, point) in enumerate(zip(places, points, strict=True))
-                if str(point.colour) == str(colour)
-            ]
             shift = 0.0 if is_scale else 0.14 * (rank - (len(colours) - 1) / 2) / max(len(colours) / 5, 1)
-            _draw(axes, own, shift, _colour(rank, colours), joined=is_scale, label=f" {_name(colour)}")
+            _draw(
+                axes, by_colour[str(colour)], shift, _colour(rank, colours), joined=is_scale and not of_search,
+                label=f" {_name(colour)}",
+            )  # fmt: skip
         if colour_key is not None and 1 < len(colours) <= MAX_COLOURS:
             title = plain_text(colour_key, 2 * LONGEST_NAME)
             figure.legend(title=title, frameon=False, loc="outside right upper")
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata=NO_METADATA)
     svg = buffer.getvalue()
-    for number, point in enumerate(points):
+
+    def titled(found: re.Match[str]) -> str:
+        point = points[int(found[1])]
         said = f"{point.run}: {key}={point.value}, {metric}={point.metric:.5g}"
-        svg = svg.replace(f'<g id="run-{number}">', f'<g class="run"><title>{html.escape(said)}</title>')
-    return svg[svg.index("<svg") :]
+        return f'<g class="run"><title>{html.escape(said)}</title>'
+
+    return re.sub(r'<g id="run-(\d+)">', titled, svg[svg.index("<svg") :])
 
 
 def _draw(
@@ -74,17 +88,22 @@ def _draw(
     """Draw the runs of one colour, of which each has its number among all and its place on the axis."""
     metrics: dict[float, list[float]] = {}
     for number, place, point in own:
-        axes.plot(place + shift, point.metric, "o", color=colour, alpha=0.6, markersize=5, gid=f"run-{number}")
+        axes.plot(
+            place + shift, point.metric, "o", color=colour, alpha=0.6, markersize=5, gid=f"run-{number}",
+            label="_" if metrics else label,  # one of them is in the legend
+        )  # fmt: skip
         metrics.setdefault(place, []).append(point.metric)
-    means = {place: mean(values) for place, values in sorted(metrics.items())}
+    means = {place: mean(values) for place, values in sorted(metrics.items()) if joined or len(values) > 1}
+    if not means:
+        return
     spread = [stdev(metrics[place]) if len(metrics[place]) > 1 else 0.0 for place in means]
     axes.errorbar(
         [place + shift for place in means], list(means.values()), spread, color=colour, capsize=3, linewidth=1.2,
-        linestyle="-" if joined else "none", marker="_", markersize=11, label=label,
+        linestyle="-" if joined else "none", marker="_", markersize=11,
     )  # fmt: skip
 
 
-def _axis(axes: Axes, values: Sequence[object]) -> tuple[list[float], bool]:
+def _axis(axes: Axes, values: Sequence[object], *, logarithmic: bool) -> tuple[list[float], bool]:
     """Prepare the axis for values; return where each lies, and whether they are numbers on a scale."""
     numbers = [number for value in values if (number := as_number(value)) is not None]
     if len(numbers) < len(values):
@@ -96,7 +115,7 @@ def _axis(axes: Axes, values: Sequence[object]) -> tuple[list[float], bool]:
             axes.tick_params(axis="x", labelrotation=30)
         return [where[str(value)] for value in values], False
     distinct = sorted(set(numbers))
-    if distinct[0] > 0 and distinct[-1] / distinct[0] >= LOGARITHMIC:
+    if distinct[0] > 0 and (logarithmic or distinct[-1] / distinct[0] >= LOGARITHMIC):
         axes.set_xscale("log")
     if len(distinct) <= MAX_TICKS:
         axes.set_xticks(distinct, [f"{number:g}" for number in distinct])

@@ -24,13 +24,13 @@ from rich.table import Table
 
 from vae_runner.config.choices import GROUPS, named
 from vae_runner.config.fingerprint import ID_CHARACTERS, NOT_COMPUTED
-from vae_runner.errors import FormatError, UnreadableError, UserError, printable
+from vae_runner.errors import FormatError, UnreadableError, UserError, counted, printable
 from vae_runner.files.atomic import write_atomic
 from vae_runner.files.csv_table import csv_table
 from vae_runner.files.untrusted import READERS_ERRORS, YAML_LOADER, DamagedError, reading
-from vae_runner.storage.run_info import CHOICES, MAIN_METRIC, OUTDATED, PRUNED
+from vae_runner.storage.run_info import CHOICES, MAIN_METRIC, OUTDATED, PRUNED, final_metrics
 from vae_runner.storage.stored_run import StoredRun
-from vae_runner.sweeps.directory import SweepDirectory
+from vae_runner.sweeps.directory import SweepDirectory, SweepInfo
 from vae_runner.sweeps.values import in_order
 
 SECONDS_BETWEEN = 5.0  # from one writing of the files to the next, at least;
@@ -38,7 +38,7 @@ TIMES_AS_LONG = 20  # and so many times the duration of the writing
 THUMBNAIL = 240  # pixels
 MAX_PIXELS = 50_000_000
 SEED = "seed"
-DEVIATION = " std"  # after the name of a metric: its standard deviation
+DEVIATION, NUMBER = " std", " n"  # after the name of a metric: its standard deviation, and of how many runs
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,10 @@ class Group:
         """Return a metric of those of the runs that are finished and have it."""
         return [run.metrics[metric] for run in self.runs if run.status == "finished" and metric in run.metrics]
 
+    def n(self, metric: str) -> int:
+        """Return the number of the values of a metric."""
+        return len(self.values(metric))
+
     def mean(self, metric: str) -> float | None:
         """Return the mean of a metric, None where there is no value of it."""
         return mean(values) if (values := self.values(metric)) else None
@@ -81,6 +85,7 @@ class Report:
     def __init__(self, directory: SweepDirectory) -> None:
         self.runs: list[Run] = []
         self._directory = directory
+        self._info = SweepInfo()
         self._configs: dict[str, Mapping[str, object]] = {}  # by name; they do not change
         self._thumbnails: dict[tuple[Path, float], str] = {}  # by file and time
         self._seen: list[tuple[str, float]] = []
@@ -99,10 +104,13 @@ class Report:
 
     def write(self) -> None:
         """Read all runs, and replace the files of the report."""
+        self._info = self._directory.info
         self.runs = [self._read(run) for run in self._directory.runs]
+        if self._info.metric:
+            self.runs = self._best_first()
         varied = self._varied()
         metrics = sorted(
-            dict.fromkeys(name for run in self.runs for name in run.metrics), key=lambda name: name != MAIN_METRIC
+            dict.fromkeys(name for run in self.runs for name in run.metrics), key=lambda name: name != self._metric
         )
         rows = [
             {
@@ -117,20 +125,37 @@ class Report:
             for run in self.runs
         ]
         write_atomic(self._directory.table_file, csv_table(rows or [{"run": ""}]))
+        groups = self._groups(varied)
+        lacking = {name for name in metrics for group in groups if group.n(name) != group.n(self._metric)}
         of_groups = [
             {
                 **{key: _or_empty(value) for key, value in group.settings.items()},
-                "n": len(group.values(MAIN_METRIC)),
+                "n": group.n(self._metric),
                 **{
                     f"{name}{what}": _or_empty(value)
                     for name in metrics
-                    for what, value in (("", group.mean(name)), (DEVIATION, group.deviation(name)))
+                    for what, value in (
+                        *(("", group.mean(name)), (DEVIATION, group.deviation(name))),
+                        *([(NUMBER, group.n(name))] if name in lacking else []),
+                    )
                 },
             }
-            for group in self._groups(varied)
+            for group in groups
         ]
         write_atomic(self._directory.groups_file, csv_table(of_groups or [{"n": 0}]))
         write_atomic(self._directory.page_file, printable(self._page(varied, metrics)).encode())
+
+    @property
+    def _metric(self) -> str:
+        """Return the metric that runs are compared by: that of a search, if it is one."""
+        return self._info.metric or MAIN_METRIC
+
+    def _best_first(self) -> list[Run]:
+        """Return the runs by their metric, the best first: those that are not finished after those that are."""
+        sign = -1 if self._info.highest else 1
+        return sorted(
+            self.runs, key=lambda run: (run.status != "finished", sign * run.metrics.get(self._metric, sign * math.inf))
+        )
 
     def show(self) -> None:
         """Print the table of all runs, the best first."""
@@ -138,25 +163,27 @@ class Report:
 
         varied = self._varied()
         table = Table(box=None, pad_edge=False)
-        for column in ("run", "status", *_short(varied), "epoch", MAIN_METRIC):
+        for column in ("run", "status", *_short(varied), "epoch", self._metric):
             table.add_column(plain(column), overflow="fold")
         longest = max((len(run.name) for run in self.runs), default=0)
-        for run in sorted(self.runs, key=lambda run: run.metrics.get(MAIN_METRIC, float("inf"))):
+        for run in self._best_first():
             name = run.name if longest < console.width / 2 else f"…{run.name[-ID_CHARACTERS:]}"
-            values = (run.status, *(run.config.get(key) for key in varied), run.epoch, run.metrics.get(MAIN_METRIC))
+            values = (run.status, *(run.config.get(key) for key in varied), run.epoch, run.metrics.get(self._metric))
             style = {"finished": "", PRUNED: "dim", "failed": "red"}.get(run.status, "yellow")
             table.add_row(plain(name), *(plain(_shown(value, 4)) for value in values), style=style)
         console.print(table)
-        groups = sorted(self._groups(varied), key=lambda group: in_order(group.mean(MAIN_METRIC)))
+        groups = sorted(
+            self._groups(varied), key=lambda group: in_order(group.mean(self._metric)), reverse=self._info.highest
+        )
         if SEED in varied and len(groups) < len(self.runs):
             table = Table(box=None, pad_edge=False, title="over the seeds", title_justify="left")
-            for column in (*_short([key for key in varied if key != SEED]), "n", MAIN_METRIC):
+            for column in (*_short([key for key in varied if key != SEED]), "n", self._metric):
                 table.add_column(plain(column), overflow="fold")
             for group in groups:
-                values = (*group.settings.values(), len(group.values(MAIN_METRIC)), _spread(group, MAIN_METRIC))
+                values = (*group.settings.values(), group.n(self._metric), _spread(group, self._metric))
                 table.add_row(*(plain(_shown(value, 4)) for value in values))
             console.print(table)
-        console.print(plain(f"{counted(self.runs)}: {self._directory.page_file}"), soft_wrap=True)
+        console.print(plain(f"{counted(len(self.runs), 'run')}: {self._directory.page_file}"), soft_wrap=True)
 
     def _read(self, run: StoredRun) -> Run:
         name = run.path.name
@@ -169,11 +196,11 @@ class Report:
                 with reading():
                     content = yaml.load(run.config_text, Loader=YAML_LOADER)
                 self._configs[name] = named(content, info.get(CHOICES, {}), self._directory.info.keys)
-            # The metric "seconds" is of the last epoch; the column of this name is of the run.
-            metrics = {str(k): float(v) for k, v in info.get("metrics", {}).items() if k != "seconds"} | run.evaluated
+            metrics = final_metrics(info)
+            seconds = metrics.pop("seconds", None)
             return Run(
-                name, OUTDATED if OUTDATED in info else run.status, self._configs[name], info.get("epoch"), metrics,
-                info.get("seconds"), info.get("error") or info.get(OUTDATED, ""), run.pictures,
+                name, OUTDATED if OUTDATED in info else run.status, self._configs[name], info.get("epoch"),
+                metrics | run.evaluated, seconds, info.get("error") or info.get(OUTDATED, ""), run.pictures,
             )  # fmt: skip
         except UnreadableError as error:
             return Run(name, "unreadable", {}, error=str(error))
@@ -216,21 +243,25 @@ class Report:
         counts = Counter(run.status for run in self.runs)
         groups = self._groups(varied)
         kinds = list(dict.fromkeys(kind for run in self.runs for kind in run.pictures))
+        pictured = self.runs if self._info.metric else [run for group in groups for run in group.runs]
+        figures = [figure for run in pictured if (figure := self._figure(run, varied))]
         return template.substitute(
             title=html.escape(str(self._directory.path)),
             command=html.escape("vae-run -m " + " ".join(self._directory.info.command)),
             counts=html.escape(", ".join(f"{count} {status}" for status, count in sorted(counts.items()))),
             plots="\n".join(self._plots(varied)),
-            groups=_table_of_groups(groups, metrics) if SEED in varied and len(groups) < len(self.runs) else "",
-            head=_head(["run", "status", *varied, "epoch"], [*metrics, "seconds"]),
-            rows="\n".join(_row(run, varied, metrics) for run in self.runs),
-            kinds="".join(f"<option>{html.escape(kind)}</option>" for kind in kinds),
-            gallery="\n".join(self._figure(run, varied) for group in groups for run in group.runs),
+            groups=_table_of_groups(groups, metrics, self._metric)
+            if SEED in varied and len(groups) < len(self.runs)
+            else "",
+            head=_head(["run", "status", *varied, "epoch"], [*metrics, "seconds"], self._metric),
+            rows="\n".join(_row(run, varied, metrics, self._metric) for run in self.runs),
+            order=f"The best comes first, by {html.escape(self._metric)}. " if self._info.metric else "",
+            images=_gallery(kinds, figures) if figures else "",
         )
 
     def _plots(self, varied: Sequence[str]) -> Iterator[str]:
         """Yield a plot for each key that varies, coloured by the first other one: the metric of the finished runs."""
-        finished = [run for run in self.runs if MAIN_METRIC in run.metrics and run.status == "finished"]
+        finished = [run for run in self.runs if self._metric in run.metrics and run.status == "finished"]
         keys = [key for key in varied if key != SEED] or list(varied)
         if len(finished) < 2 or not keys:
             return
@@ -239,10 +270,13 @@ class Report:
         for key in keys:
             other = next((name for name in keys if name != key), None)
             points = [
-                Point(run.name, run.config.get(key), other and run.config.get(other), run.metrics[MAIN_METRIC])
+                Point(run.name, run.config.get(key), other and run.config.get(other), run.metrics[self._metric])
                 for run in finished
             ]
-            yield metric_plot(MAIN_METRIC, key, other, points)
+            yield metric_plot(
+                self._metric, key, other, points,
+                of_search=bool(self._info.metric), logarithmic=key in self._info.logarithmic,
+            )  # fmt: skip
 
     def _figure(self, run: Run, varied: Sequence[str]) -> str:
         """Return the pictures of a run, of which the page shows one kind, with what the run is and has come to."""
@@ -254,8 +288,8 @@ class Report:
         if not images:
             return ""
         said = [f"{word} {_shown(run.config.get(key))}" for key, word in zip(varied, _short(varied), strict=True)]
-        if MAIN_METRIC in run.metrics:
-            said.append(f"{MAIN_METRIC} {_shown(run.metrics[MAIN_METRIC])}")
+        if self._metric in run.metrics:
+            said.append(f"{self._metric} {_shown(run.metrics[self._metric])}")
         caption = "<br>".join(map(html.escape, said))
         name = html.escape(run.name, quote=True)
         return f'<figure data-run="{name}"><a {_link(run)}>{images}</a><figcaption>{caption}</figcaption></figure>'
@@ -270,18 +304,18 @@ class Report:
         return self._thumbnails[key]
 
 
-def _head(columns: Sequence[str], metrics: Sequence[str]) -> str:
+def _head(columns: Sequence[str], metrics: Sequence[str], main: str) -> str:
     """Return the cells of a table's head, of which each sorts by its column."""
-    cells = [("", column) for column in columns] + [(_hidden(name), name) for name in metrics]
+    cells = [("", column) for column in columns] + [(_hidden(name, main), name) for name in metrics]
     return "".join(f"<th{hidden}><button>{html.escape(name)}</button></th>" for hidden, name in cells)
 
 
-def _hidden(metric: str) -> str:
-    """Return the attribute of the cells that are shown when all metrics are asked for."""
-    return "" if metric.startswith("test/") else ' class="more"'
+def _hidden(metric: str, main: str) -> str:
+    """Return the attribute of the cells that are shown when all metrics are asked for, beside the main one."""
+    return "" if metric.startswith("test/") or metric == main else ' class="more"'
 
 
-def _row(run: Run, varied: Sequence[str], metrics: Sequence[str]) -> str:
+def _row(run: Run, varied: Sequence[str], metrics: Sequence[str], main: str) -> str:
     """Return a run's row; what it can be filtered by is its name, its status, and `key=value` of what varies."""
     words = [run.name, run.status, *(f"{key}={_shown(run.config.get(key))}" for key in varied)]
     title = f' title="{html.escape(run.error, quote=True)}"' if run.error else ""
@@ -290,8 +324,8 @@ def _row(run: Run, varied: Sequence[str], metrics: Sequence[str]) -> str:
         f"<td><a {_link(run)}>{html.escape(run.name)}</a></td>",
         f'<td class="{html.escape(run.status, quote=True)}"{title}>{html.escape(run.status)}</td>',
         *(f"<td>{html.escape(_shown(value))}</td>" for value in values),
-        *(f"<td{_hidden(name)}>{_shown(run.metrics.get(name))}</td>" for name in metrics),
-        f"<td{_hidden('seconds')}>{_shown(run.seconds)}</td>",
+        *(f"<td{_hidden(name, main)}>{_shown(run.metrics.get(name))}</td>" for name in metrics),
+        f"<td{_hidden('seconds', main)}>{_shown(run.seconds)}</td>",
     ]
     name, said = (html.escape(text, quote=True) for text in (run.name, "\n".join(words).lower()))
     return f'<tr data-run="{name}" data-words="{said}">{"".join(cells)}</tr>'
@@ -301,23 +335,34 @@ def _link(run: Run) -> str:
     return f'href="{quote(os.fsencode(run.name))}/"'
 
 
-def _table_of_groups(groups: Sequence[Group], metrics: Sequence[str]) -> str:
-    """Return a table of means and standard deviations, with the settings of each group and its number of runs."""
+def _table_of_groups(groups: Sequence[Group], metrics: Sequence[str], main: str) -> str:
+    """Return a table of means and standard deviations, with the settings of each group and its number of runs.
+
+    What fewer or more of them have than the main metric has their number beside it.
+    """
     rows = []
     for group in groups:
         settings = "".join(f"<td>{html.escape(_shown(value))}</td>" for value in group.settings.values())
         found = "".join(
-            f'<td{_hidden(name)} data-value="{_or_empty(group.mean(name))}">{_spread(group, name)}</td>'
+            f'<td{_hidden(name, main)} data-value="{_or_empty(group.mean(name))}">{_spread(group, name)}'
+            f"{'' if group.n(name) in (0, group.n(main)) else f' (n = {group.n(name)})'}</td>"
             for name in metrics
         )
-        rows.append(f"<tr>{settings}<td>{len(group.values(MAIN_METRIC))}</td>{found}</tr>")
-    head = _head([*groups[0].settings, "n"], metrics)
+        rows.append(f"<tr>{settings}<td>{group.n(main)}</td>{found}</tr>")
+    head = _head([*groups[0].settings, "n"], metrics, main)
     return (
         "<h2>Over the seeds</h2>\n<p>Mean ± standard deviation of the n finished runs that differ in their seeds "
         f'alone.</p>\n<div class="table"><table id="groups"><thead><tr>{head}</tr></thead>\n<tbody>\n'
         + "\n".join(rows)
         + "\n</tbody></table></div>"
     )
+
+
+def _gallery(kinds: Sequence[str], figures: Sequence[str]) -> str:
+    """Return the part of the page with the runs' pictures, of which it shows one kind."""
+    options = "".join(f"<option>{html.escape(kind)}</option>" for kind in kinds)
+    choice = f'<p class="controls"><label>of <select id="kind">{options}</select></label></p>'
+    return "\n".join(["<h2>Images</h2>", choice, '<div class="gallery">', *figures, "</div>"])
 
 
 def _spread(group: Group, metric: str) -> str:
@@ -351,11 +396,6 @@ def _small(picture: Path) -> str:
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=80)
     return base64.b64encode(buffer.getvalue()).decode()
-
-
-def counted(runs: Sequence[object]) -> str:
-    """Return `1 run`, `2 runs`, …."""
-    return f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
 
 
 def _short(keys: Sequence[str]) -> list[str]:

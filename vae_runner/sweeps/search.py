@@ -13,7 +13,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from vae_runner.config.keys import check_value, typed_keys
-from vae_runner.errors import UserError
+from vae_runner.errors import UserError, counted
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.job import check_stop
 
@@ -55,13 +55,16 @@ class Search(Sweeper):
                 flush=True,
             )
         sweep = SweepDirectory(Path(config.hydra.sweep.dir))
-        study = Study(keys, search_space(searched), config.sweep.metric, sweep.path, config.seed, config.epochs)
+        space = search_space(searched)
+        study = Study(keys, space, config.sweep.metric, sweep, config.seed, config.epochs)
+        logarithmic = [key for key, distribution in space.items() if getattr(distribution, "log", False)]
+        sweep.search(config.sweep.metric, highest=keys.direction == "maximize", logarithmic=logarithmic)
         left = study.missing
         while (count := min(keys.n_jobs, left, study.missing)) > 0:
             self._launch(study, sweep, fixed, count)
             left -= count
         if best := study.best:
-            print(f"The best of {study.finished} runs: {best}", flush=True)
+            print(f"The best of {counted(study.finished, 'run')}: {best}", flush=True)
 
     def _split(self, arguments: Sequence[str]) -> tuple[list[str], list[Override]]:
         """Return the overrides of all runs, and those that are searched: of a key's, the last counts."""

@@ -32,11 +32,13 @@ from optuna.trial import FrozenTrial, TrialState
 from vae_runner.errors import UserError
 from vae_runner.files.atomic import writing
 from vae_runner.storage.run_info import PRUNED
+from vae_runner.sweeps.directory import SweepDirectory
 
 if TYPE_CHECKING:  # It imports TensorFlow.
     from vae_runner.training.outer import EpochResult
 
-SWEEP, RUN = "sweep", "run"  # attributes of a trial: folders, as they are called from the journal's
+SWEEP = "sweep_id"  # an attribute of a trial: the identity of the sweep that it is of, as paths differ by machines
+RUN = "run"  # another: the run's folder, as it is called from the journal's
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {  # by their word, of a seed
     "tpe": lambda seed: TPESampler(seed=seed),
@@ -55,9 +57,15 @@ class Study:
     """A study as the launching process has it: open, with what an earlier command left undone queued again."""
 
     def __init__(
-        self, keys: DictConfig, space: Mapping[str, BaseDistribution], metric: str, sweep: Path, seed: int, epochs: int
+        self,
+        keys: DictConfig,
+        space: Mapping[str, BaseDistribution],
+        metric: str,
+        sweep: SweepDirectory,
+        seed: int,
+        epochs: int,
     ) -> None:
-        """Open the study that `keys` (of `SearchConfig`) name, or begin it, for a search of the sweep in this folder.
+        """Open the study that `keys` (of `SearchConfig`) name, or begin it, for a search of this sweep.
 
         Raises:
             UserError: the study is of another metric, direction or other choices, or its journal is damaged.
@@ -65,7 +73,8 @@ class Study:
         """
         grid = _grid(space) if keys.sampler == "grid" else []
         self._journal = _journal(keys)
-        self._space, self._metric, self._sweep = space, metric, sweep
+        self._space, self._metric, self._sweep = space, metric, sweep.info.identity
+        self._is_alone = self._journal.parent == sweep.path.absolute()
         with writing(self._journal):
             self._journal.parent.mkdir(parents=True, exist_ok=True)
             _cut_partial_line(self._journal)
@@ -104,7 +113,7 @@ class Study:
         """Return the next trial: a queued one, or one that the sampler chooses."""
         with writing(self._journal):
             trial = self._study.ask(dict(self._space))
-            trial.set_user_attr(SWEEP, self._from_journal(self._sweep))
+            trial.set_user_attr(SWEEP, self._sweep)
         return trial
 
     def tell(self, trial: optuna.Trial, outcome: float | str | None, run: Path) -> None:
@@ -146,8 +155,8 @@ class Study:
         trials = self._study.get_trials()
         for trial in trials:
             # A process that was killed may not have come to say whose its trial is.
-            owner = trial.user_attrs.get(SWEEP, os.curdir)
-            if trial.state == TrialState.RUNNING and owner == self._from_journal(self._sweep):
+            is_own = trial.user_attrs[SWEEP] == self._sweep if SWEEP in trial.user_attrs else self._is_alone
+            if trial.state == TrialState.RUNNING and is_own:
                 self._study.tell(trial.number, state=TrialState.FAIL)  # Its process is gone.
                 trial.state = TrialState.FAIL
         known: list[Mapping[str, object]] = [_parameters(t) for t in trials if t.state != TrialState.FAIL]

@@ -18,7 +18,7 @@ from types import FrameType
 from hydra.core.override_parser.types import Override
 
 from vae_runner.config.choices import parsed
-from vae_runner.errors import Interrupted, UnwritableError, UserError
+from vae_runner.errors import Interrupted, UnwritableError, UserError, counted
 from vae_runner.files.atomic import writing
 from vae_runner.files.folders import remove_empty
 from vae_runner.runtime import environment
@@ -28,7 +28,7 @@ from vae_runner.storage.run_info import OUTDATED, PRUNED
 from vae_runner.sweeps.choosing import check_extras, choose_directory, own_overrides
 from vae_runner.sweeps.directory import SweepDirectory
 from vae_runner.sweeps.job import LAUNCHING, SECONDS_AT_ONCE, SECONDS_TO_END, WORKER_LOST, record_deaths
-from vae_runner.sweeps.report import Report, Run, counted
+from vae_runner.sweeps.report import Report, Run
 
 MAX_LOSSES = 3  # launching processes in a row that are lost before any of their runs has ended or died
 POLL_SECONDS = 0.2
@@ -104,7 +104,7 @@ def _failure(runs: Sequence[Run], again: str) -> str:
     how = "failed" if all(run.status == "failed" for run in unfinished) else "did not finish"
     repeats = "repeats it" if len(unfinished) == 1 else "repeats them"
     return (
-        f"{first.error or f'{first.name} is {first.status}'} ({len(unfinished)} of {counted(runs)} "
+        f"{first.error or f'{first.name} is {first.status}'} ({len(unfinished)} of {counted(len(runs), 'run')} "
         f"{how}; {again} {'continues it then' if first.status in ('damaged', OUTDATED) else repeats})"
     )
 

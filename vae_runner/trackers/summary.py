@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 
 from vae_runner.datasets.dataset import Dataset
+from vae_runner.errors import counted
 from vae_runner.files.untrusted import JsonObject
 from vae_runner.losses.base import Loss
 from vae_runner.models.autoencoder import Autoencoder
@@ -22,7 +23,7 @@ def show_summary(
 ) -> None:
     """Log the sizes of everything and what the loss means, and with `layers` print both networks layer by layer."""
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
-    classes = f", {len(dataset.label_names)} classes" if dataset.label_names else ""
+    classes = f", {counted(len(dataset.label_names), 'class')}" if dataset.label_names else ""
     binary = f", binarize={dataset.binarize}" if dataset.binarize != "none" else ""
     changes = {name: value for name, value in vars(dataset.augment).items() if value} if dataset.augment else {}
     changed = " ".join(f"{name}={str(value).lower()}" for name, value in changes.items())
@@ -40,18 +41,19 @@ def show_summary(
     of_families = sum(math.prod(variable.shape) for family in families for variable in family.variables)
     flops = training_flops(everything)
     log.info(
-        "Parameters: %s; arithmetic: %.1f MFLOP an image, forward and backward; %.2f GFLOP a step of %d images",
+        "Parameters: %s; arithmetic: %.1f MFLOP an image, forward and backward; %.2f GFLOP a step of %s",
         f"{sum(layer.parameters for layer in everything) + of_families:,}",
         flops / 1e6,
         flops * batch_size / 1e9,
-        batch_size,
+        counted(batch_size, "image"),
     )
     for line in meaning(autoencoder, loss):
         log.info("%s", line)
-    device = ", ".join(machine["gpus"]) or f"CPU ({machine['cores']} cores)"
+    device = ", ".join(machine["gpus"]) or f"CPU ({counted(machine['cores'], 'core')})"
     if machine["replicas"] > 1:
         machines = f" on {len(machine['workers'])} machines" if "workers" in machine else ""
-        device += f", {machine['replicas']} replicas{machines}, {batch_size // machine['replicas']} images each"
+        each = counted(batch_size // machine["replicas"], "image")
+        device += f", {counted(machine['replicas'], 'replica')}{machines}, {each} each"
     log.info("Device: %s, %s, XLA %s", device, machine["precision"], "on" if machine["xla"] else "off")
 
 

@@ -17,10 +17,10 @@ from omegaconf import OmegaConf
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.hparams import api as hparams
 
-from vae_runner.config.choices import PRESETS, named
+from vae_runner.config.choices import named
 from vae_runner.config.composition import FILE_KEYS, FOLDER_KEYS
 from vae_runner.config.fingerprint import COMPUTED_BY_HARDWARE, NOT_COMPUTED
-from vae_runner.config.keys import Content
+from vae_runner.config.keys import PRESETS, Content
 from vae_runner.config.registry import number_keys
 from vae_runner.errors import UnwritableError
 from vae_runner.files.atomic import replacing, writing
@@ -47,7 +47,7 @@ class TensorBoard(Tracker):
             event_files = directory.event_files
             for file in event_files:
                 _cut(file, int(history[-1]["step"]) if history else -1)
-        if not event_files:
+        if all(file.name.endswith(EVALUATION) for file in event_files):  # vae-evaluate may have been before.
             for row in history:
                 self.epoch(EpochResult.of_row(row))
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vae_runner.errors import UserError
+from vae_runner.errors import UserError, counted
 from vae_runner.files.untrusted import DamagedError, read, reading
 
 MAX_BYTES = 1 << 28
@@ -48,7 +48,7 @@ def read_factors(path: Path, folder: Path, files: Sequence[Path]) -> FactorTable
     for line, row in rows:
         at = f"{given}, line {line}"
         if len(row) != len(header[1]):
-            raise UserError(f"{at}: it has {len(row)} columns, and the first line {len(header[1])}")
+            raise UserError(f"{at}: it has {counted(len(row), 'column')}, and the first line {len(header[1])}")
         name = row[0].strip().removeprefix("./")
         if (index := known.get(name)) is None:
             raise UserError(

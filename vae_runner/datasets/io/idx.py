@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from vae_runner.datasets.dataset import Dataset, Split, make_dataset
 from vae_runner.datasets.io.download import download
-from vae_runner.errors import UserError
+from vae_runner.errors import UserError, counted
 from vae_runner.files.untrusted import is_file, readable
 
 log = logging.getLogger(__name__)
@@ -151,7 +151,8 @@ def _split(parts: Parts, name: str, classes: int) -> Split:
     labels_at, labels = parts[f"{name}_labels"]
     if len(images) != len(labels):
         raise UserError(
-            f"{images_at} holds {len(images)} images, {labels_at} {len(labels)} labels: they do not belong together; "
+            f"{images_at} holds {counted(len(images), 'image')}, {labels_at} {counted(len(labels), 'label')}: they "
+            "do not belong together; "
             "get both again"
         )
     if images.size == 0:

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vae_runner.files.pictures import picture_of
+
 try:
     import pywuffs
     from pywuffs.aux import ImageDecoder, ImageDecoderConfig
@@ -51,7 +53,7 @@ def decode(path: Path, image: Image.Image) -> Image.Image | None:
     result = ImageDecoder(config).decode(content)
     if result.error_message or result.pixbuf.shape[:2] != (image.height, image.width):
         return None
-    return Image.fromarray(result.pixbuf[..., 0] if image.mode == "L" else result.pixbuf)
+    return picture_of(result.pixbuf)
 
 
 def _is_plain(png: bytes) -> bool:
@@ -107,6 +109,6 @@ def _rounded(image: Image.Image, samples: Callable[[tuple[int, int, int, int]], 
         if transparent is not None:
             pixels = np.concatenate([pixels, (exact != transparent).any(-1, keepdims=True) * np.uint32(255)], -1)
         pixels = pixels.astype(np.uint8)
-        rounded.paste(Image.fromarray(pixels[..., 0] if rounded.mode == "L" else pixels), box)
+        rounded.paste(picture_of(pixels), box)
     rounded.info = image.info
     return rounded

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from vae_runner.datasets.io.preprocessing import BrokenImageError, Preprocessing
 from vae_runner.datasets.io.stored import StoredImages
-from vae_runner.errors import UserError
+from vae_runner.errors import UserError, counted
 from vae_runner.files.sealed import seal, unseal
 from vae_runner.files.untrusted import DamagedError, json_object, readable
 from vae_runner.runtime.console import progress_bar
@@ -84,10 +84,10 @@ def prepare(
     if skipped and on_error == "stop":
         raise UserError(skipped[0][1])
     if skipped:
-        log.info("Skipped %d of %d images; the first: %s", len(skipped), len(files), skipped[0][1])
+        log.info("Skipped %d of %s; the first: %s", len(skipped), counted(len(files), "image"), skipped[0][1])
     kept = np.setdiff1d(np.arange(len(files)), [index for index, _ in skipped])
     if len(kept) == 0:
-        raise UserError(f"none of the {len(files)} images can be used; the first: {skipped[0][1]}")
+        raise UserError(f"none of the {counted(len(files), 'image')} can be used; the first: {skipped[0][1]}")
     digests = np.frombuffer(bytes.fromhex(manifest["digests"]), np.uint8).reshape(-1, DIGEST_BYTES)
     images = StoredImages(folder / "images.u8", tuple(manifest["shape"]), digests)
     log.info("Images: %d prepared as %s in %s", len(images), "×".join(map(str, preprocessing.shape)), folder)
@@ -133,11 +133,13 @@ def check_room(count: int, shape: Sequence[int], folder: Path) -> None:
     """Say what is prepared in `folder`, so many images of this shape; refuse it where the disk has no room."""
     size = count * math.prod(shape)
     free = shutil.disk_usage(folder.parent).free
-    log.info("Preparing %d images as %s in %s: %.1f MB", count, "×".join(map(str, shape)), folder, size / 1e6)
+    log.info(
+        "Preparing %s as %s in %s: %.1f MB", counted(count, "image"), "×".join(map(str, shape)), folder, size / 1e6
+    )
     if size + SPARE_BYTES > free:
         raise UserError(
-            f"preparing {count} images takes {size / 1e6:,.0f} MB, and {folder.parent} has {free / 1e6:,.0f} MB free: "
-            "make room, give another data_dir, or take fewer with dataset.limit"
+            f"preparing {counted(count, 'image')} takes {size / 1e6:,.0f} MB, and {folder.parent} has "
+            f"{free / 1e6:,.0f} MB free: make room, give another data_dir, or take fewer with dataset.limit"
         )
 
 

@@ -4,6 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vae_runner.files.pictures import picture_of
+
 PADDED = {(28, 28): 32}  # the size that LeNet-5 and many since have MNIST in, without another pixel of the digits
 
 
@@ -22,7 +24,7 @@ def resized(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
         made[:, top : top + height, left : left + width] = images
         return made
     for one, image in zip(made, images, strict=True):
-        one[..., 0] = np.asarray(Image.fromarray(image[..., 0]).resize((size, size), Image.Resampling.BILINEAR))
+        one[..., 0] = np.asarray(picture_of(image).resize((size, size), Image.Resampling.BILINEAR))
     return made
 
 
@@ -30,6 +32,6 @@ def smaller(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """Return images `[n, height, width, channels]`, grey or in colour, as `[n, size, size, channels]` (Lanczos)."""
     made = np.empty((len(images), size, size, images.shape[3]), np.uint8)
     for one, image in zip(made, images, strict=True):
-        pixels = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
-        one[...] = np.asarray(pixels.resize((size, size), Image.Resampling.LANCZOS)).reshape(one.shape)
+        made_smaller = picture_of(image).resize((size, size), Image.Resampling.LANCZOS)
+        one[...] = np.asarray(made_smaller).reshape(one.shape)
     return made
