@@ -5,8 +5,9 @@ import os
 import shlex
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -94,32 +95,39 @@ class Session:
         cluster = find(config.hardware)
         if cluster:
             silence_native_stderr()
-        opened: AbstractContextManager[RunDirectory]
+        opened: Callable[[], AbstractContextManager[RunDirectory]]
         if cluster is None or cluster.is_chief:
             resume_hint = f"vae-run {shlex.quote(f'resume={shown}')} continues it"
             if cluster:
                 resume_hint += ", with hardware=auto also on one machine"
-            opened = RunDirectory.open_to_resume(path) if resumed else RunDirectory.create(path, config.content, job)
+            opened = partial(RunDirectory.open_to_resume, path)
+            if not resumed:
+                opened = partial(RunDirectory.create, path, config.content, job)
         else:
             resume_hint = "the first machine says how to continue it"
             _leave_output_to_the_chief(path)
             config = config.without_output()
-            opened = RunDirectory.scratch(config.content, path if resumed else None)
+            opened = partial(RunDirectory.scratch, config.content, path if resumed else None)
         stop = StopRequest(stop_requested)
         repeated = None if job.repeated is None else StoredRun.open(job.repeated)
-        with stop.handlers_installed(), opened as directory, Surroundings(directory.save_diff) as surroundings:
-            stopwatch = Stopwatch()
-            before = directory.info if resumed else None
-            began: dict[str, object] = {
-                "commands": [*(before or {}).get("commands", []), shlex.join(["vae-run", *job.command])]
-            }
-            if repeated is not None:
-                began[RERUN_OF] = str(repeated.path.absolute())
-            record = Record(
-                directory.write_info, stopwatch.seconds, before, lambda: {**began, **surroundings.entries()}
-            )
-            with _recorded_end(record, directory, cluster, resume_hint), permissions_explained():
+        with stop.handlers_installed(), ExitStack() as stack:
+            with stop.shielded():  # Once there is a run, its end is recorded.
+                directory = stack.enter_context(opened())
+                surroundings = stack.enter_context(Surroundings(directory.save_diff))
+                stopwatch = Stopwatch()
+                before = directory.info if resumed else None
+                began: dict[str, object] = {
+                    "commands": [*(before or {}).get("commands", []), shlex.join(["vae-run", *job.command])]
+                }
+                if repeated is not None:
+                    began[RERUN_OF] = str(repeated.path.absolute())
+                record = Record(
+                    directory.write_info, stopwatch.seconds, before, lambda: {**began, **surroundings.entries()}
+                )
+                stack.enter_context(_recorded_end(record, directory, cluster, resume_hint))
+            with permissions_explained():
                 yield cls(config, directory, record, stopwatch, stop, cluster, job.in_sweep, repeated, report)
+            surroundings.wait()
         log.info("Run directory: %s", shown)
 
     @property

@@ -92,7 +92,10 @@ class StoredRun(RunPaths):
     def status(self) -> str:
         """Return the status in run.json, or "dead" where that is "running" and the process is gone."""
         status = str(self.info.get("status"))
-        return "dead" if status == "running" and not self._is_locked() else status
+        if status == "running" and not self._is_locked():
+            status = str(self.info.get("status"))  # It may have ended since run.json was read.
+            return "dead" if status == "running" else status
+        return status
 
     @property
     def ended(self) -> float:
