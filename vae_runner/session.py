@@ -19,6 +19,7 @@ from vae_runner.errors import Interrupted, Pruned, UnwritableError, UserError, f
 from vae_runner.evaluation.metrics import metrics_of
 from vae_runner.evaluation.results import final_arrays
 from vae_runner.experiment import Experiment
+from vae_runner.figures.animation import frame
 from vae_runner.figures.trained import Trained
 from vae_runner.files.folders import remove_empty
 from vae_runner.models.variables import Variables
@@ -29,6 +30,7 @@ from vae_runner.runtime.interruption import StopRequest
 from vae_runner.runtime.surroundings import Surroundings
 from vae_runner.schema import Config
 from vae_runner.storage.names import LAST_MODELS
+from vae_runner.storage.pictures import save_frame
 from vae_runner.storage.repetition import repetition
 from vae_runner.storage.resume import check_checkpoint_config
 from vae_runner.storage.run_directory import RunDirectory
@@ -239,8 +241,16 @@ class Session:
         self.record.note(**{MODELS: models}, metrics=result.metrics)
         return chosen
 
+    def save_frame(self, experiment: Experiment) -> None:
+        """Write the newest epoch's frame of the animation, where there is to be one."""
+        if self.config.figures.animation:
+            trained = experiment.trained()
+            save_frame(frame(trained), self.directory.frame_file(trained.epoch))
+
     def save_animation(self, experiment: Experiment) -> None:
-        """Write the animation of the epochs, and say where it begins later than training."""
+        """Write the animation of the epochs, where there is to be one, and say where it begins later than training."""
+        if not self.config.figures.animation:
+            return
         epochs = [int(row["epoch"]) for row in experiment.trainer.history]
         frames = self.directory.save_animation(epochs)
         if frames < len(epochs):

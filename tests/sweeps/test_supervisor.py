@@ -118,7 +118,7 @@ def test_a_run_that_died_with_the_process_is_blamed_and_one_that_was_dead_before
     with pytest.raises(UserError, match="the process died of signal SIGKILL"):
         supervisor.supervise(["seed=0,1", "sweep.dir=sweep"])
     assert RunDirectory(sweep.path / "new").status == "failed"
-    assert "suspected" not in old.info
+    assert "quarantined" not in old.info
 
 
 @pytest.mark.parametrize(("status", "how"), [(1, "with status 1"), (-signal.SIGILL, "of signal SIGILL")])

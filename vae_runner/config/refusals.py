@@ -18,6 +18,7 @@ from vae_runner.errors import YAML_WORDS, UserError, did_you_mean, first_line
 
 KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "a word"}
 
+CHDIR = "hydra.job.chdir: a run stays in the folder it is begun in, which its relative paths are for; leave it out"
 OTHER_GROUPS = " What another group chooses is changed by '- override /GROUP: NAME', with the slash."
 
 

@@ -107,7 +107,7 @@ class StoredRun(RunPaths):
 
     @property
     def models_epoch(self) -> int:
-        """Return the epoch that the finished run's models are of, and the metrics in its run.json."""
+        """Return the epoch of the finished run's models, which its metrics are of too."""
         info = self.info
         return int(info.get(MODELS, info)["epoch"])
 
