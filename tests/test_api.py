@@ -3,13 +3,15 @@
 import json
 import logging
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import keras
 import matplotlib
@@ -141,8 +143,9 @@ def test_a_run_may_be_trained_in_a_thread_inside_of_a_hydra_application(tmp_path
         ([], {"latent": -1}, "latent=-1"),
         ([], {"dataset": "digit"}, "digits"),
         (["-m"], {}, "-m is no override"),
-        (["latent=2,8"], {}, "latent=2,8"),
-        (["sweep.dir=x"], {}, "sweep.dir=x is for a sweep"),
+        (["latent=2,8"], {}, "latent=2,8: several values are a sweep: that is what vae-run -m does"),
+        (["sweep.dir=x"], {}, "sweep.dir=x is for a sweep: that is what vae-run -m does"),
+        ([], {"resume": "O'Brien's"}, "O'Brien's does not exist"),
         ([], {"dataset": {"limit": None, "test_fraction": 1.0}}, "dataset.test_fraction"),
         ([], {"dataset": "folder"}, "dataset.root is not given"),
         (["resume=nowhere"], {}, "nowhere does not exist"),
@@ -161,13 +164,10 @@ def test_what_makes_no_sense_is_a_user_error_and_leaves_nothing(
 
 
 def test_python_values_are_written_as_hydra_reads_them(tmp_path: Path) -> None:
-    from vae_runner.api import _overrides
-    from vae_runner.cli.composing import composed
-
     values = {
         "data_dir": tmp_path / "it's, here", "init_parts": ["encoder", "decoder"], "trust": ("a",), "seed": np.int64(3),
         "early_stopping": {"metric": None}, "dataset": {"augment": {"flip": True}},
-        "optimizer": {"learning_rate": 1e-5},
+        "optimizer": {"learning_rate": 1e-5}, "likelihood": "bernoulli",
     }  # fmt: skip
     config = composed(_overrides(["dataset=mnist"], values))
     assert config.data_dir == str(tmp_path / "it's, here")
@@ -175,6 +175,13 @@ def test_python_values_are_written_as_hydra_reads_them(tmp_path: Path) -> None:
     assert config.early_stopping.metric is None
     assert config.dataset.augment.flip is True
     assert config.optimizer.learning_rate == 1e-5
+    assert "bernoulli" in config.likelihood._target_
+    assert _overrides((), {"likelihood": "bernoulli"}) == ["likelihood=bernoulli"]  # which run.json repeats
+
+
+@pytest.mark.parametrize("text", ["/a,b", "null", "5", "[a]", " a", "'a'", "~/a", "é", "a=b", ""])
+def test_a_text_is_a_text_whatever_hydra_would_read(text: str) -> None:
+    assert composed(_overrides((), {"data_dir": text})).data_dir == text
 
 
 def test_arrays_go_through_a_run(finished_run: Path) -> None:
@@ -215,12 +222,29 @@ def test_arrays_go_through_a_run(finished_run: Path) -> None:
         (lambda run: run.encode(images(2), draws=-2), "draws is -2: give a whole number of at least 0"),
         (lambda run: run.encode([[1, 2], [3]]), "the images are no array"),
         (lambda run: run.decode([[np.nan, 2.0]]), "some of the latents are NaN or infinite"),
+        (lambda run: run.decode([[1.0, 2.0], [3.0]]), "the latents are no array"),
     ],
 )
 def test_arrays_of_another_kind_are_refused(call: Callable[[vr.Run], object], message: str, trained: vr.Run) -> None:
     with pytest.raises(vr.UserError) as refused:
         call(trained)
     assert message in str(refused.value)
+
+
+def test_latents_of_a_prior_whose_weights_are_nan_are_refused_as_the_runs(trained: vr.Run) -> None:
+    prior = SimpleNamespace(sample=lambda noise: tf.fill((2, 2), np.nan))
+    autoencoder = SimpleNamespace(latent_prior=lambda labels: prior, classes=0)
+    diverged = vr.Run(replace(trained._model, autoencoder=autoencoder))  # type: ignore[arg-type]
+    with pytest.raises(vr.UserError, match="makes latents of values that are not finite: its weights are NaN"):
+        diverged.sample(2)
+
+
+def test_a_table_of_metrics_without_rows_is_damaged(trained: vr.Run, tmp_path: Path) -> None:
+    run = vr.load(shutil.copytree(trained.path, tmp_path / "run"))
+    table = run.path / "metrics.csv"
+    table.write_text(table.read_text().splitlines()[0] + "\n")
+    with pytest.raises(vr.UserError, match=r"metrics\.csv has no rows: the run directory is damaged"):
+        _ = run.metrics
 
 
 def test_a_run_is_measured_and_keeps_what_was_found(trained: vr.Run) -> None:

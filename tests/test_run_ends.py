@@ -1,16 +1,24 @@
 """How `run` notes its end, and what it says, whatever the end was."""
 
 import logging
+import os
+import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from vae_runner import session
+from vae_runner.cli.composing import composed
 from vae_runner.config.composition import HydraJob
 from vae_runner.errors import Interrupted, UnwritableError, UserError
 from vae_runner.runtime.console import LogFile
-from vae_runner.session import _recorded_end
+from vae_runner.runtime.surroundings import Surroundings
+from vae_runner.schema import Config
+from vae_runner.session import Session, _recorded_end
 from vae_runner.storage.run_directory import RunDirectory
+from vae_runner.storage.stored_run import StoredRun
 
 
 class Ends:
@@ -62,6 +70,28 @@ def test_a_log_that_cannot_be_written_is_no_error(
 
 def job(path: Path, *, in_sweep: bool = False) -> HydraJob:
     return HydraJob(path, in_sweep, {}, {}, [])
+
+
+def test_a_run_that_repeats_none_is_refused_before_it_is_there(tmp_path: Path) -> None:
+    repeating = replace(job(tmp_path / "run"), repeated=tmp_path / "nowhere")
+    with pytest.raises(UserError, match="nowhere does not exist"), Session.open(Config.of(composed([])), repeating):
+        pytest.fail("it was not")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_is_interrupted_as_soon_as_it_is_there_is_no_dead_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupting(Surroundings):
+        def __enter__(self) -> Surroundings:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return self
+
+    monkeypatch.setattr(session, "Surroundings", Interrupting)
+    path = tmp_path / "run"
+    with pytest.raises(Interrupted, match="continues it"), Session.open(Config.of(composed([])), job(path)):
+        pytest.fail("it was not")
+    assert StoredRun.open(path).status == "interrupted"
 
 
 def refused(path: Path, record: Any, *, in_sweep: bool = False) -> list[str]:

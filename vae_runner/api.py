@@ -1,7 +1,9 @@
 """From Python what the commands do: `train` a run, `load` a finished one, and put arrays through it.
 
 All are for notebooks and programs of others: nothing ends the process, and what a run changes in this process (signal
-handlers, loggers, seeds, settings of Keras and Matplotlib) is as it was before when it has ended.
+handlers, loggers, random numbers of Python and NumPy, settings of Keras and Matplotlib) is as it was before when it has
+ended. TensorFlow and Keras offer no way to put back the seed that `keras.utils.set_random_seed` gives them, Keras's
+names of layers, which begin anew, and deterministic operations, which `hardware.deterministic` switches on for good.
 """
 
 import importlib
@@ -22,15 +24,15 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from vae_runner.acceleration import operations
 from vae_runner.cli import resume as resume_command
-from vae_runner.cli.composing import as_hydra_reads, check_is_no_sweep, composed
+from vae_runner.cli.composing import NO_SWEEP, as_hydra_reads, check_is_no_sweep, composed
 from vae_runner.cli.evaluate import entries_of
 from vae_runner.cli.evaluation_config import evaluation_config
 from vae_runner.cli.one_run import do_run
 from vae_runner.cli.rerun import taken_out
-from vae_runner.config.choices import without_nothing
+from vae_runner.config.choices import parsed, without_nothing
 from vae_runner.config.keys import leaves
 from vae_runner.config.refusals import quoted
-from vae_runner.errors import UserError
+from vae_runner.errors import DAMAGED, UntrustedError, UserError
 from vae_runner.evaluation.metrics import metrics_of
 from vae_runner.files.atomic import writing
 from vae_runner.files.folders import LOG, make_next_folder
@@ -66,6 +68,15 @@ def _callers_settings_kept() -> Iterator[None]:
         np.random.set_state(numpy_state)  # noqa: NPY002
 
 
+@contextmanager
+def _trust_is_a_list() -> Iterator[None]:
+    """Let what asks for trust inside ask for it as Python has it."""
+    try:
+        yield
+    except UntrustedError as error:
+        raise UntrustedError(error.problem, error.module, "trust=['{}'] to vae_runner.load") from error
+
+
 class Run:
     """A finished run: its numbers, and its autoencoder as functions of arrays.
 
@@ -95,6 +106,8 @@ class Run:
     def metrics(self) -> Any:
         """Return the numbers of each epoch: a data frame of pandas; without it, a dictionary of columns."""
         rows = self._model.run.history
+        if not rows:
+            raise UserError(f"{self._model.run.metrics_file} has no rows: {DAMAGED}")
         columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
         try:
             import pandas
@@ -126,7 +139,8 @@ class Run:
         Raises:
             UserError: the latents or labels are not of the run's kind.
         """
-        return self._model.decode(z, self._model.labels(labels, len(np.atleast_1d(z))))
+        latents = self._model.latents(z)
+        return self._model.decode(latents, self._model.labels(labels, len(latents)))
 
     def reconstruct(self, images: ArrayLike, labels: Given = None) -> Pixels:
         """Return the images, decoded from the means of their posteriors.
@@ -144,8 +158,7 @@ class Run:
         """
         _check_whole(number, "the number of images", 1)
         _check_whole(seed, "the seed", 0)
-        given = self._model.labels_in_turn(number) if labels is None else labels
-        of_images = self._model.labels(given, number)
+        of_images = self._model.labels_in_turn(number) if labels is None else self._model.labels(labels, number)
         return self._model.decode(self._model.sample(number, of_images, seed), of_images)
 
     @_callers_settings_kept()
@@ -158,7 +171,8 @@ class Run:
             UserError: an override makes no sense, or the run's images are not there.
         """
         config = evaluation_config(_overrides(overrides, keywords))
-        entries = entries_of(self._model.run, config, self._trust, {}, again=again)
+        with _trust_is_a_list():
+            entries = entries_of(self._model.run, config, self._trust, {}, again=again)
         return scalars({metric.name: entries[metric.name] for metric in metrics_of(config)})
 
 
@@ -172,15 +186,17 @@ def load(run: str | Path | RunRecord, trust: Sequence[str] = ()) -> Run:
         UserError: there is none, or it is damaged, or names code that is not trusted.
     """
     path = run.path if isinstance(run, RunRecord) else Path(run).expanduser()
-    return Run(StoredModel.open(path.absolute(), trust), trust)
+    with _trust_is_a_list():
+        return Run(StoredModel.open(path.absolute(), trust), trust)
 
 
 def train(*overrides: str, directory: str | Path | None = None, **keywords: object) -> Run:
     """Do what `vae-run` does, and return the finished run.
 
     Overrides are as on the command line, `train("method=beta_vae", "loss.kl_weight=4")`; keywords are keys of Python
-    values, and dictionaries what is below a key: `train(dataset="mnist", epochs=5, loss={"kl_weight": 4})`. The run is
-    written into `directory`, or a new folder in `outputs/`.
+    values, where a text is taken as it is, and dictionaries what is below a key:
+    `train(dataset="mnist", epochs=5, loss={"kl_weight": 4})`. The run is written into `directory`, or a new folder in
+    `outputs/`.
 
     Raises:
         UserError: the configuration makes no sense, or does not fit the data or the machine, or training diverged.
@@ -189,7 +205,7 @@ def train(*overrides: str, directory: str | Path | None = None, **keywords: obje
     given = without_nothing(_overrides(overrides, keywords))
     if directory is not None:
         given.append(f"hydra.run.dir={quoted(Path(directory).expanduser())}")
-    check_is_no_sweep(given)
+    check_is_no_sweep(given, NO_SWEEP)
     environment.check()
     if keras.backend.backend() != "tensorflow":
         raise UserError(
@@ -238,9 +254,9 @@ def _overrides(overrides: Sequence[str], keywords: Mapping[str, object]) -> list
 def _of_value(name: str, value: object) -> list[str]:
     if isinstance(value, Mapping):
         return [override for key, below in value.items() for override in _of_value(f"{name}.{key}", below)]
-    if isinstance(value, str):
-        return [as_hydra_reads(f"{name}={value}")]
-    return [f"{name}={_written(value)}"]
+    plain = f"{name}={value}"
+    is_read_as_it_is = isinstance(value, str) and "${" not in value and [o.value() for o in parsed([plain])] == [value]
+    return [plain if is_read_as_it_is else f"{name}={_written(value)}"]
 
 
 def _written(value: object) -> str:

@@ -31,6 +31,16 @@ class UnreadableError(UserError):
     """A file or folder cannot be read: no permission, a disk that fails. It need not be damaged."""
 
 
+class UntrustedError(UserError):
+    """A run directory names code of a module that is not trusted; `problem` says where."""
+
+    def __init__(self, problem: str, module: str, advice: str) -> None:
+        """Take as `advice` what is to be added to trust the module, with {} for its name."""
+        super().__init__(f"{problem}: if you trust that code, add {advice.format(module)}")
+        self.problem = problem
+        self.module = module
+
+
 class FormatError(UserError):
     """A run directory is of a format that this version does not read."""
 

@@ -42,7 +42,7 @@ from vae_runner.schema import Config
 from vae_runner.storage import resume
 from vae_runner.storage.stored_run import StoredRun, source_of_weights
 from vae_runner.training.averages import Averages
-from vae_runner.training.batch_size import candidates, largest
+from vae_runner.training.batch_size import STEPS, candidates, largest
 from vae_runner.training.checkpoints import TrainingState
 from vae_runner.training.early_stopping import OTHER_METRICS, check_metric, should_stop
 from vae_runner.training.inner import OF_CODES, InnerLoop, Player
@@ -57,10 +57,10 @@ log = logging.getLogger(__name__)
 AUTOENCODER_PARTS = ("model", "posterior", "prior", "likelihood")
 MAX_SIDE = 65_536  # pixels of a stored autoencoder's images
 MAX_CLASSES = 1_000_000  # of a stored autoencoder's labels
-# That a step takes for each that `training_bytes` counts, which is the least: 1.1 to 2.2 were measured on a CPU, of
-# model=conv, mlp and resnet, and of method=iwae.
+# A step takes more bytes than `training_bytes` counts, which is the least: 1.1 to 2.2 for each were measured on a CPU,
+# of model=conv, mlp and resnet, and of method=iwae.
 WORKING_BYTES = 2.5
-PART_OF_MEMORY = 0.5  # that a batch may take by itself: the rest is for the images, other processes, and figures
+PART_OF_MEMORY = 0.5  # A batch may take that much by itself: the rest is for the images, other processes, and figures.
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,7 @@ class Experiment:
             autoencoder = build_autoencoder(self.config, self.dataset.image_shape, self.dataset.classes)
         Variables(autoencoder.parts).assign(Variables(self.result.parts).values())
         history = self.trainer.history
-        epochs = int((row or history[-1])["epoch"])
-        training = training_of(self.config, autoencoder, history[:epochs])
+        training = training_of(self.config, autoencoder, history, int((row or history[-1])["epoch"]))
         return Subject(autoencoder, self.dataset, self.config.evaluation, training)
 
 
@@ -187,7 +186,9 @@ def choose_batch_size(config: Config, dataset: Dataset, machine: Hardware) -> in
         UserError: there is no memory for the smallest.
     """
     sizes = candidates(len(dataset.train), machine.replicas)
-    fits = _fits_gpu if machine.description["device"] == "gpu" else _fits_main_memory
+    fits, limit = _fits_main_memory, f"more than {PART_OF_MEMORY:.0%} of memory"
+    if machine.description["device"] == "gpu":
+        fits, limit = _fits_gpu, "more memory than there is"
     try:
         chosen = largest(sizes, fits(config, dataset, machine))
     finally:
@@ -196,11 +197,15 @@ def choose_batch_size(config: Config, dataset: Dataset, machine: Hardware) -> in
         keras.utils.set_random_seed(config.seed)
     if chosen is None:
         raise UserError(
-            f"batch_size=auto: a step on {counted(sizes[0], 'image')} needs more memory than there is: choose a "
-            "smaller model, latent or image size, or give a smaller number"
+            f"batch_size=auto: a step on {counted(sizes[0], 'image')} needs {limit}: choose a smaller model, latent or "
+            "image size, or give a smaller number"
         )
-    more = f"a step on {2 * chosen:,} needs more memory than there is"
-    why = f"the most for {len(dataset.train):,} training images" if chosen == sizes[-1] else more
+    if chosen != sizes[-1]:
+        why = f"a step on {2 * chosen:,} needs {limit}"
+    elif 2 * chosen * STEPS <= len(dataset.train):
+        why = "larger ones, which ask for a learning rate of their own, are not tried"
+    else:
+        why = f"the most for {len(dataset.train):,} training images, of which an epoch has {STEPS} steps"
     log.info("Batch size: %s (batch_size=auto): %s", counted(chosen, "image"), why)
     return chosen
 
@@ -418,13 +423,15 @@ def _view(autoencoder: Autoencoder, config: Config, machine: Hardware) -> Autoen
     return replace(autoencoder, encoder=encoder, decoder=decoder)
 
 
-def training_of(config: Config, autoencoder: Autoencoder, history: Sequence[Mapping[str, float]]) -> Training:
-    """Return how an autoencoder was trained, as far as it matters for what is said of it."""
+def training_of(
+    config: Config, autoencoder: Autoencoder, history: Sequence[Mapping[str, float]], epoch: int
+) -> Training:
+    """Return how an autoencoder with weights of this epoch was trained, as far as it matters for what is said of it."""
     keys, weight = keys_of(config.loss), None
     if autoencoder.likelihood.measure is None:
         weight = keys.get("reconstruction_weight")
         weight = autoencoder.likelihood.weight if weight is None else weight
-    return Training(keys, weight, config.epochs, history)
+    return Training(keys, weight, config.epochs, [row for row in history if row.get("epoch", 0) <= epoch])
 
 
 def load(directory: StoredRun, trust: Sequence[str] = ()) -> Autoencoder:
@@ -437,19 +444,19 @@ def load(directory: StoredRun, trust: Sequence[str] = ()) -> Autoencoder:
     weights = directory.weights
     shape = weights.pop("image_shape", np.zeros(0))
     if shape.shape != (3,) or shape.dtype.kind != "i" or not all(0 < side <= MAX_SIDE for side in shape):
-        raise UserError(f"{directory.path}/models/weights.npz does not say of what images it is: {DAMAGED}")
+        raise UserError(f"{directory.weights_file} does not say of what images it is: {DAMAGED}")
     classes = weights.pop("classes", np.array(0))
     if classes.shape != () or classes.dtype.kind != "i" or not 0 <= classes <= MAX_CLASSES:
-        raise UserError(f"{directory.path}/models/weights.npz does not say of how many classes it is: {DAMAGED}")
+        raise UserError(f"{directory.weights_file} does not say of how many classes it is: {DAMAGED}")
     with full_precision(), unallocated():
         try:
             image_shape = int(shape[0]), int(shape[1]), int(shape[2])
             autoencoder = build_autoencoder(Config.of(stored), image_shape, int(classes))
         except UserError as error:
-            raise UserError(f"{directory.path}/config.yaml: {error}: {DAMAGED}") from error
+            raise UserError(f"{directory.config_file}: {error}: {DAMAGED}") from error
         variables = Variables(autoencoder.parts)
         if mismatch := variables.mismatch(weights):
-            raise UserError(f"{directory.path}/models/weights.npz: {mismatch}: {DAMAGED}")
+            raise UserError(f"{directory.weights_file}: {mismatch}: {DAMAGED}")
     variables.assign(weights)
     return autoencoder
 
@@ -460,8 +467,8 @@ def subject_of(
     """Return what metrics may look at of a stored run: its autoencoder, and its images as `load_dataset` has them."""
     autoencoder, dataset = load(directory, trust), load_dataset(directory, trust, **moved)
     stored = Config.of(_stored_configuration(directory, trust, (*AUTOENCODER_PARTS, "dataset")))
-    history = [row for row in directory.history if row.get("epoch", 0) <= directory.models_epoch]
-    return Subject(autoencoder, dataset, config, training_of(stored, autoencoder, history))
+    training = training_of(stored, autoencoder, directory.history, directory.models_epoch)
+    return Subject(autoencoder, dataset, config, training)
 
 
 def load_dataset(directory: StoredRun, trust: Sequence[str] = (), **moved: str | None) -> Dataset:
@@ -498,11 +505,11 @@ def load_dataset(directory: StoredRun, trust: Sequence[str] = (), **moved: str |
 
 def _stored_configuration(directory: StoredRun, trust: Sequence[str], parts: Sequence[str]) -> DictConfig:
     """Return the configuration of a run, with code that is trusted in these parts; refuse values out of bounds."""
-    stored = resume.stored_configuration(directory, trust, parts, advice="--trust {0} (in Python trust=['{0}'])")
+    stored = resume.stored_configuration(directory, trust, parts, advice="--trust {}")
     try:
         check_values(stored)
     except UserError as error:
-        raise UserError(f"{directory.path}/config.yaml: {error}: {DAMAGED}") from error
+        raise UserError(f"{directory.config_file}: {error}: {DAMAGED}") from error
     return stored
 
 

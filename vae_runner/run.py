@@ -9,12 +9,10 @@ from vae_runner.config.composition import HydraJob
 from vae_runner.datasets.binarization import build_dataset
 from vae_runner.evaluation.metrics import evaluated
 from vae_runner.experiment import build_experiment, choose_batch_size, initialize
-from vae_runner.figures.animation import frame
 from vae_runner.figures.pictures import Pictures
 from vae_runner.runtime import hardware
 from vae_runner.schema import Config
 from vae_runner.session import Session
-from vae_runner.storage.pictures import save_frame
 from vae_runner.trackers.search_report import Report
 from vae_runner.trackers.summary import show_effective_kl_weight, show_summary
 from vae_runner.training.outer import Progress
@@ -89,8 +87,7 @@ def _run(session: Session) -> None:
                 with stopwatch.on("figures"):
                     for name, figure in pictures.periodic(experiment.trained(), is_last=experiment.is_over):
                         trackers.figure(name, figure, result)
-                    if config.figures.animation:
-                        save_frame(frame(experiment.trained()), session.directory.frame_file(result.epoch))
+                    session.save_frame(experiment)
                 with stopwatch.on("evaluation"):
                     if config.evaluation.is_due(result.epoch) and not experiment.is_over:
                         trackers.evaluation(evaluated(experiment.subject()), result)
@@ -105,7 +102,6 @@ def _run(session: Session) -> None:
         with stopwatch.on("figures"):
             for name, figure in pictures.final(trained):
                 trackers.figure(name, figure)
-            if config.figures.animation:
-                session.save_animation(experiment)
+            session.save_animation(experiment)
         with stopwatch.on("evaluation"):
             session.evaluate(experiment, row)

@@ -5,8 +5,9 @@ import os
 import shlex
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -26,6 +27,7 @@ from vae_runner.errors import (
 from vae_runner.evaluation.metrics import metrics_of
 from vae_runner.evaluation.results import final_arrays
 from vae_runner.experiment import Experiment
+from vae_runner.figures.animation import frame
 from vae_runner.figures.trained import Trained
 from vae_runner.files.folders import remove_empty
 from vae_runner.models.variables import Variables
@@ -36,6 +38,7 @@ from vae_runner.runtime.interruption import StopRequest
 from vae_runner.runtime.surroundings import Surroundings
 from vae_runner.schema import Config
 from vae_runner.storage.names import LAST_MODELS
+from vae_runner.storage.pictures import save_frame
 from vae_runner.storage.repetition import repetition
 from vae_runner.storage.resume import check_checkpoint_config
 from vae_runner.storage.run_directory import RunDirectory
@@ -102,32 +105,39 @@ class Session:
         cluster = find(config.hardware)
         if cluster:
             silence_native_stderr()
-        opened: AbstractContextManager[RunDirectory]
+        opened: Callable[[], AbstractContextManager[RunDirectory]]
         if cluster is None or cluster.is_chief:
             resume_hint = f"vae-run {shlex.quote(f'resume={shown}')} continues it"
             if cluster:
                 resume_hint += ", with hardware=auto also on one machine"
-            opened = RunDirectory.open_to_resume(path) if resumed else RunDirectory.create(path, config.content, job)
+            opened = partial(RunDirectory.open_to_resume, path)
+            if not resumed:
+                opened = partial(RunDirectory.create, path, config.content, job)
         else:
             resume_hint = "the first machine says how to continue it"
             _leave_output_to_the_chief(path)
             config = config.without_output()
-            opened = RunDirectory.scratch(config.content, path if resumed else None)
+            opened = partial(RunDirectory.scratch, config.content, path if resumed else None)
         stop = StopRequest(stop_requested)
         repeated = None if job.repeated is None else StoredRun.open(job.repeated)
-        with stop.handlers_installed(), opened as directory, Surroundings(directory.save_diff) as surroundings:
-            stopwatch = Stopwatch()
-            before = directory.info if resumed else None
-            began: dict[str, object] = {
-                "commands": [*(before or {}).get("commands", []), shlex.join(["vae-run", *job.command])]
-            }
-            if repeated is not None:
-                began[RERUN_OF] = str(repeated.path.absolute())
-            record = Record(
-                directory.write_info, stopwatch.seconds, before, lambda: {**began, **surroundings.entries()}
-            )
-            with _recorded_end(record, directory, cluster, resume_hint), permissions_explained():
+        with stop.handlers_installed(), ExitStack() as stack:
+            with stop.shielded():  # Once there is a run, its end is recorded.
+                directory = stack.enter_context(opened())
+                surroundings = stack.enter_context(Surroundings(directory.save_diff))
+                stopwatch = Stopwatch()
+                before = directory.info if resumed else None
+                began: dict[str, object] = {
+                    "commands": [*(before or {}).get("commands", []), shlex.join(["vae-run", *job.command])]
+                }
+                if repeated is not None:
+                    began[RERUN_OF] = str(repeated.path.absolute())
+                record = Record(
+                    directory.write_info, stopwatch.seconds, before, lambda: {**began, **surroundings.entries()}
+                )
+                stack.enter_context(_recorded_end(record, directory, cluster, resume_hint))
+            with permissions_explained():
                 yield cls(config, directory, record, stopwatch, stop, cluster, job.in_sweep, repeated, report)
+            surroundings.wait()
         log.info("Run directory: %s", shown)
 
     @property
@@ -241,8 +251,16 @@ class Session:
         self.record.note(**{MODELS: models}, metrics=result.metrics)
         return chosen
 
+    def save_frame(self, experiment: Experiment) -> None:
+        """Write the newest epoch's frame of the animation, where there is to be one."""
+        if self.config.figures.animation:
+            trained = experiment.trained()
+            save_frame(frame(trained), self.directory.frame_file(trained.epoch))
+
     def save_animation(self, experiment: Experiment) -> None:
-        """Write the animation of the epochs, and say where it begins later than training."""
+        """Write the animation of the epochs, where there is to be one, and say where it begins later than training."""
+        if not self.config.figures.animation:
+            return
         epochs = [int(row["epoch"]) for row in experiment.trainer.history]
         frames = self.directory.save_animation(epochs)
         if frames < len(epochs):

@@ -90,13 +90,14 @@ class StoredModel:
             raise UserError(
                 f"{self.run.path} is conditional: say which class each image is of; it has {self._known_classes}"
             )
-        if isinstance(given, (str, int, np.integer)):
-            return np.full(count, self._class_of(given), np.int64)
-        if len(given) != count:
+        classes = np.asarray(given, object)
+        if classes.ndim == 0:
+            return np.full(count, self._class_of(classes.item()), np.int64)
+        if len(classes) != count:
             raise UserError(
-                f"{counted(len(given), 'label')} of {counted(count, 'image')}: give one for each, or one for all"
+                f"{counted(len(classes), 'label')} of {counted(count, 'image')}: give one for each, or one for all"
             )
-        return np.array([self._class_of(label) for label in given], np.int64)
+        return np.array([self._class_of(label) for label in classes], np.int64)
 
     def labels_in_turn(self, count: int) -> Labels:
         """Return each class in turn, int64 `[count]`; None where the run does not depend on them."""
@@ -148,7 +149,16 @@ class StoredModel:
         Raises:
             UserError: these are no latents of the run, or the weights are not finite.
         """
-        latents = np.asarray(z)
+        latents = self.latents(z)
+        images = embeddings.decode(self.autoencoder, latents, labels)
+        return np.round(self._finite(images, "images") * 255).astype(np.uint8)
+
+    def latents(self, z: ArrayLike) -> NDArray[np.number]:
+        """Return latents as `[n, latent]`, which may come as maps; refuse what are none of the run."""
+        try:
+            latents = np.asarray(z)
+        except ValueError as error:
+            raise UserError(f"the latents are no array ({error}): give vectors of the same length") from error
         shape, maps = (self.autoencoder.latent,), self.autoencoder.latent_shape
         if latents.dtype.kind not in "fiu" or latents.shape[1:] not in (shape, maps) or len(latents) == 0:
             raise UserError(
@@ -157,13 +167,12 @@ class StoredModel:
             )
         if not np.isfinite(latents).all():
             raise UserError("some of the latents are NaN or infinite: give finite numbers")
-        images = embeddings.decode(self.autoencoder, latents.reshape(len(latents), -1), labels)
-        return np.round(self._finite(images, "images") * 255).astype(np.uint8)
+        return latents.reshape(len(latents), -1)
 
     def sample(self, number: int, labels: Labels, seed: int) -> Floats:
-        """Return draws of the prior, `[number, latent]`."""
+        """Return draws of the prior, `[number, latent]`; raise UserError where the weights of a learned one are NaN."""
         noise = NumpyNoise(np.random.default_rng(seed), number, np.float32)
-        return np.asarray(self.autoencoder.latent_prior(labels).sample(noise))
+        return self._finite(np.asarray(self.autoencoder.latent_prior(labels).sample(noise)), "latents")
 
     def between(self, first: Pixels, last: Pixels, number: int, labels: Labels) -> NDArray[np.number]:
         """Return so many latents `[number, latent]` on the line between the embeddings of two images.
@@ -188,14 +197,16 @@ class StoredModel:
         return values
 
     def _class_of(self, label: object) -> int:
-        """Return the index of the class that a label names; where none has that name, it may be the index."""
-        name = str(label)
-        if name in self.class_names:
-            return self.class_names.index(name)
-        if name.isdecimal() and int(name) < len(self.class_names):
-            return int(name)
-        hint = did_you_mean(name, self.class_names)
-        raise UserError(f"label {name}: there is no such class.{hint} The run has {self._known_classes}.")
+        """Return the index of a class: a number is one; a text is a name, or, where no class has it, an index."""
+        names = self.class_names
+        if isinstance(label, str) and label in names:
+            return names.index(label)
+        if isinstance(label, (int, np.integer)) and 0 <= label < len(names):
+            return int(label)
+        if isinstance(label, str) and label in map(str, range(len(names))):
+            return int(label)
+        hint = did_you_mean(str(label), names)
+        raise UserError(f"label {label}: there is no such class.{hint} The run has {self._known_classes}.")
 
     @property
     def _known_classes(self) -> str:

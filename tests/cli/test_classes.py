@@ -9,11 +9,13 @@ import pytest
 
 from tests.conftest import command, mostly_slow
 from tests.test_combinations import built
+from vae_runner.api import Run
 from vae_runner.datasets import digits
 from vae_runner.errors import UserError
 from vae_runner.experiment import load
 from vae_runner.models.variables import Variables
 from vae_runner.storage.stored_run import StoredRun
+from vae_runner.stored_model import StoredModel
 
 NETWORK = """\
 import keras
@@ -74,6 +76,18 @@ def test_a_stored_run_says_how_many_classes_it_is_of_and_one_without_labels_says
     assert StoredRun.open_finished(run).weights["classes"] == 10
     assert "classes" not in StoredRun.open_finished(finished_run).weights
     assert load(StoredRun.open_finished(finished_run)).classes == 0
+
+
+def test_a_number_is_a_class_and_a_text_its_name_also_where_the_names_are_digits(run: Path) -> None:
+    model = StoredModel.open(run)
+    names = model.__dict__["class_names"] = [str(number) for number in range(1, 11)]  # as folders may be called
+    assert model.labels([0, np.int64(1), "1", "10", "0"], 5).tolist() == [0, 1, 0, 9, 0]  # type: ignore[union-attr]
+    assert model.labels(np.array(3), 2).tolist() == model.labels("4", 2).tolist() == [3, 3]  # type: ignore[union-attr]
+    in_turn, named = Run(model).sample(20, seed=1), Run(model).sample(20, labels=names * 2, seed=1)
+    np.testing.assert_array_equal(in_turn, named)
+    for wrong in (3.0, -1, 10, "11", [0, 1.5]):
+        with pytest.raises(UserError, match="there is no such class"):
+            model.labels(wrong, 2)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from vae_runner.evaluation.schema import EvaluationConfig, LikelihoodConfig
 from vae_runner.experiment import subject_of
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.storage.stored_run import StoredRun
+from vae_runner.sweeps.directory import SweepDirectory
 
 InProcess = Callable[..., None]
 Refusal = Callable[..., str]
@@ -246,6 +247,20 @@ def test_ctrl_c_loses_only_the_metric_under_way(run: Path) -> None:
     assert "what has been measured is kept" in said
     result = command("vae-evaluate", "run", *FEW, cwd=run.parent)
     assert result.returncode == 0, result.stderr
+
+
+def test_a_damaged_run_of_a_sweep_does_not_keep_the_others_from_being_measured(
+    run: Path, tmp_path: Path, refusal: Refusal
+) -> None:
+    directory = SweepDirectory(tmp_path / "sweep")
+    directory.begin(["seed=0,1"], ["seed"])
+    for name in ("a", "b"):
+        shutil.copytree(run, directory.path / name)
+    (directory.path / "a" / "run.json").write_text("{")
+    few = ("evaluation.likelihood.samples=5", "evaluation.likelihood.images=10")
+    said = refusal("vae-evaluate", "sweep", "evaluation=likelihood", *few, cwd=tmp_path)
+    assert "1 of 2 runs could not be measured: sweep/a: sweep/a/run.json cannot be used" in said
+    assert entries(directory.path / "b")["importance_sampling"]["how"]["n"] == 10  # type: ignore[index]
 
 
 @pytest.mark.slow

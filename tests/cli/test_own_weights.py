@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import vae_runner as vr
 from tests.conftest import command
 from vae_runner.errors import UserError
 from vae_runner.experiment import load
@@ -63,6 +64,8 @@ def test_weights_of_a_posterior_and_a_likelihood_are_trained_kept_and_loaded(
 
     monkeypatch.syspath_prepend(tmp_path)
     directory = RunDirectory.open_finished(tmp_path / "run")
+    with pytest.raises(UserError, match=r"add trust=\['my_family'\] to vae_runner\.load"):
+        vr.load(tmp_path / "run")
     with pytest.raises(UserError, match=r"add --trust my_family"):
         load(directory)
     autoencoder = load(directory, ["my_family"])

@@ -48,7 +48,7 @@ def test_a_run_is_repeated_with_its_configuration_and_the_console_says_what_is_o
     assert again["choices"]["figures"] == "none"
     assert again["settings"]["loss.kl_weight"] == 2
     assert set(again["given"]) == {*info["given"], "epochs", "figures", "loss.kl_weight", "dataset.limit"}
-    said = result.stdout[result.stdout.index("Repeats run; other than then:") :].splitlines()
+    said = result.stdout[result.stdout.index("Repeats run; differences:") :].splitlines()
     for line in ("  versions: numpy 0.1 → 2.", "  machine: host elsewhere → ", "  data: train: "):
         assert any(of.startswith(line) for of in said), said
     assert "s3cr3t-t0ken" not in (tmp_path / "again" / "run.json").read_text()

@@ -35,15 +35,36 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_no_program_that_a_repository_names_is_run(checkout: Path, tmp_path: Path) -> None:
+    nested = checkout / "nested"  # as a submodule has settings and filters of its own
+    nested.mkdir()
+    (nested / "mine.py").write_text("y = 1\n")
+    (nested / ".gitattributes").write_text("* filter=theirs\n")
+    git("init", "-q", ".", cwd=nested)
+    git("add", ".", cwd=nested)
+    git("commit", "-q", "-m", "first", cwd=nested)
+    git("add", "nested", cwd=checkout)
     (checkout / ".gitattributes").write_text("* filter=own diff=own\n")
     for key in ("filter.own.clean", "filter.own.process", "diff.own.command", "diff.own.textconv", "core.fsmonitor"):
         git("config", key, f"touch {tmp_path}/run", cwd=checkout)
     git("config", "filter.own.required", "true", cwd=checkout)
-    (checkout / "mine.py").write_text("x = 2\n")
+    git("config", "diff.submodule", "diff", cwd=checkout)
+    git("config", "filter.theirs.clean", f"touch {tmp_path}/run", cwd=nested)
+    for path in (checkout, nested):
+        (path / "mine.py").write_text("x = 2\n")
     kept: dict[str, bytes] = {}
     with Surroundings(kept.__setitem__) as found:
         answered(found)
     assert b"+x = 2" in kept["git"]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_repository_whose_filter_no_option_of_git_switches_off_is_not_asked(checkout: Path, tmp_path: Path) -> None:
+    (checkout / ".gitattributes").write_text("* filter=a=b\n")
+    git("config", "filter.a=b.clean", f"touch {tmp_path}/run", cwd=checkout)
+    (checkout / "mine.py").write_text("x = 2\n")
+    with Surroundings(lambda name, changes: None) as found:
+        found.wait()
+        assert found.entries()["git"] is None
     assert not (tmp_path / "run").exists()
 
 
@@ -101,6 +122,19 @@ def test_of_more_changes_than_are_kept_it_is_said_that_there_are_some(
 
 def hanging(folder: Path) -> None:
     (folder / "git").write_text(f"#!/bin/sh\necho $$ > {folder}/pid\nexec sleep 1000\n")
+
+
+def test_a_run_that_is_over_before_git_has_answered_waits_a_little_for_it(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = tmp_path / "git"
+    slow.write_text('#!/bin/sh\nsleep 0.1\nexec git "$@"\n')
+    slow.chmod(0o755)
+    monkeypatch.setattr(surroundings, "GIT", (str(slow),))
+    with Surroundings(lambda name, changes: None) as found:
+        assert found.entries()["git"] is None
+        found.wait()
+        assert found.entries()["git"] is not None
 
 
 def refusing(folder: Path) -> None:
@@ -161,6 +195,20 @@ def test_all_packages_are_named_as_importlib_has_them_and_cost_a_start_less_than
     assert names == sorted(names, key=str.lower)
     assert "tensorflow" in names
     assert seconds < 0.1
+
+
+def test_a_package_that_cannot_be_read_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, author in (("broken", b"\xe9"), ("sound", b"e")):
+        (tmp_path / f"{name}-1.dist-info").mkdir()
+        (tmp_path / f"{name}-1.dist-info" / "METADATA").write_bytes(
+            b"Name: %b\nVersion: 1\nAuthor: %b\n" % (name.encode(), author)
+        )
+    monkeypatch.syspath_prepend(tmp_path)
+    packages.cache_clear()
+    found = packages().split()
+    packages.cache_clear()
+    assert "sound==1" in found
+    assert "broken==1" not in found
 
 
 def test_the_processor_is_named_with_its_flags() -> None:

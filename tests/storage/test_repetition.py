@@ -1,4 +1,4 @@
-"""What is said of a run that repeats another: what is other around it."""
+"""What is said of a run that repeats another: what differs around it."""
 
 from typing import Any
 
@@ -21,13 +21,16 @@ def test_where_nothing_is_other_one_line_says_so() -> None:
     assert repetition("run", RUN, RUN) == ["Repeats run, with the same versions, commit, machine and data"]
 
 
+def test_a_commit_that_git_has_not_told_yet_is_no_difference_and_not_called_the_same() -> None:
+    assert repetition("run", RUN, {**RUN, "git": None}) == ["Repeats run, with the same versions, machine and data"]
+
+
 @pytest.mark.parametrize(
     ("now", "said"),
     [
         ({"packages": "keras==3.15.1 numpy==2.4.0"}, "versions: keras 3.15.0 → 3.15.1, rich 15.0 → none"),
         ({"versions": {"python": "3.11.2"}}, "versions: python 3.11.1 → 3.11.2"),
         ({"git": {**CLEAN, "commit": "b" * 40}}, "code of this folder: commit aaaaaaaaaa → bbbbbbbbbb"),
-        ({"git": None}, "code of this folder: commit aaaaaaaaaa → unknown"),
         (
             {"git": {**CLEAN, "dirty": True, "diff_sha256": "c"}},
             "code of this folder: commit aaaaaaaaaa with changes, then aaaaaaaaaa: compare their git.diff",
@@ -44,7 +47,7 @@ def test_where_nothing_is_other_one_line_says_so() -> None:
     ],
 )  # fmt: skip
 def test_what_is_other_has_a_line_and_nothing_else_has(now: dict[str, Any], said: str) -> None:
-    assert repetition("run", RUN, {**RUN, **now}) == ["Repeats run; other than then:", f"  {said}"]
+    assert repetition("run", RUN, {**RUN, **now}) == ["Repeats run; differences:", f"  {said}"]
 
 
 def test_many_versions_are_cut_short_and_of_an_older_run_what_it_has_is_compared() -> None:

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -41,6 +42,27 @@ def test_a_run_whose_process_is_gone_is_dead_and_one_that_runs_is_not(tmp_path: 
         RunDirectory.open_finished(tmp_path)
     directory.release()
     assert RunDirectory(tmp_path).status == "dead"
+
+
+def test_a_run_that_ends_while_it_is_looked_at_is_not_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = RunDirectory.create(tmp_path, OmegaConf.create())
+    directory.release()
+    monkeypatch.setattr(RunDirectory, "_is_locked", lambda run: run.write_info({"status": "finished"}))
+    assert RunDirectory(tmp_path).status == "finished"
+
+
+def test_a_run_is_continued_also_at_the_moment_in_which_a_report_looks_at_it(tmp_path: Path) -> None:
+    RunDirectory.create(tmp_path, OmegaConf.create()).release()
+    is_looking = threading.Event()
+
+    def look() -> None:
+        with RunDirectory(tmp_path)._lock:
+            is_looking.set()
+            time.sleep(0.1)
+
+    threading.Thread(target=look).start()
+    assert is_looking.wait(30)
+    RunDirectory.open_to_resume(tmp_path).release()
 
 
 def test_a_second_process_on_a_run_directory_is_refused_with_the_name_of_the_first(tmp_path: Path) -> None:

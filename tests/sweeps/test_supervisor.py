@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from vae_runner.errors import Interrupted, UnwritableError, UserError
+from vae_runner.files.locks import Lock
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.sweeps import supervisor
 from vae_runner.sweeps.directory import SweepDirectory
+from vae_runner.sweeps.dry_run import planned
 from vae_runner.sweeps.report import Report
 
 
@@ -116,7 +118,7 @@ def test_a_run_that_died_with_the_process_is_blamed_and_one_that_was_dead_before
     with pytest.raises(UserError, match="the process died of signal SIGKILL"):
         supervisor.supervise(["seed=0,1", "sweep.dir=sweep"])
     assert RunDirectory(sweep.path / "new").status == "failed"
-    assert "suspected" not in old.info
+    assert "quarantined" not in old.info
 
 
 @pytest.mark.parametrize(("status", "how"), [(1, "with status 1"), (-signal.SIGILL, "of signal SIGILL")])
@@ -225,12 +227,26 @@ def test_what_nobody_reaps_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_refused_command_leaves_the_users_own_folders_and_none_of_its_own(
-    sweep: SweepDirectory, processes: Callable[..., list[int]], given: list[str], left: set[str]
+    sweep: SweepDirectory,
+    processes: Callable[..., list[int]],
+    given: list[str],
+    left: set[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     Path("mine").mkdir()
-    processes(lambda: supervisor.REFUSED)
+    seen: list[bool] = []
+
+    def refused() -> int:
+        (study,) = (path.parent / "study.journal" for path in Path().rglob("sweep.json") if path.parent != sweep.path)
+        study.touch()
+        release = Lock.release
+        monkeypatch.setattr(Lock, "release", lambda lock: (seen.append(study.exists()), release(lock)))
+        return supervisor.REFUSED
+
+    processes(refused)
     with pytest.raises(SystemExit):
         supervisor.supervise(["latnt=0,1", *given])
+    assert seen == [False]  # Once the lock is released, a study might be another command's.
     assert {path.name for path in Path().iterdir()} == left
     assert not list(Path("mine").iterdir())
 
@@ -268,6 +284,8 @@ def test_the_newest_sweep_of_a_command_is_continued_past_a_damaged_one(
     supervisor.supervise(["seed=0,1", how])
     said = capsys.readouterr()
     assert f"Continuing {good.path}" in said.out
+    assert planned(["seed=0,1", how])[0].path == good.path  # type: ignore[union-attr]
+    assert capsys.readouterr().out == ""  # of a dry run, which continues nothing
     assert f"{damaged.path}/sweep.json cannot be used" in said.err
 
 

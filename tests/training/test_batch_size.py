@@ -14,6 +14,7 @@ from tests.small_experiments import built
 from vae_runner import experiment
 from vae_runner.errors import UserError
 from vae_runner.models.summary import training_bytes
+from vae_runner.training import batch_size
 from vae_runner.training.batch_size import candidates
 
 SHORT = ("dataset.limit=400", "model=mlp", "model.width=8", "figures=none")
@@ -54,15 +55,27 @@ def test_a_run_keeps_the_number_that_it_has_chosen_and_computes_what_one_with_th
     assert told("chosen")["step"] == 39
 
 
-def test_main_memory_is_not_filled_to_find_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_main_memory_is_not_filled_to_find_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     made = built("dataset.limit=null")
+    caplog.clear()
+    caplog.set_level("INFO")
     for images in (128, 64, 32):
         least = training_bytes(made.autoencoder, images, draws=1, weighed=1)
         needed = int(least * experiment.WORKING_BYTES / experiment.PART_OF_MEMORY) + 1
         monkeypatch.setattr(experiment, "memory", lambda needed=needed: needed)
         assert experiment.choose_batch_size(made.config, made.dataset, made.machine) == images
+    monkeypatch.setattr(batch_size, "LARGEST", 32)
+    assert experiment.choose_batch_size(made.config, made.dataset, made.machine) == 32
+    assert [message.partition(": ")[2].partition(": ")[2] for message in caplog.messages] == [
+        "the most for 1,438 training images, of which an epoch has 10 steps",
+        "a step on 128 needs more than 50% of memory",
+        "a step on 64 needs more than 50% of memory",
+        "larger ones, which ask for a learning rate of their own, are not tried",
+    ]
     monkeypatch.setattr(experiment, "memory", lambda: 1000)
-    with pytest.raises(UserError, match="a step on 32 images needs more memory"):
+    with pytest.raises(UserError, match="a step on 32 images needs more than 50% of memory"):
         experiment.choose_batch_size(made.config, made.dataset, made.machine)
 
 

@@ -16,6 +16,8 @@ from vae_runner.config.choices import check_choices
 from vae_runner.errors import UserError
 from vae_runner.schema import register_schemas
 
+NO_SWEEP = "that is what vae-run -m does, and nothing else"  # for what several values are given to
+
 
 def composed(overrides: Sequence[str], *, with_hydra: bool = False) -> DictConfig:
     """Return what Hydra composes of `conf/` and overrides; `with_hydra`, its own configuration too.
@@ -29,7 +31,7 @@ def composed(overrides: Sequence[str], *, with_hydra: bool = False) -> DictConfi
         with _callers_hydra_put_aside(), initialize_config_module("vae_runner.conf", version_base="1.3"):
             return compose("config", list(overrides), return_hydra_config=with_hydra)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise UserError(refusals.explain(error)) from error
+        raise UserError(refusals.explain(error, NO_SWEEP)) from error
 
 
 @contextmanager
@@ -60,8 +62,8 @@ def as_hydra_reads(argument: str) -> str:
     return f"{name}={value}"
 
 
-def check_is_no_sweep(overrides: Sequence[str]) -> None:
+def check_is_no_sweep(overrides: Sequence[str], advice: str = "add -m") -> None:
     """Refuse what only a sweep takes: without -m it would begin a run that nobody has asked for."""
     for override in overrides:
         if re.match(r"\+{0,2}((hydra\.)?sweep(\.\w+)?=|hydra[./](launcher|sweeper)\b)", override):
-            raise UserError(f"{override} is for a sweep: add -m to vae-run")
+            raise UserError(f"{override} is for a sweep: {advice}")

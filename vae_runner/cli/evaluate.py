@@ -37,20 +37,18 @@ def evaluate(
         Interrupted: a stop was requested; what has been measured is kept.
     """
     sweep = SweepDirectory(path)
-    runs = (
-        [StoredRun(run.path) for run in sweep.runs if run.status == "finished"] if sweep.exists else [StoredRun(path)]
-    )
-    if not runs:
-        raise UserError(f"{path} is a sweep without a finished run: wait for one, or resume it")
-    refusals = []
+    measured, refusals = [], []
     try:
-        for run in runs:
-            if not sweep.exists:
-                _evaluate(StoredRun.open_finished(run.path), config, trust, moved, again=again)
-                continue
-            console.print(plain(run.path), soft_wrap=True)
+        if not sweep.exists:
+            _evaluate(StoredRun.open_finished(path), config, trust, moved, again=again)
+            return
+        for run in sweep.runs:
             try:
+                if run.status != "finished":
+                    continue
+                console.print(plain(run.path), soft_wrap=True)
                 _evaluate(StoredRun.open_finished(run.path), config, trust, moved, again=again)
+                measured.append(StoredRun(run.path))
             except UserError as error:  # The others are measured all the same.
                 refusals.append(f"{run.path}: {error}")
                 console.print(plain(error), soft_wrap=True)
@@ -58,12 +56,14 @@ def evaluate(
         raise Interrupted(
             interrupt.signal_number, "interrupted: what has been measured is kept; the same command measures the rest"
         ) from interrupt
-    if sweep.exists:
-        if "disentanglement" in config.metrics:
-            _compare_seeds(runs, config.seed)
-        Report(sweep).write()
+    if not measured and not refusals:
+        raise UserError(f"{path} is a sweep without a finished run: wait for one, or resume it")
+    if "disentanglement" in config.metrics:
+        _compare_seeds(measured, config.seed)
+    Report(sweep).write()
     if refusals:
-        raise UserError(f"{len(refusals)} of {counted(len(runs), 'run')} could not be measured: {refusals[0]}")
+        tried = counted(len(measured) + len(refusals), "run")
+        raise UserError(f"{len(refusals)} of {tried} could not be measured: {refusals[0]}")
 
 
 def _compare_seeds(runs: Sequence[StoredRun], seed: int) -> None:

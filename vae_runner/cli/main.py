@@ -1,4 +1,4 @@
-"""What `vae-run`, `vae-sample` and `vae-compare` do: from the command line to the code that does the work.
+"""What the commands do: from the command line to the code that does the work.
 
 Nothing here imports TensorFlow, so that `--help`, `--cfg job` and refusals answer at once.
 """

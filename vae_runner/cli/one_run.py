@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from vae_runner.cli.rerun import Rerun
 from vae_runner.config.checks import check
 from vae_runner.config.composition import HydraJob
+from vae_runner.config.refusals import CHDIR
 from vae_runner.errors import UserError
 from vae_runner.files.folders import remove_empty
 from vae_runner.schema import Config
@@ -17,7 +18,6 @@ from vae_runner.storage import resume
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.storage.stored_run import source_of_weights
 from vae_runner.sweeps.directory import SweepDirectory
-from vae_runner.sweeps.job import CHDIR
 
 
 def do_run(
@@ -59,11 +59,10 @@ def do_run(
 
 def _check_is_outside(path: Path) -> None:
     """Refuse a new run in the directory of another one, or of a sweep, which would take it for one of its own."""
-    around = next((folder for folder in path.absolute().parents if RunDirectory(folder).has_run), None)
+    around, kind = next((folder for folder in path.absolute().parents if RunDirectory(folder).has_run), None), "run"
     if around is None and SweepDirectory(path.parent).exists:
-        around = path.parent
+        around, kind = path.parent, "sweep"
     if around is not None:
-        kind = "run" if RunDirectory(around).has_run else "sweep"
         raise UserError(
             f"{path} is in the directory of a {kind}, {around}: give a folder outside with hydra.run.dir=DIR"
         )

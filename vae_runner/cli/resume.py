@@ -1,6 +1,7 @@
 """`vae-run resume=RUN`: from its command line to one that Hydra understands."""
 
 import dataclasses
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from vae_runner.config import refusals
+from vae_runner.config.choices import parsed
 from vae_runner.config.composition import COMMAND_KEYS
 from vae_runner.config.keys import PRESETS
 from vae_runner.errors import UserError, did_you_mean
@@ -62,7 +64,9 @@ def stored_run(argument: str, arguments: Sequence[str], purpose: str, of_a_sweep
             and `of_a_sweep` what to do with a sweep's directory.
     """
     key, _, value = argument.partition("=")
-    value = value.strip("'\"")
+    if value[:1] in ("'", '"') and (read := parsed([argument])):
+        value = str(read[0].value())
+    value = os.path.expanduser(value)  # noqa: PTH111 (Path raises where there is no home)
     if not value or value == "null":
         raise UserError(f"{key}= is empty: give a run directory, like {key}=outputs/2026-01-31/12-00-00")
     if {"-m", "--multirun"} & set(arguments):

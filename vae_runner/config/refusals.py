@@ -18,6 +18,7 @@ from vae_runner.errors import YAML_WORDS, UserError, did_you_mean, first_line
 
 KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "a word"}
 
+CHDIR = "hydra.job.chdir: a run stays in the folder it is begun in, which its relative paths are for; leave it out"
 OTHER_GROUPS = " What another group chooses is changed by '- override /GROUP: NAME', with the slash."
 
 
@@ -28,8 +29,11 @@ def quoted(text: str | Path) -> str:
     return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), str(text)) + "'"
 
 
-def explain(error: Exception) -> str:
-    """Return Hydra's or OmegaConf's complaint about the overrides, with the closest real name."""
+def explain(error: Exception, for_a_sweep: str = "add -m") -> str:
+    """Return Hydra's or OmegaConf's complaint about the overrides, with the closest real name.
+
+    `for_a_sweep` is what to do about several values of a key.
+    """
     cause = error.__cause__ or error
     text = str(error) or str(cause)
     first = text.splitlines()[0] if text else type(error).__name__
@@ -55,7 +59,7 @@ def explain(error: Exception) -> str:
     if first.startswith("Config group override must be a string"):
         return "a part is chosen by the name of a YAML file, like model=conv; no number is one"
     if ambiguous := re.match(r"Ambiguous value for argument '(.*)'", first):
-        return f"{ambiguous[1]}: several values are a sweep: add -m"
+        return f"{ambiguous[1]}: several values are a sweep: {for_a_sweep}"
     if isinstance(cause, OmegaConfBaseException):
         return _explain_omegaconf(cause)
     if twice := re.match(r"(?:In '(.+)': )?Multiple values for ([^\s.]+)\.", first):

@@ -51,7 +51,8 @@ def latents_of(
     That is called with the posterior of a batch and the number of its images, and `report` with the fraction done.
     """
     size, batches = batch_size_for(autoencoder), []
-    for number, parameters in enumerate(_encoded(autoencoder, tf.function(autoencoder.parameters, autograph=False), pixels, labels)):
+    encode = tf.function(autoencoder.parameters, autograph=False)
+    for number, parameters in enumerate(_encoded(autoencoder, encode, pixels, labels)):
         report(number * size / len(pixels))
         batches.append(value(autoencoder.posterior.distribution(parameters), size).numpy())
     report(1.0)

@@ -6,6 +6,7 @@ import platform
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
@@ -16,16 +17,18 @@ from threading import Thread
 import vae_runner
 from vae_runner.files.folders import RUN_FILE, SWEEP_FILE
 
+SECONDS_MORE = 2  # for git, at the end of a run
 MAX_DIFF = 4 << 20  # bytes of changes that are kept; of more it is only said that there are some
 CHECKOUTS = ("git", "vae_runner_git")  # keys of run.json: the working directory's, and the one vae-runner is run from
 
-# No locks that the user's own git would wait for, no questions, no downloads; and no programs that the repository
-# names, of which the filters of `.gitattributes` need options of their own.
+# No locks that the user's own git would wait for, no questions, no downloads; and no programs that the repository, or
+# one in it, names, of which the filters of `.gitattributes` need options of their own.
 GIT = ("git", "--no-pager", "-c", "core.fsmonitor=false")
 GIT_ENVIRONMENT = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1", "LC_ALL": "C"}
 ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")  # what a hook has git look at instead
 DIFF = (
     *("diff", "HEAD", "--binary", "--no-ext-diff", "--no-textconv", "--no-color"),
+    *("--ignore-submodules=dirty", "--submodule=short"),  # of a submodule its commit: its filters are its own
     *("--src-prefix=a/", "--dst-prefix=b/"),  # whatever the user's settings say, `git apply` is to take it
 )
 
@@ -53,6 +56,12 @@ class Surroundings:
     def __exit__(self, *error: object) -> None:
         for checkout in self._asked.values():
             checkout.close()
+
+    def wait(self) -> None:
+        """Give a git that has not answered yet a little more time: a short run may be over before it has."""
+        end = time.monotonic() + SECONDS_MORE
+        for checkout in self._asked.values():
+            checkout.join(max(end - time.monotonic(), 0))
 
     def entries(self) -> Mapping[str, object]:
         """Return the entries of run.json, as far as they are known; keep changes that have become known."""
@@ -89,17 +98,24 @@ class Checkout(Thread):
     def run(self) -> None:
         """Ask for the commit and for what has changed since."""
         commit = self._answer("rev-parse", "--verify", "HEAD")
-        changes = self._answer(*self._without_filters(), *DIFF) if commit else None
+        without_filters = self._without_filters() if commit else None
+        changes = None if without_filters is None else self._answer(*without_filters, *DIFF)
         if commit and changes is not None:
             self.changes = None if len(changes) > MAX_DIFF else changes
             self.commit = commit.decode(errors="replace").strip()  # last, as it says that both are known
 
-    def _without_filters(self) -> list[str]:
-        """Return options with which git runs no program of a filter."""
+    def _without_filters(self) -> list[str] | None:
+        """Return options with which git runs no program of a filter, or None where no option of git's says so.
+
+        An option ends the name of what it sets at its first `=`; the variables that could name it whole are newer than
+        some git that is in use, which would run the program.
+        """
         found = self._answer(
             "config", "--null", "--name-only", "--get-regexp", r"^filter\..*\.(clean|process|required)$"
         )
         names = (found or b"").decode(errors="surrogateescape").split("\0")
+        if "=" in "".join(names):
+            return None
         values = {name: "false" if name.endswith("required") else "" for name in names if name}
         return [word for name, value in values.items() for word in ("-c", f"{name}={value}")]
 
@@ -165,7 +181,10 @@ def packages() -> str:
     """
     found: dict[str, str] = {}
     for package in metadata.distributions():
-        text = package.read_text("METADATA") or package.read_text("PKG-INFO") or ""
+        try:
+            text = package.read_text("METADATA") or package.read_text("PKG-INFO") or ""
+        except UnicodeDecodeError:  # Pip cannot read it either.
+            continue
         name, version = (re.search(rf"^{key}: *(\S+)", text, re.MULTILINE) for key in ("Name", "Version"))
         if name and version:
             found.setdefault(name[1], version[1])  # the first on the path is the one that is imported

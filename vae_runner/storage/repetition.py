@@ -1,4 +1,4 @@
-"""What is other around two runs of the same configuration, in a few lines."""
+"""What differs around two runs of the same configuration, in a few lines."""
 
 from collections.abc import Iterator, Mapping
 
@@ -6,21 +6,23 @@ from vae_runner.datasets.dataset import data_changes
 from vae_runner.files.untrusted import JsonObject
 from vae_runner.runtime.surroundings import CHECKOUTS
 
-SHOWN_VERSIONS = 6
+MAX_LISTED = 6  # versions, or flags of a processor
 MACHINE = ("host", "platform", "cpu", "cpu_flags", "cores", "gpus", "driver", "cuda", "cudnn")  # keys of `hardware`
 PLACES = dict(zip(CHECKOUTS, ("this folder", "vae-runner"), strict=True))
 
 
 def repetition(name: str, then: JsonObject, now: JsonObject) -> list[str]:
-    """Return what to say of a run that repeats the run `name`, of what their run.json say: what is other around it."""
+    """Return what to say of a run that repeats the run `name`, of what their run.json say: what differs around it."""
     lines = [*_versions(then, now), *_commits(then, now), *_machine(then, now)]
     if changes := data_changes(then.get("data", {}), now.get("data", {})):
         lines.append(f"data: {changes}")
     if "packages" not in then:
         lines.append("it is of a version of vae-runner that did not record its packages and commit")
     if not lines:
-        return [f"Repeats {name}, with the same versions, commit, machine and data"]
-    return [f"Repeats {name}; other than then:", *(f"  {line}" for line in lines)]
+        known = [key for key in CHECKOUTS if then.get(key) is not None]
+        commit = " commit," if known and all(now.get(key) is not None for key in known) else ""
+        return [f"Repeats {name}, with the same versions,{commit} machine and data"]
+    return [f"Repeats {name}; differences:", *(f"  {line}" for line in lines)]
 
 
 def _versions(then: JsonObject, now: JsonObject) -> Iterator[str]:
@@ -32,8 +34,8 @@ def _versions(then: JsonObject, now: JsonObject) -> Iterator[str]:
         if before.get(name) != after.get(name)
     ]
     if changed:
-        more = f", and {len(changed) - SHOWN_VERSIONS} more" if len(changed) > SHOWN_VERSIONS else ""
-        yield f"versions: {', '.join(changed[:SHOWN_VERSIONS])}{more}"
+        more = f", and {len(changed) - MAX_LISTED} more" if len(changed) > MAX_LISTED else ""
+        yield f"versions: {', '.join(changed[:MAX_LISTED])}{more}"
 
 
 def _named(info: JsonObject, key: str) -> dict[str, object]:
@@ -49,16 +51,14 @@ def _named(info: JsonObject, key: str) -> dict[str, object]:
 def _commits(then: JsonObject, now: JsonObject) -> Iterator[str]:
     for key, place in PLACES.items():
         before, after = then.get(key), now.get(key)
-        if key in then and before != after:
-            if before is not None and after is not None and before.get("commit") == after.get("commit"):
+        if before is not None and after is not None and before != after:  # git may not have answered yet.
+            if before.get("commit") == after.get("commit"):
                 yield f"code of {place}: commit {_commit(after)}, then {_commit(before)}: compare their {key}.diff"
             else:
                 yield f"code of {place}: commit {_commit(before)} → {_commit(after)}"
 
 
-def _commit(checkout: Mapping[str, object] | None) -> str:
-    if checkout is None:
-        return "unknown"
+def _commit(checkout: Mapping[str, object]) -> str:
     return f"{checkout.get('commit')!s:.10}" + (" with changes" if checkout.get("dirty") else "")
 
 
@@ -74,4 +74,4 @@ def _machine(then: JsonObject, now: JsonObject) -> Iterator[str]:
 
 
 def _some(flags: set[str]) -> str:
-    return " ".join(sorted(flags)[:SHOWN_VERSIONS]) or "none"
+    return " ".join(sorted(flags)[:MAX_LISTED]) or "none"

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from vae_runner.config import registry
 from vae_runner.config.keys import Content, leaves
-from vae_runner.errors import DAMAGED, UserError, did_you_mean
+from vae_runner.errors import DAMAGED, UntrustedError, UserError, did_you_mean
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.storage.stored_run import StoredRun
 
@@ -177,10 +177,7 @@ def _check_targets(
             continue
         if not any(str(value).startswith(f"{module}.") for module in trust):
             module = str(value).rpartition(".")[0]
-            raise UserError(
-                f"{where}: {key} is {value}, which is no part of vae-runner: if you trust that code, add "
-                f"{advice.format(module)}"
-            )
+            raise UntrustedError(f"{where}: {key} is {value}, which is no part of vae-runner", module, advice)
 
 
 def check_checkpoint_config(config: Content, checkpoint: Content, path: Path) -> None:

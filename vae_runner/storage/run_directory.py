@@ -36,6 +36,8 @@ if TYPE_CHECKING:  # The commands import this before they import TensorFlow and 
     from vae_runner.models.autoencoder import Autoencoder
     from vae_runner.models.variables import Variables
 
+PROBED_SECONDS = 0.5  # for which at most a report has a run's lock, to see whether a process has it
+
 
 class RunDirectory(StoredRun):
     """A run's directory that this process may write: as a context manager, it is released at the end."""
@@ -120,7 +122,7 @@ class RunDirectory(StoredRun):
     def acquire(self) -> None:
         """Keep other processes from running here, until `release` or this one's end; refuse if one runs already."""
         with writing(self.path):
-            acquired = self._lock.acquire(timeout=0)
+            acquired = self._lock.acquire(timeout=PROBED_SECONDS)
         if not acquired:
             raise UserError(f"{self.path} is in use: {self._process()} runs in it; wait for its end, or stop it")
 

@@ -92,7 +92,10 @@ class StoredRun(RunPaths):
     def status(self) -> str:
         """Return the status in run.json, or "dead" where that is "running" and the process is gone."""
         status = str(self.info.get("status"))
-        return "dead" if status == "running" and not self._is_locked() else status
+        if status == "running" and not self._is_locked():
+            status = str(self.info.get("status"))  # It may have ended since run.json was read.
+            return "dead" if status == "running" else status
+        return status
 
     @property
     def ended(self) -> float:
@@ -104,7 +107,7 @@ class StoredRun(RunPaths):
 
     @property
     def models_epoch(self) -> int:
-        """Return the epoch that the finished run's models are of, and the metrics in its run.json."""
+        """Return the epoch of the finished run's models, which its metrics are of too."""
         info = self.info
         return int(info.get(MODELS, info)["epoch"])
 

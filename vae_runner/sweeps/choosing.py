@@ -37,6 +37,8 @@ def choose_directory(overrides: Sequence[Override], arguments: Sequence[str]) ->
     existing, rest = existing_directory(overrides, arguments)
     if existing is not None:
         directory = existing
+        if not any(re.match(r"(hydra\.sweep|sweep)\.dir=", argument) for argument in arguments):
+            print(f"Continuing {directory.path}")
     else:
         new = Path(OUTPUTS) / time.strftime("%Y-%m-%d") / time.strftime("%H-%M-%S")
         refusals.quoted(new.absolute())  # It refuses what cannot be quoted, here before the folder is made.
@@ -77,7 +79,6 @@ def existing_directory(
         return None, rest
     directory = _newest_sweep(overrides)
     directory.check_format()
-    print(f"Continuing {directory.path}")
     return directory, rest
 
 

@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from vae_runner.config.checks import check
 from vae_runner.config.composition import HydraJob, content_of
 from vae_runner.config.keys import Content
+from vae_runner.config.refusals import CHDIR
 from vae_runner.datasets.binarization import build_dataset
 from vae_runner.datasets.dataset import Fingerprint, data_changes
 from vae_runner.errors import Interrupted, Pruned, UnfitError, UserError
@@ -40,11 +41,10 @@ Hydra = Any  # Hydra's own configuration, a DictConfig; HydraConfig.get() is ann
 
 LAUNCHING = "VAE_RUNNER_SWEEP"  # an environment variable: the sweep's directory, then the launching process's number
 WORKER_LOST = 75  # the launching process's exit status when its launcher has lost a process
-QUARANTINED = "suspected"  # a key of run.json: the run's process died, together with others
+QUARANTINED, FORMERLY = "quarantined", "suspected"  # a key of run.json: the run's process died, together with others
 MULTI_WORKER = "hardware=multi_worker is for one run; a sweep spreads its runs over machines: hydra/launcher=…"
-CHDIR = "hydra.job.chdir: a run stays in the folder it is begun in, which its relative paths are for; leave it out"
-SECONDS_TO_END = 15  # for the checkpoints of processes that run at the same time,
-SECONDS_AT_ONCE = 2  # and after a second Ctrl-C
+SECONDS_TO_END = 15  # for the checkpoints of processes that run at the same time
+SECONDS_AT_ONCE = 2  # for them after a second Ctrl-C
 
 _stop_signals: list[int] = []  # those that this process has received
 
@@ -80,7 +80,7 @@ def check_stop(sweep: SweepDirectory) -> None:
 def sweep_job(
     config: DictConfig, job: HydraJob, hydra: Hydra, path: Path, import_run: Callable[[], ModuleType]
 ) -> float | str | None:
-    """Bring the run at `path` to its end, unless it is finished, and return `sweep.metric`, which a search minimises.
+    """Bring the run at `path` to its end, unless it is finished, and return `sweep.metric`, which a search improves.
 
     Where the search gives the run up, that is `PRUNED`; where it fails, is interrupted or runs elsewhere, None. A
     failure is recorded in the run's directory and logged, and the sweep continues. `import_run` returns the module that
@@ -168,7 +168,7 @@ def _bring_to_end(
 
     if known := known_metrics(run_config):
         _check_metric(sweep, metric, known)
-    quarantined = directory.has_run and directory.info.get(QUARANTINED)
+    quarantined = directory.has_run and not directory.info.keys().isdisjoint((QUARANTINED, FORMERLY))
     with sweep.quarantine(name) if quarantined else nullcontext(True) as may_run:
         check_stop(sweep)
         if not may_run:  # This process is about to be ended.

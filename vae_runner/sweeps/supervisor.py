@@ -49,7 +49,6 @@ def supervise(arguments: Sequence[str]) -> None:
     check_extras(overrides)
     environment.check()
     directory, arguments, existed = choose_directory(overrides, arguments)
-    had_study = directory.study_file.exists()
     with directory.held():
         directory.pop_died_in_quarantine()  # A command that was killed may have left a name, which would admit no run.
         before = directory.run_versions()
@@ -57,10 +56,8 @@ def supervise(arguments: Sequence[str]) -> None:
         if _launch(directory, overrides, launching):
             _report(directory, launching, before)
             return
-    if not had_study:
-        directory.study_file.unlink(missing_ok=True)
-    if not existed:
-        remove_empty(directory.path)
+        if not existed:
+            remove_empty(directory.path)
     nothing = "nothing is left of it"
     launching.end(f"interrupted before a run had begun: {nothing}", f"no run had begun: {nothing}")
 
@@ -68,19 +65,25 @@ def supervise(arguments: Sequence[str]) -> None:
 def _launch(directory: SweepDirectory, overrides: Sequence[Override], launching: "_Launching") -> bool:
     """Launch the runs; return whether a sweep came of it: if not, the directory is as it was before."""
     before, versions = directory.snapshot(), directory.run_versions()
-    existed = directory.exists
+    existed, had_study = directory.exists, directory.study_file.exists()
     keys = [override.key_or_group for override in overrides if override.is_sweep_override()]
     directory.begin([str(override.input_line) for override in own_overrides(overrides)], keys)
     launching.run()
     if launching.stop_signal or launching.given_up:
         directory.remove_empty_runs()
-    if not existed and not directory.runs and not (launching.stop_signal and directory.has_queued_jobs):
-        directory.delete_own_files()
-        return False
-    if existed and (launching.refusal or launching.status == REFUSED) and directory.run_versions() == versions:
-        directory.restore(before)
-        return False
-    return True
+    if existed:
+        is_refused = bool(launching.refusal) or launching.status == REFUSED
+        came_of_it = not is_refused or directory.run_versions() != versions
+    else:
+        came_of_it = bool(directory.runs) or (launching.stop_signal is not None and directory.has_queued_jobs)
+    if not came_of_it:
+        if not had_study:
+            directory.study_file.unlink(missing_ok=True)
+        if existed:
+            directory.restore(before)
+        else:
+            directory.delete_own_files()
+    return came_of_it
 
 
 def _report(directory: SweepDirectory, launching: "_Launching", before: Mapping[str, object]) -> None:

@@ -22,8 +22,8 @@ from vae_runner.config.composition import FILE_KEYS, FOLDER_KEYS
 from vae_runner.config.fingerprint import COMPUTED_BY_HARDWARE, NOT_COMPUTED
 from vae_runner.config.keys import PRESETS, Content
 from vae_runner.config.registry import number_keys
-from vae_runner.errors import UnwritableError
 from vae_runner.files.atomic import replacing, writing
+from vae_runner.files.events import writing_events
 from vae_runner.storage.names import EVENTS, SPLITS, RunPaths
 from vae_runner.trackers.interface import Tracker
 from vae_runner.training.outer import EpochResult
@@ -43,7 +43,7 @@ class TensorBoard(Tracker):
         """
         self._path = directory.path
         self._writers: dict[str, tf.summary.SummaryWriter] = {}  # by the folder in the directory
-        with self._refusing(), writing(self._path):
+        with writing_events(self._path), writing(self._path):
             event_files = directory.event_files
             for file in event_files:
                 _cut(file, int(history[-1]["step"]) if history else -1)
@@ -52,22 +52,14 @@ class TensorBoard(Tracker):
                 self.epoch(EpochResult.of_row(row))
 
     def __exit__(self, *error: object) -> None:
-        with self._refusing():
+        with writing_events(self._path):
             for writer in self._writers.values():
                 writer.close()
 
     @contextmanager
-    def _refusing(self) -> Iterator[None]:
-        """Make what TensorFlow cannot write inside an `UnwritableError`."""
-        try:
-            yield
-        except tf.errors.OpError as error:
-            raise UnwritableError(f"{self._path} cannot be written ({error.message.splitlines()[0]})") from error
-
-    @contextmanager
     def _writing(self, step: int, folder: str = "") -> Iterator[None]:
         """Write what is summarised inside into a folder of the run's directory, at a step."""
-        with self._refusing():
+        with writing_events(self._path):
             if folder not in self._writers:
                 self._writers[folder] = tf.summary.create_file_writer(str(self._path / folder))
             with self._writers[folder].as_default(step=step):
@@ -107,22 +99,23 @@ class TensorBoard(Tracker):
     def evaluation(self, values: Mapping[str, float], result: EpochResult) -> None:
         """Write what was measured after an epoch."""
         with self._writing(result.step):
-            for name, value in values.items():
-                tf.summary.scalar(f"evaluation/{name}", value)
+            _summarise(values)
 
 
 def write_evaluation(run: Path, step: int, values: Mapping[str, float]) -> None:
     """Write what was measured of the finished run in a directory, in place of what was written so before."""
-    with writing(run):
+    with writing(run), writing_events(run):
         before = list(run.glob(f"{EVENTS}{EVALUATION}"))
-        try:
-            with tf.summary.create_file_writer(str(run), filename_suffix=EVALUATION).as_default(step=step):
-                for name, value in values.items():
-                    tf.summary.scalar(f"evaluation/{name}", value)
-        except tf.errors.OpError as error:
-            raise UnwritableError(f"{run} cannot be written ({error.message.splitlines()[0]})") from error
+        with tf.summary.create_file_writer(str(run), filename_suffix=EVALUATION).as_default(step=step):
+            _summarise(values)
         for file in before:
             file.unlink()
+
+
+def _summarise(values: Mapping[str, float]) -> None:
+    """Write what was measured where, and at the step at which, events are written now."""
+    for name, value in values.items():
+        tf.summary.scalar(f"evaluation/{name}", value)
 
 
 def _cut(file: Path, last_step: int) -> None:

@@ -218,6 +218,7 @@ class InnerLoop:
         images: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         """Run `step` with the numbers from `first` on; return the sums, and the first number with values not finite."""
+
         def advance(
             i: tf.Tensor, sums: tf.Tensor, images: tf.Tensor, bad_step: tf.Tensor, bad_terms: tf.Tensor
         ) -> tuple[tf.Tensor, ...]:
@@ -231,9 +232,7 @@ class InnerLoop:
             return i + 1, sums + values, images + count, bad_step, bad_terms
 
         zero, none = tf.constant(0, tf.int64), tf.constant(-1, tf.int64)
-        results = tf.while_loop(
-            lambda i, *_: i < steps, advance, (zero, sums, images, none, tf.zeros_like(sums))
-        )
+        results = tf.while_loop(lambda i, *_: i < steps, advance, (zero, sums, images, none, tf.zeros_like(sums)))
         return tuple(results[1:])
 
     def _train_step(self, batches: Batches, share: Share, step: tf.Tensor) -> tf.Tensor:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from vae_runner.errors import UnwritableError
+from vae_runner.errors import UserError
+from vae_runner.files.events import writing_events
 
 log = logging.getLogger(__name__)
 
@@ -31,31 +32,28 @@ class Profile:
         return min(STEPS, left) if is_due and not self._is_done else 0
 
     @contextmanager
-    def recorded(self, first: int, steps: int) -> Iterator[None]:
-        """Profile what is inside, so many steps from number `first` on.
+    def recorded(self, steps_before: int, steps: int) -> Iterator[None]:
+        """Profile what is inside, so many steps, after `steps_before` of the run.
 
         Raises:
             UnwritableError: there is no room for the profile.
+            UserError: this process is being profiled already.
         """
         self._is_done = True
-        with self._writing():
-            tf.profiler.experimental.start(str(self._folder))
+        with writing_events(self._folder):
+            try:
+                tf.profiler.experimental.start(str(self._folder))
+            except tf.errors.AlreadyExistsError as error:
+                raise UserError("profile=true: another profiler runs in this process: stop it first") from error
         try:
             yield
         finally:
-            with self._writing():
+            with writing_events(self._folder):
                 tf.profiler.experimental.stop()
         log.info(
             "Profile: of steps %d to %d; tensorboard --logdir=%s shows it, with the plugin that pip install xprof adds",
-            first + 1, first + steps, self._folder,
+            steps_before + 1, steps_before + steps, self._folder,
         )  # fmt: skip
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except tf.errors.OpError as error:
-            raise UnwritableError(f"{self._folder} cannot be written ({error.message.splitlines()[0]})") from error
 
 
 def step_marked(number: int) -> AbstractContextManager[object]:
