@@ -223,7 +223,7 @@ class InnerLoop:
             i: tf.Tensor, sums: tf.Tensor, images: tf.Tensor, bad_step: tf.Tensor, bad_terms: tf.Tensor
         ) -> tuple[tf.Tensor, ...]:
             number = first + i
-            of_replicas = self._strategy.run(step, args=(batches, shares.get_next(), number))
+            of_replicas = self._strategy.run(step, args=(batches, next(shares), number))
             total = self._strategy.reduce(tf.distribute.ReduceOp.SUM, of_replicas, axis=None)
             values, count = total[:-1], total[-1]
             first_bad = tf.logical_and(bad_step < 0, tf.logical_not(tf.reduce_all(tf.math.is_finite(values))))
