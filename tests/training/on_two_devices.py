@@ -37,10 +37,9 @@ def two_epochs(method: str, *hardware: str) -> dict[str, float]:
     "method",
     mostly_slow(
         [
-            *("beta_tcvae", "dip_vae_ii", "wae_mmd", "free_bits_vae", "capacity_vae", "iwae", "optimal_sigma_vae"),
-            "piwae likelihood.scale=optimal",
-            "class_prior",
-            "rae_sn",
+            *("beta_tcvae", "dip_vae_ii", "wae_mmd", "rae_sn", "piwae likelihood.scale=optimal"),
+            "free_bits_vae likelihood=gaussian likelihood.scale=optimal",
+            "class_prior loss.kl_weight=1000 loss.kl_capacity=25 loss.kl_capacity_epochs=10",
             "sparse_ae loss.sparsity_target=0.1",
             "kl_autoencoder loss.adversarial_from=1",
         ]
