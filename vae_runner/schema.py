@@ -1,6 +1,7 @@
 """The configuration of a run, put together from the schemas of the rooms."""
 
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from typing import Any, Self
 
 from hydra.core.config_store import ConfigStore
@@ -182,7 +183,11 @@ register(
 
 def register_schemas() -> None:
     """Make the schemas known to Hydra, under `schema/`, so that YAML files can name them."""
-    store = ConfigStore.instance()
+    _register_in(ConfigStore.instance())
+
+
+@cache  # A store keeps them, and to store them again takes a tenth of a second.
+def _register_in(store: ConfigStore) -> None:
     for component in registry.components():
         store.store(group=f"schema/{component.group}".rstrip("/"), name=component.name, node=component.node)
     store.store(group="schema/hydra/sweeper", name="optuna", node=SearchConfig)

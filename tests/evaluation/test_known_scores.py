@@ -95,12 +95,8 @@ def test_a_code_has_its_known_score_by_predictors(code: str, metric: str) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("code", "disentanglement", "completeness"),
-    [("noisy", 0.425, 0.386), ("45°", 0.695, 0.702)],
-)
-def test_a_code_has_its_known_dci(code: str, disentanglement: float, completeness: float) -> None:
+def test_a_code_has_its_known_dci() -> None:
     factors, codes = known_codes()
-    found = dci(codes[code], factors, train=1_000, test=500)
-    assert found.disentanglement == pytest.approx(disentanglement, abs=TOLERANCE)
-    assert found.completeness == pytest.approx(completeness, abs=TOLERANCE)
+    found = dci(codes["noisy"], factors, train=1_000, test=500)
+    assert found.disentanglement == pytest.approx(0.425, abs=TOLERANCE)
+    assert found.completeness == pytest.approx(0.386, abs=TOLERANCE)
