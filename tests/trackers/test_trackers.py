@@ -12,9 +12,12 @@ import tensorflow as tf
 from google.protobuf import text_format
 from matplotlib.figure import Figure
 from PIL import Image
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
 from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from tensorboard.plugins.projector.projector_plugin import ProjectorPlugin
 
@@ -173,6 +176,24 @@ def test_tensorboard_has_hyperparameters_without_paths_and_targets_the_main_ones
         "hardware.precision": "float32",
     }
     assert sorted(values)[:5] == [" latent", " loss", " method", " model", " schedule"]
+
+
+def test_hparams_has_the_loss_and_beside_it_what_was_evaluated(tmp_path: Path) -> None:
+    with TensorBoard(RunPaths(tmp_path / "run")) as board:
+        board.configuration({"latent": 2}, {})
+        board.epoch(RESULTS[0])
+
+    def metrics() -> set[tuple[str, str]]:
+        backend = Context(TBContext(data_provider=MultiplexerDataProvider(read(tmp_path), str(tmp_path))))
+        asked = RequestContext()
+        given = backend.hparams_from_data_provider(asked, "", limit=None)
+        shown = backend.experiment_from_metadata(asked, "", True, backend.hparams_metadata(asked, ""), given)
+        return {(metric.name.tag, metric.name.group) for metric in shown.metric_infos}
+
+    losses = {("loss", "train"), ("loss", "test"), ("learning_rate", "")}
+    assert metrics() == losses
+    write_evaluation(tmp_path / "run", 10, {"nll": 90.0})
+    assert metrics() == {*losses, ("evaluation/nll", "")}
 
 
 def test_tensorboard_goes_on_after_the_last_step_that_is_kept(tmp_path: Path) -> None:
