@@ -93,8 +93,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-@pytest.fixture
-def small_dataset() -> Dataset:
+def random_dataset() -> Dataset:
     """Random grey images of 8×8, with three classes."""
     rng = np.random.default_rng(0)
 
@@ -102,6 +101,9 @@ def small_dataset() -> Dataset:
         return Split(rng.integers(0, 256, (count, 8, 8, 1), np.uint8), rng.integers(0, 3, count))
 
     return Dataset(split(50), split(20), label_names=("a", "b", "c"))
+
+
+small_dataset = pytest.fixture(random_dataset)
 
 
 @pytest.fixture

@@ -124,12 +124,12 @@ def test_a_run_whose_posterior_and_prior_have_networks_goes_on_as_if_it_had_not_
     config = configured("posterior=iaf", "prior=real_nvp", "posterior.steps=2", "prior.steps=2")
     machine = setup(config.hardware, config.seed)
     whole, second = (build_experiment(config, machine, Stopwatch()) for _ in range(2))
-    whole.trainer.run_epoch(id)
+    whole.trainer._train_epoch(id)
     whole.trainer.next_epoch()
     _, checkpoint = whole.state.capture()
     second.state.restore(checkpoint)
     for experiment in (whole, second):
-        experiment.trainer.run_epoch(id)
+        experiment.trainer._train_epoch(id)
     values, initial = second.state.variables.values(), checkpoint.variables
     for name, value in whole.state.variables.values().items():
         np.testing.assert_array_equal(values[name], value)

@@ -1,5 +1,6 @@
 import csv
 import math
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -7,7 +8,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.conftest import command
 from vae_runner.training.schedules import LearningRate, constant, cosine, exponential, steps
 
 
@@ -80,14 +80,15 @@ def test_the_last_step_of_a_run_has_nearly_the_final_factor() -> None:
     assert rate.after(900) > 1.3 * rate.after(1000)
 
 
-def test_a_runs_table_has_the_learning_rate_of_the_last_step_of_each_epoch(tmp_path: Path) -> None:
-    result = command(
-        "vae-run", "dataset=digits", "dataset.limit=50", "batch_size=16", "epochs=3", "figures=none",
+def test_a_runs_table_has_the_learning_rate_of_the_last_step_of_each_epoch(
+    tmp_path: Path, in_process: Callable[..., None]
+) -> None:
+    in_process(
+        "vae-run", "dataset=digits", "model=mlp", "dataset.limit=50", "batch_size=16", "epochs=3", "figures=none",
         "hydra.run.dir=run", "schedule=cosine", "schedule.warmup_epochs=0.75", "schedule.final_factor=0.25",
         "optimizer.learning_rate=0.001",
         cwd=tmp_path,
     )  # fmt: skip
-    assert result.returncode == 0, result.stderr
     with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     steps = [int(row["step"]) for row in rows]
