@@ -99,7 +99,7 @@ def _compared(run: StoredRun, row: Row, images: NDArray[np.uint8], trust: Sequen
         reconstructions=reconstructions,
         samples=samples,
         prior=autoencoder.prior.symbol,
-        metrics=run.info["metrics"],
+        metrics=final_metrics(run.info),
     )
 
 
