@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.reproduction import read_rows
 from tests.conftest import COMMANDS, REPOSITORY, mostly_slow
@@ -139,6 +140,15 @@ NOT_RUN = {
         "vae-run $C epochs=60 method=kl_autoencoder 'model.widths=[8,16,32,32]' loss.discriminator_width=8 "
         "loss.adversarial_from=300 optimizer.ema=0.99 hydra.run.dir=outputs/cartoons/kl_autoencoder",
         "vae-compare outputs/cartoons/{vae,vq_vae,fsq,kl_autoencoder} --out cartoons.png",
+        "vae-run $P figures=none method=vae latent=128 likelihood=gaussian likelihood.scale=optimal model.filters=16 "
+        "hydra.run.dir=outputs/photos/vae",
+        *(
+            f"vae-run $P figures=none method={method} 'model.widths=[8,16,32]' hydra.run.dir=outputs/photos/{method}"
+            for method in ("vq_vae", "fsq")
+        ),
+        "vae-run $P figures=none method=kl_autoencoder 'model.widths=[8,16,32]' loss.adversarial_from=500 "
+        "optimizer.ema=0.99 hydra.run.dir=outputs/photos/kl_autoencoder",
+        "vae-compare outputs/photos/{vae,vq_vae,fsq,kl_autoencoder} --out photos.png",
     ],
     "is of a run without factors; tests/cli/test_evaluate.py gives them to one": [
         "vae-evaluate RUN evaluation=disentanglement --factors ~/photos.csv",
@@ -605,7 +615,7 @@ def write_yaml(folder: Path, name: str, text: str) -> None:
 def test_every_piece_of_code_is_run_here() -> None:
     """Those below, and that of sweeps.md in tests/cli/test_search.py; whoever adds one adds its test."""
     pieces = {d.name: len(blocks(d, "python", "yaml")) for d in DOCUMENTS if blocks(d, "python", "yaml")}
-    assert pieces == {"README.md": 2, "runs.md": 1, "extending.md": 8, "python.md": 1, "sweeps.md": 1}
+    assert pieces == {"README.md": 2, "runs.md": 1, "extending.md": 8, "python.md": 1, "sweeps.md": 1, "methods.md": 1}
 
 
 @pytest.mark.slow
@@ -650,6 +660,16 @@ def test_documented_parts_of_ones_own_work(home: Path, tmp_path: Path) -> None:
     assert (tmp_path / "samples.png").exists()
     configs = [path.read_text() for path in tmp_path.glob("outputs/*/*/config.yaml")]
     assert sum("latent: 8\n" in config for config in configs) == 1
+
+
+def test_documented_photographs_are_of_mixed_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(python_of("Sampling beyond the prior", REPOSITORY / "docs" / "methods.md"), {})
+    sizes = [Image.open(file).size for file in (tmp_path / "photos").iterdir()]
+    assert len(sizes) == 400
+    assert min(map(min, sizes)) >= 96
+    assert max(map(max, sizes)) <= 256
+    assert len(set(sizes)) > 300
 
 
 def test_documented_python_works(finished_run: Path) -> None:

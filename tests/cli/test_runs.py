@@ -168,6 +168,8 @@ def test_what_vae_evaluate_has_measured_ranks_and_chooses_runs_too(outputs: Path
         ("dataset=digits and method=vae and step<=30 and seconds>12", ["older", "first", "failed", "dead"]),
         ("tag=good", []),
         ("tag!=good and latent<3", ["latent_2"]),
+        ("tag=null and latent<3", ["latent_2"]),
+        ("tag!=null", []),
     ],
 )
 def test_a_condition_chooses_runs_by_settings_metrics_and_words(
@@ -303,13 +305,21 @@ def test_what_is_no_run_or_under_way_or_holds_what_no_run_has_written_is_not_rem
 
 def test_rm_asks_on_a_terminal_and_no_keeps_the_run(outputs: Path, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    answers = iter(["n", "yes"])
+    answers = iter(["n", None, "yes"])
+
+    def answer(question: str) -> str:
+        asked.append(question)
+        if (given := next(answers)) is None:
+            raise EOFError  # Ctrl-D
+        return given
+
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or next(answers))
+    monkeypatch.setattr("builtins.input", answer)
     assert said("rm", "outputs/older") == ""
+    assert said("rm", "outputs/older") == "\n"
     assert (outputs / "older" / "run.json").exists()
     assert said("rm", "outputs/older") == "deleted outputs/older\n"
-    assert asked == ["Delete outputs/older (finished, epoch 3)? [y/N] "] * 2
+    assert asked == ["Delete outputs/older (finished, epoch 3)? [y/N] "] * 3
 
 
 @pytest.mark.parametrize(

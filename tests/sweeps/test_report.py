@@ -15,6 +15,7 @@ import vae_runner.schema  # noqa: F401 (registers our components)
 from tests.browser import driven
 from vae_runner.config import registry
 from vae_runner.config.choices import CONF, part_name
+from vae_runner.errors import UnwritableError
 from vae_runner.runtime.console import console
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.storage.run_info import CHOICES
@@ -139,6 +140,26 @@ def test_the_terminal_has_the_best_run_first_and_no_heading_twice(
     assert header == ["run", "status", *headings, "epoch", "test/loss"]
     assert [row[0] for row in rows] == ["b", "a", "c", "d"]
     assert rows[0] == ["b", "finished", "8", "adamw", "v", "w", "0.25", "4", "0.5"]
+
+
+def test_a_configuration_that_is_written_again_and_a_report_that_could_not_be_written_are_read_again(
+    report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vae_runner.sweeps.report.SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr("vae_runner.sweeps.report.TIMES_AS_LONG", 0)
+    run = RunDirectory(tmp_path / "sweep" / "a")
+    run.write_config(OmegaConf.merge(run.config, {"latent": 3}))  # as batch_size=auto and a resumed run do
+
+    def full(path: Path, content: bytes) -> None:
+        raise UnwritableError("no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("vae_runner.sweeps.report.write_atomic", full)
+        with pytest.raises(UnwritableError):
+            report.keep_current()
+    report.keep_current()
+    rows = csv.DictReader((tmp_path / "sweep" / "sweep.csv").open(newline=""))
+    assert {row["run"]: row["latent"] for row in rows} == {"a": "3", "b": "8", "c": "16", "d": "32"}
 
 
 def test_every_choice_of_ours_is_known_by_its_target_too() -> None:

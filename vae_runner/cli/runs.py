@@ -142,7 +142,11 @@ def _described(path: Path) -> str:
 def _confirmed(question: str, path: Path) -> bool:
     if not sys.stdin.isatty():
         raise UserError(f"rm {path}: there is no terminal to ask on whether it is to be deleted: add --yes")
-    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:  # of Ctrl-D
+        print()
+        return False
 
 
 def _tag(given: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""`--where 'latent>8 and method=iwae'`: comparisons of what is known of runs, joined by `and`. None is evaluated."""
+"""`--where 'latent>8 and method=iwae'`: comparisons of what is known of runs. Nothing of them is run as code."""
 
 import difflib
 import operator
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from vae_runner.errors import UserError
-from vae_runner.storage.catalog import OWN_NAMES, RunRecord
+from vae_runner.storage.catalog import OWN, RunRecord
 
 ORDERS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
@@ -26,11 +26,11 @@ class Comparison:
     wanted: str
 
     def holds(self, record: RunRecord) -> bool:
-        """Return whether it is so of a run; of a run that has nothing of that name only `=null` is, and `!=` a word."""
+        """Return whether the comparison is true of a run; what a run does not have equals only `null`."""
         value = record.value(self.name)
         if self.sign in ORDERS:
             return _is_number(value) and ORDERS[self.sign](float(str(value)), float(self.wanted))
-        values = value if isinstance(value, list) and self.name == "tag" else [value]
+        values = value or [None] if isinstance(value, list) and self.name == "tag" else [value]
         return any(_is(one, self.wanted) for one in values) != (self.sign == "!=")
 
 
@@ -61,8 +61,8 @@ def parsed(text: str) -> list[Comparison]:
 def check_names(names: Iterable[str], records: Sequence[RunRecord]) -> None:
     """Refuse a name that says nothing of any run: it is misspelt, or its runs are elsewhere."""
     for name in names:
-        if records and name not in OWN_NAMES and not any(_has(record, name) for record in records):
-            known = {*OWN_NAMES, *(name for r in records for of in (r.metrics, r.settings, r.choices) for name in of)}
+        if records and name not in OWN and not any(_has(record, name) for record in records):
+            known = {*OWN, *(name for r in records for of in (r.metrics, r.settings, r.choices) for name in of)}
             raise UserError(f"no run has '{name}'.{_nearest(name, known)} vae-runs show RUN lists what a run has.")
 
 

@@ -1,7 +1,7 @@
 """The runs below a folder, from their run.json alone."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -63,15 +63,24 @@ class RunRecord:
 
     def value(self, name: str) -> object:
         """Return a metric, a setting, a choice, or what else is known by that name; None where the run has none."""
-        own = {"run": str(self.path), "status": self.status, "method": self.method, "epoch": self.epoch,
-               "step": self.step, "seconds": self.seconds, "tag": list(self.notes.tags)}  # fmt: skip
-        for values in (own, self.metrics, self.settings, self.choices):
+        if name in OWN:
+            return OWN[name](self)
+        for values in (self.metrics, self.settings, self.choices):
             if name in values:
                 return values[name]
         return None
 
 
-OWN_NAMES = ("run", "status", "method", "epoch", "step", "seconds", "tag")  # of `RunRecord.value`, for every run
+# What every run has, by the names that conditions have for it.
+OWN: dict[str, Callable[[RunRecord], object]] = {
+    "run": lambda record: str(record.path),
+    "status": lambda record: record.status,
+    "method": lambda record: record.method,
+    "epoch": lambda record: record.epoch,
+    "step": lambda record: record.step,
+    "seconds": lambda record: record.seconds,
+    "tag": lambda record: list(record.notes.tags),
+}
 
 
 def runs(folder: str | Path = "outputs") -> list[RunRecord]:

@@ -86,20 +86,20 @@ class Report:
         self.runs: list[Run] = []
         self._directory = directory
         self._info = SweepInfo()
-        self._configs: dict[str, Mapping[str, object]] = {}  # by name; they do not change
+        self._configs: dict[tuple[str, bytes], Mapping[str, object]] = {}  # by a run's name and its config.yaml
         self._thumbnails: dict[tuple[Path, float], str] = {}  # by file and time
-        self._seen: list[tuple[str, float]] = []
+        self._seen: Mapping[str, tuple[int, int]] | None = None  # versions of the runs that the files are of
         self._next = 0.0
 
     def keep_current(self) -> None:
         """Write again if a run.json has changed, and the last writing is long enough ago."""
         if time.monotonic() < self._next:
             return
-        now = [(file.parent.name, file.stat().st_mtime) for file in sorted(self._directory.path.glob("*/run.json"))]
+        now = self._directory.run_versions()
         start = time.monotonic()
         if now != self._seen:
-            self._seen = now
             self.write()
+            self._seen = now
         self._next = time.monotonic() + max(SECONDS_BETWEEN, TIMES_AS_LONG * (time.monotonic() - start))
 
     def write(self) -> None:
@@ -192,14 +192,15 @@ class Report:
                 raise UserError(f"{run.path} is a link: give the sweep that it leads to")
             info = StoredRun.open(run.path).info
             run.check_config()
-            if name not in self._configs:
+            known = name, run.config_text
+            if known not in self._configs:
                 with reading():
                     content = yaml.load(run.config_text, Loader=YAML_LOADER)
-                self._configs[name] = named(content, info.get(CHOICES, {}), self._directory.info.keys)
+                self._configs[known] = named(content, info.get(CHOICES, {}), self._directory.info.keys)
             metrics = final_metrics(info)
             seconds = metrics.pop("seconds", None)
             return Run(
-                name, OUTDATED if OUTDATED in info else run.status, self._configs[name], info.get("epoch"),
+                name, OUTDATED if OUTDATED in info else run.status, self._configs[known], info.get("epoch"),
                 metrics | run.evaluated, seconds, info.get("error") or info.get(OUTDATED, ""), run.pictures,
             )  # fmt: skip
         except UnreadableError as error:
