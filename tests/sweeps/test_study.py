@@ -154,6 +154,19 @@ def test_trials_of_this_sweep_whose_process_is_gone_are_done_again_and_those_of_
     assert lost[3] not in {run["x"] for run in runs}
 
 
+def test_a_trial_that_nobody_says_is_theirs_is_left_to_other_machines_for_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = tmp_path / "shared" / "j"
+    searched(tmp_path / "one", lambda run: 1.0, X, n_trials=1, journal=str(journal))
+    begun(journal.parent, "")
+    searched(tmp_path / "two", lambda run: 1.0, X, n_trials=2, journal=str(journal))
+    assert states(journal) == ["COMPLETE", "RUNNING", "COMPLETE"]
+    monkeypatch.setattr("vae_runner.sweeps.study.SECONDS_TO_OWN", 0)
+    searched(tmp_path / "two", lambda run: 1.0, X, n_trials=3, journal=str(journal))
+    assert states(journal) == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+
+
 def test_machines_share_a_journal_and_draw_no_trial_twice(tmp_path: Path) -> None:
     journal = str(tmp_path / "shared" / "j")
     one = searched(tmp_path / "one", lambda run: 1.0, X, n_trials=3, journal=journal)

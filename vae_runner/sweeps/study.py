@@ -8,6 +8,7 @@ import itertools
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ from vae_runner.sweeps.directory import SweepDirectory
 if TYPE_CHECKING:  # It imports TensorFlow.
     from vae_runner.training.outer import EpochResult
 
+SECONDS_TO_OWN = 60  # after which a trial whose sweep is not known is nobody's
 SWEEP = "sweep_id"  # an attribute of a trial: the identity of the sweep that it is of, as paths differ by machines
 RUN = "run"  # another: the run's folder, as it is called from the journal's
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -154,10 +156,8 @@ class Study:
         """Queue what is to be done for certain: trials that came to nothing, and those of the grid."""
         trials = self._study.get_trials()
         for trial in trials:
-            # A process that was killed may not have come to say whose its trial is.
-            is_own = trial.user_attrs[SWEEP] == self._sweep if SWEEP in trial.user_attrs else self._is_alone
-            if trial.state == TrialState.RUNNING and is_own:
-                self._study.tell(trial.number, state=TrialState.FAIL)  # Its process is gone.
+            if trial.state == TrialState.RUNNING and self._is_lost(trial):
+                self._study.tell(trial.number, state=TrialState.FAIL)
                 trial.state = TrialState.FAIL
         known: list[Mapping[str, object]] = [_parameters(t) for t in trials if t.state != TrialState.FAIL]
         waiting = sum(trial.state == TrialState.WAITING for trial in trials)
@@ -167,6 +167,14 @@ class Study:
                 self._study.enqueue_trial(dict(parameters))
                 known.append(parameters)
                 waiting += 1
+
+    def _is_lost(self, trial: FrozenTrial) -> bool:
+        """Return whether the process of a running trial is gone: it was of this sweep, or came to say of none."""
+        if SWEEP in trial.user_attrs:
+            return bool(trial.user_attrs[SWEEP] == self._sweep)
+        # Another machine may be about to say it.
+        assert trial.datetime_start is not None
+        return self._is_alone or (datetime.now() - trial.datetime_start).total_seconds() > SECONDS_TO_OWN
 
     def _from_journal(self, folder: Path) -> str:
         """Return a folder as it is called on all machines that share the journal."""
@@ -196,13 +204,13 @@ class SeededByTrial(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Draw those."""
+        """Draw the parameters of `search_space` together."""
         return self._sampler.sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Draw one of the others."""
+        """Draw one parameter that is not drawn with others."""
         return self._sampler.sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(
