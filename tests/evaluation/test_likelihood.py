@@ -251,7 +251,7 @@ def test_a_linear_autoencoder_that_is_trained_ends_at_the_optimum() -> None:
         "optimizer.learning_rate=1e-2", "schedule=cosine", "model.output_bias=mean", network=(),
     )  # fmt: skip
     for _ in range(epochs):
-        experiment.trainer.run_epoch(lambda progress: None)
+        experiment.trainer._train_epoch(lambda progress: None)
         experiment.trainer.next_epoch()
     pixels = np.asarray(experiment.dataset.train.images)
     bounds = log_likelihood(experiment.autoencoder, pixels, samples=20)

@@ -18,12 +18,11 @@ from tests.small_experiments import SMALL, built, two_steps
 from tests.training.test_players import without_clock
 from vae_runner.datasets.dataset import Dataset, Split
 from vae_runner.errors import UserError
-from vae_runner.experiment import Experiment, initialize
+from vae_runner.experiment import Experiment
 from vae_runner.losses.patch_gan import PatchGan
 from vae_runner.losses.perceptual import PerceptualError
 from vae_runner.models import mlp
 from vae_runner.models.features import classifier_features, random_features, weights_hash
-from vae_runner.storage.stored_run import StoredRun
 from vae_runner.training.checkpoints import Checkpoint
 
 CLASSIFIER = "loss.perceptual_model=classifier"
@@ -130,23 +129,12 @@ def test_its_layers_are_its_convolutions_and_one_of_64_features(layers: str, out
 
 
 def test_xla_computes_the_same_error_in_features() -> None:
+    # The network is that of a classifier; XLA compiles the steps of this loss in tests/axis_values.py.
     error = PerceptualError(random_features((8, 8, 1)).network, "all")
     one, other = np.random.default_rng(0).random((2, 5, 8, 8, 1), np.float32)
     assert float(error(one, other)) > 0.01
     compiled = tf.function(error, jit_compile=True)
     assert float(compiled(tf.constant(one), tf.constant(other))) == pytest.approx(float(error(one, other)), rel=1e-5)
-
-
-@pytest.mark.slow
-def test_with_xla_a_classifier_gives_the_same_epoch(short_training: None) -> None:
-    def trained(*overrides: str) -> dict[str, float]:
-        run = opposed(CLASSIFIER, "optimizer.ema=0.9", *overrides)
-        initialize(run)
-        return run.trainer._train_epoch(lambda progress: None)
-
-    plain, compiled = trained(), trained("hardware.xla=true")
-    assert plain["train/perceptual"] > 0
-    assert compiled == pytest.approx(plain, rel=5e-4, abs=5e-4)
 
 
 def test_a_resumed_run_has_the_classifier_of_its_beginning_and_ends_with_the_same_bits(
@@ -179,18 +167,15 @@ def test_a_resumed_run_has_the_classifier_of_its_beginning_and_ends_with_the_sam
 def test_the_installed_command_trains_with_a_classifier_in_the_processes_of_a_sweep_and_over_two_replicas(
     tmp_path: Path,
 ) -> None:
-    swept = command("vae-run", "-m", "seed=0,1", *SHORT, "sweep.dir=both", cwd=tmp_path)
+    swept = command("vae-run", "-m", "seed=0", *SHORT, "sweep.dir=swept", cwd=tmp_path)
     assert swept.returncode == 0, swept.stderr
     mirrored = ("hardware.distribution=mirrored", "hardware.logical_cpus=2", "hydra.run.dir=mirrored")
     alone = command("vae-run", *SHORT, *mirrored, cwd=tmp_path)
     assert alone.returncode == 0, alone.stderr
     assert "Perceptual model: it is right about " in alone.stdout
-    one, other = sorted(
-        (path.parent for path in (tmp_path / "both").glob("*/run.json")),
-        key=lambda path: int(StoredRun(path).config.seed),
-    )
-    assert end_of(one).frozen == end_of(tmp_path / "mirrored").frozen != end_of(other).frozen
-    metrics, of_two = (json.loads((run / "run.json").read_text())["metrics"] for run in (one, tmp_path / "mirrored"))
+    (info,) = (tmp_path / "swept").glob("*/run.json")
+    assert end_of(info.parent).frozen == end_of(tmp_path / "mirrored").frozen
+    metrics, of_two = (json.loads(file.read_text())["metrics"] for file in (info, tmp_path / "mirrored" / "run.json"))
     terms = {name for name in metrics if name.startswith(("train/", "test/")) and "per_second" not in name}
     assert {name: of_two[name] for name in terms} == pytest.approx(
         {name: metrics[name] for name in terms}, rel=5e-4, abs=5e-4
