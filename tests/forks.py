@@ -6,6 +6,7 @@ exit status. What is decided before or while TensorFlow is imported is tested wi
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,29 +28,82 @@ FORKS.set_forkserver_preload(
 )
 
 
+class ForkedCommand:
+    """An installed command in a fork: what `subprocess.Popen` is for a process that starts from nothing.
+
+    Args:
+        words: its path and arguments.
+        cwd: the folder it runs in.
+        variables: all its environment variables.
+    """
+
+    def __init__(self, words: Sequence[str], cwd: Path, variables: Mapping[str, str]) -> None:
+        self._words = words
+        self._folder = tempfile.TemporaryDirectory()
+        files = [Path(self._folder.name) / name for name in ("stdout", "stderr")]
+        self._process = FORKS.Process(target=_command, args=(words, cwd, dict(variables), *files))
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status, minus the number of the signal that has ended it, or None while it runs."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """Return what `returncode` is."""
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, unless it has ended."""
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Send it SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end; return the exit status.
+
+        Raises:
+            subprocess.TimeoutExpired: it has not ended after `timeout` seconds.
+        """
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(self._words, timeout or 0)
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for its end; return all that it has written to its standard output, and to standard error."""
+        self.wait(timeout)
+        stdout, stderr = (Path(self._folder.name, name).read_text() for name in ("stdout", "stderr"))
+        return stdout, stderr
+
+
 def run_in_fork(
     words: Sequence[str], cwd: Path, variables: Mapping[str, str], timeout: float
 ) -> subprocess.CompletedProcess[str]:
-    """Run an installed command, whose path and arguments are `words`, as `subprocess.run` would.
+    """Run an installed command as `subprocess.run` would.
 
     Raises:
         subprocess.TimeoutExpired: it has not ended after `timeout` seconds; it is killed.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        stdout, stderr = Path(folder) / "stdout", Path(folder) / "stderr"
-        process = FORKS.Process(target=_command, args=(words, cwd, dict(variables), stdout, stderr))
-        process.start()
-        process.join(timeout)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            raise subprocess.TimeoutExpired(words, timeout)
-        return subprocess.CompletedProcess(words, process.exitcode, stdout.read_text(), stderr.read_text())
+    command = ForkedCommand(words, cwd, variables)
+    try:
+        stdout, stderr = command.communicate(timeout)
+    finally:
+        command.kill()
+    return subprocess.CompletedProcess(words, command.wait(), stdout, stderr)
 
 
 def _command(words: Sequence[str], cwd: Path, variables: Mapping[str, str], stdout: Path, stderr: Path) -> None:
     for descriptor, path in ((1, stdout), (2, stderr)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
+    # As in the foreground: a shell's background jobs, and nohup, ignore these.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.environ.clear()
     os.environ.update(variables)
     os.chdir(cwd)

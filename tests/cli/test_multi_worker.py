@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.cli.test_resume import start, status, table, variables, wait_for
+from tests.cli.test_resume import Started, start, status, table, variables, wait_for
 from tests.conftest import command, mostly_slow
 from tests.datasets.conftest import write_numbered
 
@@ -33,11 +32,11 @@ def addresses(count: int) -> list[str]:
 
 
 @pytest.fixture
-def machines(tmp_path: Path) -> Iterator[Callable[..., list[subprocess.Popen[str]]]]:
+def machines(tmp_path: Path) -> Iterator[Callable[..., list[Started]]]:
     """Starts the same command as so many workers: the chief in `tmp_path`, the others in folders of their own in it."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[Started] = []
 
-    def begin(count: int, *arguments: str) -> list[subprocess.Popen[str]]:
+    def begin(count: int, *arguments: str) -> list[Started]:
         workers = f"hardware.workers=[{','.join(addresses(count))}]"
         for number in range(count):
             folder = tmp_path / f"worker_{number}" if number else tmp_path
@@ -53,7 +52,7 @@ def machines(tmp_path: Path) -> Iterator[Callable[..., list[subprocess.Popen[str
         process.communicate()
 
 
-def ends(processes: list[subprocess.Popen[str]], seconds: float = 120) -> list[tuple[int, str]]:
+def ends(processes: list[Started], seconds: float = 120) -> list[tuple[int, str]]:
     """The exit status of each, and what it said on standard error."""
     said = [process.communicate(timeout=seconds)[1] for process in processes]
     return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
@@ -77,7 +76,7 @@ def assert_close(run: Path, reference: Path) -> None:
 
 
 def test_two_machines_compute_what_one_computes_and_only_the_first_writes(
-    machines: Callable[..., list[subprocess.Popen[str]]], tmp_path: Path
+    machines: Callable[..., list[Started]], tmp_path: Path
 ) -> None:
     arguments = (*SMALL, "epochs=2")
     assert ends(machines(2, *arguments, "hydra.run.dir=run")) == [(0, ""), (0, "")]
@@ -90,7 +89,7 @@ def test_two_machines_compute_what_one_computes_and_only_the_first_writes(
 
 @pytest.mark.slow
 def test_a_worker_that_dies_ends_the_run_on_the_others_and_it_goes_on_with_fewer(
-    machines: Callable[..., list[subprocess.Popen[str]]], tmp_path: Path
+    machines: Callable[..., list[Started]], tmp_path: Path
 ) -> None:
     processes = machines(3, *SMALL, "batch_size=33", "epochs=400", "hydra.run.dir=run")
     wait_for(lambda: len(list(tmp_path.glob("run/checkpoints/*"))) == 2 or processes[0].poll() is not None)
@@ -113,7 +112,7 @@ def test_a_worker_that_dies_ends_the_run_on_the_others_and_it_goes_on_with_fewer
 @pytest.mark.slow
 @pytest.mark.parametrize(("to", "number"), [(0, signal.SIGINT), (1, signal.SIGTERM)])
 def test_a_signal_to_any_machine_ends_all_of_them_in_a_checkpoint_and_another_number_of_machines_goes_on(
-    machines: Callable[..., list[subprocess.Popen[str]]], to: int, number: signal.Signals, tmp_path: Path
+    machines: Callable[..., list[Started]], to: int, number: signal.Signals, tmp_path: Path
 ) -> None:
     processes = machines(2, *SMALL, "epochs=1000", "hydra.run.dir=run")
     wait_for(lambda: list(tmp_path.glob("run/checkpoints/*")))
@@ -175,9 +174,8 @@ def test_a_signal_is_heard_while_others_are_waited_for(tmp_path: Path) -> None:
     wait_for(lambda: "Waiting for 127.0.0.1" in (tmp_path / "run" / "vae-run.log").read_text()
              if (tmp_path / "run" / "vae-run.log").exists() else False)  # fmt: skip
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 143
-    assert process.stderr is not None
-    process.stderr.close()
+    process.communicate(timeout=10)
+    assert process.returncode == 143
 
 
 def test_an_address_in_use_is_refused(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 
 from tests.conftest import COMMANDS, ROUNDS, command
+from tests.forks import ForkedCommand
 from vae_runner.cli.resume import rewritten
 from vae_runner.config import registry
 from vae_runner.config.composition import COMMAND_KEYS
@@ -39,8 +40,10 @@ from vae_runner.training.schema import CheckpointConfig, EarlyStoppingConfig
 EPOCHS = 6
 SAME = ("hardware.deterministic=true", "dataset.limit=300", "batch_size=8", f"epochs={EPOCHS}")
 
+Started = subprocess.Popen[str] | ForkedCommand
 
-def start(*arguments: str, cwd: Path, prepare: Callable[[], object] | None = None) -> subprocess.Popen[str]:
+
+def start(*arguments: str, cwd: Path, prepare: Callable[[], object] | None = None) -> Started:
     """`vae-run` in the background, with the signals of a command in the foreground."""
 
     def in_child() -> None:
@@ -49,15 +52,14 @@ def start(*arguments: str, cwd: Path, prepare: Callable[[], object] | None = Non
         if prepare:
             prepare()
 
+    words = [str(COMMANDS / "vae-run"), *arguments]
+    environment = {**os.environ, "VAE_RUNNER_DATA": str(cwd / "data")}
+    if prepare is None and "-m" not in arguments and "PYTHONPATH" not in environment:
+        return ForkedCommand(words, cwd, environment)
     return subprocess.Popen(
-        [COMMANDS / "vae-run", *arguments],
-        cwd=cwd,
-        env={**os.environ, "VAE_RUNNER_DATA": str(cwd / "data")},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
+        words, cwd=cwd, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         preexec_fn=in_child,
-    )
+    )  # fmt: skip
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
@@ -135,7 +137,7 @@ def test_a_run_killed_at_random_again_and_again_ends_like_one_that_was_not(
         assert_same(run, reference)
 
 
-def kill_while_it_trains(process: subprocess.Popen[str], log: Path, before: int) -> None:
+def kill_while_it_trains(process: Started, log: Path, before: int) -> None:
     """Kill it between 0 and 1.5 s after it said that it begins, as `before` others in that log have done."""
 
     def begun() -> int:
