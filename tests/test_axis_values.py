@@ -20,7 +20,7 @@ def test_resuming_replicas_xla_bfloat16_models_samples_and_figures_work_for_ever
     environment = {"OMP_NUM_THREADS": "1", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "", "-p", "no:cacheprovider", file],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=600, check=False,
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=1500, check=False,
         env={**os.environ, "VAE_RUNNER_TEST_PART": f"{part}/{PARTS}", **environment},
     )  # fmt: skip
     assert result.returncode == 0, result.stdout[-5000:]
