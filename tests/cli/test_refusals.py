@@ -143,7 +143,10 @@ WORK_REFUSALS = [
     (["early_stopping.metric=test/los"], "Did you mean 'test/loss'?"),
     (["posterior=point"], "or loss from ae, "),
     (["latent=65536", "model.filters=65536"], "of memory, and this machine has"),
-    (["batch_size=1000000000", "model=mlp", "model.width=65536", "model.depth=32"], "on 1438 images a step takes more"),
+    (
+        ["batch_size=1000000000", "model=mlp", "model.width=65536", "model.depth=32"],
+        "on 1,438 images a step takes more",
+    ),
     (["hydra.run.dir=file/run"], "choose another with hydra.run.dir=DIR"),
 ]
 
