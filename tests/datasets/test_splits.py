@@ -46,7 +46,7 @@ def test_the_sizes_of_a_split_add_up(count: int, fraction: float) -> None:
 
 
 def test_one_image_cannot_be_split() -> None:
-    with refused("dataset.test_fraction=0.5", "of 1 images"):
+    with refused("dataset.test_fraction=0.5", "of 1 image "):
         split_sizes(1, 0.5, "test_fraction")
     assert split_sizes(1, 0, "test_fraction") == (1, 0)
 

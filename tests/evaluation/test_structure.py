@@ -50,7 +50,7 @@ def test_on_principal_components_kl_and_active_units_are_those_of_the_eigenvalue
 
 
 def test_what_has_no_spread_is_refused() -> None:
-    with pytest.raises(UserError, match=r"^active_units of 1 images: a spread over images needs at least two"):
+    with pytest.raises(UserError, match=r"^active_units of 1 image: a spread over images needs at least two"):
         active_units(np.zeros((1, 2)))
     with pytest.raises(UserError, match=r"^mutual_information: a number of an embedding is NaN"):
         elbo_surgery(np.full((3, 2), np.nan), np.zeros((3, 2)))
