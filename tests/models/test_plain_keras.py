@@ -16,7 +16,7 @@ from tests.networks import build
 from vae_runner.distributions.squared_error import SquaredError
 from vae_runner.errors import UserError
 from vae_runner.likelihoods.base import Likelihood, PixelParameter
-from vae_runner.models import burgess, conv, gated_mlp, linear, mlp
+from vae_runner.models import burgess, conv, gated_mlp, linear, mlp, resnet
 from vae_runner.storage.run_directory import RunDirectory
 
 
@@ -70,6 +70,9 @@ SAVED = {
     "gated_mlp": lambda: build((9, 11, 3), model=gated_mlp),
     "burgess": lambda: build((9, 11, 3), model=burgess),
     "conditional_mlp": lambda: build((9, 11, 3), model=mlp, likelihood=Scaled(), classes=4),
+    "resnet": lambda: build(
+        (9, 11, 3), 2, model=resnet, spatial=True, downsamplings=1, widths=8, attention=True, classes=4
+    ),
 }
 LOADED = """
 import sys, numpy as np, keras

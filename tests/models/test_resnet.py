@@ -1,12 +1,9 @@
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests.acceleration.comparing import step
-from tests.models.test_plain_keras import assert_saved_models_load_elsewhere
 from tests.networks import build
 from tests.small_experiments import built, problems
 from vae_runner.acceleration.fuse import fuse
@@ -140,8 +137,3 @@ def test_the_view_that_trains_computes_the_same_with_the_same_gradients() -> Non
         for expected, found in zip(plain, fused, strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
             assert np.isfinite(expected).all()
-
-
-def test_saved_models_load_in_safe_mode_where_vae_runner_was_never_imported(tmp_path: Path) -> None:
-    autoencoder = build((9, 13, 3), 2, model=resnet, spatial=True, downsamplings=1, widths=8, attention=True, classes=3)
-    assert_saved_models_load_elsewhere(autoencoder, IMAGES, tmp_path, np.array([2, 0]))
