@@ -195,6 +195,7 @@ NOT_RUN = {
     "is no command, but the beginning of some": ["nohup vae-run …"],
     "differs from another one in less than what is added here": [
         "vae-run dataset=fashion epochs=1",
+        "vae-run epochs=1 figures=none",
         "vae-run -m dataset=digits epochs=2",
         "vae-run -m method=vae,beta_vae,wae_mmd dataset=fashion seed=0,1",
         "vae-run -m latent=2,8,32 seed=0,1",  # digits are the default
