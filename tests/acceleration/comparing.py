@@ -38,8 +38,10 @@ def network(layers: Sequence[keras.layers.Layer], shape: Sequence[int], seed: in
     return model
 
 
-def step(model: keras.Model, x: tf.Tensor, variables: Sequence[Any]) -> tuple[list[Any], set[str]]:
-    """Outputs, gradients of a weighted sum of them, and averages after a step in training; and the operations it took.
+def step(
+    model: keras.Model, x: tf.Tensor, variables: Sequence[Any], training: bool = True
+) -> tuple[list[Any], set[str]]:
+    """Outputs, gradients of a weighted sum of them, and averages after a step; and the operations it took.
 
     The gradients are those with respect to x and the trainable variables; all variables are put back.
     """
@@ -50,7 +52,7 @@ def step(model: keras.Model, x: tf.Tensor, variables: Sequence[Any]) -> tuple[li
     def compute() -> list[tf.Tensor]:
         with tf.GradientTape() as tape:
             tape.watch(sources)
-            outputs = keras.tree.flatten(model(x, training=True))
+            outputs = keras.tree.flatten(model(x, training=training))
             loss = tf.add_n([tf.reduce_sum(tf.cast(y, tf.float32) * _weights(y)) for y in outputs])
         return [*outputs, *tape.gradient(loss, sources)]
 

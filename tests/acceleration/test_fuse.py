@@ -115,13 +115,14 @@ def test_rows_of_layers_are_computed_together_with_the_same_outputs_gradients_an
 ) -> None:
     model, x = network(layers(), shape[1:]), some(shape)
     expected, _ = step(model, x, model.variables)
+    outside_training, _ = step(model, x, model.variables, training=False)
     for custom_ops, names in ((None, plain_views), (ops, own_views)):
         fused = fuse(model, custom_ops)
         assert views(fused) == names
         results, kinds = step(fused, x, model.variables)
         assert any("VaeRunner" in kind for kind in kinds) == (custom_ops is not None)
         assert_close(results, expected)
-        assert_close([fused(x)], [model(x)])
+        assert_close(step(fused, x, model.variables, training=False)[0], outside_training)
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -254,7 +255,9 @@ def test_a_folded_convolution_equals_its_layers(kernel: int, channels: int, stri
     x = some((5, *size, channels))
     fused = fuse(model)
     assert views(fused) == ["FoldedConvolution"]
-    assert_close(step(fused, x, model.variables)[0], step(model, x, model.variables)[0])
+    for training in (True, False):
+        results, expected = (step(either, x, model.variables, training)[0] for either in (fused, model))
+        assert_close(results, expected)
 
 
 def test_a_folded_convolution_of_equal_pixels_has_no_variance_out_of_rounding() -> None:

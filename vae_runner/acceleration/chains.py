@@ -10,6 +10,7 @@ import tensorflow as tf
 from vae_runner.acceleration.custom_ops.reference import IMAGE_CHANNELS, LANES, SIDE, patch_sums
 from vae_runner.acceleration.fused import Fused, Gradient, is_linear, is_normalized_by_replica, is_same_convolution
 from vae_runner.acceleration.single_layers import accelerated, move_averages, scale_and_offset
+from vae_runner.acceleration.tapped import image_gradient
 
 MAX_SPANNING_LATENT = 31  # up to here an affine map works on fewer rows than any usual batch has
 MAX_FOLDED_PATCH = 12  # numbers in what a kernel sees, up to which their moments cost less than those of the outputs
@@ -108,17 +109,16 @@ class AffineMap(Chain):
         """Return the output for latents `[batch, latent]`: `[batch, …]`."""
         latent = z.shape[-1]
         points = tf.concat([tf.zeros([1, latent], z.dtype), tf.eye(latent, dtype=z.dtype)], axis=0)
-        points = self.one_by_one(points)
-        origin, units = points[:1], points[1:]
+        origin, units = tf.split(self.one_by_one(points), [1, latent])
         return origin + tf.tensordot(z, units - origin, axes=1)
 
 
-class FoldedConvolution(Chain):
-    """A convolution of images, its batch normalisation and its LeakyReLU, in training as a single convolution.
+class FoldedConvolution(Fused):
+    """A convolution of images, its batch normalisation and its LeakyReLU, as a single convolution.
 
-    The convolution is linear, so the moments of its outputs y = w·p follow from those of the patches p, which are few
-    numbers where images are grey: the mean is w·⟨p⟩ and the variance wᵀ cov(p) w. With them the normalisation becomes
-    a factor of the kernel, and a bias.
+    With known moments the normalisation becomes a factor of the kernel, and a bias. In training they follow from those
+    of the patches p, which are few numbers where images are grey: the convolution is linear, y = w·p, so the mean is
+    w·⟨p⟩ and the variance wᵀ cov(p) w.
     """
 
     @classmethod
@@ -135,17 +135,17 @@ class FoldedConvolution(Chain):
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Return the output for images `[batch, height, width, channels]`; in training, update the moving averages."""
         convolution, norm, activation = self.layers
-        if not training:
-            return self.one_by_one(inputs)
         kernel = tf.convert_to_tensor(convolution.kernel)
         (stride, _) = convolution.strides
         fits = kernel.shape[:3] == (SIDE, SIDE, 1) and convolution.filters % LANES == 0
         ops = self.custom_ops if fits else None
-        weights = tf.reshape(kernel, [-1, kernel.shape[-1]])
-        center, covariance = _patch_moments(inputs, kernel.shape, convolution.strides, ops)
-        mean = tf.linalg.matvec(weights, center, transpose_a=True)
-        variance = tf.maximum(tf.reduce_sum(weights * tf.matmul(covariance, weights), axis=0), 0.0)
-        move_averages(norm, mean, variance)
+        mean, variance = tf.convert_to_tensor(norm.moving_mean), tf.convert_to_tensor(norm.moving_variance)
+        if training:
+            weights = tf.reshape(kernel, [-1, kernel.shape[-1]])
+            center, covariance = _patch_moments(inputs, kernel.shape, convolution.strides, ops)
+            mean = tf.linalg.matvec(weights, center, transpose_a=True)
+            variance = tf.maximum(tf.reduce_sum(weights * tf.matmul(covariance, weights), axis=0), 0.0)
+            move_averages(norm, mean, variance)
         gamma, beta = scale_and_offset(norm, kernel.shape[-1])
         scale = gamma * tf.math.rsqrt(variance + norm.epsilon)
         kernel, bias, slope = kernel * scale, beta - mean * scale, activation.negative_slope
@@ -184,12 +184,13 @@ def _convolved(x: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, strides: Sequen
         def gradients(dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             dy = tf.raw_ops.LeakyReluGrad(gradients=dy, features=y, alpha=slope)
             rows, columns, channels, filters = kernel.shape
-            steps: dict[str, object] = {"out_backprop": dy, "strides": [1, *strides, 1], "padding": "SAME"}
-            dx = tf.raw_ops.Conv2DBackpropInput(input_sizes=tf.shape(x), filter=kernel, **steps)
             with_ones = tf.concat([x, tf.ones_like(x[..., :1])], axis=-1)
             sizes = [rows, columns, channels + 1, filters]
-            dkernel = tf.raw_ops.Conv2DBackpropFilter(input=with_ones, filter_sizes=sizes, **steps)
+            dkernel = tf.raw_ops.Conv2DBackpropFilter(
+                input=with_ones, filter_sizes=sizes, out_backprop=dy, strides=[1, *strides, 1], padding="SAME"
+            )
             inside = (rows - 1) // 2, (columns - 1) // 2  # the tap of the kernel that is never outside the image
+            dx = image_gradient(dy, kernel, x, strides[0])
             return dx, dkernel[:, :, :-1], dkernel[inside[0], inside[1], -1]
 
         return y, gradients

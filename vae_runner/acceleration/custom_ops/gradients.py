@@ -11,6 +11,7 @@ from types import ModuleType
 import tensorflow as tf
 
 from vae_runner.acceleration.custom_ops.reference import convolved, normalized_leaky_relu, patch_sums
+from vae_runner.acceleration.tapped import image_gradient
 
 Gradients = list[tf.Tensor | None]
 
@@ -31,9 +32,9 @@ def register(operations: ModuleType) -> None:
         images, kernel, bias = op.inputs
         stride, slope = op.get_attr("stride"), op.get_attr("slope")
         dconvolved = tf.raw_ops.LeakyReluGrad(gradients=dmaps, features=op.outputs[0], alpha=slope)
-        # Training does not ask for this gradient: it disappears when the graph is pruned.
-        dimages = _pulled_back(lambda images: convolved(images, kernel, stride), [images], [dconvolved])
-        return *dimages, *operations.vae_runner_convolved_grey_grad(
+        # Only learned images ask for this gradient: else it disappears when the graph is pruned.
+        dimages = image_gradient(dconvolved, kernel, images, stride)
+        return dimages, *operations.vae_runner_convolved_grey_grad(
             dmaps=dmaps, images=images, kernel=kernel, bias=bias, stride=stride, slope=slope
         )
 
