@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 
 from tests.conftest import COMMANDS, ROUNDS, command
-from tests.forks import ForkedCommand
+from tests.forks import ForkedCommand, can_be_forked
 from vae_runner.cli.resume import rewritten
 from vae_runner.config import registry
 from vae_runner.config.composition import COMMAND_KEYS
@@ -54,7 +54,7 @@ def start(*arguments: str, cwd: Path, prepare: Callable[[], object] | None = Non
 
     words = [str(COMMANDS / "vae-run"), *arguments]
     environment = {**os.environ, "VAE_RUNNER_DATA": str(cwd / "data")}
-    if prepare is None and "-m" not in arguments and "PYTHONPATH" not in environment:
+    if prepare is None and can_be_forked(words, environment):
         return ForkedCommand(words, cwd, environment)
     return subprocess.Popen(
         words, cwd=cwd, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,

@@ -132,19 +132,28 @@ class StoredRun(RunPaths):
     @property
     def config_text(self) -> bytes:
         """Return the content of config.yaml: YAML that does not grow when it is read."""
+        content = self._config_bytes
         with self._intact(self.config_file):
-            content = untrusted.read(self.config_file, untrusted.MAX_TEXT)
             untrusted.check_yaml(content)
         return content
 
-    def check_config(self) -> None:
-        """Refuse a configuration that has changed since the run wrote it."""
-        written = self.info.get(CONFIG_CHECKSUMS)
-        if written and hashlib.sha256(self.config_text).hexdigest() not in written:
+    @property
+    def _config_bytes(self) -> bytes:
+        with self._intact(self.config_file):
+            return untrusted.read(self.config_file, untrusted.MAX_TEXT)
+
+    def check_config(self) -> str:
+        """Refuse a configuration that has changed since the run wrote it; return its SHA-256, in hexadecimal.
+
+        It is not parsed.
+        """
+        written, found = self.info.get(CONFIG_CHECKSUMS), hashlib.sha256(self._config_bytes).hexdigest()
+        if written and found not in written:
             raise UserError(
                 f"{self.config_file} has changed since the run wrote it: put it back; what a resumed run is to do "
                 "otherwise is said on the command line"
             )
+        return found
 
     @property
     def weights(self) -> Arrays:
