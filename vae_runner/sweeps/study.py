@@ -32,6 +32,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from vae_runner.errors import UserError
 from vae_runner.files.atomic import writing
+from vae_runner.files.folders import with_home
 from vae_runner.storage.run_info import PRUNED
 from vae_runner.sweeps.directory import SweepDirectory
 
@@ -312,7 +313,7 @@ def _parameters(trial: FrozenTrial) -> dict[str, object]:
 
 
 def _journal(keys: DictConfig) -> Path:
-    return Path(keys.journal).expanduser().absolute()
+    return with_home("hydra.sweeper.journal", keys.journal).absolute()
 
 
 def _storage(journal: Path) -> JournalStorage:
