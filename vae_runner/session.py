@@ -121,23 +121,27 @@ class Session:
         stop = StopRequest(stop_requested)
         repeated = None if job.repeated is None else StoredRun.open(job.repeated)
         with stop.handlers_installed(), ExitStack() as stack:
-            with stop.shielded():  # Once there is a run, its end is recorded.
-                directory = stack.enter_context(opened())
-                surroundings = stack.enter_context(Surroundings(directory.save_diff))
-                stopwatch = Stopwatch()
-                before = directory.info if resumed else None
-                began: dict[str, object] = {
-                    "commands": [*(before or {}).get("commands", []), shlex.join(["vae-run", *job.command])]
-                }
-                if repeated is not None:
-                    began[RERUN_OF] = str(repeated.path.absolute())
-                record = Record(
-                    directory.write_info, stopwatch.seconds, before, lambda: {**began, **surroundings.entries()}
-                )
-                stack.enter_context(_recorded_end(record, directory, cluster, resume_hint))
-            with permissions_explained():
-                yield cls(config, directory, record, stopwatch, stop, cluster, job.in_sweep, repeated, report)
-            surroundings.wait()
+            with ExitStack() as under_way:
+                with stop.shielded():  # Once there is a run, its end is recorded.
+                    directory = stack.enter_context(opened())
+                    surroundings = stack.enter_context(Surroundings(directory.save_diff))
+                    stopwatch = Stopwatch()
+                    before = directory.info if resumed else None
+                    began: dict[str, object] = {
+                        "commands": [*(before or {}).get("commands", []), shlex.join(["vae-run", *job.command])]
+                    }
+                    if repeated is not None:
+                        began[RERUN_OF] = str(repeated.path.absolute())
+                    record = Record(
+                        directory.write_info, stopwatch.seconds, before, lambda: {**began, **surroundings.entries()}
+                    )
+                    under_way.enter_context(_recorded_end(record, directory, cluster, resume_hint))
+                with permissions_explained():
+                    yield cls(config, directory, record, stopwatch, stop, cluster, job.in_sweep, repeated, report)
+            # The run is finished, whatever happens from here on.
+            with suppress(KeyboardInterrupt, UnwritableError):
+                if surroundings.wait():
+                    record.complete()
         log.info("Run directory: %s", shown)
 
     @property

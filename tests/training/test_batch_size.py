@@ -44,7 +44,10 @@ def test_a_run_keeps_the_number_that_it_has_chosen_and_computes_what_one_with_th
     in_process("vae-run", *SHORT, "epochs=1", "batch_size=auto", "hydra.run.dir=chosen", cwd=tmp_path)
     config = yaml.safe_load((tmp_path / "chosen" / "config.yaml").read_text())
     assert config["batch_size"] == 32
-    assert "Batch size: 32 images (batch_size=auto): the largest with which" in (tmp_path / "chosen/vae-run.log").read_text()
+    assert (
+        "Batch size: 32 images (batch_size=auto): the largest with which"
+        in (tmp_path / "chosen/vae-run.log").read_text()
+    )
     in_process("vae-run", *SHORT, "epochs=1", "batch_size=32", "hydra.run.dir=given", cwd=tmp_path)
     chosen, given = (told(run)["metrics"]["train/loss"] for run in ("chosen", "given"))
     assert chosen == pytest.approx(given, rel=1e-5)
