@@ -110,8 +110,9 @@ class Session:
             resume_hint = f"vae-run {shlex.quote(f'resume={shown}')} continues it"
             if cluster:
                 resume_hint += ", with hardware=auto also on one machine"
-            opened = partial(RunDirectory.open_to_resume, path)
-            if not resumed:
+            if resumed:
+                opened = partial(RunDirectory.open_to_resume, path)
+            else:
                 opened = partial(RunDirectory.create, path, config.content, job)
         else:
             resume_hint = "the first machine says how to continue it"
@@ -268,9 +269,7 @@ class Session:
         epochs = [int(row["epoch"]) for row in experiment.trainer.history]
         frames = self.directory.save_animation(epochs)
         if frames < len(epochs):
-            log.info(
-                "figures.animation: frames, drawn after epochs, of %d of %s", frames, counted(len(epochs), "epoch")
-            )
+            log.info("figures.animation: a frame for %d of %s", frames, counted(len(epochs), "epoch"))
 
     def save_results(self, experiment: Experiment, trained: Trained) -> None:
         """Write the trained models, what comparing runs needs of the test split, and TensorBoard's projector of it."""

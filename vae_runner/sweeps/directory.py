@@ -158,17 +158,10 @@ class SweepDirectory:
 
     def delete_own_files(self) -> None:
         """Delete all but the runs' folders and what Hydra's plugins write; the lock last: what is left is another's."""
-        own = (self._info_file, self._launched_file, self._stop_file)
-        shared = (*self.path.glob(".slot_*"), *self.path.glob(".quarantine*"))
-        for file in (
-            *own,
-            *shared,
-            self.table_file,
-            self.groups_file,
-            self.page_file,
-            self.crash_file,
-            self._lock_file,
-        ):
+        files = [self._info_file, self._launched_file, self._stop_file, self.crash_file]
+        files += [self.table_file, self.groups_file, self.page_file]
+        files += [*self.path.glob(".slot_*"), *self.path.glob(".quarantine*")]
+        for file in (*files, self._lock_file):
             file.unlink(missing_ok=True)
 
     def request_stop(self, number: int, refusal: str = "") -> None:

@@ -28,7 +28,7 @@ from vae_runner.errors import FormatError, UnreadableError, UserError, counted, 
 from vae_runner.files.atomic import write_atomic
 from vae_runner.files.csv_table import csv_table
 from vae_runner.files.untrusted import READERS_ERRORS, YAML_LOADER, DamagedError, reading
-from vae_runner.storage.run_info import CHOICES, MAIN_METRIC, OUTDATED, PRUNED, final_metrics
+from vae_runner.storage.run_info import CHOICES, MAIN_METRIC, OUTDATED, PRUNED, run_metrics
 from vae_runner.storage.stored_run import StoredRun
 from vae_runner.sweeps.directory import SweepDirectory, SweepInfo
 from vae_runner.sweeps.values import in_order
@@ -202,7 +202,7 @@ class Report:
                 with reading():
                     content = yaml.load(text, Loader=YAML_LOADER)
                 self._configs[name] = digest, named(content, info.get(CHOICES, {}), self._info.keys)
-            metrics = final_metrics(info)
+            metrics = run_metrics(info)
             seconds = metrics.pop("seconds", None)
             return Run(
                 name, OUTDATED if OUTDATED in info else run.status, self._configs[name][1], info.get("epoch"),
