@@ -130,10 +130,13 @@ def _command(words: Sequence[str], cwd: Path, variables: Mapping[str, str], stdo
     environment.prepare()
     sys.argv = list(words)
     vae_runner.STARTED = time.time()
+    is_interrupted = False
     try:
         getattr(commands, Path(words[0]).name.removeprefix("vae-"))()
-    except KeyboardInterrupt:  # which Python answers so, where nothing else does
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt:
+        is_interrupted = True
     finally:
         atexit._run_exitfuncs()  # A fork would end without.
+    if is_interrupted:  # Python ends by the signal then.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
