@@ -213,7 +213,8 @@ def test_a_signal_while_the_command_is_imported_is_one_line_and_leaves_nothing(
     monkeypatch.setenv("BEGUN", str(tmp_path / "slow" / "begun"))
     (tmp_path / "slow" / imported).mkdir(parents=True)
     (tmp_path / "slow" / imported / "__init__.py").write_text(
-        "import os, time\nopen(os.environ['BEGUN'], 'w').close()\ntime.sleep(60)\n"
+        # Python answers a signal that comes just before it falls asleep when it wakes up.
+        "import os, time\nopen(os.environ['BEGUN'], 'w').close()\nfor _ in range(600): time.sleep(0.1)\n"
     )
     (tmp_path / "empty").mkdir()
     process = start("hydra.run.dir=run", cwd=tmp_path / "empty")
