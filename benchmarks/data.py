@@ -236,7 +236,7 @@ def waiting(batch_size: int, overrides: Sequence[str]) -> Callable[[Path, Path],
 
         stored = StoredImages(work / "stored.u8", (WAITING_STEPS * batch_size, SIDE, SIDE, CHANNELS))
         train, inner, _ = ours.prepare(stored, Setting(batch_size), overrides)
-        train_step = tf.function(lambda share, step: inner._train_step(train, share, step))
+        train_step = tf.function(lambda share, step: inner._train_step(train, share, step), autograph=False)
         shares = train.shares()
         waited = start = 0.0
         for step in range(WAITING_STEPS):

@@ -87,7 +87,7 @@ def decoder_share(run: Path, images: int, samples: int) -> Figures:
     faster = replace(autoencoder, decoder=fuse(autoencoder.decoder))
     rows = batch_size_for(autoencoder, MAX_ROWS)
 
-    @tf.function
+    @tf.function(autograph=False)
     def error(z: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
         return faster.decode(z, None).error(images)
 

@@ -234,7 +234,7 @@ def all_reduce(strategy: Any, shapes: Sequence[Sequence[int]], times: int) -> fl
         for tensor in strategy.experimental_local_results(result[-1]):
             tensor.numpy()
 
-    compiled = tf.function(lambda: strategy.run(chain))
+    compiled = tf.function(lambda: strategy.run(chain), autograph=False)
     wait(compiled())
     start = time.perf_counter()
     for _ in range(CALLS):

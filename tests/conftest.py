@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from tests.forks import run_in_fork
+from tests.forks import can_be_forked, run_in_fork
 from tests.skips import pytest_addoption, pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 (hooks)
 from vae_runner.cli import commands
 from vae_runner.datasets.dataset import Dataset, Split
@@ -67,20 +67,13 @@ def real_data() -> Path:
     return folder
 
 
-# Environment variables that are read before or while TensorFlow is imported, by how they begin.
-READ_AT_IMPORT = ("PYTHON", "TF_", "KERAS_", "CUDA_", "OMP_", "HOME", "XDG_", "MPL")
-
-
 def command(name: str, *arguments: object, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """An installed command, run as a user would, in `cwd`, with its output."""
     words = [str(COMMANDS / name), *map(str, arguments)]
     environment = {**os.environ, "VAE_RUNNER_DATA": str(cwd / "data"), **variables}
-    # A sweep imports no TensorFlow, but begins processes that do.
-    if "-m" in words or any(variable.startswith(READ_AT_IMPORT) for variable in variables):
-        return subprocess.run(
-            words, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, check=False
-        )  # fmt: skip
-    return run_in_fork(words, cwd, environment, timeout=600)
+    if can_be_forked(words, environment):
+        return run_in_fork(words, cwd, environment, timeout=600)
+    return subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
 
 @pytest.fixture(scope="session")

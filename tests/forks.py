@@ -1,18 +1,23 @@
 """Commands without the import of TensorFlow, which is half of what a short one takes.
 
 They are forks of a process that has imported TensorFlow. All else is the command's own, from its entry point to its
-exit status. What is decided before or while TensorFlow is imported is tested with processes that start from nothing.
+exit status, but that its standard input is empty. What is decided before or while TensorFlow is imported is tested with
+processes that start from nothing.
 """
 
+import atexit
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
+from multiprocessing.util import Finalize
 from pathlib import Path
 
+import vae_runner
 from vae_runner.cli import commands
 from vae_runner.runtime import environment
 
@@ -26,6 +31,19 @@ FORKS.set_forkserver_preload(
         *("matplotlib.backends.backend_agg", "PIL.PngImagePlugin", "sklearn.datasets", "hydra._internal.hydra"),
     ]
 )
+
+# Environment variables that are read before or while TensorFlow is imported, by how they begin.
+READ_AT_IMPORT = ("PYTHON", "TF_", "KERAS_", "CUDA_", "XLA_", "OMP_", "LD_", "HOME", "XDG_", "MPL")
+PREPARED = {"MPLBACKEND": "agg", "TF_CPP_MIN_LOG_LEVEL": "2"}  # A command that is run in a test's process leaves these.
+AT_IMPORT = {**PREPARED, **os.environ}
+
+
+def can_be_forked(words: Sequence[str], variables: Mapping[str, str]) -> bool:
+    """Return whether a command with all these environment variables does the same in a fork."""
+    if "-m" in words:  # A sweep imports no TensorFlow, but begins processes that do.
+        return False
+    given = {**PREPARED, **variables}
+    return all(given.get(name) == AT_IMPORT.get(name) for name in given | AT_IMPORT if name.startswith(READ_AT_IMPORT))
 
 
 class ForkedCommand:
@@ -43,6 +61,8 @@ class ForkedCommand:
         files = [Path(self._folder.name) / name for name in ("stdout", "stderr")]
         self._process = FORKS.Process(target=_command, args=(words, cwd, dict(variables), *files))
         self._process.start()
+        # Else the end of this process would wait for a command that a failed test has left behind.
+        Finalize(self, self._process.kill, exitpriority=10)
         assert self._process.pid is not None
         self.pid = self._process.pid
 
@@ -109,4 +129,14 @@ def _command(words: Sequence[str], cwd: Path, variables: Mapping[str, str], stdo
     os.chdir(cwd)
     environment.prepare()
     sys.argv = list(words)
-    getattr(commands, Path(words[0]).name.removeprefix("vae-"))()
+    vae_runner.STARTED = time.time()
+    is_interrupted = False
+    try:
+        getattr(commands, Path(words[0]).name.removeprefix("vae-"))()
+    except KeyboardInterrupt:
+        is_interrupted = True
+    finally:
+        atexit._run_exitfuncs()  # A fork would end without.
+    if is_interrupted:  # Python ends by the signal then.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import random
 import shutil
 import signal
@@ -62,9 +63,19 @@ def test_none_of_tensorflows_log_lines_are_shown_and_a_run_may_be_named_from_whe
         "import tensorflow as tf\n"
         "list(tf.data.Dataset.from_generator(lambda: iter([1]), output_types=tf.int32))\n"
     )
-    folder = trained.path.parent
-    shown = subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, check=False)
+    folder, variables = trained.path.parent, {**os.environ, "TF_CPP_MIN_LOG_LEVEL": ""}
+    script += "import os; assert not os.environ.get('TF_CPP_MIN_LOG_LEVEL')"
+    shown = subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, env=variables, capture_output=True, text=True, check=False
+    )
     assert (shown.stdout, shown.stderr) == (f"{trained.path} (1, 8, 8, 1)\n", "")
+
+
+def test_tensorflows_log_lines_are_shown_where_they_are_asked_for() -> None:
+    variables = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0", "CUDA_VISIBLE_DEVICES": "-1"}
+    script = [sys.executable, "-c", "import vae_runner as vr; vr.load"]
+    shown = subprocess.run(script, env=variables, capture_output=True, text=True, check=True)
+    assert shown.stderr
 
 
 def test_texts_come_to_the_run_as_they_are_written(tmp_path: Path) -> None:
@@ -143,8 +154,8 @@ def test_a_run_may_be_trained_in_a_thread_inside_of_a_hydra_application(tmp_path
         ([], {"latent": -1}, "latent=-1"),
         ([], {"dataset": "digit"}, "digits"),
         (["-m"], {}, "-m is no override"),
-        (["latent=2,8"], {}, "latent=2,8: several values are a sweep: that is what vae-run -m does"),
-        (["sweep.dir=x"], {}, "sweep.dir=x is for a sweep: that is what vae-run -m does"),
+        (["latent=2,8"], {}, "latent=2,8: several values are a sweep: only vae-run -m does that"),
+        (["sweep.dir=x"], {}, "sweep.dir=x is for a sweep: only vae-run -m does that"),
         ([], {"resume": "O'Brien's"}, "O'Brien's does not exist"),
         ([], {"dataset": {"limit": None, "test_fraction": 1.0}}, "dataset.test_fraction"),
         ([], {"dataset": "folder"}, "dataset.root is not given"),
@@ -161,6 +172,12 @@ def test_what_makes_no_sense_is_a_user_error_and_leaves_nothing(
     assert message in str(refused.value)
     assert len(str(refused.value).splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_home_that_is_not_there_is_refused() -> None:
+    for call in (lambda: vr.load("~nobody.here/run"), lambda: vr.train(*SMALL, directory="~nobody.here/run")):
+        with pytest.raises(vr.UserError, match="there is no home that ~ could stand for"):
+            call()
 
 
 def test_python_values_are_written_as_hydra_reads_them(tmp_path: Path) -> None:

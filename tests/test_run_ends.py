@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,33 @@ def refused(path: Path, record: Any, *, in_sweep: bool = False) -> list[str]:
         with pytest.raises(UserError, match="no such images"), _recorded_end(record, directory, None, ""):
             raise UserError("no such images")
     return sorted(file.name for file in path.iterdir())
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_finished_run_stays_one_while_git_is_waited_for_and_has_its_answer(
+    interrupted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[str] = []
+
+    class Slow(Surroundings):
+        def wait(self) -> bool:
+            assert StoredRun(tmp_path / "run").info["status"] == "finished"
+            if interrupted:
+                os.kill(os.getpid(), signal.SIGINT)
+            answers.append("known")
+            return True
+
+        def entries(self) -> dict[str, object]:
+            return {"git": {"commit": answers[0]} if answers else None}
+
+    monkeypatch.setattr(session, "Surroundings", Slow)
+    monkeypatch.chdir(tmp_path)
+    ends = pytest.raises(Interrupted, match="interrupted when the run had finished") if interrupted else nullcontext()
+    with ends, Session.open(Config.of(composed([])), job(tmp_path / "run")):
+        pass
+    info = StoredRun(tmp_path / "run").info
+    assert info["status"] == "finished"
+    assert info["git"] == (None if interrupted else {"commit": "known"})
 
 
 def test_a_refusal_before_training_leaves_nothing_and_one_later_or_of_a_sweeps_run_what_there_was(

@@ -22,6 +22,7 @@ os.environ["TF_ENABLE_ONEDNN_OPTS"] = os.environ.get("TF_ENABLE_ONEDNN_OPTS") or
 __version__ = "0.2.0"
 
 __all__ = ["Run", "UserError", "load", "runs", "train"]
+LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"  # TensorFlow's
 MODULES = {"UserError": "errors", "runs": "storage.catalog"}  # of which neither needs TensorFlow
 
 if TYPE_CHECKING:
@@ -33,17 +34,21 @@ else:
     def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        module = f"{__name__}.{MODULES[name]}" if name in MODULES else None
-        return getattr(importlib.import_module(module) if module else _api(), name)
+        if name in MODULES:
+            return getattr(importlib.import_module(f"{__name__}.{MODULES[name]}"), name)
+        return getattr(_api(), name)
 
     def _api() -> object:
-        """Return the module `api`; of TensorFlow's notes on how it was built, show none, as the commands do not."""
-        if "tensorflow" in sys.modules:
+        """Return the module `api`; of TensorFlow's notes on how it was built show none, unless they are asked for."""
+        if "tensorflow" in sys.modules or os.environ.get(LOG_LEVEL):
             return importlib.import_module(f"{__name__}.api")
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        with importlib.import_module(f"{__name__}.runtime.console").native_stderr_to_log():
-            module = importlib.import_module(f"{__name__}.api")
-            sys.modules["tensorflow"].config.list_physical_devices()  # else its notes on GPUs come with the first use
+        os.environ[LOG_LEVEL] = "2"
+        try:
+            with importlib.import_module(f"{__name__}.runtime.console").native_stderr_to_log():
+                module = importlib.import_module(f"{__name__}.api")
+                sys.modules["tensorflow"].config.list_physical_devices()  # else its notes on GPUs come with first use
+        finally:
+            os.environ.pop(LOG_LEVEL, None)
         return module
 
     def __dir__() -> list[str]:

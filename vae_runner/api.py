@@ -35,7 +35,7 @@ from vae_runner.config.refusals import quoted
 from vae_runner.errors import DAMAGED, UntrustedError, UserError
 from vae_runner.evaluation.metrics import metrics_of
 from vae_runner.files.atomic import writing
-from vae_runner.files.folders import LOG, make_next_folder
+from vae_runner.files.folders import LOG, make_next_folder, with_home
 from vae_runner.runtime import environment
 from vae_runner.runtime.console import ConsoleHandler, LogFile
 from vae_runner.storage.catalog import RunRecord
@@ -185,7 +185,7 @@ def load(run: str | Path | RunRecord, trust: Sequence[str] = ()) -> Run:
     Raises:
         UserError: there is none, or it is damaged, or names code that is not trusted.
     """
-    path = run.path if isinstance(run, RunRecord) else Path(run).expanduser()
+    path = run.path if isinstance(run, RunRecord) else with_home("run", run)
     with _trust_is_a_list():
         return Run(StoredModel.open(path.absolute(), trust), trust)
 
@@ -204,7 +204,7 @@ def train(*overrides: str, directory: str | Path | None = None, **keywords: obje
     """
     given = without_nothing(_overrides(overrides, keywords))
     if directory is not None:
-        given.append(f"hydra.run.dir={quoted(Path(directory).expanduser())}")
+        given.append(f"hydra.run.dir={quoted(with_home('directory', directory))}")
     check_is_no_sweep(given, NO_SWEEP)
     environment.check()
     if keras.backend.backend() != "tensorflow":

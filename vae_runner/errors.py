@@ -9,6 +9,11 @@ YAML_WORDS = "In YAML, yes and on are true, no and off are false; quotes make th
 DAMAGED = "the run directory is damaged; bring it back from a copy, or delete it and do the run again"
 
 
+def _remade(kind: type[BaseException], arguments: tuple[object, ...]) -> BaseException:
+    """Return an error that pickle then gives its attributes."""
+    return kind.__new__(kind, *arguments)
+
+
 class UserError(Exception):
     """Something the user can mend; its text is one line: what is wrong, where, and what to do.
 
@@ -17,6 +22,10 @@ class UserError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(" ".join(message.split())))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Let pickle make it again without `__init__`, of which subclasses have their own: launchers pickle errors."""
+        return _remade, (type(self), self.args), vars(self)
 
 
 class UnfitError(UserError):
@@ -52,6 +61,10 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(advice)
         self.signal_number = signal_number
         self.status = 128 + signal_number  # as shells have it: 130 for SIGINT, 143 for SIGTERM
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Let pickle make it again without `__init__`, which takes something else than the text."""
+        return _remade, (type(self), self.args), vars(self)
 
 
 class Pruned(KeyboardInterrupt):

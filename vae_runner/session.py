@@ -110,8 +110,9 @@ class Session:
             resume_hint = f"vae-run {shlex.quote(f'resume={shown}')} continues it"
             if cluster:
                 resume_hint += ", with hardware=auto also on one machine"
-            opened = partial(RunDirectory.open_to_resume, path)
-            if not resumed:
+            if resumed:
+                opened = partial(RunDirectory.open_to_resume, path)
+            else:
                 opened = partial(RunDirectory.create, path, config.content, job)
         else:
             resume_hint = "the first machine says how to continue it"
@@ -121,23 +122,27 @@ class Session:
         stop = StopRequest(stop_requested)
         repeated = None if job.repeated is None else StoredRun.open(job.repeated)
         with stop.handlers_installed(), ExitStack() as stack:
-            with stop.shielded():  # Once there is a run, its end is recorded.
-                directory = stack.enter_context(opened())
-                surroundings = stack.enter_context(Surroundings(directory.save_diff))
-                stopwatch = Stopwatch()
-                before = directory.info if resumed else None
-                began: dict[str, object] = {
-                    "commands": [*(before or {}).get("commands", []), shlex.join(["vae-run", *job.command])]
-                }
-                if repeated is not None:
-                    began[RERUN_OF] = str(repeated.path.absolute())
-                record = Record(
-                    directory.write_info, stopwatch.seconds, before, lambda: {**began, **surroundings.entries()}
-                )
-                stack.enter_context(_recorded_end(record, directory, cluster, resume_hint))
-            with permissions_explained():
-                yield cls(config, directory, record, stopwatch, stop, cluster, job.in_sweep, repeated, report)
-            surroundings.wait()
+            with ExitStack() as under_way:
+                with stop.shielded():  # Once there is a run, its end is recorded.
+                    directory = stack.enter_context(opened())
+                    surroundings = stack.enter_context(Surroundings(directory.save_diff))
+                    stopwatch = Stopwatch()
+                    before = directory.info if resumed else None
+                    began: dict[str, object] = {
+                        "commands": [*(before or {}).get("commands", []), shlex.join(["vae-run", *job.command])]
+                    }
+                    if repeated is not None:
+                        began[RERUN_OF] = str(repeated.path.absolute())
+                    record = Record(
+                        directory.write_info, stopwatch.seconds, before, lambda: {**began, **surroundings.entries()}
+                    )
+                    under_way.enter_context(_recorded_end(record, directory, cluster, resume_hint))
+                with permissions_explained():
+                    yield cls(config, directory, record, stopwatch, stop, cluster, job.in_sweep, repeated, report)
+            # The run is finished, whatever happens from here on.
+            with suppress(KeyboardInterrupt, UnwritableError):
+                if surroundings.wait():
+                    record.complete()
         log.info("Run directory: %s", shown)
 
     @property
@@ -264,9 +269,7 @@ class Session:
         epochs = [int(row["epoch"]) for row in experiment.trainer.history]
         frames = self.directory.save_animation(epochs)
         if frames < len(epochs):
-            log.info(
-                "figures.animation: frames, drawn after epochs, of %d of %s", frames, counted(len(epochs), "epoch")
-            )
+            log.info("figures.animation: a frame for %d of %s", frames, counted(len(epochs), "epoch"))
 
     def save_results(self, experiment: Experiment, trained: Trained) -> None:
         """Write the trained models, what comparing runs needs of the test split, and TensorBoard's projector of it."""

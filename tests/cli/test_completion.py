@@ -3,11 +3,13 @@
 import os
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import COMMANDS
+from vae_runner.cli.completion import SCRIPT, complete_options
 
 # What Bash does when Tab is pressed at the end of a line, beside showing the answers.
 TAB = r"""
@@ -44,6 +46,7 @@ def completions(line: str, cwd: Path) -> list[str]:
         ("vae-run dataset=fashion optimizer.lear", ["optimizer.learning_rate="], []),
         ("vae-run -m hydra/sweeper=op", ["hydra/sweeper=optuna"], []),
         ("vae-run -m --dry-run experiment=reproduce/iwae_mnist_", ["experiment=reproduce/iwae_mnist_k50"], []),
+        ("vae-run +experiment=reproduce/iwae_mnist_", ["+experiment=reproduce/iwae_mnist_k50"], []),
         ("vae-run -m --d", ["--dry-run"], ["--multirun"]),
     ],
 )
@@ -85,6 +88,30 @@ def test_tab_completes_options_and_run_directories_of_the_other_commands(tmp_pat
     assert all("-F _vae_runner_completion" in rule for rule in rules)
     assert (verb, where, remove, run) == ("best", "--where", "--remove", "outputs/a day/first")
     assert (components, factors, folders) == ("--components", "--factors", "outputs/a day outputs/other")
+
+
+def test_the_other_words_of_vae_runs_are_completed(refusal: Callable[..., str], tmp_path: Path) -> None:
+    (offered,) = re.findall(r'verbs="(.*?)"', SCRIPT)
+    assert f"or {', '.join(offered.split())}." in refusal("vae-runs", "nowhere", cwd=tmp_path)
+
+
+def test_each_option_is_a_line_of_its_own(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMP_LINE", "vae-run --")
+    assert complete_options()
+    assert {"--dry-run", "--multirun", "-m"} <= set(capsys.readouterr().out.splitlines())
+
+
+def test_nothing_is_completed_any_more_when_that_is_uninstalled(tmp_path: Path) -> None:
+    environment = {**os.environ, "PATH": f"{COMMANDS}:{os.environ['PATH']}"}
+    both = 'eval "$(vae-run -sc install=bash)"; complete -p vae-run; eval "$(vae-run -sc uninstall=bash)"; complete -p'
+    result = subprocess.run(
+        ["bash", "--norc", "-c", f"{both}; declare -F"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    first, *left = result.stdout.splitlines()
+    assert first.endswith(" vae-run")
+    assert [line for line in left if "vae" in line] == []
+    assert result.stderr == ""
 
 
 def test_a_completion_makes_no_folder(tmp_path: Path) -> None:

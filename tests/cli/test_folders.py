@@ -299,7 +299,7 @@ def test_a_home_that_is_not_there_is_refused_by_the_key_that_needs_it(
         monkeypatch.setattr(f"pwd.{name}", nobody)
     for name in ("HOME", "VAE_RUNNER_DATA"):
         monkeypatch.delenv(name, raising=False)
-    line = "data_dir=~/.cache/vae-runner: there is no home that ~ could stand for: give data_dir=DIR"
+    line = "data_dir=~/.cache/vae-runner: there is no home that ~ could stand for: give the whole path"
     assert line in refusal("vae-run", "dataset=fashion", cwd=tmp_path)
     for key in ("data_dir", "dataset.root", "hydra.run.dir"):
         said = refusal("vae-run", "dataset=fashion", f"{key}=~nobody/x", cwd=tmp_path)

@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 
 from tests.conftest import COMMANDS, ROUNDS, command
-from tests.forks import ForkedCommand
+from tests.forks import ForkedCommand, can_be_forked
 from vae_runner.cli.resume import rewritten
 from vae_runner.config import registry
 from vae_runner.config.composition import COMMAND_KEYS
@@ -54,7 +54,7 @@ def start(*arguments: str, cwd: Path, prepare: Callable[[], object] | None = Non
 
     words = [str(COMMANDS / "vae-run"), *arguments]
     environment = {**os.environ, "VAE_RUNNER_DATA": str(cwd / "data")}
-    if prepare is None and "-m" not in arguments and "PYTHONPATH" not in environment:
+    if prepare is None and can_be_forked(words, environment):
         return ForkedCommand(words, cwd, environment)
     return subprocess.Popen(
         words, cwd=cwd, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
@@ -213,7 +213,8 @@ def test_a_signal_while_the_command_is_imported_is_one_line_and_leaves_nothing(
     monkeypatch.setenv("BEGUN", str(tmp_path / "slow" / "begun"))
     (tmp_path / "slow" / imported).mkdir(parents=True)
     (tmp_path / "slow" / imported / "__init__.py").write_text(
-        "import os, time\nopen(os.environ['BEGUN'], 'w').close()\ntime.sleep(60)\n"
+        # Python answers a signal that comes just before it falls asleep when it wakes up.
+        "import os, time\nopen(os.environ['BEGUN'], 'w').close()\nfor _ in range(600): time.sleep(0.1)\n"
     )
     (tmp_path / "empty").mkdir()
     process = start("hydra.run.dir=run", cwd=tmp_path / "empty")

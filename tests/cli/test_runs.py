@@ -207,6 +207,7 @@ def test_json_has_all_that_is_known(outputs: Path, said: Said) -> None:
     assert listed["settings"]["latent"] == 8
     shown = json.loads(said("show", "outputs/failed", "--json"))
     assert shown["run.json"]["packages"] == packages()
+    assert "seconds" not in shown  # but among the metrics, where they are looked for
 
 
 def test_a_run_is_shown_with_what_ran_and_what_came_of_it(finished_run: Path, said: Said) -> None:
@@ -214,6 +215,7 @@ def test_a_run_is_shown_with_what_ran_and_what_came_of_it(finished_run: Path, sa
     for part in ("vae-run epochs=3 figures.every=2", "tensorflow 2.", "test/loss", "epoch 3, step ", "finished"):
         assert part in shown
     settings = dict(line.split(maxsplit=1) for line in shown.splitlines())
+    assert "worked" not in settings  # which `seconds` says
     assert (settings["epochs"], settings["loss.kl_weight"], settings["model.conditional"]) == ("3", "1", "false")
     assert "posterior=gaussian" in settings["choices"]
     worked = json.loads((finished_run / "run.json").read_text())["seconds"]

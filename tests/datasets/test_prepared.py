@@ -338,7 +338,7 @@ def test_when_all_are_broken_skipping_does_not_help(tmp_path: Path) -> None:
     for file in files:
         file.touch()
     for _ in range(2):
-        with refused("none of the 2 images", files[0]):
+        with refused("no image can be used (of 2); the first: ", files[0]):
             prepare(files, preprocessing(), tmp_path, "skip")
 
 

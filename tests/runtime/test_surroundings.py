@@ -133,8 +133,25 @@ def test_a_run_that_is_over_before_git_has_answered_waits_a_little_for_it(
     monkeypatch.setattr(surroundings, "GIT", (str(slow),))
     with Surroundings(lambda name, changes: None) as found:
         assert found.entries()["git"] is None
-        found.wait()
+        assert found.wait()
         assert found.entries()["git"] is not None
+
+
+def test_a_git_that_hangs_is_waited_for_by_the_first_run_of_a_process_alone(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging(tmp_path)
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setattr(surroundings, "GIT", (str(tmp_path / "git"),))
+    monkeypatch.setattr(surroundings, "SECONDS_MORE", 0.2)
+    monkeypatch.setattr(Surroundings, "_too_slow", set())
+    waits = []
+    for _ in range(2):
+        with Surroundings(lambda name, changes: None) as found:
+            start = time.monotonic()
+            assert not found.wait()
+            waits.append(time.monotonic() - start)
+    assert waits[1] < 0.2 <= waits[0]
 
 
 def refusing(folder: Path) -> None:

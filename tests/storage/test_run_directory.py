@@ -47,7 +47,9 @@ def test_a_run_whose_process_is_gone_is_dead_and_one_that_runs_is_not(tmp_path: 
 def test_a_run_that_ends_while_it_is_looked_at_is_not_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = RunDirectory.create(tmp_path, OmegaConf.create())
     directory.release()
-    monkeypatch.setattr(RunDirectory, "_is_locked", lambda run: run.write_info({"status": "finished"}))
+    monkeypatch.setattr(
+        "vae_runner.storage.stored_run.is_locked", lambda file: directory.write_info({"status": "finished"})
+    )
     assert RunDirectory(tmp_path).status == "finished"
 
 

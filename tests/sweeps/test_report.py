@@ -162,6 +162,33 @@ def test_a_configuration_that_is_written_again_and_a_report_that_could_not_be_wr
     assert {row["run"]: row["latent"] for row in rows} == {"a": "3", "b": "8", "c": "16", "d": "32"}
 
 
+def test_a_report_that_cannot_be_written_is_not_tried_again_at_once(
+    report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def full(path: Path, content: bytes) -> None:
+        tried.append(path)
+        raise UnwritableError("no room")
+
+    monkeypatch.setattr("vae_runner.sweeps.report.write_atomic", full)
+    with pytest.raises(UnwritableError):
+        report.keep_current()
+    report.keep_current()
+    assert len(tried) == 1
+
+
+def test_a_configuration_that_has_not_changed_is_not_parsed_again(
+    report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed = []
+    monkeypatch.setattr("vae_runner.files.untrusted.yaml.parse", lambda *given, **more: parsed.append(given) or [])
+    report.write()
+    assert parsed == []
+    Report(report._directory).write()
+    assert len(parsed) == len(RUNS)
+
+
 def test_every_choice_of_ours_is_known_by_its_target_too() -> None:
     ours = [component for component in registry.components() if component.group in registry.parts()]
     assert len(ours) > 15
@@ -238,6 +265,24 @@ def test_groups_have_mean_standard_deviation_and_number_of_the_finished_runs_ove
     assert page.rows[0] == ["latent", "loss.kl_weight", "n", "test/loss", "train/loss"]
     assert page.rows[1] == ["2", "0.5", "2", "11.0 ± 1.4", "10.0 ± 1.4"]
     assert page.rows[4] == ["8", "2", "1", "15", "14"]
+
+
+@pytest.mark.parametrize("highest", [False, True])
+def test_the_terminal_has_the_best_group_first_and_one_without_a_result_last(
+    highest: bool, over_seeds: SweepDirectory, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for run in over_seeds.runs:
+        if run.path.name.startswith("latent_8-kl_weight_0.5"):
+            run.write_info({**run.info, "status": "failed"})
+    over_seeds.search("test/loss", highest=highest, logarithmic=[])
+    report = Report(over_seeds)
+    report.write()
+    monkeypatch.setattr(console, "width", 200)  # whatever terminal the tests are run from
+    report.show()
+    _, groups = capsys.readouterr().out.split("over the seeds")
+    rows = [line.split() for line in groups.splitlines()[2:6]]
+    best_first = [["2", "0.5"], ["8", "2"], ["2", "2"]]
+    assert [row[:2] for row in rows] == [*(best_first[::-1] if highest else best_first), ["8", "0.5"]]
 
 
 def test_a_plot_is_coloured_by_the_second_thing_that_varies_and_has_a_dot_a_seed(over_seeds: SweepDirectory) -> None:

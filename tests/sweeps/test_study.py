@@ -65,11 +65,12 @@ def states(journal: Path) -> list[str]:
     return [trial.state.name for trial in loaded(journal).trials]
 
 
-def begun(folder: Path, sweep: str) -> None:
+def begun(folder: Path, sweep: str, attribute: str = "sweep_id") -> Any:
     """A trial of a process that is gone, or is on another machine."""
     trial = loaded(folder / "j").ask({"x": FloatDistribution(0, 1)})
     if sweep:
-        trial.set_user_attr("sweep_id", sweep)
+        trial.set_user_attr(attribute, sweep)
+    return trial
 
 
 @pytest.mark.parametrize(
@@ -133,9 +134,21 @@ def test_a_search_goes_on_up_to_its_number_of_complete_and_pruned_trials_and_doe
     assert len(searched(tmp_path, lambda run: 1.0, X, n_trials=7, n_jobs=2)) == 3
 
 
+def test_a_search_that_ends_before_it_has_begun_is_known_for_one_until_another_command_is_none(tmp_path: Path) -> None:
+    searched(tmp_path, lambda run: 1.0, "x=tag(log, interval(0.1, 1))", n_trials=1, direction="maximize")
+    sweep = SweepDirectory(tmp_path)
+    sweep.begin([], [])
+    assert (sweep.info.metric, sweep.info.highest, sweep.info.logarithmic) == ("test/loss", True, ["x"])
+    sweep.expect(["a"])
+    assert (sweep.info.metric, sweep.info.highest, sweep.info.logarithmic) == ("", False, [])
+    sweep.begin([], [])
+    assert sweep.info.expected == []
+
+
 def test_trials_of_this_sweep_whose_process_is_gone_are_done_again_and_those_of_other_machines_left_alone(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("vae_runner.sweeps.study.SECONDS_TO_OWN", 0)
     searched(tmp_path, lambda run: None, X, n_trials=1)
     for sweep in (SweepDirectory(tmp_path).info.identity, "", "another's"):  # Nothing: it was killed at once.
         begun(tmp_path, sweep)
@@ -154,17 +167,29 @@ def test_trials_of_this_sweep_whose_process_is_gone_are_done_again_and_those_of_
     assert lost[3] not in {run["x"] for run in runs}
 
 
-def test_a_trial_that_nobody_says_is_theirs_is_left_to_other_machines_for_a_minute(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("journal", ["shared/j", "mine/j"])
+def test_a_trial_that_nobody_says_is_theirs_is_left_to_other_machines_for_a_moment(
+    journal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    file = tmp_path / journal
+    searched(tmp_path / "others", lambda run: 1.0, X, n_trials=1, journal=str(file))
+    trial = begun(file.parent, "")
+    monkeypatch.setattr("time.sleep", lambda seconds: trial.set_user_attr("sweep_id", "another's"))
+    searched(tmp_path / "mine", lambda run: 1.0, X, n_trials=2, journal=str(file))
+    assert states(file) == ["COMPLETE", "RUNNING", "COMPLETE"]
+    begun(file.parent, "")
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    searched(tmp_path / "mine", lambda run: 1.0, X, n_trials=3, journal=str(file))
+    assert states(file) == ["COMPLETE", "RUNNING", "COMPLETE", "FAIL", "COMPLETE"]
+
+
+def test_a_trial_of_an_earlier_version_belongs_to_the_sweep_in_its_folder(tmp_path: Path) -> None:
     journal = tmp_path / "shared" / "j"
-    searched(tmp_path / "one", lambda run: 1.0, X, n_trials=1, journal=str(journal))
-    begun(journal.parent, "")
-    searched(tmp_path / "two", lambda run: 1.0, X, n_trials=2, journal=str(journal))
-    assert states(journal) == ["COMPLETE", "RUNNING", "COMPLETE"]
-    monkeypatch.setattr("vae_runner.sweeps.study.SECONDS_TO_OWN", 0)
-    searched(tmp_path / "two", lambda run: 1.0, X, n_trials=3, journal=str(journal))
-    assert states(journal) == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+    searched(tmp_path / "mine", lambda run: 1.0, X, n_trials=1, journal=str(journal))
+    for folder in ("../mine", "../theirs"):
+        begun(journal.parent, folder, "sweep")
+    searched(tmp_path / "mine", lambda run: 1.0, X, n_trials=2, journal=str(journal))
+    assert states(journal) == ["COMPLETE", "FAIL", "RUNNING", "COMPLETE"]
 
 
 def test_machines_share_a_journal_and_draw_no_trial_twice(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import yaml
 
 from tests.small_experiments import built
 from vae_runner import experiment
+from vae_runner.datasets.dataset import Dataset, Split
 from vae_runner.errors import UserError
 from vae_runner.models.summary import training_bytes
 from vae_runner.training import batch_size
@@ -43,7 +44,10 @@ def test_a_run_keeps_the_number_that_it_has_chosen_and_computes_what_one_with_th
     in_process("vae-run", *SHORT, "epochs=1", "batch_size=auto", "hydra.run.dir=chosen", cwd=tmp_path)
     config = yaml.safe_load((tmp_path / "chosen" / "config.yaml").read_text())
     assert config["batch_size"] == 32
-    assert "Batch size: 32 images (batch_size=auto): the most for 400" in (tmp_path / "chosen/vae-run.log").read_text()
+    assert (
+        "Batch size: 32 images (batch_size=auto): the largest with which"
+        in (tmp_path / "chosen/vae-run.log").read_text()
+    )
     in_process("vae-run", *SHORT, "epochs=1", "batch_size=32", "hydra.run.dir=given", cwd=tmp_path)
     chosen, given = (told(run)["metrics"]["train/loss"] for run in ("chosen", "given"))
     assert chosen == pytest.approx(given, rel=1e-5)
@@ -68,11 +72,14 @@ def test_main_memory_is_not_filled_to_find_out(
         assert experiment.choose_batch_size(made.config, made.dataset, made.machine) == images
     monkeypatch.setattr(batch_size, "LARGEST", 32)
     assert experiment.choose_batch_size(made.config, made.dataset, made.machine) == 32
+    few = Dataset(Split(made.dataset.train.images[:7]), made.dataset.test)
+    assert experiment.choose_batch_size(made.config, few, made.machine) == 1
     assert [message.partition(": ")[2].partition(": ")[2] for message in caplog.messages] == [
-        "the most for 1,438 training images, of which an epoch has 10 steps",
+        "the largest with which an epoch of 1,438 training images has at least 10 steps",
         "a step on 128 needs more than 50% of memory",
         "a step on 64 needs more than 50% of memory",
         "larger ones, which ask for a learning rate of their own, are not tried",
+        "the smallest, an image for each device, with which an epoch has 7 steps",
     ]
     monkeypatch.setattr(experiment, "memory", lambda: 1000)
     with pytest.raises(UserError, match="a step on 32 images needs more than 50% of memory"):

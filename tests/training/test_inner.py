@@ -6,17 +6,19 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.autograph.impl import api as autograph
 
 from tests.acceleration.comparing import load_custom_ops
 from tests.conftest import mostly_slow, random_dataset
 from tests.networks import build, one_player
-from tests.small_experiments import built
+from tests.small_experiments import SMALL, built
 from vae_runner.acceleration.fuse import fuse
 from vae_runner.acceleration.optimizers import Adam
 from vae_runner.datasets.dataset import Dataset, Split
@@ -477,3 +479,22 @@ def test_the_gradient_of_a_row_that_is_read_several_times_is_squared_as_a_sum() 
     gradient = first / (1 - optimizer.beta_1)
     assert np.abs(gradient).max() > 0
     np.testing.assert_allclose(second / (1 - optimizer.beta_2), gradient**2, rtol=1e-3)
+
+
+def test_a_run_has_autograph_rewrite_nothing(
+    in_process: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewritten = []
+    convert = autograph._convert_actual
+
+    def noted(entity: Any, context: Any) -> Any:
+        rewritten.append(getattr(entity, "__qualname__", entity))
+        return convert(entity, context)
+
+    monkeypatch.setattr(autograph, "_convert_actual", noted)
+    monkeypatch.setattr("vae_runner.datasets.pipeline.RESIDENT_BYTES", 0)  # so that images are read, too
+    tf.function(lambda: tf.constant(0))()
+    assert len(rewritten) == 1  # It is noted where something is.
+    rewritten.clear()
+    in_process("vae-run", *SMALL, "figures=none", "evaluation=none", cwd=tmp_path)
+    assert rewritten == []

@@ -19,7 +19,7 @@ from vae_runner.files.csv_table import csv_table
 from vae_runner.files.untrusted import is_file, readable
 from vae_runner.runtime.console import console, plain
 from vae_runner.storage.pictures import save_figure
-from vae_runner.storage.run_info import CHOICES, final_metrics
+from vae_runner.storage.run_info import CHOICES, run_metrics
 from vae_runner.storage.stored_run import StoredRun
 from vae_runner.training.noise import NumpyNoise
 
@@ -99,7 +99,7 @@ def _compared(run: StoredRun, row: Row, images: NDArray[np.uint8], trust: Sequen
         reconstructions=reconstructions,
         samples=samples,
         prior=autoencoder.prior.symbol,
-        metrics=final_metrics(run.info),
+        metrics=run_metrics(run.info),
     )
 
 
@@ -111,7 +111,7 @@ def _table(runs: Sequence[StoredRun]) -> list[Row]:
         chosen = info.get(CHOICES, {})
         parts = {part: part_name(part, OmegaConf.select(config, f"{part}._target_"), chosen) for part in SHOWN_PARTS}
         about = {"run": str(run.path), **parts, "latent": config.get("latent"), "seed": config.get("seed")}
-        rows.append({**about, "epoch": run.models_epoch, **final_metrics(info), **run.evaluated})
+        rows.append({**about, "epoch": run.models_epoch, **run_metrics(info), **run.evaluated})
     columns = [*ABOUT, *in_order(name for row in rows for name in row if name not in ABOUT)]
     return [{key: row.get(key, "") for key in columns} for row in rows]
 

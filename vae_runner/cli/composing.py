@@ -16,7 +16,7 @@ from vae_runner.config.choices import check_choices
 from vae_runner.errors import UserError
 from vae_runner.schema import register_schemas
 
-NO_SWEEP = "that is what vae-run -m does, and nothing else"  # for what several values are given to
+NO_SWEEP = "only vae-run -m does that"  # for what several values are given to
 
 
 def composed(overrides: Sequence[str], *, with_hydra: bool = False) -> DictConfig:

@@ -62,8 +62,9 @@ def evaluate(
         _compare_seeds(measured, config.seed)
     Report(sweep).write()
     if refusals:
-        tried = counted(len(measured) + len(refusals), "run")
-        raise UserError(f"{len(refusals)} of {tried} could not be measured: {refusals[0]}")
+        tried = len(measured) + len(refusals)
+        which = "the run" if tried == 1 else f"{len(refusals)} of {counted(tried, 'run')}"
+        raise UserError(f"{which} could not be measured: {refusals[0]}")
 
 
 def _compare_seeds(runs: Sequence[StoredRun], seed: int) -> None:

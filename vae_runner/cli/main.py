@@ -31,11 +31,11 @@ from omegaconf.errors import OmegaConfBaseException
 from vae_runner import __version__
 from vae_runner.acceleration import operations
 from vae_runner.cli import resume as resume_command
-from vae_runner.cli.completion import SCRIPT, complete_options
+from vae_runner.cli.completion import SCRIPT, UNINSTALL, complete_options
 from vae_runner.cli.composing import as_hydra_reads, check_is_no_sweep
 from vae_runner.cli.evaluation_config import evaluation_config
 from vae_runner.cli.one_run import do_run
-from vae_runner.cli.options import Parser, arguments, explain_option, whole_number
+from vae_runner.cli.options import DRY_RUN, Parser, arguments, explain_option, whole_number
 from vae_runner.cli.rerun import Rerun, taken_out
 from vae_runner.compat import hydra as hydra_internals
 from vae_runner.compat import keras as keras_internals
@@ -73,7 +73,6 @@ UNEXPLAINED = (OSError, ValueError, TypeError, AttributeError, KeyError, Asserti
 WORKER_LOST_ERRORS = ("TerminatedWorkerError", "UncompletedJobError", "WorkerCrashedError")
 COMPLETION = ("--shell-completion", "-sc")  # which has Hydra's parser expect overrides
 SHOWN_REASONS = 2  # of why combinations are left out of a sweep
-DRY_RUN = "--dry-run"
 IN_MEMORY = "/dev/shm"  # a folder that is there, and can be written, where no other can
 
 
@@ -293,6 +292,8 @@ def run() -> None:
         _with_hydra(None, jobs)
         if _completes(command) and "install=bash" in command:
             print(SCRIPT)
+        if _completes(command) and "uninstall=bash" in command:
+            print(UNINSTALL)
     elif LAUNCHING in os.environ:
         sweep = SweepDirectory(Path(os.environ[LAUNCHING]))
         os.environ[LAUNCHING] = str(os.getpid())

@@ -8,6 +8,8 @@ from typing import NoReturn
 
 from vae_runner.errors import UserError, did_you_mean
 
+DRY_RUN = "--dry-run"  # of vae-run
+
 
 class Parser(argparse.ArgumentParser):
     """argparse, with one line for a mistake instead of the usage and a line."""

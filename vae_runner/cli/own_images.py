@@ -90,9 +90,7 @@ class OwnImages:
                     images, places = [], []
                 advance(1)
         if len(self._broken) == len(self.files):
-            raise UserError(
-                f"none of the {counted(len(self.files), 'image')} can be used; the first: {self._broken[0]}"
-            )
+            raise UserError(f"no image can be used (of {len(self.files):,}); the first: {self._broken[0]}")
 
     def finish(self, out: Path, replaced: str = "") -> None:
         """Say how many images are in `out`, and what they have `replaced`; where some were skipped, raise UserError."""

@@ -96,7 +96,6 @@ def _show(given: Sequence[str]) -> None:
         ("given", _settings(record.given_settings)),
         ("progress", f"epoch {record.epoch}, step {record.step}" if record.epoch is not None else ""),
         ("began", f"{record.started}, {_age(record)} ago" if record.began else ""),
-        ("worked", "" if record.seconds is None else f"{record.seconds:.1f} s"),
         ("repeats", str(info.get(RERUN_OF, ""))),
         *(("command", line) for line in info.get("commands", [])),
         *((name, _code(of)) for name, of in code.items() if of),
@@ -241,7 +240,7 @@ def _content(record: RunRecord, varied: dict[str, object]) -> dict[str, object]:
         "run": str(record.path), "status": record.status, "error": record.error, "method": record.method,
         "dataset": record.dataset, "varied": varied, "choices": dict(record.choices),
         "settings": dict(record.settings), "epoch": record.epoch, "step": record.step,
-        "metrics": dict(record.metrics), "started": record.started, "seconds": record.seconds,
+        "metrics": dict(record.metrics), "started": record.started,
         "tags": list(record.notes.tags), "note": record.notes.note,
     }  # fmt: skip
 

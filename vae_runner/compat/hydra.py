@@ -57,14 +57,17 @@ def complete_nested_choices() -> None:
 
     def query(self: CompletionPlugin, word: str, config_name: str | None, words: list[str]) -> tuple[list[str], bool]:
         matches, is_exact = own(self, word, config_name, words)
-        group, equals, _ = word.partition("=")
+        prefix = word[:1] if word.startswith(("+", "~")) else ""
+        group, equals, _ = word.removeprefix(prefix).partition("=")
 
         def options(of: str, kind: ObjectType) -> list[str]:
             return self.config_loader.get_group_options(of, kind, config_name=config_name, overrides=words)
 
         if equals:
             folders = options(group, ObjectType.GROUP)
-            nested = [f"{group}={f}/{name}" for f in folders for name in options(f"{group}/{f}", ObjectType.CONFIG)]
+            nested = [
+                f"{prefix}{group}={f}/{name}" for f in folders for name in options(f"{group}/{f}", ObjectType.CONFIG)
+            ]
             return [*matches, *(match for match in nested if match.startswith(word))], is_exact
         # Of a group with files and folders Hydra leaves open which is to follow.
         return [match if match[-1] in "=/" or match[0] == "~" else f"{match}=" for match in matches], is_exact

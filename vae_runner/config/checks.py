@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -12,6 +11,7 @@ from vae_runner.config.composition import FILE_KEYS, FOLDER_KEYS
 from vae_runner.config.fit import check_fit
 from vae_runner.config.keys import check_value, leaves, typed_keys
 from vae_runner.errors import UnfitError, UserError, check_name, did_you_mean, first_line
+from vae_runner.files.folders import with_home
 
 
 def check(config: DictConfig) -> None:
@@ -68,10 +68,7 @@ def _check_folders(config: DictConfig) -> None:
         if path == "data_dir" or not isinstance(folder, str):
             continue
         name = "data_dir" if folder == config.data_dir else path
-        try:
-            check_name(f"{name}={Path(folder).expanduser()}")
-        except RuntimeError as error:
-            raise UserError(f"{name}={folder}: there is no home that ~ could stand for: give {name}=DIR") from error
+        check_name(f"{name}={with_home(name, folder)}")
 
 
 def _check_files(config: DictConfig) -> None:
@@ -80,7 +77,7 @@ def _check_files(config: DictConfig) -> None:
         file = OmegaConf.select(config, path)
         if path.startswith("evaluation.samples.") and "samples" not in OmegaConf.select(config, "evaluation.metrics"):
             continue  # A run can be resumed without a file that nothing is measured with.
-        if isinstance(file, str) and file not in words and not Path(file).expanduser().is_file():
+        if isinstance(file, str) and file not in words and not with_home(path, file).is_file():
             advice = ", or ".join(("give another one", *words, "leave it out"))
             hint = did_you_mean(file, words)
             raise UserError(f"{path}={file}: there is no such file: {advice}{hint and f'.{hint}'}")

@@ -28,7 +28,10 @@ def not_computed(content: Content) -> tuple[str, ...]:
 
 
 def computed_settings(settings: Mapping[str, object], without: Sequence[str] = NOT_COMPUTED) -> dict[str, object]:
-    """Return those of a run's settings, by dotted keys, that decide what it computes; those `without` do not."""
+    """Return those of a run's settings, by dotted keys, that decide what it computes.
+
+    Those whose keys begin with one of `without` do not.
+    """
     by_hardware = [f"hardware.{name}" for name in COMPUTED_BY_HARDWARE]
     return {
         key: value

@@ -83,6 +83,8 @@ class Batches:
         """Return the labels of a share, int64 `[images]`; None where the split has none."""
         return None if self._labels is None else share.labels
 
+    # Its functions are traced for each dataset anew, and need no AutoGraph, which would rewrite them each time.
+    @tf.autograph.experimental.do_not_convert
     def _dataset(self, epoch: int, first: int, context: tf.distribute.InputContext) -> tf.data.Dataset:
         """Return the shares of this process's replicas, in turn."""
         replicas = context.num_replicas_in_sync

@@ -16,6 +16,14 @@ RUN_FILE = "run.json"  # with it, a folder is a run's
 SWEEP_FILE = "sweep.json"  # with it, a folder is a sweep's
 
 
+def with_home(name: str, path: str | Path) -> Path:
+    """Return a path with the home in place of `~`; refuse, as what `name` gives, one of a user who has none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{name}={path}: there is no home that ~ could stand for: give the whole path") from error
+
+
 def fits_any(name: str, patterns: Iterable[str]) -> bool:
     """Return whether the name of a file fits one of the patterns."""
     return any(fnmatch(name, pattern) for pattern in patterns)

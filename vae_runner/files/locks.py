@@ -1,6 +1,7 @@
 """Locks between processes, where the file system has them."""
 
 import errno
+import fcntl
 import logging
 import os
 from pathlib import Path
@@ -12,6 +13,26 @@ log = logging.getLogger(__name__)
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 WARNED = "VAE_RUNNER_WARNED_OF_LOCKS"  # in the environment, so that the processes of a sweep do not repeat it
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether a process has the lock that is this file, or, where this user may not read it, might have it.
+
+    Several processes may ask at the same time: none of them takes another for one that has it.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # until the file is closed
+    except OSError as error:
+        return error.errno not in NO_LOCKS
+    finally:
+        os.close(file)
+    return False
 
 
 class Lock:

@@ -13,11 +13,12 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 from threading import Thread
+from typing import ClassVar
 
 import vae_runner
 from vae_runner.files.folders import RUN_FILE, SWEEP_FILE
 
-SECONDS_MORE = 2  # for git, at the end of a run
+SECONDS_MORE = 2  # for git, when a run has finished
 MAX_DIFF = 4 << 20  # bytes of changes that are kept; of more it is only said that there are some
 CHECKOUTS = ("git", "vae_runner_git")  # keys of run.json: the working directory's, and the one vae-runner is run from
 
@@ -36,9 +37,11 @@ DIFF = (
 class Surroundings:
     """What is around the runs of this process, as run.json has it; as a context manager it ends what asks git.
 
-    git is asked in the background: one that is slow or hangs delays nothing, and until it has answered, or where there
-    is none, or it refuses, its entry is None.
+    git is asked in the background: one that is slow or hangs delays no training, and until it has answered, or where
+    there is none, or it refuses, its entry is None.
     """
+
+    _too_slow: ClassVar[set[Path]] = set()  # checkouts for whose git this process has waited in vain
 
     def __init__(self, save_diff: Callable[[str, bytes], None]) -> None:
         """Ask git; `save_diff` is given the name of a checkout and its changes, nothing where it has none."""
@@ -57,11 +60,20 @@ class Surroundings:
         for checkout in self._asked.values():
             checkout.close()
 
-    def wait(self) -> None:
-        """Give a git that has not answered yet a little more time: a short run may be over before it has."""
-        end = time.monotonic() + SECONDS_MORE
-        for checkout in self._asked.values():
-            checkout.join(max(end - time.monotonic(), 0))
+    def wait(self) -> bool:
+        """Give a git that has not answered yet a little more time: a short run may be over before it has.
+
+        Return whether one has answered meanwhile. After another run of this process has waited in vain, do not wait.
+        """
+        end, has_answered = time.monotonic() + SECONDS_MORE, False
+        for folder, checkout in self._asked.items():
+            if checkout.is_alive() and folder not in self._too_slow:
+                checkout.join(max(end - time.monotonic(), 0))
+                if checkout.is_alive():
+                    self._too_slow.add(folder)
+                else:
+                    has_answered = True
+        return has_answered
 
     def entries(self) -> Mapping[str, object]:
         """Return the entries of run.json, as far as they are known; keep changes that have become known."""

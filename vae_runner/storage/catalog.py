@@ -13,7 +13,7 @@ from vae_runner.files.untrusted import DamagedError, JsonObject
 from vae_runner.runtime import garbage
 from vae_runner.storage.names import CONFIG_FILE, LOCK_FILE, NOTES_FILE
 from vae_runner.storage.notes import Notes, read_notes
-from vae_runner.storage.run_info import CHOICES, GIVEN, MODELS, OUTDATED, SETTINGS, final_metrics, read_info
+from vae_runner.storage.run_info import CHOICES, GIVEN, MODELS, OUTDATED, SETTINGS, read_info, run_metrics
 from vae_runner.storage.stored_run import StoredRun
 
 METHOD, LOSS, DATASET = "method", "loss", "dataset"  # groups
@@ -181,5 +181,5 @@ def _record(path: Path, status: str, info: JsonObject) -> RunRecord:
     measured = info.get(MODELS, info)
     return RunRecord(
         path, status, error, info.get(CHOICES, {}), info.get(SETTINGS, {}), info.get(GIVEN, []), measured.get("epoch"),
-        measured.get("step"), final_metrics(info), info.get("started", ""), info.get("seconds"), notes,
+        measured.get("step"), run_metrics(info), info.get("started", ""), info.get("seconds"), notes,
     )  # fmt: skip

@@ -35,7 +35,7 @@ def read_notes(file: Path) -> Notes:
 
 
 def change_notes(run: RunPaths, change: Callable[[Notes], Notes]) -> Notes:
-    """Replace a run's notes by what `change` makes of them, which it returns; remove the file where they say nothing.
+    """Replace a run's notes by what `change` makes of them, and return that; remove the file where it says nothing.
 
     Other processes wait meanwhile: what they change is not lost.
 

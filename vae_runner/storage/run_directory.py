@@ -36,7 +36,8 @@ if TYPE_CHECKING:  # The commands import this before they import TensorFlow and 
     from vae_runner.models.autoencoder import Autoencoder
     from vae_runner.models.variables import Variables
 
-PROBED_SECONDS = 0.5  # for which at most a report has a run's lock, to see whether a process has it
+# A report has a run's lock no longer than this, to see whether a process has it.
+PROBED_SECONDS = 0.5
 
 
 class RunDirectory(StoredRun):

@@ -96,7 +96,7 @@ def _other_format(directory: Path, found: int, versions: object) -> FormatError:
     )
 
 
-def final_metrics(info: JsonObject) -> dict[str, float]:
+def run_metrics(info: JsonObject) -> dict[str, float]:
     """Return the metrics in a run.json; `seconds` is how long processes have worked on the run, and not the epoch."""
     metrics = dict(info.get("metrics", {}))
     metrics.pop("seconds", None)

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from vae_runner.config.keys import leaves
 from vae_runner.errors import DAMAGED, UserError
 from vae_runner.files import untrusted
-from vae_runner.files.locks import Lock
+from vae_runner.files.locks import is_locked
 from vae_runner.files.sealed import read_sealed
 from vae_runner.files.untrusted import Arrays, DamagedError, JsonObject
 from vae_runner.storage.names import RunPaths
@@ -92,7 +92,7 @@ class StoredRun(RunPaths):
     def status(self) -> str:
         """Return the status in run.json, or "dead" where that is "running" and the process is gone."""
         status = str(self.info.get("status"))
-        if status == "running" and not self._is_locked():
+        if status == "running" and not is_locked(self.lock_file):
             status = str(self.info.get("status"))  # It may have ended since run.json was read.
             return "dead" if status == "running" else status
         return status
@@ -132,19 +132,28 @@ class StoredRun(RunPaths):
     @property
     def config_text(self) -> bytes:
         """Return the content of config.yaml: YAML that does not grow when it is read."""
+        content = self._config_bytes
         with self._intact(self.config_file):
-            content = untrusted.read(self.config_file, untrusted.MAX_TEXT)
             untrusted.check_yaml(content)
         return content
 
-    def check_config(self) -> None:
-        """Refuse a configuration that has changed since the run wrote it."""
-        written = self.info.get(CONFIG_CHECKSUMS)
-        if written and hashlib.sha256(self.config_text).hexdigest() not in written:
+    @property
+    def _config_bytes(self) -> bytes:
+        with self._intact(self.config_file):
+            return untrusted.read(self.config_file, untrusted.MAX_TEXT)
+
+    def check_config(self) -> str:
+        """Refuse a configuration that has changed since the run wrote it; return its SHA-256, in hexadecimal.
+
+        It is not parsed.
+        """
+        written, found = self.info.get(CONFIG_CHECKSUMS), hashlib.sha256(self._config_bytes).hexdigest()
+        if written and found not in written:
             raise UserError(
                 f"{self.config_file} has changed since the run wrote it: put it back; what a resumed run is to do "
                 "otherwise is said on the command line"
             )
+        return found
 
     @property
     def weights(self) -> Arrays:
@@ -223,17 +232,6 @@ class StoredRun(RunPaths):
     def _arrays(self, file: Path) -> Arrays:
         with self._intact(file):
             return untrusted.arrays(untrusted.read(file))
-
-    def _is_locked(self) -> bool:
-        """Return whether a process runs in this directory, or, where this user may not write there, might do so."""
-        lock = Lock(self.lock_file)
-        try:
-            if not lock.acquire(timeout=0):
-                return True
-        except OSError:
-            return True
-        lock.release()
-        return False
 
     @contextmanager
     def _intact(self, file: Path) -> Iterator[None]:

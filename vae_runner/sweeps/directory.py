@@ -86,20 +86,26 @@ class SweepDirectory:
                 continue
 
     def begin(self, command: Sequence[str], keys: Sequence[str]) -> None:
-        """Record that a command with these overrides, which varies `keys`, works in this sweep from now on."""
+        """Record that a command with these overrides, which varies `keys`, works in this sweep from now on.
+
+        Until it says otherwise, it is a search if the command before was one: it may end before it can say so.
+        """
         with writing(self._stop_file):
             self._stop_file.unlink(missing_ok=True)
         before = self.info
         keys = list(dict.fromkeys([*before.keys, *keys]))
-        self._write_info(SweepInfo(command, keys, int(time.time()), identity=before.identity or uuid4().hex))
+        identity = before.identity or uuid4().hex
+        self._write_info(
+            replace(before, command=command, keys=keys, begun=int(time.time()), expected=[], identity=identity)
+        )
 
     def search(self, metric: str, *, highest: bool, logarithmic: Sequence[str]) -> None:
         """Record that the command is a search, and for what."""
         self._write_info(replace(self.info, metric=metric, highest=highest, logarithmic=list(logarithmic)))
 
     def expect(self, identities: Iterable[str]) -> None:
-        """Record which runs, by their identities, the command is to bring to their ends."""
-        self._write_info(replace(self.info, expected=list(identities)))
+        """Record which runs, by their identities, the command, which is no search, is to bring to their ends."""
+        self._write_info(replace(self.info, expected=list(identities), metric="", highest=False, logarithmic=[]))
 
     @property
     def info(self) -> SweepInfo:
@@ -152,17 +158,10 @@ class SweepDirectory:
 
     def delete_own_files(self) -> None:
         """Delete all but the runs' folders and what Hydra's plugins write; the lock last: what is left is another's."""
-        own = (self._info_file, self._launched_file, self._stop_file)
-        shared = (*self.path.glob(".slot_*"), *self.path.glob(".quarantine*"))
-        for file in (
-            *own,
-            *shared,
-            self.table_file,
-            self.groups_file,
-            self.page_file,
-            self.crash_file,
-            self._lock_file,
-        ):
+        files = [self._info_file, self._launched_file, self._stop_file, self.crash_file]
+        files += [self.table_file, self.groups_file, self.page_file]
+        files += [*self.path.glob(".slot_*"), *self.path.glob(".quarantine*")]
+        for file in (*files, self._lock_file):
             file.unlink(missing_ok=True)
 
     def request_stop(self, number: int, refusal: str = "") -> None:

@@ -41,7 +41,8 @@ Hydra = Any  # Hydra's own configuration, a DictConfig; HydraConfig.get() is ann
 
 LAUNCHING = "VAE_RUNNER_SWEEP"  # an environment variable: the sweep's directory, then the launching process's number
 WORKER_LOST = 75  # the launching process's exit status when its launcher has lost a process
-QUARANTINED, FORMERLY = "quarantined", "suspected"  # a key of run.json: the run's process died, together with others
+QUARANTINED = "quarantined"  # a key of run.json: the run's process died, together with others
+FORMERLY = "suspected"  # the key that earlier versions have for it
 MULTI_WORKER = "hardware=multi_worker is for one run; a sweep spreads its runs over machines: hydra/launcher=…"
 SECONDS_TO_END = 15  # for the checkpoints of processes that run at the same time
 SECONDS_AT_ONCE = 2  # for them after a second Ctrl-C

@@ -1,7 +1,7 @@
 """Names of a sweep's runs, by what they compute, so that the same command finds them again."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -30,14 +30,15 @@ def _run_name(*, _root_: DictConfig) -> str:
     keys = dict.fromkeys([*known.keys, *map(str, searched)])
     chosen = _root_.hydra.runtime.choices
     settings = [(key, chosen[key] if key in chosen else OmegaConf.select(_root_, key)) for key in keys]
-    return known.folders.get(own) or "-".join([*_readable(settings), own])
+    # Trials whose settings differ in what is not computed alone are one run, in one folder.
+    return known.folders.setdefault(own, "-".join([*_readable(settings), own]))
 
 
 class _Known(NamedTuple):
     """What the names of a sweep's runs are made of, beside their settings."""
 
     keys: Sequence[str]  # that the sweep varies
-    folders: Mapping[str, str]  # of runs that there were before, by their identities
+    folders: dict[str, str]  # of the runs that there were before, and that have been named since, by their identities
 
 
 @lru_cache(maxsize=1)

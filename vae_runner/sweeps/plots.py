@@ -43,10 +43,10 @@ def metric_plot(
 ) -> str:
     """Return an SVG of a metric over a key, with a dot for each run, in the colour of its value of another key.
 
-    Among the runs of one value and one colour, which differ in their seeds, a line goes through the mean, and a bar
-    spans a standard deviation (n − 1) to either side. Numbers lie where they belong, if asked for on a `logarithmic`
-    axis; other values stand side by side. The trials `of_search` differ in all that is searched: no lines join them.
-    A dot has the name of its run and its values for the pointer.
+    A line goes through the mean of the runs of one value and one colour, and a bar spans a standard deviation (n − 1)
+    to either side. In a sweep of two keys and seeds such runs differ in their seeds alone; the trials `of_search`
+    differ in all that is searched, and no lines join their means. Numbers lie where they belong, if asked for on a
+    `logarithmic` axis; other values stand side by side. A dot has the name of its run and its values for the pointer.
     """
     salt = {"svg.hashsalt": f"{metric} over {key}"}  # else parts of two plots of one page would have the same names
     with style.context(["default", STYLE, salt]):

@@ -28,7 +28,7 @@ from vae_runner.errors import FormatError, UnreadableError, UserError, counted, 
 from vae_runner.files.atomic import write_atomic
 from vae_runner.files.csv_table import csv_table
 from vae_runner.files.untrusted import READERS_ERRORS, YAML_LOADER, DamagedError, reading
-from vae_runner.storage.run_info import CHOICES, MAIN_METRIC, OUTDATED, PRUNED, final_metrics
+from vae_runner.storage.run_info import CHOICES, MAIN_METRIC, OUTDATED, PRUNED, run_metrics
 from vae_runner.storage.stored_run import StoredRun
 from vae_runner.sweeps.directory import SweepDirectory, SweepInfo
 from vae_runner.sweeps.values import in_order
@@ -86,7 +86,8 @@ class Report:
         self.runs: list[Run] = []
         self._directory = directory
         self._info = SweepInfo()
-        self._configs: dict[tuple[str, bytes], Mapping[str, object]] = {}  # by a run's name and its config.yaml
+        # What was read of each run's config.yaml, by the run's name, with the file's digest.
+        self._configs: dict[str, tuple[str, Mapping[str, object]]] = {}
         self._thumbnails: dict[tuple[Path, float], str] = {}  # by file and time
         self._seen: Mapping[str, tuple[int, int]] | None = None  # versions of the runs that the files are of
         self._next = 0.0
@@ -97,10 +98,12 @@ class Report:
             return
         now = self._directory.run_versions()
         start = time.monotonic()
-        if now != self._seen:
-            self.write()
-            self._seen = now
-        self._next = time.monotonic() + max(SECONDS_BETWEEN, TIMES_AS_LONG * (time.monotonic() - start))
+        try:
+            if now != self._seen:
+                self.write()
+                self._seen = now
+        finally:  # A disk that is full is no reason to try more often.
+            self._next = time.monotonic() + max(SECONDS_BETWEEN, TIMES_AS_LONG * (time.monotonic() - start))
 
     def write(self) -> None:
         """Read all runs, and replace the files of the report."""
@@ -172,8 +175,10 @@ class Report:
             style = {"finished": "", PRUNED: "dim", "failed": "red"}.get(run.status, "yellow")
             table.add_row(plain(name), *(plain(_shown(value, 4)) for value in values), style=style)
         console.print(table)
+        sign = -1 if self._info.highest else 1
         groups = sorted(
-            self._groups(varied), key=lambda group: in_order(group.mean(self._metric)), reverse=self._info.highest
+            self._groups(varied),
+            key=lambda group: math.inf if (found := group.mean(self._metric)) is None else sign * found,
         )
         if SEED in varied and len(groups) < len(self.runs):
             table = Table(box=None, pad_edge=False, title="over the seeds", title_justify="left")
@@ -191,16 +196,16 @@ class Report:
             if run.path.is_symlink():
                 raise UserError(f"{run.path} is a link: give the sweep that it leads to")
             info = StoredRun.open(run.path).info
-            run.check_config()
-            known = name, run.config_text
-            if known not in self._configs:
+            digest = run.check_config()
+            if name not in self._configs or self._configs[name][0] != digest:
+                text = run.config_text
                 with reading():
-                    content = yaml.load(run.config_text, Loader=YAML_LOADER)
-                self._configs[known] = named(content, info.get(CHOICES, {}), self._directory.info.keys)
-            metrics = final_metrics(info)
+                    content = yaml.load(text, Loader=YAML_LOADER)
+                self._configs[name] = digest, named(content, info.get(CHOICES, {}), self._info.keys)
+            metrics = run_metrics(info)
             seconds = metrics.pop("seconds", None)
             return Run(
-                name, OUTDATED if OUTDATED in info else run.status, self._configs[known], info.get("epoch"),
+                name, OUTDATED if OUTDATED in info else run.status, self._configs[name][1], info.get("epoch"),
                 metrics | run.evaluated, seconds, info.get("error") or info.get(OUTDATED, ""), run.pictures,
             )  # fmt: skip
         except UnreadableError as error:
@@ -222,7 +227,7 @@ class Report:
             for key in keys
             if not key.startswith(NOT_COMPUTED) and len({str(config.get(key)) for config in configs}) > 1
         ]
-        swept = self._directory.info.keys
+        swept = self._info.keys
         groups = [key for key in differing if key in swept and key in GROUPS]
         shown = [key for key in differing if key in swept or not any(_follows(key, group, configs) for group in groups)]
         return sorted(shown, key=lambda key: key not in swept)
@@ -248,7 +253,7 @@ class Report:
         figures = [figure for run in pictured if (figure := self._figure(run, varied))]
         return template.substitute(
             title=html.escape(str(self._directory.path)),
-            command=html.escape("vae-run -m " + " ".join(self._directory.info.command)),
+            command=html.escape("vae-run -m " + " ".join(self._info.command)),
             counts=html.escape(", ".join(f"{count} {status}" for status, count in sorted(counts.items()))),
             plots="\n".join(self._plots(varied)),
             groups=_table_of_groups(groups, metrics, self._metric)

@@ -6,9 +6,9 @@ asks the study for trials, and tells it how their runs have ended; a run process
 
 import itertools
 import os
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,14 +32,18 @@ from optuna.trial import FrozenTrial, TrialState
 
 from vae_runner.errors import UserError
 from vae_runner.files.atomic import writing
+from vae_runner.files.folders import with_home
 from vae_runner.storage.run_info import PRUNED
 from vae_runner.sweeps.directory import SweepDirectory
 
 if TYPE_CHECKING:  # It imports TensorFlow.
     from vae_runner.training.outer import EpochResult
 
-SECONDS_TO_OWN = 60  # after which a trial whose sweep is not known is nobody's
+SECONDS_TO_OWN = 10  # after which a trial whose sweep is not known is nobody's
 SWEEP = "sweep_id"  # an attribute of a trial: the identity of the sweep that it is of, as paths differ by machines
+SWEEP_FOLDER = (
+    "sweep"  # what earlier versions wrote in its place: the sweep's folder, as it is called from the journal's
+)
 RUN = "run"  # another: the run's folder, as it is called from the journal's
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {  # by their word, of a seed
@@ -76,7 +80,7 @@ class Study:
         grid = _grid(space) if keys.sampler == "grid" else []
         self._journal = _journal(keys)
         self._space, self._metric, self._sweep = space, metric, sweep.info.identity
-        self._is_alone = self._journal.parent == sweep.path.absolute()
+        self._sweep_folder = self._from_journal(sweep.path)
         with writing(self._journal):
             self._journal.parent.mkdir(parents=True, exist_ok=True)
             _cut_partial_line(self._journal)
@@ -155,8 +159,12 @@ class Study:
     def _resume(self, grid: Sequence[Mapping[str, object]]) -> None:
         """Queue what is to be done for certain: trials that came to nothing, and those of the grid."""
         trials = self._study.get_trials()
+        if any(trial.state == TrialState.RUNNING and _owner(trial) is None for trial in trials):
+            time.sleep(SECONDS_TO_OWN)  # Another machine may be about to say it; its clock may be wrong.
+            trials = self._study.get_trials()
         for trial in trials:
-            if trial.state == TrialState.RUNNING and self._is_lost(trial):
+            # The process of one that is of this sweep is gone, and that of one of which none came to say it.
+            if trial.state == TrialState.RUNNING and _owner(trial) in (self._sweep, self._sweep_folder, None):
                 self._study.tell(trial.number, state=TrialState.FAIL)
                 trial.state = TrialState.FAIL
         known: list[Mapping[str, object]] = [_parameters(t) for t in trials if t.state != TrialState.FAIL]
@@ -167,14 +175,6 @@ class Study:
                 self._study.enqueue_trial(dict(parameters))
                 known.append(parameters)
                 waiting += 1
-
-    def _is_lost(self, trial: FrozenTrial) -> bool:
-        """Return whether the process of a running trial is gone: it was of this sweep, or came to say of none."""
-        if SWEEP in trial.user_attrs:
-            return bool(trial.user_attrs[SWEEP] == self._sweep)
-        # Another machine may be about to say it.
-        assert trial.datetime_start is not None
-        return self._is_alone or (datetime.now() - trial.datetime_start).total_seconds() > SECONDS_TO_OWN
 
     def _from_journal(self, folder: Path) -> str:
         """Return a folder as it is called on all machines that share the journal."""
@@ -302,13 +302,18 @@ def overrides_of(trial: optuna.Trial | FrozenTrial) -> list[str]:
     ]
 
 
+def _owner(trial: FrozenTrial) -> object:
+    """Return what says which sweep a trial is of; None where nothing does."""
+    return trial.user_attrs.get(SWEEP, trial.user_attrs.get(SWEEP_FOLDER))
+
+
 def _parameters(trial: FrozenTrial) -> dict[str, object]:
     """Return the parameters of a trial, also of a queued one, for which Optuna stores them elsewhere."""
     return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
 
 
 def _journal(keys: DictConfig) -> Path:
-    return Path(keys.journal).expanduser().absolute()
+    return with_home("hydra.sweeper.journal", keys.journal).absolute()
 
 
 def _storage(journal: Path) -> JournalStorage:

@@ -63,8 +63,11 @@ class Record(Tracker):
         """Add or replace entries."""
         # Of a finished run, which a refusal leaves as it was, they are taken when training begins.
         self.info |= {**({} if self._finished is not None else self._surroundings()), **entries}
-        timings = {"earlier": self._earlier, **self._seconds}
         self.info["seconds"] = round(self._before + time.time() - self._start, 3)
+        self._write_all()
+
+    def _write_all(self) -> None:
+        timings = {"earlier": self._earlier, **self._seconds}
         self._write(self.info | {"timings": {what: round(seconds, 3) for what, seconds in timings.items()}})
 
     @property
@@ -86,3 +89,9 @@ class Record(Tracker):
             self._write(self._finished)
             return
         self.note(status=status, ended=timestamp(time.time()), **entries)
+
+    def complete(self) -> None:
+        """Add what has become known of the surroundings since the end."""
+        if self._finished is None:
+            self.info |= self._surroundings()
+            self._write_all()
