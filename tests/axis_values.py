@@ -17,7 +17,7 @@ import tensorflow as tf
 from hydra import compose, initialize_config_module
 
 from tests.combinations import AXES, every_fitting
-from tests.small_experiments import FEW, freeze, two_steps
+from tests.small_experiments import FEW, freeze, two_steps, untraced
 from vae_runner.cli.compare import compare
 from vae_runner.cli.sample import sample
 from vae_runner.config.checks import check
@@ -101,7 +101,7 @@ RUNS = [(SPATIAL, SPATIAL_COMPONENTS), *((VECTOR, chosen) for chosen in covering
 
 @pytest.fixture(scope="module", params=RUNS[PART::PARTS], ids=lambda run: "-".join([run[0][0], *run[1]]))
 def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """A run of two epochs, with the default figures."""
+    """A run of two epochs, with the default figures, of untraced steps: those over replicas and with XLA are traced."""
     network, components = request.param
     chosen = [f"{group}={name}" for group, name in zip(AXES, components, strict=True)]
     with initialize_config_module("vae_runner.conf", version_base="1.3"):
@@ -110,14 +110,16 @@ def finished(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     config = Config.of(composed)
     freeze()
     path = tmp_path_factory.mktemp("axis") / "run"
-    run(config, HydraJob(path, True, {}, {}, []))
+    with untraced():
+        run(config, HydraJob(path, True, {}, {}, []))
     return Finished(config, path)
 
 
 def test_a_resumed_run_ends_with_the_same_bits(finished: Finished) -> None:
     experiment = finished.again()
     experiment.state.restore(finished.after_first_epoch)
-    experiment.trainer._train_epoch(lambda progress: None)
+    with untraced():
+        experiment.trainer._train_epoch(lambda progress: None)
     expected = StoredRun.open_finished(finished.path).weights
     values = Variables(experiment.autoencoder.parts).values()
     assert values

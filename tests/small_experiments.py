@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
@@ -54,6 +55,20 @@ def freeze() -> None:
     """Let later collections leave out what was imported: each new session of Keras waits for one."""
     gc.collect()
     gc.freeze()
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Take the steps of what is trained inside one operation at a time.
+
+    Tracing and compiling take most of the time of a run of a few small steps. They belong where that run is what a test
+    is about, and not where it asks which files, figures or messages a run leaves.
+    """
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
 
 
 def two_steps(experiment: Experiment, compiled: bool = True) -> dict[str, float]:

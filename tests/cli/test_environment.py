@@ -69,7 +69,7 @@ def test_the_other_commands_show_it_too(
 
 def test_a_flag_that_tensorflow_does_not_know_is_named(tmp_path: Path) -> None:
     result = command("vae-run", *SMALL, cwd=tmp_path, TF_XLA_FLAGS="--no_such_flag=1")
-    assert result.returncode == 1
+    assert result.returncode in (1, -signal.SIGABRT)  # as its release of TensorFlow ends the process
     assert "Unknown flag in TF_XLA_FLAGS: --no_such_flag=1" in result.stderr
 
 

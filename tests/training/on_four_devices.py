@@ -82,6 +82,11 @@ def an_epoch(
     batches = Batches(images, BATCH, SEED, hardware.strategy)
     fused = replace(autoencoder, encoder=encoder, decoder=decoder)
     inner = InnerLoop(fused, loss, players, hardware, SEED, batches.steps, averages=averages, **changes)
+    if hardware.replicas == 1:
+        # Tracing takes seconds: only the steps of replicas are traced. test_inner.py holds what is to what is not.
+        inner._compiled_train = partial(inner._loop, inner._train_step)
+        inner._compiled_estimate = partial(inner._loop, inner._estimation_step)
+        inner._compiled_evaluate = partial(inner._loop, inner._evaluation_step)
     trained = inner.train(batches, batches.shares(0), 0, batches.steps)
     if averages:
         averages.copy_state()

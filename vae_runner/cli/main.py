@@ -225,6 +225,7 @@ def _import(name: str, crash_file: Path | None = None) -> ModuleType:
     _choose_temporary_folder()
     from vae_runner.runtime.console import native_stderr_to_log
 
+    keras_internals.ignore_warning_of_import()
     with native_stderr_to_log(crash_file), garbage.uncollected(), keras_internals.without_settings_file():
         module = importlib.import_module(full_name)
         import matplotlib

@@ -1,9 +1,10 @@
-"""Keras 3.15: variables without memory, gradients that are sums already, settings of other programs.
+"""Keras 3.15: variables without memory, gradients that are sums already, settings of other programs, a warning.
 
-Nothing here imports Keras before it is needed: `without_settings_file` comes before that.
+Nothing here imports Keras before it is needed: the last two come before that.
 """
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -55,3 +56,12 @@ def without_settings_file() -> Iterator[None]:
             del os.environ["KERAS_HOME"]
         else:
             os.environ["KERAS_HOME"] = home
+
+
+def ignore_warning_of_import() -> None:
+    """Keep a warning that importing Keras may give out of the logs of runs.
+
+    Up to 3.15.0 Keras looks for a name in NumPy, about which NumPy warns. As a line of a log that would also keep a
+    folder in which nothing else has been written.
+    """
+    warnings.filterwarnings("ignore", r".*`np\.object`", FutureWarning, r"keras\.src\.export")
