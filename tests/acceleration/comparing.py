@@ -1,4 +1,4 @@
-"""Whether a network and the view of it that trains compute the same."""
+"""Whether a network and its faster view compute the same."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

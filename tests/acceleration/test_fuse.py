@@ -1,5 +1,6 @@
 """Views of networks compute what the networks compute, whoever wrote these."""
 
+import inspect
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -26,6 +27,7 @@ from vae_runner.models import burgess, gated_mlp, linear, mlp
 from vae_runner.models import conv as conv_network
 
 L = keras.layers
+HAS_RENORM = "renorm" in inspect.signature(L.BatchNormalization.__init__).parameters  # which newer versions have
 Layers = list[keras.layers.Layer]
 
 
@@ -156,6 +158,7 @@ def synchronized(layers: Layers) -> Layers:
         (lambda: frozen(norm_and_activation()), (2, 3, 4, 16)),
         (lambda: synchronized(norm_and_activation()), (2, 3, 4, 16)),
         (lambda: [*norm(scale=False), L.ReLU()], (2, 3, 4, 16)),
+        *([(lambda: [*norm(renorm=True), L.LeakyReLU()], (2, 3, 4, 16))] if HAS_RENORM else []),
         (lambda: [conv(8), *norm_and_activation()], (2, 3, 4, 1)),
         (lambda: [conv(16), *norm()], (2, 3, 4, 2)),
         (lambda: [conv(16, (1, 2)), *norm()], (2, 3, 4, 1)),
@@ -191,11 +194,12 @@ def test_in_half_precision_views_compute_what_the_layers_compute(policy: str, op
     finally:
         keras.config.set_dtype_policy("float32")
     x = some((4, 6, 8, 1))
-    results, kinds = step(fuse(model, ops), x, model.variables)
-    assert not any("VaeRunner" in kind for kind in kinds)
-    for ours, kerass in zip(results, step(model, x, model.variables)[0], strict=True):
-        ours, kerass = np.asarray(ours, np.float32), np.asarray(kerass, np.float32)
-        np.testing.assert_allclose(ours, kerass, rtol=0.05, atol=0.05 * (1e-3 + np.abs(kerass).max()))
+    for training in (True, False):
+        results, kinds = step(fuse(model, ops), x, model.variables, training)
+        assert not any("VaeRunner" in kind for kind in kinds)
+        for ours, kerass in zip(results, step(model, x, model.variables, training)[0], strict=True):
+            ours, kerass = np.asarray(ours, np.float32), np.asarray(kerass, np.float32)
+            np.testing.assert_allclose(ours, kerass, rtol=0.05, atol=0.05 * (1e-3 + np.abs(kerass).max()))
 
 
 @pytest.mark.parametrize(("kernel", "channels"), [(1, 1), (2, 3), (3, 1), (3, 3), (4, 1), (5, 2)])

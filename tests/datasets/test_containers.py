@@ -188,11 +188,13 @@ TO_8 = Preprocessing.parse(8, 3, "white", False)
 # Earlier versions copy all that the entries of an EXIF directory claim to have, and have a message of their own for a
 # canvas that is too large: the image is refused where that takes more memory than there is.
 OF_PILLOW_13 = {"EXIF whose entries claim 300 MB", "EXIF whose entries claim 64 TB", "webp header of 60,000"}
-BEFORE = pytest.mark.skipif(int(PIL.__version__.partition(".")[0]) < 13, reason="Pillow 13 or later promises it")
+NEEDS_PILLOW_13 = pytest.mark.skipif(
+    int(PIL.__version__.partition(".")[0]) < 13, reason="Pillow 13 or later promises it"
+)
 
 
 def kinds(of: Iterable[str]) -> list[object]:
-    return [pytest.param(kind, marks=BEFORE) if kind in OF_PILLOW_13 else kind for kind in of]
+    return [pytest.param(kind, marks=NEEDS_PILLOW_13) if kind in OF_PILLOW_13 else kind for kind in of]
 
 
 @pytest.mark.parametrize("kind", kinds(BOMBS))

@@ -8,7 +8,14 @@ import keras
 import tensorflow as tf
 
 from vae_runner.acceleration.custom_ops.reference import IMAGE_CHANNELS, LANES, SIDE, patch_sums
-from vae_runner.acceleration.fused import Fused, Gradient, is_linear, is_normalized_by_replica, is_same_convolution
+from vae_runner.acceleration.fused import (
+    Fused,
+    Gradient,
+    is_linear,
+    is_normalized_by_replica,
+    is_plain_normalization,
+    is_same_convolution,
+)
 from vae_runner.acceleration.single_layers import accelerated, move_averages, scale_and_offset
 from vae_runner.acceleration.tapped import image_gradient
 
@@ -18,7 +25,7 @@ AFFINE_LAYERS = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.Conv2DTra
 
 
 class Chain(Fused):
-    """Layers in a row, computed together in training, else one by one."""
+    """Layers in a row, with a faster view of each, for where they are computed one by one."""
 
     def __init__(self, layers: Sequence[keras.layers.Layer], custom_ops: ModuleType | None = None) -> None:
         super().__init__(layers, custom_ops)
@@ -230,8 +237,7 @@ def _is_affine(layer: keras.layers.Layer) -> bool:
 def _is_normalized_leaky_relu(chain: Sequence[keras.layers.Layer]) -> bool:
     return (
         len(chain) >= 2
-        and type(chain[0]) is keras.layers.BatchNormalization
-        and chain[0].axis in (-1, 3)
+        and is_plain_normalization(chain[0])
         and len(chain[0].input.shape) == 4
         and is_normalized_by_replica(chain[0])
         and type(chain[1]) is keras.layers.LeakyReLU

@@ -1,4 +1,4 @@
-"""`fuse` makes the view of a network that trains: the same layers, several of them computed together."""
+"""`fuse` makes the view of a network that is trained and evaluated: the same layers, several computed together."""
 
 from collections import defaultdict
 from collections.abc import Sequence

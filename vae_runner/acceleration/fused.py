@@ -38,6 +38,15 @@ class Fused(keras.layers.Layer):
         return cls(chain[:count], custom_ops) if count else None
 
 
+def is_plain_normalization(layer: keras.layers.Layer) -> bool:
+    """Return whether a layer is Keras's batch normalisation over the last axis of maps, without renormalisation."""
+    return (
+        type(layer) is keras.layers.BatchNormalization
+        and layer.axis in (-1, 3)
+        and not getattr(layer, "renorm", False)  # which earlier versions of Keras have not
+    )
+
+
 def is_normalized_by_replica(layer: keras.layers.BatchNormalization) -> bool:
     """Return whether training normalises in float32 with the moments of one replica's images."""
     return layer.trainable and not layer.synchronized and layer.compute_dtype == "float32"

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from vae_runner.acceleration.custom_ops.reference import LANES, SIDE
-from vae_runner.acceleration.fused import Fused, Gradient, is_same_convolution
+from vae_runner.acceleration.fused import Fused, Gradient, is_plain_normalization, is_same_convolution
 from vae_runner.acceleration.tapped import tapped
 
 MAX_TAPPED_CHANNELS = 4  # of an image, to which a convolution is faster as one product and sums of shifted maps
@@ -16,22 +16,25 @@ MAX_TAPPED_CHANNELS = 4  # of an image, to which a convolution is faster as one 
 class FusedBatchNormalization(Fused):
     """Batch normalisation over the last axis of images, by TensorFlow's fused operation.
 
-    Keras 3 takes the moments and normalises in separate operations: in training that takes more than twice as long on a
-    CPU, and outside training the gradients go over the maps more often.
+    Keras 3 takes the moments and normalises in separate operations, which takes more than twice as long on a CPU. So do
+    the gradients outside training there.
     """
 
     @classmethod
     def match(cls, chain: Sequence[keras.layers.Layer], custom_ops: ModuleType | None) -> int:
         """Match batch normalisation of maps `[batch, height, width, channels]`."""
         norm = chain[0]
-        fits = type(norm) is keras.layers.BatchNormalization and norm.axis in (-1, 3)
-        return int(fits and len(norm.input.shape) == 4)
+        return int(is_plain_normalization(norm) and len(norm.input.shape) == 4)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Return the normalised inputs; in training, update the moving averages."""
         (norm,) = self.layers
+        takes_moments = training and norm.trainable
+        # On a GPU that is to be deterministic the operation has no gradient where the moments are given.
+        if not (takes_moments or self.custom_ops):
+            return norm(inputs, training=training)
         gamma, beta = scale_and_offset(norm, inputs.shape[-1])
-        if not (training and norm.trainable):
+        if not takes_moments:
             return tf.raw_ops.FusedBatchNormV3(
                 x=inputs, scale=gamma, offset=beta, mean=norm.moving_mean, variance=norm.moving_variance,
                 epsilon=norm.epsilon, is_training=False,

@@ -38,6 +38,6 @@ def tapped(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
 
 def image_gradient(dmaps: tf.Tensor, kernel: tf.Tensor, images: tf.Tensor, stride: int) -> tf.Tensor:
     """Return the gradient with respect to `images`, of few channels, of their convolution with "same" padding."""
-    if stride == 1:
+    if stride == 1 and None not in dmaps.shape[1:3]:
         return tapped(dmaps, kernel)
     return tf.nn.conv2d_transpose(dmaps, kernel, tf.shape(images), stride, "SAME")

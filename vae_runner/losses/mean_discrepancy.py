@@ -79,9 +79,7 @@ def squared_mmd(x: tf.Tensor, y: tf.Tensor, kernel: str, distance: float | tf.Te
     count = tf.cast(tf.shape(x)[0], tf.float32)
 
     def kernels(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-        # ‖a‖² + ‖b‖² − 2 a·b: a product, in place of an array of all pairs' differences.
-        norms = tf.reduce_sum(tf.square(a), axis=1)[:, tf.newaxis] + tf.reduce_sum(tf.square(b), axis=1)
-        distances = tf.maximum(norms - 2 * tf.matmul(a, b, transpose_b=True), 0.0) / distance
+        distances = tf.reduce_sum(tf.math.squared_difference(a[:, tf.newaxis], b), axis=2) / distance
         each = [scale / (scale + distances) if kernel == "imq" else tf.exp(-distances / scale) for scale in SCALES]
         return tf.add_n(each)
 
