@@ -200,6 +200,25 @@ def test_a_trial_that_nobody_says_is_theirs_is_left_to_other_machines_for_a_mome
     assert states(file) == ["COMPLETE", "RUNNING", "FAIL", "COMPLETE", "COMPLETE"]
 
 
+def test_two_machines_may_find_the_same_lost_trial_at_the_same_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vae_runner.sweeps.study.SECONDS_TO_OWN", 0)
+    searched(tmp_path, lambda run: 1.0, X, n_trials=1)
+    begun(tmp_path, "")
+    write, told = JournalStorage.set_trial_state_values, []
+
+    def after_the_other(storage: Any, *given: Any, **keys: Any) -> Any:
+        if not told:
+            told.append(given)
+            write(loaded(tmp_path / "j")._storage, *given, **keys)
+        return write(storage, *given, **keys)
+
+    monkeypatch.setattr(JournalStorage, "set_trial_state_values", after_the_other)
+    searched(tmp_path, lambda run: 1.0, X, n_trials=2)
+    assert states(tmp_path / "j") == ["COMPLETE", "FAIL", "COMPLETE"]
+
+
 def test_a_search_that_waits_for_other_machines_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     searched(tmp_path, lambda run: 1.0, X, n_trials=1)
     begun(tmp_path, "")

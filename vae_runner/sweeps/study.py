@@ -9,6 +9,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from optuna.distributions import (
     IntDistribution,
     check_distribution_compatibility,
 )
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
@@ -177,8 +178,9 @@ class Study:
                 check_stop(sweep)
                 time.sleep(1)
             lost |= nobodys & {trial.number for trial in self._running() if _owner(trial) is None}
-        for number in lost:  # Another machine may have told it of one of nobody's.
-            self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+        for number in lost:
+            with suppress(UpdateFinishedTrialError):  # Another machine tells it of one of nobody's, before or just now.
+                self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
 
     def _running(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
