@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -40,7 +41,7 @@ AT_IMPORT = {**PREPARED, **os.environ}
 
 def can_be_forked(words: Sequence[str], variables: Mapping[str, str]) -> bool:
     """Return whether a command with all these environment variables does the same in a fork."""
-    if "-m" in words:  # A sweep imports no TensorFlow, but begins processes that do.
+    if not {"-m", "--multirun"}.isdisjoint(words):  # A sweep imports no TensorFlow, but begins processes that do.
         return False
     given = {**PREPARED, **variables}
     return all(given.get(name) == AT_IMPORT.get(name) for name in given | AT_IMPORT if name.startswith(READ_AT_IMPORT))
@@ -62,7 +63,7 @@ class ForkedCommand:
         self._process = FORKS.Process(target=_command, args=(words, cwd, dict(variables), *files))
         self._process.start()
         # Else the end of this process would wait for a command that a failed test has left behind.
-        Finalize(self, self._process.kill, exitpriority=10)
+        self.at_exit = Finalize(self, self._process.kill, exitpriority=10)
         assert self._process.pid is not None
         self.pid = self._process.pid
 
@@ -134,9 +135,12 @@ def _command(words: Sequence[str], cwd: Path, variables: Mapping[str, str], stdo
     try:
         getattr(commands, Path(words[0]).name.removeprefix("vae-"))()
     except KeyboardInterrupt:
+        traceback.print_exc()
         is_interrupted = True
     finally:
         atexit._run_exitfuncs()  # A fork would end without.
-    if is_interrupted:  # Python ends by the signal then.
+    if is_interrupted:  # Python ends by the signal then, after it has written all.
+        sys.stdout.flush()
+        sys.stderr.flush()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -104,23 +105,32 @@ def refused(path: Path, record: Any, *, in_sweep: bool = False) -> list[str]:
     return sorted(file.name for file in path.iterdir())
 
 
-@pytest.mark.parametrize("interrupted", [False, True])
+@pytest.mark.parametrize("answered", ["while it is waited for", "while the end is written", "after an interruption"])
 def test_a_finished_run_stays_one_while_git_is_waited_for_and_has_its_answer(
-    interrupted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    answered: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers: list[str] = []
+    interrupted = answered == "after an interruption"
 
     class Slow(Surroundings):
-        def wait(self) -> bool:
+        def wait(self) -> None:
             assert StoredRun(tmp_path / "run").info["status"] == "finished"
             if interrupted:
                 os.kill(os.getpid(), signal.SIGINT)
             answers.append("known")
-            return True
 
         def entries(self) -> dict[str, object]:
             return {"git": {"commit": answers[0]} if answers else None}
 
+    class Finishing(RunDirectory):
+        def write_info(self, info: Mapping[str, object]) -> None:
+            super().write_info(info)
+            if info["status"] == "finished":
+                answers.append("known")
+
+    if answered == "while the end is written":
+        monkeypatch.setattr(session, "RunDirectory", Finishing)
+        monkeypatch.setattr(Slow, "wait", lambda self: None)
     monkeypatch.setattr(session, "Surroundings", Slow)
     monkeypatch.chdir(tmp_path)
     ends = pytest.raises(Interrupted, match="interrupted when the run had finished") if interrupted else nullcontext()

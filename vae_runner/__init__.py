@@ -42,6 +42,7 @@ else:
         """Return the module `api`; of TensorFlow's notes on how it was built show none, unless they are asked for."""
         if "tensorflow" in sys.modules or os.environ.get(LOG_LEVEL):
             return importlib.import_module(f"{__name__}.api")
+        before = os.environ.get(LOG_LEVEL)  # which may be empty
         os.environ[LOG_LEVEL] = "2"
         try:
             with importlib.import_module(f"{__name__}.runtime.console").native_stderr_to_log():
@@ -49,6 +50,8 @@ else:
                 sys.modules["tensorflow"].config.list_physical_devices()  # else its notes on GPUs come with first use
         finally:
             os.environ.pop(LOG_LEVEL, None)
+            if before is not None:
+                os.environ[LOG_LEVEL] = before
         return module
 
     def __dir__() -> list[str]:

@@ -1,5 +1,6 @@
 """What the user can mend, in one line, and what else ends a command."""
 
+import copyreg
 import difflib
 import signal
 from collections.abc import Iterable, Iterator
@@ -9,12 +10,15 @@ YAML_WORDS = "In YAML, yes and on are true, no and off are false; quotes make th
 DAMAGED = "the run directory is damaged; bring it back from a copy, or delete it and do the run again"
 
 
-def _remade(kind: type[BaseException], arguments: tuple[object, ...]) -> BaseException:
-    """Return an error that pickle then gives its attributes."""
-    return kind.__new__(kind, *arguments)
+class Picklable(BaseException):
+    """Errors that pickle makes again without `__init__`, which takes something else than the text: launchers do."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Return how: from the text, as BaseException has it, and the attributes."""
+        return copyreg.__newobj__, (type(self), *self.args), vars(self)  # type: ignore[attr-defined]
 
 
-class UserError(Exception):
+class UserError(Picklable, Exception):
     """Something the user can mend; its text is one line: what is wrong, where, and what to do.
 
     The commands print it without a traceback and exit with status 2.
@@ -22,10 +26,6 @@ class UserError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(" ".join(message.split())))
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """Let pickle make it again without `__init__`, of which subclasses have their own: launchers pickle errors."""
-        return _remade, (type(self), self.args), vars(self)
 
 
 class UnfitError(UserError):
@@ -54,17 +54,13 @@ class FormatError(UserError):
     """A run directory is of a format that this version does not read."""
 
 
-class Interrupted(KeyboardInterrupt):
+class Interrupted(Picklable, KeyboardInterrupt):
     """A signal asked the command to end. Its text, if any, is the resume hint; `status` is the exit status."""
 
     def __init__(self, signal_number: int, advice: str = "") -> None:
         super().__init__(advice)
         self.signal_number = signal_number
         self.status = 128 + signal_number  # as shells have it: 130 for SIGINT, 143 for SIGTERM
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """Let pickle make it again without `__init__`, which takes something else than the text."""
-        return _remade, (type(self), self.args), vars(self)
 
 
 class Pruned(KeyboardInterrupt):

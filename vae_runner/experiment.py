@@ -204,10 +204,13 @@ def choose_batch_size(config: Config, dataset: Dataset, machine: Hardware) -> in
         why = f"a step on {2 * chosen:,} needs {limit}"
     elif 2 * chosen * STEPS <= len(dataset.train):
         why = "larger ones, which ask for a learning rate of their own, are not tried"
-    elif (steps := -(-len(dataset.train) // chosen)) < STEPS:
-        why = f"the smallest, an image for each device, with which an epoch has {counted(steps, 'step')}"
+    elif chosen * STEPS > len(dataset.train):
+        steps = counted(-(-len(dataset.train) // chosen), "step")
+        why = f"the smallest, an image for each device, with which an epoch has {steps}"
     else:
-        why = f"the largest with which an epoch of {len(dataset.train):,} training images has at least {STEPS} steps"
+        why = (
+            f"the largest with which an epoch of {len(dataset.train):,} training images has at least {STEPS} full steps"
+        )
     log.info("Batch size: %s (batch_size=auto): %s", counted(chosen, "image"), why)
     return chosen
 

@@ -141,8 +141,8 @@ class Session:
                     yield cls(config, directory, record, stopwatch, stop, cluster, job.in_sweep, repeated, report)
             # The run is finished, whatever happens from here on.
             with suppress(KeyboardInterrupt, UnwritableError):
-                if surroundings.wait():
-                    record.complete()
+                surroundings.wait()
+                record.complete()
         log.info("Run directory: %s", shown)
 
     @property

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import COMMANDS
-from vae_runner.cli.completion import SCRIPT, complete_options
+from vae_runner.cli.completion import SCRIPT, UNINSTALL, complete_options
 
 # What Bash does when Tab is pressed at the end of a line, beside showing the answers.
 TAB = r"""
@@ -112,6 +112,12 @@ def test_nothing_is_completed_any_more_when_that_is_uninstalled(tmp_path: Path) 
     assert first.endswith(" vae-run")
     assert [line for line in left if "vae" in line] == []
     assert result.stderr == ""
+
+
+def test_completion_that_was_never_installed_is_uninstalled_without_a_word() -> None:
+    script = f"complete -W word other; {UNINSTALL}"  # Without any rule at all, Bash says nothing.
+    result = subprocess.run(["bash", "--norc", "-c", script], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
 def test_a_completion_makes_no_folder(tmp_path: Path) -> None:

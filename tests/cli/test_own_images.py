@@ -252,7 +252,7 @@ def test_broken_images_are_named_and_skipped_and_the_exit_status_tells(
     for file in folder.iterdir():
         file.write_bytes(b"")
     line = refusal("vae-reconstruct", finished_run, folder, "--out", "none", cwd=tmp_path)
-    assert "no image can be used (of 7); the first: " in line
+    assert "none of 7 images can be used; the first: " in line
     assert not (tmp_path / "none").exists()
 
 

@@ -338,8 +338,10 @@ def test_when_all_are_broken_skipping_does_not_help(tmp_path: Path) -> None:
     for file in files:
         file.touch()
     for _ in range(2):
-        with refused("no image can be used (of 2); the first: ", files[0]):
+        with refused("none of 2 images can be used; the first: ", files[0]):
             prepare(files, preprocessing(), tmp_path, "skip")
+    with refused("the only image cannot be used: ", files[1]):
+        prepare(files[1:], preprocessing(), tmp_path, "skip")
 
 
 @pytest.mark.parametrize("kind", ["dangling link", "gone"])

@@ -129,7 +129,7 @@ def test_its_layers_are_its_convolutions_and_one_of_64_features(layers: str, out
 
 
 def test_xla_computes_the_same_error_in_features() -> None:
-    # The network is that of a classifier; No test has XLA compile a whole step with it.
+    # The network is that of a classifier; no test has XLA compile a whole step with it.
     error = PerceptualError(random_features((8, 8, 1)).network, "all")
     one, other = np.random.default_rng(0).random((2, 5, 8, 8, 1), np.float32)
     assert float(error(one, other)) > 0.01

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from tests.conftest import examples
 from vae_runner.config.composition import content_of
-from vae_runner.errors import UserError
+from vae_runner.errors import UnwritableError, UserError
 from vae_runner.storage.run_directory import RunDirectory
 from vae_runner.training.checkpoints import Checkpoint
 from vae_runner.training.outer import Position
@@ -27,6 +27,13 @@ def test_a_second_run_in_the_same_directory_is_refused(tmp_path: Path) -> None:
 def test_the_configuration_is_kept_resolved(tmp_path: Path) -> None:
     directory = RunDirectory.create(tmp_path, content_of(OmegaConf.create({"a": 3, "b": "${a}"})))
     assert directory.config == {"a": 3, "b": 3}
+
+
+def test_changes_of_an_earlier_process_that_cannot_be_removed_are_named(tmp_path: Path) -> None:
+    directory = RunDirectory.create(tmp_path, OmegaConf.create())
+    (tmp_path / "git.diff").mkdir()
+    with pytest.raises(UnwritableError, match=r"git\.diff cannot be written"):
+        directory.save_diff("git", b"")
 
 
 @pytest.mark.parametrize("status", ["failed", "interrupted"])

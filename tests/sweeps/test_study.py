@@ -167,20 +167,73 @@ def test_trials_of_this_sweep_whose_process_is_gone_are_done_again_and_those_of_
     assert lost[3] not in {run["x"] for run in runs}
 
 
-@pytest.mark.parametrize("journal", ["shared/j", "mine/j"])
+@pytest.mark.parametrize("journal", ["shared/j", "mine/j"])  # Other machines may be given either.
 def test_a_trial_that_nobody_says_is_theirs_is_left_to_other_machines_for_a_moment(
-    journal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    journal: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / journal
     searched(tmp_path / "others", lambda run: 1.0, X, n_trials=1, journal=str(file))
     trial = begun(file.parent, "")
-    monkeypatch.setattr("time.sleep", lambda seconds: trial.set_user_attr("sweep_id", "another's"))
+    asked_for_meanwhile: list[Any] = []
+
+    def on_another_machine(seconds: float) -> None:
+        trial.set_user_attr("sweep_id", "another's")
+        if not asked_for_meanwhile:
+            asked_for_meanwhile.append(begun(file.parent, ""))
+
+    monkeypatch.setattr("time.sleep", on_another_machine)
     searched(tmp_path / "mine", lambda run: 1.0, X, n_trials=2, journal=str(file))
-    assert states(file) == ["COMPLETE", "RUNNING", "COMPLETE"]
-    begun(file.parent, "")
+    assert states(file) == ["COMPLETE", "RUNNING", "RUNNING", "COMPLETE"]
+    assert f"1 trial in {file} may be of another machine: waiting 10 s" in capsys.readouterr().out
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("it waits where nothing is missing"))
+    searched(tmp_path / "mine", lambda run: 1.0, X, n_trials=2, journal=str(file))
+    assert states(file) == ["COMPLETE", "RUNNING", "RUNNING", "COMPLETE"]
     monkeypatch.setattr("time.sleep", lambda seconds: None)
+    tell = optuna.Study.tell
+
+    def tell_after_another_machine(*given: Any, **keys: Any) -> Any:
+        tell(*given, **keys)
+        return tell(*given, **keys)
+
+    monkeypatch.setattr(optuna.Study, "tell", tell_after_another_machine)
     searched(tmp_path / "mine", lambda run: 1.0, X, n_trials=3, journal=str(file))
-    assert states(file) == ["COMPLETE", "RUNNING", "COMPLETE", "FAIL", "COMPLETE"]
+    assert states(file) == ["COMPLETE", "RUNNING", "FAIL", "COMPLETE", "COMPLETE"]
+
+
+def test_two_machines_may_find_the_same_lost_trial_at_the_same_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vae_runner.sweeps.study.SECONDS_TO_OWN", 0)
+    searched(tmp_path, lambda run: 1.0, X, n_trials=1)
+    begun(tmp_path, "")
+    write, told = JournalStorage.set_trial_state_values, []
+
+    def after_the_other(storage: Any, *given: Any, **keys: Any) -> Any:
+        if not told:
+            told.append(given)
+            write(loaded(tmp_path / "j")._storage, *given, **keys)
+        return write(storage, *given, **keys)
+
+    monkeypatch.setattr(JournalStorage, "set_trial_state_values", after_the_other)
+    searched(tmp_path, lambda run: 1.0, X, n_trials=2)
+    assert states(tmp_path / "j") == ["COMPLETE", "FAIL", "COMPLETE"]
+
+
+def test_a_search_that_waits_for_other_machines_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    searched(tmp_path, lambda run: 1.0, X, n_trials=1)
+    begun(tmp_path, "")
+    waited: list[float] = []
+
+    def ctrl_c(seconds: float) -> None:
+        waited.append(seconds)
+        SweepDirectory(tmp_path).request_stop(signal.SIGINT)
+
+    monkeypatch.setattr("time.sleep", ctrl_c)
+    with pytest.raises(Interrupted):
+        searched(tmp_path, lambda run: 1.0, X, n_trials=2)
+    assert len(waited) == 1
+    assert waited[0] <= 1
+    assert states(tmp_path / "j") == ["COMPLETE", "RUNNING"]
 
 
 def test_a_trial_of_an_earlier_version_belongs_to_the_sweep_in_its_folder(tmp_path: Path) -> None:

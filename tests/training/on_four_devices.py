@@ -83,7 +83,7 @@ def an_epoch(
     fused = replace(autoencoder, encoder=encoder, decoder=decoder)
     inner = InnerLoop(fused, loss, players, hardware, SEED, batches.steps, averages=averages, **changes)
     if hardware.replicas == 1:
-        # Tracing takes seconds: only the steps of replicas are traced. test_inner.py holds what is to what is not.
+        # Tracing takes seconds: only the steps of replicas are traced. test_inner.py compares traced with untraced.
         inner._compiled_train = partial(inner._loop, inner._train_step)
         inner._compiled_estimate = partial(inner._loop, inner._estimation_step)
         inner._compiled_evaluate = partial(inner._loop, inner._evaluation_step)

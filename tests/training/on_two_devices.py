@@ -26,7 +26,7 @@ def two_epochs(method: str, *hardware: str) -> dict[str, float]:
     assert experiment.machine.replicas == (DEVICES if hardware else 1)
     inner = experiment.trainer._inner
     # Tracing takes seconds. Of two replicas the steps are traced, of one method also the evaluation; of one device
-    # nothing is: that what is traced computes the same there, test_inner.py says.
+    # nothing is: test_inner.py compares traced steps with untraced ones there.
     if not (hardware and method == TRACED):
         inner._compiled_evaluate = partial(inner._loop, inner._evaluation_step)
     if not hardware:

@@ -74,12 +74,16 @@ def test_main_memory_is_not_filled_to_find_out(
     assert experiment.choose_batch_size(made.config, made.dataset, made.machine) == 32
     few = Dataset(Split(made.dataset.train.images[:7]), made.dataset.test)
     assert experiment.choose_batch_size(made.config, few, made.machine) == 1
+    monkeypatch.setattr(experiment, "candidates", lambda images, replicas: candidates(images, 4))
+    few = Dataset(Split(made.dataset.train.images[:38]), made.dataset.test)
+    assert experiment.choose_batch_size(made.config, few, made.machine) == 4
     assert [message.partition(": ")[2].partition(": ")[2] for message in caplog.messages] == [
-        "the largest with which an epoch of 1,438 training images has at least 10 steps",
+        "the largest with which an epoch of 1,438 training images has at least 10 full steps",
         "a step on 128 needs more than 50% of memory",
         "a step on 64 needs more than 50% of memory",
         "larger ones, which ask for a learning rate of their own, are not tried",
         "the smallest, an image for each device, with which an epoch has 7 steps",
+        "the smallest, an image for each device, with which an epoch has 10 steps",
     ]
     monkeypatch.setattr(experiment, "memory", lambda: 1000)
     with pytest.raises(UserError, match="a step on 32 images needs more than 50% of memory"):

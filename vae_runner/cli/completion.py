@@ -36,7 +36,7 @@ UNINSTALL = """
 if [[ $(complete -p vae-run 2> /dev/null) == *hydra_bash_completion* ]]; then
     complete -r vae-run
 fi
-complete -r vae-runs vae-sample vae-compare vae-evaluate vae-encode vae-reconstruct
+complete -r vae-runs vae-sample vae-compare vae-evaluate vae-encode vae-reconstruct 2> /dev/null
 unset -f _vae_runner_completion
 unset _vae_runner_options
 """

@@ -11,7 +11,7 @@ import numpy as np
 
 from vae_runner.datasets.io.image_files import find_images
 from vae_runner.datasets.io.prepared import decoded
-from vae_runner.datasets.io.preprocessing import BrokenImageError
+from vae_runner.datasets.io.preprocessing import BrokenImageError, none_usable
 from vae_runner.errors import UserError, counted
 from vae_runner.evaluation.embeddings import batch_size_for
 from vae_runner.files.atomic import check_writable, filling, replacing
@@ -90,7 +90,7 @@ class OwnImages:
                     images, places = [], []
                 advance(1)
         if len(self._broken) == len(self.files):
-            raise UserError(f"no image can be used (of {len(self.files):,}); the first: {self._broken[0]}")
+            raise none_usable(len(self.files), self._broken[0])
 
     def finish(self, out: Path, replaced: str = "") -> None:
         """Say how many images are in `out`, and what they have `replaced`; where some were skipped, raise UserError."""

@@ -60,20 +60,17 @@ class Surroundings:
         for checkout in self._asked.values():
             checkout.close()
 
-    def wait(self) -> bool:
+    def wait(self) -> None:
         """Give a git that has not answered yet a little more time: a short run may be over before it has.
 
-        Return whether one has answered meanwhile. After another run of this process has waited in vain, do not wait.
+        After another run of this process has waited in vain, do not wait.
         """
-        end, has_answered = time.monotonic() + SECONDS_MORE, False
+        end = time.monotonic() + SECONDS_MORE
         for folder, checkout in self._asked.items():
-            if checkout.is_alive() and folder not in self._too_slow:
+            if folder not in self._too_slow:
                 checkout.join(max(end - time.monotonic(), 0))
                 if checkout.is_alive():
                     self._too_slow.add(folder)
-                else:
-                    has_answered = True
-        return has_answered
 
     def entries(self) -> Mapping[str, object]:
         """Return the entries of run.json, as far as they are known; keep changes that have become known."""

@@ -196,10 +196,12 @@ class RunDirectory(StoredRun):
 
     def save_diff(self, checkout: str, changes: bytes) -> None:
         """Keep the changes in a git checkout; where there are none, remove those of an earlier process."""
+        file = self.diff_file(checkout)
         if changes:
-            write_atomic(self.diff_file(checkout), changes)
+            write_atomic(file, changes)
         else:
-            self.diff_file(checkout).unlink(missing_ok=True)
+            with writing(file):
+                file.unlink(missing_ok=True)
 
     def touch(self) -> None:
         """Make run.json look as if it had been written anew."""

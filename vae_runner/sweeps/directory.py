@@ -104,7 +104,7 @@ class SweepDirectory:
         self._write_info(replace(self.info, metric=metric, highest=highest, logarithmic=list(logarithmic)))
 
     def expect(self, identities: Iterable[str]) -> None:
-        """Record which runs, by their identities, the command, which is no search, is to bring to their ends."""
+        """Record which runs the command is to bring to their ends, by their identities. It is no search."""
         self._write_info(replace(self.info, expected=list(identities), metric="", highest=False, logarithmic=[]))
 
     @property

@@ -1,7 +1,7 @@
 """Names of a sweep's runs, by what they compute, so that the same command finds them again."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from vae_runner.config.composition import content_of
-from vae_runner.config.fingerprint import fingerprint
+from vae_runner.config.fingerprint import computed_settings, fingerprint, not_computed
 from vae_runner.sweeps.directory import SweepDirectory
 
 NAME_CHARACTERS = 60
@@ -23,22 +23,24 @@ def register_resolver() -> None:
 
 
 def _run_name(*, _root_: DictConfig) -> str:
-    own = fingerprint(content_of(_root_))
+    content = content_of(_root_)
+    own = fingerprint(content)
     folder = Path(_root_.hydra.sweep.dir)
     known = _known(folder, SweepDirectory(folder).version)
     searched = _root_.hydra.sweeper.get("params") or {}
     keys = dict.fromkeys([*known.keys, *map(str, searched)])
     chosen = _root_.hydra.runtime.choices
-    settings = [(key, chosen[key] if key in chosen else OmegaConf.select(_root_, key)) for key in keys]
-    # Trials whose settings differ in what is not computed alone are one run, in one folder.
-    return known.folders.setdefault(own, "-".join([*_readable(settings), own]))
+    settings = {key: chosen[key] if key in chosen else OmegaConf.select(_root_, key) for key in keys}
+    # Runs that differ only in what is not computed are one run, in one folder, whichever process names it.
+    computed = computed_settings(settings, (*not_computed(content), "hardware"))
+    return known.folders.get(own) or "-".join([*_readable(computed.items()), own])
 
 
 class _Known(NamedTuple):
     """What the names of a sweep's runs are made of, beside their settings."""
 
     keys: Sequence[str]  # that the sweep varies
-    folders: dict[str, str]  # of the runs that there were before, and that have been named since, by their identities
+    folders: Mapping[str, str]  # of the runs that there were before, by their identities
 
 
 @lru_cache(maxsize=1)
@@ -56,7 +58,7 @@ def _run_prefix(*, _root_: DictConfig) -> str:
 
 
 def _readable(settings: Iterable[tuple[str, object]]) -> list[str]:
-    """Return what the sweep varies as part of a folder's name, ["latent_8-seed_1"], or [] where it varies nothing."""
+    """Return settings as part of a folder's name, ["latent_8-seed_1"], or [] where there are none."""
     words = [f"{key.rpartition('.')[2]}_{_word(value)}" for key, value in settings if not isinstance(value, DictConfig)]
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(words))[:NAME_CHARACTERS]
     return [name] if name else []

@@ -9,6 +9,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,27 +24,27 @@ from optuna.distributions import (
     IntDistribution,
     check_distribution_compatibility,
 )
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
 
-from vae_runner.errors import UserError
+from vae_runner.errors import UserError, counted
 from vae_runner.files.atomic import writing
 from vae_runner.files.folders import with_home
 from vae_runner.storage.run_info import PRUNED
 from vae_runner.sweeps.directory import SweepDirectory
+from vae_runner.sweeps.job import check_stop
 
 if TYPE_CHECKING:  # It imports TensorFlow.
     from vae_runner.training.outer import EpochResult
 
 SECONDS_TO_OWN = 10  # after which a trial whose sweep is not known is nobody's
 SWEEP = "sweep_id"  # an attribute of a trial: the identity of the sweep that it is of, as paths differ by machines
-SWEEP_FOLDER = (
-    "sweep"  # what earlier versions wrote in its place: the sweep's folder, as it is called from the journal's
-)
+# What earlier versions wrote in its place: the sweep's folder, as it is called from the journal's.
+SWEEP_FOLDER = "sweep"
 RUN = "run"  # another: the run's folder, as it is called from the journal's
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {  # by their word, of a seed
@@ -76,6 +77,7 @@ class Study:
         Raises:
             UserError: the study is of another metric, direction or other choices, or its journal is damaged.
             UnwritableError: the journal cannot be written.
+            Interrupted: the sweep is to stop.
         """
         grid = _grid(space) if keys.sampler == "grid" else []
         self._journal = _journal(keys)
@@ -94,7 +96,8 @@ class Study:
             )
             self._check(keys.direction)
             self._wanted = min(keys.n_trials, len(grid) or keys.n_trials)
-            self._resume(grid)
+            self._fail_lost(sweep)
+            self._queue(grid)
 
     @property
     def missing(self) -> int:
@@ -156,17 +159,35 @@ class Study:
                 except ValueError as error:
                     raise UserError(f"{other} has other values of {name}: {advice}") from error
 
-    def _resume(self, grid: Sequence[Mapping[str, object]]) -> None:
+    def _fail_lost(self, sweep: SweepDirectory) -> None:
+        """Record that trials whose process is gone came to nothing: those of this sweep, and those of none.
+
+        Another machine may be about to say that one of the latter is its own, and is given time for it: no moment that
+        was written down is compared, as its clock may be wrong. What it asks for meanwhile is left alone.
+        """
+        own = (self._sweep, self._sweep_folder)
+        lost = {trial.number for trial in self._running() if _owner(trial) in own}
+        nobodys = {trial.number for trial in self._running() if _owner(trial) is None}
+        if nobodys and self.missing:
+            print(
+                f"{counted(len(nobodys), 'trial')} in {self._journal} may be of another machine: waiting "
+                f"{SECONDS_TO_OWN} s for it to say so",
+                flush=True,
+            )
+            for _ in range(SECONDS_TO_OWN):
+                check_stop(sweep)
+                time.sleep(1)
+            lost |= nobodys & {trial.number for trial in self._running() if _owner(trial) is None}
+        for number in lost:
+            with suppress(UpdateFinishedTrialError):  # Another machine tells it of one of nobody's, before or just now.
+                self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+
+    def _running(self) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+
+    def _queue(self, grid: Sequence[Mapping[str, object]]) -> None:
         """Queue what is to be done for certain: trials that came to nothing, and those of the grid."""
-        trials = self._study.get_trials()
-        if any(trial.state == TrialState.RUNNING and _owner(trial) is None for trial in trials):
-            time.sleep(SECONDS_TO_OWN)  # Another machine may be about to say it; its clock may be wrong.
-            trials = self._study.get_trials()
-        for trial in trials:
-            # The process of one that is of this sweep is gone, and that of one of which none came to say it.
-            if trial.state == TrialState.RUNNING and _owner(trial) in (self._sweep, self._sweep_folder, None):
-                self._study.tell(trial.number, state=TrialState.FAIL)
-                trial.state = TrialState.FAIL
+        trials = self._study.get_trials(deepcopy=False)
         known: list[Mapping[str, object]] = [_parameters(t) for t in trials if t.state != TrialState.FAIL]
         waiting = sum(trial.state == TrialState.WAITING for trial in trials)
         failed = [_parameters(trial) for trial in trials if trial.state == TrialState.FAIL]

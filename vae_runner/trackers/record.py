@@ -91,7 +91,7 @@ class Record(Tracker):
         self.note(status=status, ended=timestamp(time.time()), **entries)
 
     def complete(self) -> None:
-        """Add what has become known of the surroundings since the end."""
-        if self._finished is None:
-            self.info |= self._surroundings()
+        """Add what has become known of the surroundings since the end, if anything has."""
+        if self._finished is None and (known := {**self.info, **self._surroundings()}) != self.info:
+            self.info = known
             self._write_all()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 AUTO = "auto"
 SMALLEST, LARGEST = 32, 1024  # images; larger batches are left to those who also give a learning rate for them
-STEPS = 10  # that an epoch has at least
+STEPS = 10  # of whole batches, that an epoch has at least
 
 
 def candidates(images: int, replicas: int) -> list[int]:

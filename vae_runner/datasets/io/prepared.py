@@ -26,7 +26,7 @@ from typing import TypedDict, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from vae_runner.datasets.io.preprocessing import BrokenImageError, Preprocessing
+from vae_runner.datasets.io.preprocessing import BrokenImageError, Preprocessing, none_usable
 from vae_runner.datasets.io.stored import StoredImages
 from vae_runner.errors import UserError, counted
 from vae_runner.files.sealed import seal, unseal
@@ -87,7 +87,7 @@ def prepare(
         log.info("Skipped %d of %s; the first: %s", len(skipped), counted(len(files), "image"), skipped[0][1])
     kept = np.setdiff1d(np.arange(len(files)), [index for index, _ in skipped])
     if len(kept) == 0:
-        raise UserError(f"no image can be used (of {len(files):,}); the first: {skipped[0][1]}")
+        raise none_usable(len(files), skipped[0][1])
     digests = np.frombuffer(bytes.fromhex(manifest["digests"]), np.uint8).reshape(-1, DIGEST_BYTES)
     images = StoredImages(folder / "images.u8", tuple(manifest["shape"]), digests)
     log.info("Images: %d prepared as %s in %s", len(images), "×".join(map(str, preprocessing.shape)), folder)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from vae_runner.datasets.io import containers, png
-from vae_runner.errors import UserError
+from vae_runner.errors import UserError, counted
 
 FORMATS = ["PNG", "JPEG", "BMP", "GIF", "WEBP"]  # whatever the suffix says
 MAX_PIXELS = 89_478_485  # of one image; where Pillow too begins to warn of a decompression bomb
@@ -26,6 +26,13 @@ class BrokenImageError(UserError):
     def __init__(self, path: Path, problem: str, advice: str) -> None:
         self.problem = str(UserError(f"{path} {problem}"))
         super().__init__(f"{path} {problem}: {advice}, or pass over it with dataset.on_error=skip")
+
+
+def none_usable(count: int, problem: str) -> UserError:
+    """Return the refusal of so many images, of which none can be used; `problem` says why the first cannot."""
+    if count == 1:
+        return UserError(f"the only image cannot be used: {problem}")
+    return UserError(f"none of {counted(count, 'image')} can be used; the first: {problem}")
 
 
 class _PixelBudget:
