@@ -29,9 +29,9 @@ def fuzzed(count: int) -> settings:
     return settings(max_examples=examples(count), deadline=None, derandomize=True, database=None)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _nothing_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Neither Keras's cache nor a proxy of the machine the tests run on."""
+    """Neither Keras's cache nor a proxy of the machine the tests run on; other tests' commands have both again."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))
         patch.setenv("no_proxy", "*")
