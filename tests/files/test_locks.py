@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vae_runner.files.locks import WARNED, Lock, is_locked
+from vae_runner.files.locks import WARNED, Lock, is_held
 from vae_runner.sweeps import share
 from vae_runner.sweeps.directory import SweepDirectory
 
@@ -23,13 +23,13 @@ def test_one_process_has_a_lock_and_the_next_when_it_is_released(tmp_path: Path)
 
 def test_processes_that_look_at_a_lock_at_the_same_time_do_not_take_each_other_for_its_owner(tmp_path: Path) -> None:
     file = tmp_path / "lock"
-    assert not is_locked(file)
+    assert not is_held(file)
     assert not file.exists()  # To look leaves nothing.
     with Lock(file):
-        assert is_locked(file)
+        assert is_held(file)
     with file.open() as looking:
         fcntl.flock(looking, fcntl.LOCK_SH)  # as another process does that looks at it
-        assert not is_locked(file)
+        assert not is_held(file)
 
 
 def test_a_link_is_no_lock_and_what_it_leads_to_stays_as_it_is(tmp_path: Path) -> None:

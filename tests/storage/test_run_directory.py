@@ -55,7 +55,7 @@ def test_a_run_that_ends_while_it_is_looked_at_is_not_dead(tmp_path: Path, monke
     directory = RunDirectory.create(tmp_path, OmegaConf.create())
     directory.release()
     monkeypatch.setattr(
-        "vae_runner.storage.stored_run.is_locked", lambda file: directory.write_info({"status": "finished"})
+        "vae_runner.storage.stored_run.is_held", lambda file: directory.write_info({"status": "finished"})
     )
     assert RunDirectory(tmp_path).status == "finished"
 

@@ -16,8 +16,8 @@ from vae_runner.acceleration.fused import (
     is_plain_normalization,
     is_same_convolution,
 )
+from vae_runner.acceleration.image_convolutions import image_gradient
 from vae_runner.acceleration.single_layers import accelerated, move_averages, scale_and_offset
-from vae_runner.acceleration.tapped import image_gradient
 
 MAX_SPANNING_LATENT = 31  # up to here an affine map works on fewer rows than any usual batch has
 MAX_FOLDED_PATCH = 12  # numbers in what a kernel sees, up to which their moments cost less than those of the outputs

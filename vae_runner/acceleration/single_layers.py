@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from vae_runner.acceleration.custom_ops.reference import LANES, SIDE
 from vae_runner.acceleration.fused import Fused, Gradient, is_plain_normalization, is_same_convolution
-from vae_runner.acceleration.tapped import tapped
+from vae_runner.acceleration.image_convolutions import conv2d_transpose_by_taps
 
 MAX_TAPPED_CHANNELS = 4  # of an image, to which a convolution is faster as one product and sums of shifted maps
 
@@ -16,8 +16,8 @@ MAX_TAPPED_CHANNELS = 4  # of an image, to which a convolution is faster as one 
 class FusedBatchNormalization(Fused):
     """Batch normalisation over the last axis of images, by TensorFlow's fused operation.
 
-    Keras 3 takes the moments and normalises in separate operations, which takes more than twice as long on a CPU. So do
-    the gradients outside training there.
+    Keras 3 takes the moments and normalises in separate operations: in training they take more than twice as long on a
+    CPU, and outside training their gradients go over the maps more often.
     """
 
     @classmethod
@@ -142,7 +142,7 @@ class InPlaceLeakyReLU(Fused):
 
 
 class TappedConv2DTranspose(Fused):
-    """A transposed convolution of stride 1 to few channels, as `tapped` computes it."""
+    """A transposed convolution of stride 1 to few channels, as `conv2d_transpose_by_taps` computes it."""
 
     @classmethod
     def match(cls, chain: Sequence[keras.layers.Layer], custom_ops: ModuleType | None) -> int:
@@ -158,7 +158,7 @@ class TappedConv2DTranspose(Fused):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Return the activation of the transposed convolution of `inputs` `[batch, height, width, channels]`."""
         (layer,) = self.layers
-        return _activated(layer, tapped(inputs, tf.convert_to_tensor(layer.kernel)))
+        return _activated(layer, conv2d_transpose_by_taps(inputs, tf.convert_to_tensor(layer.kernel)))
 
 
 class StridedConv2D(Fused):

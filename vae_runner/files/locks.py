@@ -15,7 +15,7 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 WARNED = "VAE_RUNNER_WARNED_OF_LOCKS"  # in the environment, so that the processes of a sweep do not repeat it
 
 
-def is_locked(path: Path) -> bool:
+def is_held(path: Path) -> bool:
     """Return whether a process has the lock that is this file, or, where this user may not read it, might have it.
 
     Several processes may ask at the same time: none of them takes another for one that has it.

@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # The commands import this before they import TensorFlow and 
     from vae_runner.models.autoencoder import Autoencoder
     from vae_runner.models.variables import Variables
 
-# A report has a run's lock no longer than this, to see whether a process has it.
+# Whoever looks whether a process has a run's lock has it no longer than this.
 PROBED_SECONDS = 0.5
 
 

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from vae_runner.config.keys import leaves
 from vae_runner.errors import DAMAGED, UserError
 from vae_runner.files import untrusted
-from vae_runner.files.locks import is_locked
+from vae_runner.files.locks import is_held
 from vae_runner.files.sealed import read_sealed
 from vae_runner.files.untrusted import Arrays, DamagedError, JsonObject
 from vae_runner.storage.names import RunPaths
@@ -92,7 +92,7 @@ class StoredRun(RunPaths):
     def status(self) -> str:
         """Return the status in run.json, or "dead" where that is "running" and the process is gone."""
         status = str(self.info.get("status"))
-        if status == "running" and not is_locked(self.lock_file):
+        if status == "running" and not is_held(self.lock_file):
             status = str(self.info.get("status"))  # It may have ended since run.json was read.
             return "dead" if status == "running" else status
         return status

@@ -11,7 +11,7 @@ from types import ModuleType
 import tensorflow as tf
 
 from vae_runner.acceleration.custom_ops.reference import convolved, normalized_leaky_relu, patch_sums
-from vae_runner.acceleration.tapped import image_gradient
+from vae_runner.acceleration.image_convolutions import image_gradient
 
 Gradients = list[tf.Tensor | None]
 

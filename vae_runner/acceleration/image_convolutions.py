@@ -1,4 +1,4 @@
-"""Transposed convolutions to few channels, as a matrix product and sums of shifted maps.
+"""Convolutions that make images of maps, as a matrix product and sums of shifted maps.
 
 A convolution distributes its work over the output channels, of which an image has one or three. The product has every
 tap of the kernel as a channel of its own.
@@ -10,7 +10,7 @@ from vae_runner.acceleration.fused import Gradient
 
 
 @tf.custom_gradient
-def tapped(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
+def conv2d_transpose_by_taps(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
     """Return the transposed convolution of stride 1 and "same" padding; `kernel` is `[rows, columns, out, in]`.
 
     The gradients are those of the convolution.
@@ -39,5 +39,5 @@ def tapped(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
 def image_gradient(dmaps: tf.Tensor, kernel: tf.Tensor, images: tf.Tensor, stride: int) -> tf.Tensor:
     """Return the gradient with respect to `images`, of few channels, of their convolution with "same" padding."""
     if stride == 1 and None not in dmaps.shape[1:3]:
-        return tapped(dmaps, kernel)
+        return conv2d_transpose_by_taps(dmaps, kernel)
     return tf.nn.conv2d_transpose(dmaps, kernel, tf.shape(images), stride, "SAME")
