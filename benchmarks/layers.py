@@ -1,9 +1,10 @@
 """What the fashion network's layers cost in training, against their arithmetic: `python -m benchmarks.layers`.
 
 The layers are fused as in a run on this machine: what is computed together is one row. The forward pass and the
-gradients of inputs (but not of the images) and weights are compiled, and repeated many times in one call. The limit is
-the arithmetic of the convolutions and dense layers at the rate of a large float32 matrix product, measured before and
-after. Normalisations and activations contain no matrix product, so only their milliseconds are given.
+gradients of inputs (but not of the images) and weights are compiled, and repeated many times in one call. Beside them
+is the plain arithmetic of the convolutions and dense layers, of both, at the rate of a large float32 matrix product,
+measured before and after. Normalisations and activations contain no matrix product, so only their milliseconds are
+given.
 """
 
 import argparse
@@ -58,7 +59,7 @@ def main() -> None:
         cost = [f"{forward:.2f}", f"{backward:.2f}", f"{3 * limit:.2f}" if limit else "", share]
         rows.append([", ".join(part.name for part in parts), *cost])
     title = f"Milliseconds of {batch} images; matrix product: {rate / 1e9:.0f} GFLOP/s"
-    show(title, ["layers", "forward", "gradients", "limit of both", "of the limit"], rows)
+    show(title, ["layers", "forward", "gradients", "plain arithmetic", "of the product's rate"], rows)
 
 
 def measure(layer: keras.layers.Layer, batch: int) -> tuple[float, float]:

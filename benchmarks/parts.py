@@ -40,6 +40,7 @@ BESIDES = {  # what some parts are measured with
     "posterior=fsq": ("prior=categorical", "loss=ae", "posterior.levels=[3,3,3,3,3,3,3,3,3,3,3,3]", "latent=12"),
     "posterior=gumbel": ("prior=categorical",),
     "prior=categorical": ("posterior=gumbel",),
+    "prior=learned_categorical": ("posterior=gumbel",),
     "loss=vq": ("prior=categorical", "posterior=vq"),
     "loss=vq_gan": ("prior=categorical", "posterior=vq"),
     "loss=vae_gan": ("likelihood=mse",),

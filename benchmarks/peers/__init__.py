@@ -24,7 +24,7 @@ NAMES = {  # of the modules, as tables have them
     "torch_eager": "PyTorch, eager, channels-last",
     "torch_compile": "PyTorch, `torch.compile`",
     "pythae_trainer": "pythae's trainer",
-    "limit": "limit: the arithmetic at the rate of a matrix product",
+    "limit": "the plain arithmetic at the rate of a matrix product",
 }
 
 

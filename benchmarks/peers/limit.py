@@ -1,4 +1,7 @@
-"""The limit: as many images as the step's arithmetic allows at the rate of a large float32 matrix product."""
+"""As many images as the plain network's arithmetic allows at the rate of a large float32 matrix product.
+
+Convolutions with fewer multiplications than taps may be faster.
+"""
 
 import time
 

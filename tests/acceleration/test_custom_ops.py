@@ -4,7 +4,9 @@ import gc
 import hashlib
 import logging
 import os
+import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.acceleration import comparing
@@ -49,7 +51,12 @@ results += [maps, *ops.vae_runner_convolved_grey_grad(
     dmaps=x, images=y, kernel=kernel, bias=beta, stride=1, slope=0.2
 )]
 square = kernel.repeat(48, 2)
-results += [ops.vae_runner_conv2d_transpose(maps=maps, kernel=square, stride=2, height=79, width=100)]
+results += [
+    ops.vae_runner_conv2d(images=x, kernel=square, stride=1),
+    ops.vae_runner_conv2d_transpose(maps=maps, kernel=square, stride=2, height=79, width=100),
+    ops.vae_runner_conv2d_kernel_grad(images=x, dmaps=maps, stride=1),
+    ops.vae_runner_conv2d_kernel_grad(images=x, dmaps=x[:, ::2, ::2], stride=2),
+]
 results += [ops.vae_runner_patch_sums(images=y, pivot=0.0, stride=1)]
 sys.stdout.buffer.write(b"".join(np.asarray(result).tobytes() for result in results))
 """
@@ -91,6 +98,22 @@ def test_processes_at_once_compile_once_and_compute_the_same_bits_with_any_numbe
     first, second = (hashlib.sha256(bits).hexdigest() for bits, _ in outputs)
     assert len(outputs[0][0]) > 1e6
     assert first == second
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the options are of compilers for x86")
+@pytest.mark.parametrize("without", ["-mno-avx512f", "-mno-avx"])
+@pytest.mark.usefixtures("cache")
+def test_they_compute_the_same_in_narrower_registers(
+    without: str, compiler: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def computed() -> np.ndarray:
+        bits = subprocess.run([sys.executable, "-c", USE, "2"], capture_output=True, check=True).stdout
+        return np.frombuffer(bits, "f")
+
+    native = computed()
+    monkeypatch.setenv("CXX", shlex.join([*compiler, without]))
+    np.testing.assert_allclose(computed(), native, rtol=1e-4, atol=1e-3)
 
 
 def test_another_compiler_processor_or_source_has_a_library_of_its_own(
@@ -347,6 +370,38 @@ def test_the_custom_normalisation_is_that_of_the_formula_in_double_precision(
     expected = np.where(normalized > 0, normalized, slope * normalized)
     tolerance = 1e-5 + rounding / np.sqrt(expected_variance.min() + 1e-3) + 5e-5 * np.abs(normalized - beta)
     assert np.all(np.abs(y - expected) <= tolerance)
+
+
+@settings(max_examples=examples(40))
+@given(
+    size=st.tuples(st.integers(1, 4), st.integers(1, 40), st.integers(1, 40)),
+    channels=st.sampled_from((16, 32, 48, 80)),
+    filters=st.sampled_from((16, 48, 64, 112)),
+    stride=st.sampled_from((1, 2)),
+    seed=st.integers(0, 99),
+)
+@example(size=(2, 3, 300), channels=16, filters=16, stride=1, seed=0)  # a row of which is more than a block
+@example(size=(130, 1, 1), channels=16, filters=16, stride=2, seed=0)  # several blocks of many images
+@example(size=(1, 5, 5), channels=576, filters=576, stride=1, seed=0)  # a kernel of which there cannot be many sums
+def test_custom_convolutions_are_those_of_double_precision_for_any_size(
+    size: tuple[int, int, int], channels: int, filters: int, stride: int, seed: int, ops: Any
+) -> None:
+    random = np.random.default_rng(seed)
+    images, kernel = random.normal(size=(*size, channels)), random.normal(size=(3, 3, channels, filters))
+    maps = tf.nn.conv2d(images, kernel, stride, "SAME")
+    dmaps = random.normal(size=maps.shape)
+    window = {"strides": [1, stride, stride, 1], "padding": "SAME"}
+    dimages = tf.raw_ops.Conv2DBackpropInput(input_sizes=images.shape, filter=kernel, out_backprop=dmaps, **window)
+    dkernel = tf.raw_ops.Conv2DBackpropFilter(input=images, filter_sizes=kernel.shape, out_backprop=dmaps, **window)
+    height, width = size[1:]
+    images, kernel, dmaps = (value.astype("f") for value in (images, kernel, dmaps))
+    ours = (
+        ops.vae_runner_conv2d(images=images, kernel=kernel, stride=stride),
+        ops.vae_runner_conv2d_transpose(maps=dmaps, kernel=kernel, stride=stride, height=height, width=width),
+        ops.vae_runner_conv2d_kernel_grad(images=images, dmaps=dmaps, stride=stride),
+    )
+    for value, exact in zip(ours, (maps, dimages, dkernel), strict=True):
+        np.testing.assert_allclose(value, exact, rtol=0, atol=1e-5 * np.abs(exact).max())
 
 
 def test_custom_operations_refuse_channels_that_are_no_whole_groups(ops: Any) -> None:

@@ -35,7 +35,9 @@ RIGHT: dict[str, tuple[Shapes, Attributes]] = {
         },
         OF_NORMALIZATION,
     ),
-    "conv2d_transpose": ({"maps": (2, 3, 3, 5), "kernel": (3, 3, C, 5)}, {"stride": 2, "height": 5, "width": 5}),
+    "conv2d": ({"images": (2, 5, 5, C), "kernel": (3, 3, C, 2 * C)}, {"stride": 2}),
+    "conv2d_transpose": ({"maps": (2, 3, 3, C), "kernel": (3, 3, 2 * C, C)}, {"stride": 2, "height": 5, "width": 5}),
+    "conv2d_kernel_grad": ({"images": (2, 5, 5, C), "dmaps": (2, 3, 3, 2 * C)}, {"stride": 2}),
 }  # fmt: skip
 # Dimensions that nothing else must agree with.
 FREE = {
@@ -43,7 +45,9 @@ FREE = {
     "patch_sums": [("images", 0), ("images", 1), ("images", 2)],
     "convolved_grey": [("images", 0), ("images", 1), ("images", 2)],
     "image_head": [("x", 0), ("x", 1), ("x", 2)],
+    "conv2d": [("images", 0), ("images", 1), ("images", 2), ("kernel", 3)],
     "conv2d_transpose": [("maps", 0), ("kernel", 2)],
+    "conv2d_kernel_grad": [("images", 3), ("dmaps", 3)],
 }
 SIZES = (0, 1, 2, 3, 15, 16, 17, 32)
 STRIDES = (0, -1, -(2**31), 2**31, 2**40)
@@ -63,16 +67,14 @@ def wrong(name: str) -> Iterator[tuple[Shapes, Attributes]]:
         yield from (({**shapes, of: other}, attributes) for other in {*ranks, *sizes} - {shape})
     for attribute in {"stride", "height", "width"} & attributes.keys():
         yield from ((shapes, {**attributes, attribute: value}) for value in STRIDES)
-    if name == "conv2d_transpose":
+    if name.startswith("conv2d"):
         yield from ((shapes, {**attributes, attribute: 40}) for attribute in attributes)
-        # More outputs than can be counted.
-        yield {"maps": (1, 1, 1, 1), "kernel": (3, 3, C, 1)}, dict.fromkeys(attributes, 2**31 - 1)
 
 
 def _fits(name: str, of: str, axis: int, size: int) -> bool:
     if (of, axis) not in FREE.get(name, []):
         return False
-    return size in (C, 2 * C) if of == "kernel" else axis == 0 or size > 0
+    return size in (C, 2 * C) if of == "kernel" or axis == 3 else axis == 0 or size > 0
 
 
 def ways(operation: Callable[..., Any], shapes: Shapes, attributes: Attributes) -> Iterator[Callable[[], Any]]:

@@ -105,7 +105,9 @@ def test_a_jacobians_penalty_has_the_gradient_of_differences_also_through_a_fast
         values.append(float(loss(autoencoder, batch(images), training=False)[1][name]))
     kernel.assign(first)
     assert steepest == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-3)
+    # Biases have next to no gradient in a network that is nearly linear: what rounding leaves of the others' terms.
+    largest = max(np.abs(gradient).max() for gradient in plain)
     for operations in (None, load_custom_ops()):
         faster = {part: fuse(getattr(autoencoder, part), operations) for part in ("encoder", "decoder")}
         for ours, theirs in zip(gradients(Autoencoder(**{**vars(autoencoder), **faster})), plain, strict=True):
-            np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3 * np.abs(theirs).max())
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5 * largest)

@@ -6,10 +6,12 @@ from types import ModuleType
 import keras
 import tensorflow as tf
 
-from vae_runner.acceleration.custom_ops.reference import LANES, SIDE
+from vae_runner.acceleration.custom_ops.reference import CONVOLUTION_STRIDES, LANES, SIDE
 from vae_runner.acceleration.fused import Fused, Gradient, is_plain_normalization, is_same_convolution
 from vae_runner.acceleration.image_convolutions import conv2d_transpose_by_taps
 
+MIN_WINOGRAD_SIDE = 3  # of maps: in smaller ones many products are of what lies beyond the edges
+MAX_WINOGRAD_WIDTH = 256  # of maps: what is made of a row that is wider, a processor's cache does not hold
 MAX_TAPPED_CHANNELS = 4  # of an image, to which a convolution is faster as one product and sums of shifted maps
 
 
@@ -161,51 +163,39 @@ class TappedConv2DTranspose(Fused):
         return _activated(layer, conv2d_transpose_by_taps(inputs, tf.convert_to_tensor(layer.kernel)))
 
 
-class StridedConv2D(Fused):
-    """A convolution of stride 2 or more, whose gradient with respect to its inputs is a custom operation."""
+class WinogradConv2D(Fused):
+    """A 3×3 convolution of stride 1 or 2 by a custom operation, with fewer multiplications than taps."""
 
     @classmethod
     def match(cls, chain: Sequence[keras.layers.Layer], custom_ops: ModuleType | None) -> int:
-        """Match convolutions of which the custom transposed convolution computes the gradient."""
+        """Match convolutions that the custom operation computes."""
         layer = chain[0]
         fits = type(layer) is keras.layers.Conv2D and custom_ops is not None
-        return int(fits and _is_strided(layer, layer.input.shape[-1]))
+        return int(fits and _fits_winograd(layer))
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Return the activation of the convolution of `inputs` `[batch, height, width, channels]`."""
         (layer,) = self.layers
-        (stride, _), (height, width) = layer.strides, inputs.shape[1:3]
-
-        @tf.custom_gradient
-        def convolution(x: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
-            def gradients(dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-                dx = self.custom_ops.vae_runner_conv2d_transpose(
-                    maps=dy, kernel=kernel, stride=stride, height=height, width=width
-                )
-                dkernel = tf.raw_ops.Conv2DBackpropFilter(
-                    input=x, filter_sizes=kernel.shape, out_backprop=dy, strides=[1, stride, stride, 1], padding="SAME"
-                )
-                return dx, dkernel
-
-            return tf.nn.conv2d(x, kernel, stride, "SAME"), gradients
-
-        return _activated(layer, convolution(inputs, tf.convert_to_tensor(layer.kernel)))
+        # The gradient needs their height and width.
+        images = tf.ensure_shape(inputs, [None, *layer.input.shape[1:]])
+        outputs = self.custom_ops.vae_runner_conv2d(images=images, kernel=layer.kernel, stride=layer.strides[0])
+        return _activated(layer, outputs)
 
 
-class StridedConv2DTranspose(Fused):
-    """A transposed convolution of stride 2 or more, by a custom operation."""
+class WinogradConv2DTranspose(Fused):
+    """A transposed 3×3 convolution of stride 1 or 2 by a custom operation, with fewer multiplications than taps."""
 
     @classmethod
     def match(cls, chain: Sequence[keras.layers.Layer], custom_ops: ModuleType | None) -> int:
         """Match transposed convolutions that the custom operation computes."""
         layer = chain[0]
         fits = type(layer) is keras.layers.Conv2DTranspose and custom_ops is not None
-        return int(fits and _is_strided(layer, layer.filters))
+        return int(fits and _fits_winograd(layer))
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Return the activation of the transposed convolution of `inputs` `[batch, height, width, channels]`."""
         (layer,) = self.layers
-        (stride, _), (height, width) = layer.strides, inputs.shape[1:3]
+        (stride, _), (height, width) = layer.strides, layer.input.shape[1:3]
         outputs = self.custom_ops.vae_runner_conv2d_transpose(
             maps=inputs, kernel=layer.kernel, stride=stride, height=height * stride, width=width * stride
         )
@@ -217,20 +207,24 @@ def _activated(layer: keras.layers.Layer, outputs: tf.Tensor) -> tf.Tensor:
     return layer.activation(tf.nn.bias_add(outputs, layer.bias) if layer.use_bias else outputs)
 
 
-def _is_strided(layer: keras.layers.Layer, channels: int) -> bool:
-    """Return whether the custom transposed convolution, to so many channels, serves a layer: it has a stride."""
+def _fits_winograd(layer: keras.layers.Layer) -> bool:
+    """Return whether the custom operations compute a layer's convolution, and with fewer multiplications than taps."""
+    maps = layer.output if type(layer) is keras.layers.Conv2D else layer.input
     return (
         is_same_convolution(layer)
-        and layer.strides[0] > 1
+        and layer.strides[0] in CONVOLUTION_STRIDES
         and layer.kernel_size == (SIDE, SIDE)
-        and channels % LANES == 0
+        and layer.filters % LANES == 0
+        and layer.input.shape[-1] % LANES == 0
         and None not in layer.input.shape[1:3]
+        and min(maps.shape[1:3]) >= MIN_WINOGRAD_SIDE
+        and maps.shape[2] <= MAX_WINOGRAD_WIDTH
         and layer.compute_dtype == "float32"
     )
 
 
 SINGLE_LAYERS = (
-    FusedBatchNormalization, InPlaceLeakyReLU, TappedConv2DTranspose, StridedConv2D, StridedConv2DTranspose,
+    FusedBatchNormalization, InPlaceLeakyReLU, TappedConv2DTranspose, WinogradConv2D, WinogradConv2DTranspose,
 )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """The gradients of the custom operations.
 
-Most first gradients are operations too. Their gradients, and that of the patches' sums, which no usual loss asks for,
-are those of the same formulas in TensorFlow's own operations. Means and variances have none: they are for moving
-averages.
+The three convolutions are each other's gradients, to any order. The other first gradients are operations too, and their
+gradients, and that of the patches' sums, which no usual loss asks for, are those of the same formulas in TensorFlow's
+own operations. Means and variances have none: they are for moving averages.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,21 +47,43 @@ def register(operations: ModuleType) -> None:
             **_attributes(op, "epsilon", "slope"),
         )  # fmt: skip
 
+    @tf.RegisterGradient("VaeRunnerConv2D")
+    def _(op: tf.Operation, dmaps: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        images, kernel = op.inputs
+        stride, (height, width) = op.get_attr("stride"), images.shape[1:3]
+        return (
+            operations.vae_runner_conv2d_transpose(
+                maps=dmaps, kernel=kernel, stride=stride, height=height, width=width
+            ),
+            operations.vae_runner_conv2d_kernel_grad(images=images, dmaps=dmaps, stride=stride),
+        )
+
+    @tf.RegisterGradient("VaeRunnerConv2DTranspose")
+    def _(op: tf.Operation, dimages: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        maps, kernel = op.inputs
+        stride = op.get_attr("stride")
+        dimages = tf.ensure_shape(dimages, op.outputs[0].shape)  # The next gradient needs its height and width.
+        return (
+            operations.vae_runner_conv2d(images=dimages, kernel=kernel, stride=stride),
+            operations.vae_runner_conv2d_kernel_grad(images=dimages, dmaps=maps, stride=stride),
+        )
+
+    @tf.RegisterGradient("VaeRunnerConv2DKernelGrad")
+    def _(op: tf.Operation, dkernel: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        images, dmaps = op.inputs
+        stride, (height, width) = op.get_attr("stride"), images.shape[1:3]
+        return (
+            operations.vae_runner_conv2d_transpose(
+                maps=dmaps, kernel=dkernel, stride=stride, height=height, width=width
+            ),
+            operations.vae_runner_conv2d(images=images, kernel=dkernel, stride=stride),
+        )
+
 
 @tf.RegisterGradient("VaeRunnerPatchSums")
 def _patch_sums(op: tf.Operation, dsums: tf.Tensor) -> Gradients:
     stride = op.get_attr("stride")
     return _pulled_back(lambda x, pivot: patch_sums(x, pivot, [3, 3, 1], [stride] * 2), op.inputs, [dsums])
-
-
-@tf.RegisterGradient("VaeRunnerConv2DTranspose")
-def _conv2d_transpose(op: tf.Operation, doutputs: tf.Tensor) -> Gradients:
-    maps, kernel = op.inputs
-    stride = op.get_attr("stride")
-    dkernel = tf.raw_ops.Conv2DBackpropFilter(
-        input=doutputs, filter_sizes=kernel.shape, out_backprop=maps, strides=[1, stride, stride, 1], padding="SAME"
-    )
-    return [convolved(doutputs, kernel, stride), dkernel]
 
 
 @tf.RegisterGradient("VaeRunnerNormalizedLeakyReluGrad")

@@ -128,7 +128,7 @@ class StridedOp : public OpKernel {
   }
 
  protected:
-  int stride_;
+  int stride_ = 1;
 };
 
 // images [batch, height, width, 1], pivot [] → sums [10, 10] over all patches p of the products of (p − pivot, 1)
@@ -137,7 +137,7 @@ class PatchSumsOp : public StridedOp {
   using StridedOp::StridedOp;
 
   void Compute(OpKernelContext* context) override {
-    constexpr int kCount = kSide * kSide;
+    constexpr int kCount = kSide * kSide, kGroups = kCount / kLanes + 1, kWidth = kGroups * kLanes;
     const Tensor& images = Input(context, "images");
     RequireShape(context, "images", {kAny, kPositive, kPositive, 1});
     RequireShape(context, "pivot", {});
@@ -145,21 +145,29 @@ class PatchSumsOp : public StridedOp {
     const float pivot = Data(Input(context, "pivot"))[0];
     const Window window(images, stride_);
     Tensor* sums = Allocate(context, "sums", {kCount + 1, kCount + 1});
-    Tensor parts = Scratch(context, window.bands, (kCount + 1) * kLanes);
+    Tensor parts = Scratch(context, window.bands, (kCount + 1) * kWidth);
     if (!context->status().ok()) return;
     ForBands(context, window, Data(images), 40, [&](const Padded& padded, int64_t band) {
-      Lanes sum[kCount + 1] = {};
+      Lanes sum[kCount + 1][kGroups] = {};
       padded.ForPixels(band, 0, [&](const float* corner, int64_t) {
-        Lanes patch = {};
-        for (int tap = 0; tap < kCount; tap++) patch[tap] = Tap<1>(corner, padded.row_length(), tap) - pivot;
-        patch[kCount] = 1;
-        for (int i = 0; i <= kCount; i++) sum[i] += patch[i] * patch;
+        Lanes patch[kGroups] = {};
+        const auto at = [&](int tap) -> auto& { return patch[tap / kLanes]; };
+        for (int tap = 0; tap < kCount; tap++) {
+          at(tap)[tap % kLanes] = Tap<1>(corner, padded.row_length(), tap) - pivot;
+        }
+        at(kCount)[kCount % kLanes] = 1;
+        for (int i = 0; i <= kCount; i++) {
+          for (int group = 0; group < kGroups; group++) sum[i][group] += at(i)[i % kLanes] * patch[group];
+        }
       });
-      for (int i = 0; i <= kCount; i++) Store(Data(&parts) + (band * (kCount + 1) + i) * kLanes, sum[i]);
+      float* part = Data(&parts) + band * (kCount + 1) * kWidth;
+      for (int i = 0; i <= kCount; i++) {
+        for (int group = 0; group < kGroups; group++) Store(part + i * kWidth + group * kLanes, sum[i][group]);
+      }
     });
     const std::vector<double> total = AddUp(parts);
     for (int i = 0; i <= kCount; i++) {
-      std::copy(&total[i * kLanes], &total[i * kLanes] + kCount + 1, Data(sums) + i * (kCount + 1));
+      std::copy(&total[i * kWidth], &total[i * kWidth] + kCount + 1, Data(sums) + i * (kCount + 1));
     }
   }
 };

@@ -20,9 +20,17 @@ using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
 
-// Channels that are computed together: one register of AVX-512, two of AVX2, four of NEON.
+// Channels that are computed together: as many as a register holds. (Of vectors that are wider than a register,
+// compilers make code that is many times slower.)
+#if defined(__AVX512F__)
 constexpr int kLanes = 16;
-typedef float Lanes __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
+#elif defined(__AVX__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+typedef float Lanes __attribute__((vector_size(4 * kLanes)));
+typedef float LanesInMemory __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
 
 // Rows and columns of all kernels.
 constexpr int kSide = 3;
@@ -30,18 +38,15 @@ constexpr int kSide = 3;
 // Pixels whose sums are taken in float32.
 constexpr int64_t kBlock = 1024;
 
-inline Lanes Load(const float* from) { return *reinterpret_cast<const Lanes*>(from); }
-inline void Store(float* to, Lanes value) { *reinterpret_cast<Lanes*>(to) = value; }
+inline Lanes Load(const float* from) { return *reinterpret_cast<const LanesInMemory*>(from); }
+inline void Store(float* to, Lanes value) { *reinterpret_cast<LanesInMemory*>(to) = value; }
 inline Lanes Leaky(Lanes value, Lanes sign, float slope) { return sign > 0 ? value : value * slope; }
 
 inline float Sum(Lanes value) {
-  typedef float Half __attribute__((vector_size(2 * kLanes), aligned(4), may_alias));
-  typedef float Quarter __attribute__((vector_size(kLanes), aligned(4), may_alias));
-  const auto* halves = reinterpret_cast<const Half*>(&value);
-  const Half half = halves[0] + halves[1];
-  const auto* quarters = reinterpret_cast<const Quarter*>(&half);
-  const Quarter quarter = quarters[0] + quarters[1];
-  return (quarter[0] + quarter[2]) + (quarter[1] + quarter[3]);
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; i++) value[i] += value[i + half];
+  }
+  return value[0];
 }
 
 inline const float* Data(const Tensor& tensor) { return tensor.flat<float>().data(); }
@@ -83,10 +88,13 @@ inline void RequireShape(OpKernelContext* context, const char* name, std::initia
   }
 }
 
-// Fails the context where channels are no whole groups.
+// Fails the context where channels are not a multiple of 16, those of the widest register: what fits must not depend on
+// the processor.
 inline void RequireLanes(OpKernelContext* context, int64_t channels) {
-  OP_REQUIRES(context, channels > 0 && channels % kLanes == 0,
-              Invalid("the number of channels, ", channels, ", must be a multiple of ", kLanes));
+  constexpr int kWidest = 16;
+  static_assert(kWidest % kLanes == 0);
+  OP_REQUIRES(context, channels > 0 && channels % kWidest == 0,
+              Invalid("the number of channels, ", channels, ", must be a multiple of ", kWidest));
 }
 
 // An output by its name, or null, and the context failed, where there is no memory.

@@ -1,11 +1,12 @@
-// What a training step does to float32 maps besides its large convolutions, in as few passes over memory as there can
-// be: TensorFlow's own operations, one by one, go over the same maps three times as often.
+// What a training step does to float32 maps: 3×3 convolutions with fewer multiplications than taps, and all else in as
+// few passes over memory as there can be, where TensorFlow's own operations, one by one, go over the same maps three
+// times as often.
 //
-// Maps are [batch, height, width, channels], contiguous; channels are a multiple of kLanes. Sums are taken block by
-// block in float32 and over the blocks in double precision, in an order that does not depend on the number of threads:
-// the results are the same bits in every run.
+// Maps are [batch, height, width, channels], contiguous; channels are a multiple of 16, those of the widest register.
+// Sums over pixels are taken part by part in float32 and over the parts in double precision, in an order that does not
+// depend on the number of threads: the results are the same bits in every run.
 
-#include "conv2d_transpose.h"
+#include "convolutions.h"
 #include "image_head.h"
 #include "images.h"
 #include "normalization.h"
@@ -213,20 +214,49 @@ REGISTER_OP("VaeRunnerImageHeadGrad")
           .status();
     });
 
+REGISTER_OP("VaeRunnerConv2D")
+    .Attr("stride: int >= 1")
+    .Input("images: float")
+    .Input("kernel: float")
+    .Output("maps: float")
+    .SetShapeFn([](InferenceContext* context) {
+      Shapes shapes(context);
+      const ShapeHandle images = shapes.Input("images", {shapes.Any(), shapes.Any(), shapes.Any(), shapes.Any()});
+      const ShapeHandle kernel = shapes.Input("kernel", {kSide, kSide, shapes.Size(images, 3), shapes.Any()});
+      return shapes
+          .Output("maps", {shapes.Size(images, 0), shapes.Strides(shapes.Size(images, 1)),
+                           shapes.Strides(shapes.Size(images, 2)), shapes.Size(kernel, 3)})
+          .status();
+    });
+
 REGISTER_OP("VaeRunnerConv2DTranspose")
     .Attr("stride: int >= 1")
     .Attr("height: int >= 1")
     .Attr("width: int >= 1")
     .Input("maps: float")
     .Input("kernel: float")
-    .Output("outputs: float")
+    .Output("images: float")
     .SetShapeFn([](InferenceContext* context) {
       Shapes shapes(context);
       const int64_t height = shapes.Attribute("height"), width = shapes.Attribute("width");
       const ShapeHandle maps =
           shapes.Input("maps", {shapes.Any(), shapes.Strides(height), shapes.Strides(width), shapes.Any()});
       const ShapeHandle kernel = shapes.Input("kernel", {kSide, kSide, shapes.Any(), shapes.Size(maps, 3)});
-      return shapes.Output("outputs", {shapes.Size(maps, 0), height, width, shapes.Size(kernel, 2)}).status();
+      return shapes.Output("images", {shapes.Size(maps, 0), height, width, shapes.Size(kernel, 2)}).status();
+    });
+
+REGISTER_OP("VaeRunnerConv2DKernelGrad")
+    .Attr("stride: int >= 1")
+    .Input("images: float")
+    .Input("dmaps: float")
+    .Output("dkernel: float")
+    .SetShapeFn([](InferenceContext* context) {
+      Shapes shapes(context);
+      const ShapeHandle images = shapes.Input("images", {shapes.Any(), shapes.Any(), shapes.Any(), shapes.Any()});
+      const ShapeHandle dmaps =
+          shapes.Input("dmaps", {shapes.Size(images, 0), shapes.Strides(shapes.Size(images, 1)),
+                                 shapes.Strides(shapes.Size(images, 2)), shapes.Any()});
+      return shapes.Output("dkernel", {kSide, kSide, shapes.Size(images, 3), shapes.Size(dmaps, 3)}).status();
     });
 
 #define REGISTER(op) \
@@ -238,7 +268,9 @@ REGISTER(ConvolvedGrey);
 REGISTER(ConvolvedGreyGrad);
 REGISTER(ImageHead);
 REGISTER(ImageHeadGrad);
+REGISTER(Conv2D);
 REGISTER(Conv2DTranspose);
+REGISTER(Conv2DKernelGrad);
 #undef REGISTER
 
 }  // namespace

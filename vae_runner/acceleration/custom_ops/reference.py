@@ -7,6 +7,7 @@ import tensorflow as tf
 LANES = 16  # what channels must be a multiple of; kLanes
 SIDE = 3  # of the kernels between images and maps; kSide
 IMAGE_CHANNELS = (1, 3)
+CONVOLUTION_STRIDES = (1, 2)  # of the custom convolutions
 
 
 def normalized_leaky_relu(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float, slope: float) -> tf.Tensor:
