@@ -47,14 +47,19 @@ def register(operations: ModuleType) -> None:
             **_attributes(op, "epsilon", "slope"),
         )  # fmt: skip
 
+    def image_gradient_of(images: tf.Tensor, dmaps: tf.Tensor, kernel: tf.Tensor, stride: int) -> tf.Tensor:
+        """Return the gradient of images, whose height and width are known, from that of their maps."""
+        height, width = images.shape[1:3]
+        return operations.vae_runner_conv2d_transpose(
+            maps=dmaps, kernel=kernel, stride=stride, height=height, width=width
+        )
+
     @tf.RegisterGradient("VaeRunnerConv2D")
     def _(op: tf.Operation, dmaps: tf.Tensor) -> tuple[tf.Tensor, ...]:
         images, kernel = op.inputs
-        stride, (height, width) = op.get_attr("stride"), images.shape[1:3]
+        stride = op.get_attr("stride")
         return (
-            operations.vae_runner_conv2d_transpose(
-                maps=dmaps, kernel=kernel, stride=stride, height=height, width=width
-            ),
+            image_gradient_of(images, dmaps, kernel, stride),
             operations.vae_runner_conv2d_kernel_grad(images=images, dmaps=dmaps, stride=stride),
         )
 
@@ -71,11 +76,9 @@ def register(operations: ModuleType) -> None:
     @tf.RegisterGradient("VaeRunnerConv2DKernelGrad")
     def _(op: tf.Operation, dkernel: tf.Tensor) -> tuple[tf.Tensor, ...]:
         images, dmaps = op.inputs
-        stride, (height, width) = op.get_attr("stride"), images.shape[1:3]
+        stride = op.get_attr("stride")
         return (
-            operations.vae_runner_conv2d_transpose(
-                maps=dmaps, kernel=dkernel, stride=stride, height=height, width=width
-            ),
+            image_gradient_of(images, dmaps, dkernel, stride),
             operations.vae_runner_conv2d(images=images, kernel=dkernel, stride=stride),
         )
 

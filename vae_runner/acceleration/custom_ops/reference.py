@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-LANES = 16  # what channels must be a multiple of; kLanes
+LANES = 16  # what channels must be a multiple of; RequireLanes
 SIDE = 3  # of the kernels between images and maps; kSide
 IMAGE_CHANNELS = (1, 3)
 CONVOLUTION_STRIDES = (1, 2)  # of the custom convolutions
