@@ -14,7 +14,7 @@ from scipy import integrate, special, stats
 
 from vae_runner.distributions.divergence import kl_divergence
 from vae_runner.distributions.full_gaussian import FullGaussian
-from vae_runner.distributions.gamma import beta_sample, log_gamma_sample
+from vae_runner.distributions.gamma import beta_sample, implicit_gradient, log_gamma_sample
 from vae_runner.distributions.gaussian import DiagonalGaussian, StandardNormal
 from vae_runner.distributions.laplace import Laplace
 from vae_runner.distributions.mixture import EqualMixture, GaussianMixture
@@ -293,6 +293,17 @@ def test_the_mean_of_a_gamma_moves_with_its_concentration(concentration: float) 
         mean, mean_log = tf.reduce_mean(tf.exp(log_gamma)), tf.reduce_mean(log_gamma)
     assert float(tape.gradient(mean, alpha)) == pytest.approx(1, rel=0.03)
     assert float(tape.gradient(mean_log, alpha)) == pytest.approx(float(special.polygamma(1, concentration)), rel=0.03)
+
+
+@given(concentration=st.floats(1, 1000), quantile=st.floats(1e-5, 1 - 1e-5))
+def test_a_draw_of_a_gamma_moves_with_its_concentration_as_its_quantile_does(
+    concentration: float, quantile: float
+) -> None:
+    """The independent implementation is TensorFlow's, a series for each draw, in float64."""
+    alpha = tf.constant([concentration], tf.float32)
+    drawn = tf.constant([special.gammaincinv(float(alpha[0]), quantile)], tf.float32)
+    exact = tf.raw_ops.RandomGammaGrad(alpha=tf.cast(alpha, tf.float64), sample=tf.cast(drawn, tf.float64))
+    np.testing.assert_allclose(implicit_gradient(alpha, drawn), exact, rtol=5e-5)
 
 
 def test_draws_of_a_beta_have_its_mean_and_their_mean_moves_with_its_parameters() -> None:
