@@ -15,8 +15,6 @@ from tests.skips import pytest_addoption, pytest_make_collect_report, pytest_run
 from vae_runner.cli import commands
 from vae_runner.datasets.dataset import Dataset, Split
 
-# Expected figures are those of a CPU, and one process cannot change its devices: CUDA_VISIBLE_DEVICES=0 tries a GPU.
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 REPOSITORY = Path(__file__).parents[1]
 COMMANDS = Path(sys.executable).parent
 

@@ -16,7 +16,7 @@ from vae_runner.models.layers import batch_normalizations
 
 log = logging.getLogger(__name__)
 
-LEAST_WEIGHT = 1e-30  # of a draw in the denominator: the squares of smaller ones are 0 in float32
+WEIGHT_FLOOR = 1e-30  # of a draw in a denominator; a square of so small a number is 0 in float32
 
 
 class Weights(NamedTuple):
@@ -202,8 +202,9 @@ class ImportanceWeighted(Loss):
             by_log_w = constant + (1 - self.elbo_weight) * weights_in_group
             # The encoder's gradient comes through z alone. Squared weights there make up for the missing score.
             by_z = constant + (1 - self.elbo_weight) * tf.square(weights_in_group)
-            # Where a weight is next to nothing its square is 0, and XLA on a GPU has made NaN of 0 by such a weight.
-            scale.factor = tf.reshape(by_z / tf.maximum(by_log_w, LEAST_WEIGHT), [-1, 1])
+            # Not divide_no_nan: under XLA on a GPU that has given NaN, presumably for a subnormal weight, which is not
+            # 0 where it is compared, and is where it divides.
+            scale.factor = tf.reshape(by_z / tf.maximum(by_log_w, WEIGHT_FLOOR), [-1, 1])
             surrogate = tf.reduce_mean(tf.reduce_sum(by_log_w * log_w, axis=2))
             bound = tf.stop_gradient(bound - surrogate) + surrogate
         if self.partial:

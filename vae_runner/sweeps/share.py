@@ -2,6 +2,7 @@
 
 import os
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -50,7 +51,8 @@ def _visible_gpus() -> list[str]:
     """Return the GPUs that TensorFlow would find, as CUDA_VISIBLE_DEVICES names them."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
-        return [name for name in given.split(",") if name]
+        # CUDA takes those before the first that is none, as -1 is, by which GPUs are hidden.
+        return list(takewhile(lambda name: name and not name.startswith("-"), given.split(",")))
     return [str(i) for i, _ in enumerate(Path("/proc/driver/nvidia/gpus").glob("*"))]
 
 
