@@ -954,6 +954,17 @@ PRESETS: dict[str, list[str]] = {
         "schedule=cosine",
         "schedule.warmup_epochs=0.1",
     ],
+    "experiment/compare_fashion": [
+        "dataset=fashion",
+        "likelihood=gaussian",
+        "latent=16",
+        "epochs=5",
+        "model.filters=16",
+        "optimizer.learning_rate=0.001",
+        "schedule=cosine",
+        "schedule.warmup_epochs=0.5",
+        "evaluation.metrics=[likelihood,reconstruction,probes,samples]",
+    ],
     "experiment/tutorial_cartoon": [
         "dataset=cartoon",
         "loss=vae",
