@@ -25,6 +25,7 @@ SEEDS = 3
 COMMAND = f"""\
 vae-run -m experiment=compare_fashion seed=0,1,2 figures=none \\
     method={",".join(METHODS)}"""
+PICTURE = "vae-compare SWEEP/method_{vae,iwae,vampprior,iaf_vae,hyperspherical_vae,info_vae}-seed_0* --out methods.png"
 FREE = ("figures", "hydra", "sweep")  # the overrides that change no result
 
 Row = dict[str, str]  # of the sweep's table, by its columns
@@ -90,7 +91,7 @@ Means over three seeds, with the standard deviation (n − 1). Arrows point to t
 
 """
 
-NOTES = """
+NOTES = f"""
 - *IWAE bound*: a lower bound on log p(x) with 100 importance samples of each of 1,000 test images. It is a density:
   higher is better. `ae` and `wae_mmd` have no density q(z|x).
 - *MSE*: the mean squared error of reconstructions of all 10,000 test images.
@@ -99,6 +100,10 @@ NOTES = """
 - *Fréchet distance*, *precision* and *recall* compare 5,000 samples of the prior with test images, in the features of a
   classifier that is trained for it, with the same weights in all runs. Those of other features are not comparable.
 - *real images* are what a column is to be read by: probes of pixels, and training images in place of samples.
+
+Six of the runs, by `{PICTURE}`:
+
+![Six methods: embeddings, reconstructions and samples](images/fashion_methods.png)
 
 ## What it shows
 

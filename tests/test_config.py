@@ -50,8 +50,13 @@ def test_the_defaults_pass() -> None:
 def test_every_experiment_passes(experiment: str) -> None:
     cfg = composed(f"experiment={experiment}")
     check(cfg)
-    assert cfg.latent == (2 if "fashion" in experiment else 200)
-    assert cfg.model.depth == (4 if "fashion" in experiment else 5)
+    sizes = {
+        "compare_fashion": (16, None),
+        "race_fashion": (2, 4),
+        "tutorial_fashion": (2, 4),
+        "tutorial_cartoon": (200, 5),
+    }
+    assert (cfg.latent, cfg.model.depth) == sizes[experiment.removesuffix("_ae")]
     assert cfg.posterior._target_.endswith("Point") is experiment.endswith("_ae")
 
 

@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.fashion import COMMAND
+from benchmarks.fashion import COMMAND, PICTURE
 from benchmarks.reproduction import read_rows
 from tests.conftest import COMMANDS, REPOSITORY, mostly_slow
 from tests.small_experiments import untraced
@@ -140,6 +140,7 @@ NOT_RUN = {
         "python -m benchmarks.reproduction --all --short --page",
         " ".join(COMMAND.replace("\\\n", " ").split()),
         "python -m benchmarks.fashion SWEEP",
+        PICTURE,
     ],
     "trains for ten minutes what a test of another story trains on fewer and smaller images": [
         "vae-run $C epochs=400 method=vae model.filters=16 hydra.run.dir=outputs/cartoons/vae",
