@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.fashion import COMMAND, PICTURE
+from benchmarks.fashion import OVERRIDES, PICTURE
 from benchmarks.reproduction import read_rows
 from tests.conftest import COMMANDS, REPOSITORY, mostly_slow
 from tests.small_experiments import untraced
@@ -138,7 +138,7 @@ NOT_RUN = {
         "python -m benchmarks.reproduction --list",
         "python -m benchmarks.reproduction ppca_digits --seeds 0,1,2",
         "python -m benchmarks.reproduction --all --short --page",
-        " ".join(COMMAND.replace("\\\n", " ").split()),
+        f"vae-run -m {' '.join(OVERRIDES)}",
         "python -m benchmarks.fashion SWEEP",
         PICTURE,
     ],
