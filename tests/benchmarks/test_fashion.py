@@ -76,7 +76,7 @@ def test_rows_are_complete_or_make_no_page(change: object, tmp_path: Path) -> No
 
 def test_a_sweep_with_another_command_makes_no_page(tmp_path: Path) -> None:
     sweep = SweepDirectory(tmp_path / "sweep")
-    with pytest.raises(SystemExit, match="^there is no sweep in "):
+    with pytest.raises(SystemExit, match=r"^there is no sweep in "):
         fashion.check(sweep)
     sweep.path.mkdir()
     sweep.begin([*reversed(OVERRIDES), "hydra/launcher=joblib"], ["method", "seed"])
