@@ -6,6 +6,7 @@ processes that start from nothing.
 """
 
 import atexit
+import faulthandler
 import multiprocessing
 import os
 import signal
@@ -122,6 +123,7 @@ def run_in_fork(
 def _command(words: Sequence[str], cwd: Path, variables: Mapping[str, str], stdout: Path, stderr: Path) -> None:
     for descriptor, path in ((1, stdout), (2, stderr)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
+    faulthandler.enable()  # Where native code ends the process, its standard error says what Python was doing.
     # As in the foreground: a shell's background jobs, and nohup, ignore these.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)

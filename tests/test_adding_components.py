@@ -113,5 +113,5 @@ def test_the_types_of_a_resumed_run_are_those_of_their_schemas(run: Path) -> Non
     file = damaged / "config.yaml"
     file.write_text(file.read_text().replace("strength: 3.0", "strength: deep"))
     result = ask(run.parent, "vae-run", "resume=damaged", "epochs=3")
-    assert result.returncode == 2
+    assert result.returncode == 2, result.stderr
     assert "damaged/config.yaml: Value 'deep' of type 'str' could not be converted to Float" in result.stderr

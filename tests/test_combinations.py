@@ -493,7 +493,7 @@ def test_a_sweep_that_skips_what_does_not_fit_knows_what_values_of_keys_need_bef
 ) -> None:
     sweep = ("posterior=point", "loss=mmd", "loss.kl_weight=0.5,1", "sweep.unfit=skip", "sweep.dir=sweep")
     result = command("vae-run", "-m", *sweep, cwd=tmp_path)
-    assert result.returncode == 2
+    assert result.returncode == 2, result.stderr
     assert result.stderr.startswith("vae-run: sweep.unfit=skip: none of 2 combinations fits: loss.kl_weight=0.5 needs")
     assert "; loss.kl_weight=1.0 needs a posterior with a density, and posterior=point is not one" in result.stderr
     assert not list(tmp_path.iterdir())
@@ -501,7 +501,7 @@ def test_a_sweep_that_skips_what_does_not_fit_knows_what_values_of_keys_need_bef
 
 def test_a_sweep_with_a_combination_that_does_not_fit_is_refused_before_its_first_run(tmp_path: Path) -> None:
     result = command("vae-run", "-m", "loss=ae,iwae", "posterior=gaussian", "dataset.limit=20", cwd=tmp_path)
-    assert result.returncode == 2
+    assert result.returncode == 2, result.stderr
     assert "loss=iwae needs a likelihood with a density, and likelihood=mse is not one" in result.stderr
     assert not list(tmp_path.glob("outputs/*/*"))
 

@@ -101,7 +101,7 @@ def test_a_sweep_is_refused_once_where_its_runs_begin_with_none_and_goes_on_when
     shutil.copytree(source, tmp_path / "source")
     sweep = ("-m", *SMALL, *OF_SOURCE[:2], "figures=none", "sweep.dir=sweep")
     refused = command("vae-run", *sweep, "init_from=source,nowhere", cwd=tmp_path)
-    assert refused.returncode == 2
+    assert refused.returncode == 2, refused.stderr
     assert refused.stderr.startswith("vae-run: init_from: ")
     assert refused.stderr.endswith("nowhere does not exist: give a run directory\n")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
@@ -110,7 +110,7 @@ def test_a_sweep_is_refused_once_where_its_runs_begin_with_none_and_goes_on_when
     again = command("vae-run", *sweep, "init_from=source", "seed=0", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     more = command("vae-run", *sweep, "init_from=source", "seed=0,1", cwd=tmp_path)
-    assert more.returncode == 2
+    assert more.returncode == 2, more.stderr
     assert len(list(tmp_path.glob("sweep/*/run.json"))) == 1
 
 

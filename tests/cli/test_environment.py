@@ -91,7 +91,7 @@ def test_a_sweep_ends_with_the_last_words_of_its_process_and_leaves_nothing(
         cwd=tmp_path,
         PYTHONPATH=stand_in(death),
     )
-    assert result.returncode == 2
+    assert result.returncode == 2, result.stderr
     last = result.stderr.splitlines()[-1]
     assert last.startswith(
         f"vae-run: the process that launches the runs died {how} while TensorFlow was imported: {WORDS}"

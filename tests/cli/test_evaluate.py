@@ -243,7 +243,7 @@ def test_ctrl_c_loses_only_the_metric_under_way(run: Path) -> None:
     time.sleep(20)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, said
     assert "what has been measured is kept" in said
     result = command("vae-evaluate", "run", *FEW, cwd=run.parent)
     assert result.returncode == 0, result.stderr

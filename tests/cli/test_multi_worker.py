@@ -174,8 +174,8 @@ def test_a_signal_is_heard_while_others_are_waited_for(tmp_path: Path) -> None:
     wait_for(lambda: "Waiting for 127.0.0.1" in (tmp_path / "run" / "vae-run.log").read_text()
              if (tmp_path / "run" / "vae-run.log").exists() else False)  # fmt: skip
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=10)
-    assert process.returncode == 143
+    _, stderr = process.communicate(timeout=10)
+    assert process.returncode == 143, stderr
 
 
 def test_an_address_in_use_is_refused(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_an_address_in_use_is_refused(tmp_path: Path) -> None:
         own = f"127.0.0.1:{taken.getsockname()[1]}"
         workers = f"hardware.workers=[{own},{addresses(1)[0]}]"
         result = command("vae-run", "hardware=multi_worker", workers, "hardware.worker=0", cwd=tmp_path)
-    assert result.returncode == 2
+    assert result.returncode == 2, result.stderr
     assert f"cannot listen at {own}" in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert os.environ.get("TF_CONFIG") is None

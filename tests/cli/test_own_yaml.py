@@ -79,7 +79,7 @@ def test_so_is_one_in_the_yaml_of_a_run_of_a_sweep(tmp_path: Path) -> None:
     (tmp_path / "conf" / "model").mkdir(parents=True)
     (tmp_path / "conf" / "model" / "mine.yaml").write_text(f"{CONV}depht: 3")
     result = command("vae-run", "--config-dir", "conf", "-m", "model=conv,mine", cwd=tmp_path)
-    assert result.returncode == 2
+    assert result.returncode == 2, result.stderr
     assert result.stderr.count("\n") == 1
     assert f"{tmp_path}/conf/model/mine.yaml: there is no key 'model.depht'" in result.stderr
 

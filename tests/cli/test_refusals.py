@@ -110,7 +110,7 @@ def test_a_command_in_a_folder_that_is_gone_is_refused(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert result.returncode == 2
+    assert result.returncode == 2, result.stderr
     line = "vae-run: this folder cannot be used any more (No such file or directory): go to another"
     assert result.stderr.splitlines() == [line, line]
 
@@ -180,7 +180,7 @@ def test_a_second_run_in_a_runs_directory_changes_nothing_there(
 
 def test_the_installed_command_refuses_in_one_line_too(tmp_path: Path) -> None:
     result = command("vae-run", "latnt=3", cwd=tmp_path)
-    assert result.returncode == 2
+    assert result.returncode == 2, result.stderr
     assert result.stderr.splitlines() == [
         "vae-run: there is no key 'latnt'. Did you mean 'latent'? vae-run --cfg job lists all keys."
     ]
@@ -193,7 +193,7 @@ def test_a_fault_of_ours_keeps_its_traceback(tmp_path: Path) -> None:
     result = command(
         "vae-run", "--config-dir", "conf", "loss=faulty", "hydra.run.dir=run", cwd=tmp_path, PYTHONPATH=str(tmp_path)
     )
-    assert result.returncode == 1
+    assert result.returncode == 1, result.stderr
     assert "Traceback" in result.stderr
     assert "RuntimeError: a fault" in result.stderr
     assert '"failed"' in (tmp_path / "run" / "run.json").read_text()

@@ -164,7 +164,7 @@ def test_a_signal_ends_in_a_checkpoint_and_one_line_and_the_run_goes_on_like_one
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert time.monotonic() - start_ < 10
-    assert process.returncode == exit_status
+    assert process.returncode == exit_status, stderr
     said = re.fullmatch(r"vae-run: (interrupted at step (\d+): vae-run resume=run continues it)\n", stderr)
     interrupted = info(run)
     assert said is not None
@@ -259,7 +259,7 @@ def test_a_run_of_which_the_output_has_no_room_goes_on_and_tells_at_the_end(tmp_
             [COMMANDS / "vae-run", *SAME, "epochs=1", "figures=none", "hydra.run.dir=run"],
             **{"cwd": tmp_path, "stdout": full, "stderr": subprocess.PIPE, "text": True, "check": False},
         )
-    assert result.returncode == 2
+    assert result.returncode == 2, result.stderr
     assert result.stderr == (
         "vae-run: the standard output cannot be written (No space left on device): "
         "all else is done; send it elsewhere\n"
@@ -286,7 +286,7 @@ def test_a_second_ctrl_c_leaves_at_once_and_the_run_can_go_on(tmp_path: Path) ->
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=10)
-    assert process.returncode == 130
+    assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
     done = len(table(run))
     result = command("vae-run", "resume=run", f"epochs={done + 1}", cwd=tmp_path)
@@ -326,7 +326,7 @@ def test_no_room_ends_the_run_in_one_line_and_with_room_it_goes_on(reference: Pa
 
     process = start("resume=run", f"epochs={EPOCHS}", cwd=tmp_path, prepare=no_large_files)
     _, stderr = process.communicate(timeout=120)
-    assert process.returncode == 2
+    assert process.returncode == 2, stderr
     assert stderr.count("\n") == 1, stderr
     assert ".npz cannot be written (File too large): make room for it; then vae-run resume=run continues it" in stderr
     assert kept.read_bytes() == before
@@ -390,7 +390,7 @@ def test_a_second_process_on_a_run_directory_is_refused(tmp_path: Path) -> None:
     result = command("vae-run", "resume=run", cwd=tmp_path)
     process.kill()
     process.communicate()
-    assert result.returncode == 2
+    assert result.returncode == 2, result.stderr
     assert f"is in use: process {process.pid} on " in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
@@ -405,7 +405,7 @@ def test_questions_and_refusals_about_a_resumed_run_import_no_tensorflow(short_r
     result = subprocess.run(
         [sys.executable, "-c", script], cwd=short_run.parent, capture_output=True, text=True, check=False
     )
-    assert result.returncode == 2
+    assert result.returncode == 2, result.stderr
     assert result.stdout == "set()\n"
 
 

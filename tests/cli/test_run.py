@@ -140,7 +140,7 @@ def test_a_sweep_runs_every_combination_and_a_refused_one_does_not_stop_the_othe
         "hydra.sweep.dir=sweep",
         cwd=tmp_path,
     )
-    assert result.returncode == 2
+    assert result.returncode == 2, result.stderr
     assert result.stderr.splitlines()[-1].startswith("vae-run: model.filters=[1, 2, 3] has 3 widths")
     assert "2 of 4 runs failed" in result.stderr
     runs = [json.loads(file.read_text()) for file in (tmp_path / "sweep").glob("*/run.json")]
@@ -179,7 +179,7 @@ def test_a_loss_that_stops_being_finite_ends_the_run_with_status_failed(tmp_path
         *("optimizer.learning_rate=1e30", "epochs=3", "dataset.limit=200", "figures=none", "hydra.run.dir=run"),
         cwd=tmp_path,
     )
-    assert result.returncode == 2
+    assert result.returncode == 2, result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert "stopped being finite at step" in result.stderr
     info = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -214,7 +214,7 @@ def test_a_refusal_imports_nothing_heavy_either(tmp_path: Path) -> None:
         "    print({'tensorflow', 'keras', 'matplotlib', 'sklearn', 'rich'} & set(sys.modules))\n"
     )
     result = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert result.returncode == 2
+    assert result.returncode == 2, result.stderr
     assert result.stdout == "set()\n"
 
 

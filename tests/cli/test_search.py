@@ -115,7 +115,7 @@ def test_a_search_that_makes_no_sense_is_refused_and_leaves_nothing(
     override: str, message: str, tmp_path: Path
 ) -> None:
     result = command("vae-run", "-m", "hydra/sweeper=optuna", *SMALL, override, "sweep.dir=sweep", cwd=tmp_path)
-    assert result.returncode == 2
+    assert result.returncode == 2, result.stderr
     assert result.stderr.startswith(f"vae-run: {message}")
     assert len(result.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
@@ -129,7 +129,7 @@ def test_a_failed_run_is_a_failed_trial_and_not_the_end_of_the_search(mine: Path
 
     (mine / "sweep" / "study.journal").unlink()
     result = search(mine, 6, *own, loss="mine", behaviour="a,fails")
-    assert result.returncode == 2
+    assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr
     found = trials(mine / "sweep")
     assert [state == "FAIL" for state, _ in found] == [params["loss.behaviour"] == "fails" for _, params in found]

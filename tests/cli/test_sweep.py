@@ -166,7 +166,7 @@ def test_a_failing_run_and_one_that_takes_its_process_with_it_do_not_stop_the_ot
     )
     arguments = ("--config-dir", "conf", "-m", "loss=mine", "loss.behaviour=first,dies,fails,last", *SMALL)
     result = command("vae-run", *arguments, "sweep.dir=sweep", cwd=tmp_path, PYTHONPATH=str(tmp_path))
-    assert result.returncode == 2
+    assert result.returncode == 2, result.stderr
     assert "2 of 4 runs failed; the same command with sweep.dir=sweep repeats them" in result.stderr
     found = {row["loss.behaviour"]: (row["status"], row["error"]) for row in rows(tmp_path / "sweep")}
     assert found["first"] == found["last"] == ("finished", "")
@@ -260,7 +260,7 @@ def test_a_finished_run_whose_configuration_is_damaged_is_told_of(
 ) -> None:
     next(tmp_path.glob("sweep/latent_3-seed_1-*/config.yaml")).write_text("seed: 2\n")
     result = copied("latent=2,3", "seed=0,1")
-    assert result.returncode == 2
+    assert result.returncode == 2, result.stderr
     assert "config.yaml has changed since the run wrote it" in result.stderr
     assert "1 of 4 runs did not finish; the same command with sweep.dir=sweep continues it then" in result.stderr
 
@@ -270,7 +270,7 @@ def test_an_interrupted_sweep_says_how_many_of_its_runs_have_not_begun(tmp_path:
     wait_for(lambda: list(tmp_path.glob("sweep/*/metrics.csv")))
     process.send_signal(signal.SIGHUP)
     _, stderr = process.communicate(timeout=30)
-    assert process.returncode == 128 + signal.SIGHUP
+    assert process.returncode == 128 + signal.SIGHUP, stderr
     assert stderr == "vae-run: interrupted (2 not begun): the same command with sweep.dir=sweep continues it\n"
     assert states(tmp_path / "sweep") == {"interrupted": 1}
 
@@ -283,7 +283,7 @@ def test_a_killed_process_of_the_sweep_is_replaced(tmp_path: Path) -> None:
     (child,) = children(process)
     os.kill(child, signal.SIGKILL)
     _, stderr = process.communicate(timeout=120)
-    assert process.returncode == 2
+    assert process.returncode == 2, stderr
     assert "the process died of signal SIGKILL (1 of 3 runs failed" in stderr
     assert states(sweep) == {"finished": 2, "failed": 1}
 
@@ -322,7 +322,7 @@ def test_so_is_one_of_which_the_process_of_its_runs_finds_that_it_makes_none(
     arguments: list[str], message: str, tmp_path: Path
 ) -> None:
     result = command("vae-run", *arguments, cwd=tmp_path)
-    assert result.returncode == 2
+    assert result.returncode == 2, result.stderr
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
@@ -411,6 +411,6 @@ def test_a_sweep_of_which_nothing_fits_or_with_a_value_that_no_key_allows_is_ref
     arguments: tuple[str, ...], said: str, tmp_path: Path
 ) -> None:
     result = command("vae-run", "-m", *arguments, *SMALL, "sweep.dir=sweep", cwd=tmp_path)
-    assert result.returncode == 2
+    assert result.returncode == 2, result.stderr
     assert result.stderr.startswith(said)
     assert not list(tmp_path.iterdir())

@@ -121,7 +121,7 @@ def sweep(run: Path, finished_run: Path) -> Path:
 def test_a_sweep_with_a_run_of_another_format_is_not_continued(sweep: Path) -> None:
     before = {path: path.read_bytes() for path in sweep.rglob("*") if path.is_file()}
     result = command("vae-run", "-m", "seed=0,1", f"sweep.dir={sweep}", cwd=sweep.parent)
-    assert result.returncode == 2
+    assert result.returncode == 2, result.stderr
     assert result.stderr.count("\n") == 1, result.stderr
     assert f"seed_0-0123abcd {OLDER}" in result.stderr
     assert INSTALL in result.stderr
