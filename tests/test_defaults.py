@@ -350,6 +350,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "posterior=planar": {
         "posterior._target_": "vae_runner.posteriors.planar.Planar",
         "posterior.steps": 10,
+        "posterior.scale": 0.1,
     },
     "posterior=householder": {
         "posterior._target_": "vae_runner.posteriors.householder.Householder",
@@ -1148,7 +1149,7 @@ BOUNDS = {
         "loss.discriminator_depth": "[1, 16]",
         "loss.perceptual_weight": "[0.0, inf)",
     },
-    "posterior=planar": {"posterior.steps": "[1, 1000]"},
+    "posterior=planar": {"posterior.steps": "[1, 1000]", "posterior.scale": "(0.0, inf)"},
     "posterior=householder": {"posterior.steps": "[1, 1000]"},
     "posterior=sylvester": {"posterior.steps": "[1, 1000]", "posterior.columns": "[1, 1000]"},
     "posterior=iaf": {"posterior.steps": "[1, 1000]", "posterior.width": "[1, 65536]"},

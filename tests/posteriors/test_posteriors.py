@@ -8,6 +8,7 @@ from hydra.utils import get_class
 from tests.combinations import names
 from vae_runner.config import registry
 from vae_runner.posteriors.base import Posterior
+from vae_runner.posteriors.planar import Planar
 from vae_runner.training.noise import GivenNoise, RequestedNoise
 
 LATENT = 3
@@ -57,3 +58,19 @@ def test_draws_their_densities_and_gradients_are_the_same_under_xla_for_any_numb
     compiled = tf.function(values, input_signature=signature, jit_compile=True)
     for there, here in zip(compiled(parameters, drawn), values(parameters, drawn), strict=True):
         np.testing.assert_allclose(there, here, rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize(("keys", "scale"), [({"scale": 0.25}, 0.25), ({}, 1)])  # earlier runs have no such key
+def test_the_vectors_of_planar_maps_are_the_encoders_times_scale_and_the_offsets_are_the_encoders(
+    keys: dict[str, float], scale: float
+) -> None:
+    rng, steps = np.random.default_rng(0), 2
+    posterior = Planar(steps, **keys)
+    given = {
+        name: rng.normal(size=(IMAGES, *shape)).astype(np.float32)
+        for name, shape in posterior.parameters((LATENT,)).items()
+    }
+    maps = posterior.flow({name: tf.constant(value) for name, value in given.items()})
+    np.testing.assert_array_equal(maps.normals, scale * given["normals"].reshape(IMAGES, steps, LATENT))
+    np.testing.assert_array_equal(maps.shifts, scale * given["shifts"].reshape(IMAGES, steps, LATENT))
+    np.testing.assert_array_equal(maps.offsets, given["offsets"])

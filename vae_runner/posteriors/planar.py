@@ -10,12 +10,16 @@ from vae_runner.posteriors.flow import FlowPosterior
 
 
 class Planar(FlowPosterior):
-    """q(z|x) by `steps` planar maps, all of whose parameters are the encoder's (Rezende & Mohamed, 2015)."""
+    """q(z|x) by `steps` planar maps, all of whose parameters are the encoder's (Rezende & Mohamed, 2015).
+
+    What the encoder gives for w and u is multiplied by `scale`, which leaves the maps as general as they were and makes
+    an optimizer's steps along them shorter. A configuration without it is of an earlier run, which had none.
+    """
 
     has_density_everywhere = False
 
-    def __init__(self, steps: int) -> None:
-        self._steps = steps
+    def __init__(self, steps: int, scale: float = 1.0) -> None:
+        self._steps, self._scale = steps, scale
 
     def flow_parameters(self, latent: int) -> dict[str, Shape]:
         """Return two vectors and a number for each step."""
@@ -24,5 +28,5 @@ class Planar(FlowPosterior):
     def flow(self, parameters: Mapping[str, tf.Tensor]) -> planar.Planar:
         """Return the maps of a batch."""
         vectors = [self._steps, parameters["base_mean"].shape[1]]
-        normals, shifts = (tf.reshape(parameters[name], [-1, *vectors]) for name in ("normals", "shifts"))
+        normals, shifts = (self._scale * tf.reshape(parameters[name], [-1, *vectors]) for name in ("normals", "shifts"))
         return planar.Planar(normals, shifts, parameters["offsets"])

@@ -10,6 +10,13 @@ from vae_runner.flows.schema import FlowConfig, RealNvpConfig
 
 
 @dataclass
+class PlanarConfig(FlowConfig):
+    """The keys of planar maps."""
+
+    scale: float = key(0.1, above=0)
+
+
+@dataclass
 class SylvesterConfig(FlowConfig):
     """The keys of Sylvester maps."""
 
@@ -104,7 +111,8 @@ COMPONENTS = (
     ),
     Component("posterior", "point", "vae_runner.posteriors.point.Point", gives=VECTOR),
     Component(
-        "posterior", "planar", "vae_runner.posteriors.planar.Planar", FlowConfig, "steps", gives=VECTOR | DENSITY,
+        "posterior", "planar", "vae_runner.posteriors.planar.Planar", PlanarConfig, "steps scale",
+        gives=VECTOR | DENSITY,
     ),
     Component(
         "posterior", "householder", "vae_runner.posteriors.householder.Householder", FlowConfig, "steps",
