@@ -39,6 +39,7 @@ RESULTS_FILE = Path(__file__).with_suffix(".csv")
 EXPERIMENTS = Path(__file__).parents[1] / "conf" / "experiment"
 PAGE = Path(__file__).parents[1] / "docs" / "reproduction.md"
 COMMANDS = Path(sys.executable).parent
+WITHOUT_KEY = {"posterior.scale": 1.0}  # what runs computed that have no such key, where its default is another
 TEST_IMAGES = 10_000  # of MNIST: a part of them has another mean, by up to a nat
 
 Band = tuple[float, float]
@@ -115,7 +116,8 @@ class Variant:
     def finished(self, out: Path) -> dict[int, StoredRun]:
         """Return the finished runs in a folder that have this configuration, by seed.
 
-        A key that a run does not know is newer than the run: its default computes what was computed without it.
+        A key that a run does not know is newer than the run: its default computes what was computed without it, or
+        WITHOUT_KEY says what did.
         """
         sweep = SweepDirectory(out / self.name)
         runs = [StoredRun(run.path) for run in sweep.runs if run.status == "finished"] if sweep.exists else []
@@ -123,7 +125,8 @@ class Variant:
         found = {}
         for run in runs:
             config = run.config
-            if all(key in wanted and wanted[key] == value for key, value in computed(config).items()):
+            known = {**{key: value for key, value in WITHOUT_KEY.items() if key in wanted}, **computed(config)}
+            if all(key in wanted and wanted[key] == value for key, value in known.items()):
                 found[int(config.seed)] = run
         return dict(sorted(found.items()))
 

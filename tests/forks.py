@@ -1,8 +1,8 @@
 """Commands without the import of TensorFlow, which is half of what a short one takes.
 
 They are forks of a process that has imported TensorFlow. All else is the command's own, from its entry point to its
-exit status, but that its standard input is empty. What is decided before or while TensorFlow is imported is tested with
-processes that start from nothing.
+exit status, but that its standard input is empty, and that it says where Python was if native code ends it. What is
+decided before or while TensorFlow is imported is tested with processes that start from nothing.
 """
 
 import atexit

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -5,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from benchmarks import reproduction
 from benchmarks.reproduction import (
@@ -182,3 +184,18 @@ def test_a_run_of_another_recipe_is_no_run_of_the_row(reproduced: Path) -> None:
     (reproduced / "ppca_digits-short").symlink_to(reproduced / "ppca_digits")
     assert list(Variant(replace(row, short=["seed=3", "figures=none"]), True).finished(reproduced)) == [0]
     assert not Variant(replace(row, short=["latent=9"]), True).finished(reproduced)
+
+
+@pytest.mark.slow
+def test_a_run_without_a_key_is_one_of_the_row_if_the_rows_value_is_what_runs_computed_then(
+    reproduced: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(reproduced / "ppca_digits", tmp_path / "ppca_digits")
+    (file,) = tmp_path.glob("ppca_digits/*/config.yaml")
+    config = yaml.safe_load(file.read_text())
+    bias = config["model"].pop("output_bias")
+    file.write_text(yaml.safe_dump(config))
+    variant = Variant(ROWS["ppca_digits"], False)
+    for then, seeds in ((bias, [0]), ("another", [])):
+        monkeypatch.setattr(reproduction, "WITHOUT_KEY", {"model.output_bias": then})
+        assert list(variant.finished(tmp_path)) == seeds

@@ -12,8 +12,9 @@ from vae_runner.posteriors.flow import FlowPosterior
 class Planar(FlowPosterior):
     """q(z|x) by `steps` planar maps, all of whose parameters are the encoder's (Rezende & Mohamed, 2015).
 
-    What the encoder gives for w and u is multiplied by `scale`, which leaves the maps as general as they were and makes
-    an optimizer's steps along them shorter. A configuration without it is of an earlier run, which had none.
+    What the encoder gives for w and u is multiplied by `scale`. The maps are as general with any, but with a small one
+    they begin near the identity, and an optimizer's steps along them are shorter. The default is for the configurations
+    of earlier runs, which have no scale.
     """
 
     has_density_everywhere = False
