@@ -22,7 +22,7 @@ from vae_runner.config.keys import typed_keys
 from vae_runner.errors import UserError
 from vae_runner.schema import register_schemas
 
-CONF = Path(__file__).parents[1] / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 INFINITY = float("inf")
 
 

@@ -18,7 +18,7 @@ from vae_runner.errors import UnfitError, UserError
 from vae_runner.figures.pictures import Pictures
 from vae_runner.schema import Config, register_schemas
 
-CONF = Path(__file__).parents[1] / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 EXPERIMENTS = [path.stem for path in (CONF / "experiment").glob("*.yaml")]
 BESIDE = {  # of what does not fit the defaults of the other groups, or needs a key of the user's
     "loss=iwae": "likelihood=gaussian", "loss=renyi": "likelihood=gaussian", "posterior=point": "loss=ae",
