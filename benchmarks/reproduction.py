@@ -233,7 +233,8 @@ def verdict(found: Sequence[float], band: Band | None) -> str:
     if band is None:
         return "no band"
     low, high = band
-    return "in the band" if low <= statistics.fmean(found) <= high else "**misses**"
+    mean = statistics.fmean(found)
+    return "in the band" if low <= mean <= high else f"**{'below' if mean < low else 'above'} the band**"
 
 
 @dataclass(frozen=True)
@@ -313,7 +314,7 @@ def lines_of(variant: Variant, results: Sequence[Result]) -> Iterator[list[str]]
             "–" if band is None else f"{band[0]:g} to {band[1]:g}",
             spread(found) if found else NOT_RUN,
             verdict(found, band) if found else "",
-            "–" if row.samples is None else f"{row.samples:,}",
+            f"{row.samples:,}" if row.samples and metric in OF_SAMPLES else "–",
             f"{statistics.fmean(result.hours for result in own):.2f}" if own else "",
             ", ".join(sorted({result.device for result in own})),
             f"`{variant.command}`",
@@ -329,6 +330,7 @@ def spread(found: Sequence[float]) -> str:
 
 
 NOT_RUN = "not run"
+OF_SAMPLES = ("nll", "evaluation/log_likelihood")  # metrics that are measured by importance samples
 COLUMNS = (
     "row", "metric", "source", "published", "band", "ours", "", "importance samples", "hours a seed", "on", "command",
 )  # fmt: skip
@@ -348,19 +350,25 @@ python -m benchmarks.reproduction --all --short --page
 The recipe of a row is `conf/experiment/reproduce/NAME.yaml`: network, data, optimizer, schedule and epochs as its
 source has them, which a comment names; what differs is said there and below. `benchmarks/reproduction.yaml` has what
 was published, and the band in which ours should be. A band is our judgement, written down before the run but where a
-note says otherwise. A row that misses stays. The command of a row trains its recipe with seed 0; the second of the
-commands above trains a row with more seeds, and measures what the row is about. What is finished is not repeated, and
-what was interrupted goes on.
+note says otherwise. A row that is beside its band stays; where a recipe was changed after its first run, its note says
+so, with the first figure. The command of a row trains its recipe with seed 0; the second of the commands above trains a
+row with more seeds, and measures what the row is about. What is finished is not repeated, and what was interrupted goes
+on.
 
-- *published* is empty where there is no figure, or no source of it could be read.
-- *nll* is −log p(x) in nats of all test images, by so many importance samples of each; lower is better. Figures of a
-  fixed and of a new binarisation, of a bound and of an estimate, are not comparable with each other.
-- *short* is the recipe with fewer epochs or larger batches, where the full one does not fit an hour on two cores.
+- *published* is – where there is no figure, or no source of it could be read. The band is our expectation then, or is
+  around an earlier run of ours: to be in it reproduces nothing.
+- *nll* estimates −log p(x) in nats an image: the mean over all 10,000 test images, with so many importance samples of
+  each. It is above −log p(x) in expectation; lower is better. `evaluation/log_likelihood` is the same with the other
+  sign: higher is better. Figures of a fixed and of a new binarisation, of a bound and of an estimate, are not
+  comparable with each other.
+- *short* is a recipe of fewer steps, for most that take more than an hour on two cores. Its command has all that is
+  changed: epochs, and with some the batch size, the learning rate, the schedule and warm-ups.
 - *ours* is the mean over seeds, with the lowest and the highest.
 - First weights are Keras's in all rows (Glorot & Bengio, 2010, and biases of 0); those of PyTorch, which some sources
   have, differ.
-- *hours* are those of training a seed, on two cores or a GPU that were shared with other work: an upper limit. On the
-  GPU products of matrices are rounded to TensorFloat-32, which is `vae-run`'s default there.
+- *hours* are those of training a seed, on two cores (AMD EPYC) or a GPU that were shared with other work: an upper
+  limit. On the GPU products of matrices are rounded to TensorFloat-32, which is `vae-run`'s default there; all else is
+  float32. TensorFlow was 2.21.0, Keras 3.15.1, and what runs on a GPU trained was measured on two cores.
 - The fixed binarisation of MNIST that papers have is a file (Larochelle & Murray, 2011). A draw with the same
   probabilities, which is made once, stands in for it: these rows have other images of the same distribution.
 """

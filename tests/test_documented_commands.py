@@ -66,6 +66,10 @@ NOT_RUN = {
     "begins nothing; tests/cli/test_sweep.py has what it lists": [
         "vae-run -m dataset=fashion latent=2,8,32 seed=0,1 --dry-run"
     ],
+    "trains for a minute what the figures below it are of": [
+        "vae-run -m dataset=digits figures=none method=vae,ae,iwae optimizer=muon optimizer.learning_rate=0.01 "
+        "schedule=cosine schedule.warmup_epochs=0.5"
+    ],
     "makes pictures of the documents, for minutes": [
         "vae-run -m dataset=digits latent=2,8,16 loss.kl_weight=0.5,2 seed=0,1 epochs=6 evaluation=reconstruction",
         *(
