@@ -39,7 +39,7 @@ RESULTS_FILE = Path(__file__).with_suffix(".csv")
 EXPERIMENTS = Path(__file__).parents[1] / "conf" / "experiment"
 PAGE = Path(__file__).parents[1] / "docs" / "reproduction.md"
 COMMANDS = Path(sys.executable).parent
-WITHOUT_KEY = {"posterior.scale": 1.0}  # what runs computed that have no such key, where its default is another
+WITHOUT_KEY = {"posterior.scale": 1.0}  # as runs that have no such key computed; its default now is another
 TEST_IMAGES = 10_000  # of MNIST: a part of them has another mean, by up to a nat
 
 Band = tuple[float, float]
@@ -116,8 +116,8 @@ class Variant:
     def finished(self, out: Path) -> dict[int, StoredRun]:
         """Return the finished runs in a folder that have this configuration, by seed.
 
-        A key that a run does not know is newer than the run: its default computes what was computed without it, or
-        WITHOUT_KEY says what did.
+        A key that a run does not know is newer than the run. Its default computes what was computed without it, but for
+        the keys in WITHOUT_KEY.
         """
         sweep = SweepDirectory(out / self.name)
         runs = [StoredRun(run.path) for run in sweep.runs if run.status == "finished"] if sweep.exists else []
@@ -350,7 +350,7 @@ python -m benchmarks.reproduction --all --short --page
 The recipe of a row is `conf/experiment/reproduce/NAME.yaml`: network, data, optimizer, schedule and epochs as its
 source has them, which a comment names; what differs is said there and below. `benchmarks/reproduction.yaml` has what
 was published, and the band in which ours should be. A band is our judgement, written down before the run but where a
-note says otherwise. A row that is beside its band stays; where a recipe was changed after its first run, its note says
+note says otherwise. A row outside its band stays; where a recipe was changed after its first run, its note says
 so, with the first figure. The command of a row trains its recipe with seed 0; the second of the commands above trains a
 row with more seeds, and measures what the row is about. What is finished is not repeated, and what was interrupted goes
 on.
@@ -368,7 +368,7 @@ on.
   have, differ.
 - *hours* are those of training a seed, on two cores (AMD EPYC) or a GPU that were shared with other work: an upper
   limit. On the GPU products of matrices are rounded to TensorFloat-32, which is `vae-run`'s default there; all else is
-  float32. TensorFlow was 2.21.0, Keras 3.15.1, and what runs on a GPU trained was measured on two cores.
+  float32. TensorFlow was 2.21.0 and Keras 3.15.1. The nll of runs that a GPU trained was measured on two cores.
 - The fixed binarisation of MNIST that papers have is a file (Larochelle & Murray, 2011). A draw with the same
   probabilities, which is made once, stands in for it: these rows have other images of the same distribution.
 """
